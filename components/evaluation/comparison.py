@@ -1,0 +1,153 @@
+"""Champion against challenger on the same images: is the challenger no worse, within a stated margin?
+
+Escapes and overkill are judged apart. The bound on each difference is the larger of two: a paired bootstrap
+by group, and Tango's score bound for paired proportions (Tango 1998, Statistics in Medicine 17), which keeps
+its width when the two disagree on no image. A bootstrap of zeros has no width, and "no difference seen" on
+ten images would pass for a proof.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy import optimize, stats
+
+from components.evaluation.intervals import bootstrap_values
+
+
+def non_inferiority(
+    challenger_reject: np.ndarray,
+    champion_reject: np.ndarray,
+    is_defect: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    margin_escape: float,
+    margin_overkill: float,
+    confidence: float,
+    bootstrap_samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Judge both error rates; `passed` only when both pass.
+
+    challenger_reject, champion_reject, is_defect: (N,) bool on the same images in the same order; groups:
+    (N,) part ids or None. margin_*: the largest worsening tolerated, as a difference of rates in [0, 1].
+    An error passes when the one-sided upper bound of (challenger − champion) is at most its margin.
+    Without images of the kind that can go wrong it does not pass, and `reason` says so.
+    """
+    challenger = np.asarray(challenger_reject, dtype=bool)
+    champion = np.asarray(champion_reject, dtype=bool)
+    is_defect = np.asarray(is_defect, dtype=bool)
+    keys = np.arange(is_defect.size) if groups is None else np.asarray(groups)
+
+    def judge(
+        name: str, kind: str, margin: float, wrong: np.ndarray, wrong_before: np.ndarray
+    ) -> dict[str, Any]:
+        where = is_defect if kind == "defective" else ~is_defect
+        return paired_difference(
+            wrong[where],
+            wrong_before[where],
+            keys[where],
+            name=name,
+            kind=kind,
+            margin=margin,
+            confidence=confidence,
+            bootstrap_samples=bootstrap_samples,
+            seed=seed,
+        )
+
+    escape = judge("escape rate", "defective", margin_escape, ~challenger, ~champion)
+    overkill = judge("overkill rate", "good", margin_overkill, challenger, champion)
+    return {
+        "passed": escape["passed"] and overkill["passed"],
+        "confidence": confidence,
+        "escape_rate": escape,
+        "overkill_rate": overkill,
+    }
+
+
+def paired_difference(
+    wrong: np.ndarray,
+    wrong_before: np.ndarray,
+    groups: np.ndarray,
+    *,
+    name: str,
+    kind: str,
+    margin: float,
+    confidence: float,
+    bootstrap_samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """One error on the (N,) images that can suffer it: difference, upper bound, margin, verdict and reason.
+
+    wrong, wrong_before: (N,) bool, the challenger's and the champion's errors. mcnemar_p: exact two-sided,
+    images taken as independent; reported, not decisive.
+    """
+    count = int(wrong.size)
+    if count == 0:
+        return _verdict({"images": 0}, margin, None, f"no {kind} image: the {name} cannot be compared")
+    only_challenger = int((wrong & ~wrong_before).sum())
+    only_champion = int((~wrong & wrong_before).sum())
+    difference = (only_challenger - only_champion) / count
+    change = wrong.astype(np.float64) - wrong_before
+    resampled = bootstrap_values(
+        lambda index: float(change[index].mean()), groups, samples=bootstrap_samples, seed=seed
+    )
+    bootstrap = float(np.quantile(resampled, confidence)) if resampled.size else difference
+    worth = effective_pairs(groups)
+    share = worth / count
+    score = tango_upper_bound(only_challenger * share, only_champion * share, worth, confidence=confidence)
+    discordant = only_challenger + only_champion
+    record = {
+        "images": count,
+        "effective_images": worth,
+        "challenger_errors": int(wrong.sum()),
+        "champion_errors": int(wrong_before.sum()),
+        "only_challenger_wrong": only_challenger,
+        "only_champion_wrong": only_champion,
+        "difference": difference,
+        "bootstrap_upper_bound": bootstrap,
+        "score_upper_bound": score,
+        "mcnemar_p": float(stats.binomtest(only_challenger, discordant).pvalue) if discordant else 1.0,
+    }
+    upper = max(bootstrap, score)
+    relation = "within" if upper <= margin else "above"
+    reason = (
+        f"{name}: challenger − champion = {100 * difference:+.2f} points on {count} {kind} images,"
+        f" at most {100 * upper:+.2f} at {100 * confidence:g} % confidence, {relation} the margin of"
+        f" {100 * margin:.2f}"
+    )
+    return _verdict(record, margin, upper, reason)
+
+
+def effective_pairs(groups: np.ndarray) -> float:
+    """N²/Σm² (m the group sizes): the worth of N images if those of one group behave alike."""
+    _, sizes = np.unique(groups, return_counts=True)
+    return float(sizes.sum() ** 2 / np.sum(sizes.astype(float) ** 2))
+
+
+def tango_upper_bound(worse: float, better: float, pairs: float, *, confidence: float) -> float:
+    """One-sided score bound of a paired difference (worse − better) / pairs, in (−1, 1].
+
+    worse, better: discordant pairs, or effective counts. Tango 1998: the difference at which the score
+    statistic, with the variance of the constrained likelihood, falls to −z.
+    """
+    estimate = (worse - better) / pairs
+    quantile = float(stats.norm.ppf(confidence))
+
+    def excess(delta: float) -> float:
+        linear = (2 * pairs - worse + better) * delta - worse - better
+        root = np.sqrt(linear**2 + 8 * pairs * better * delta * (1 - delta))
+        nuisance = max((root - linear) / (4 * pairs), 0.0)
+        variance = pairs * (2 * nuisance + delta * (1 - delta))
+        return worse - better - pairs * delta + quantile * np.sqrt(max(variance, 0.0))
+
+    if excess(1.0) >= 0:
+        return 1.0
+    # The estimate itself is a root where the variance vanishes there (no discordant pair): start beyond it.
+    return float(optimize.brentq(excess, estimate + 1e-9, 1.0, xtol=1e-10))
+
+
+def _verdict(record: dict[str, Any], margin: float, upper: float | None, reason: str) -> dict[str, Any]:
+    passed = upper is not None and upper <= margin
+    return {**record, "upper_bound": upper, "margin": margin, "passed": passed, "reason": reason}

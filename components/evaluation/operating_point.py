@@ -1,0 +1,182 @@
+"""The operating point: the threshold with the least overkill among those that keep the escape budget.
+
+The budget is held by a one-sided Clopper–Pearson bound on the calibration split. Choosing the threshold on
+the same images costs nothing: the number of misses allowed follows from the number of defectives alone, so
+the threshold lies at or below a fixed order statistic of their scores, and the bound is that of a
+distribution-free tolerance limit (Wilks 1941).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.errors import InputError
+from components.evaluation.intervals import defects_needed, upper_bound
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """An image is rejected when its calibrated defect score is at or above `threshold`.
+
+    certified: the bound holds at `confidence`; statement: what is certified and what is not, in words.
+    calibration_*: counts of images at the threshold. unit, unit_escapes, unit_defects: what the bound
+    counts: images, or groups of images where several share a part (a group escapes when any of its
+    defective images is accepted). balanced_threshold: greatest balanced accuracy, for comparison.
+    """
+
+    threshold: float
+    escape_budget: float
+    confidence: float
+    certified: bool
+    statement: str
+    calibration_escapes: int
+    calibration_defects: int
+    calibration_overkills: int
+    calibration_goods: int
+    balanced_threshold: float
+    unit: str
+    unit_escapes: int
+    unit_defects: int
+    escape_upper_bound: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> OperatingPoint:
+        return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
+
+
+def choose_operating_point(
+    scores: np.ndarray,
+    is_defect: np.ndarray,
+    *,
+    escape_budget: float,
+    confidence: float,
+    groups: np.ndarray | None = None,
+) -> OperatingPoint:
+    """Choose the threshold on the calibration split.
+
+    scores: (N,) calibrated defect scores in [0, 1]; is_defect: (N,) bool; groups: (N,) part ids or None.
+    Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the next
+    lower score. If so few defectives cannot certify the budget even without a miss, the escape rate in
+    the calibration split (an estimate) is kept within the budget, and `certified` is False.
+    Raises InputError without good or without defective images; ValueError for scores that are not finite.
+    """
+    scores, is_defect = np.asarray(scores, dtype=np.float64), np.asarray(is_defect, dtype=bool)
+    _check(scores, is_defect)
+    units = _unit_scores(scores, is_defect, groups)
+    allowed = allowed_misses(units.size, escape_budget, confidence=confidence)
+    certified = allowed is not None
+    misses = allowed if allowed is not None else math.floor(escape_budget * units.size + 1e-9)
+    threshold = _least_overkill(scores, is_defect, ceiling=float(np.sort(units)[misses]))
+    unit_escapes = int((units < threshold).sum())
+    point = OperatingPoint(
+        threshold=threshold,
+        escape_budget=escape_budget,
+        confidence=confidence,
+        certified=certified,
+        statement="",
+        calibration_escapes=int((scores[is_defect] < threshold).sum()),
+        calibration_defects=int(is_defect.sum()),
+        calibration_overkills=int((scores[~is_defect] >= threshold).sum()),
+        calibration_goods=int((~is_defect).sum()),
+        balanced_threshold=_balanced_threshold(scores, is_defect),
+        unit="image" if units.size == is_defect.sum() else "group",
+        unit_escapes=unit_escapes,
+        unit_defects=units.size,
+        escape_upper_bound=upper_bound(unit_escapes, units.size, confidence=confidence),
+    )
+    return dataclasses.replace(point, statement=_statement(point))
+
+
+def allowed_misses(defects: int, budget: float, *, confidence: float) -> int | None:
+    """The most misses among `defects` that still prove the budget; None if not even 0 do."""
+    misses = None
+    for candidate in range(defects):
+        if upper_bound(candidate, defects, confidence=confidence) > budget:
+            break
+        misses = candidate
+    return misses
+
+
+def _check(scores: np.ndarray, is_defect: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} scores are not finite")
+    for missing, count in (("defective", is_defect.sum()), ("good", (~is_defect).sum())):
+        if count == 0:
+            raise InputError(
+                f"the calibration split has no {missing} image (of {is_defect.size}): an operating point"
+                " needs both kinds; add images or raise data.fractions for the calibration split"
+            )
+
+
+def _unit_scores(scores: np.ndarray, is_defect: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """One score per independent unit: that of the defective image, or the lowest one of its group."""
+    defective = scores[is_defect]
+    if groups is None:
+        return defective
+    _, codes = np.unique(np.asarray(groups)[is_defect], return_inverse=True)
+    lowest = np.full(int(codes.max()) + 1, np.inf)
+    np.minimum.at(lowest, codes, defective)
+    return lowest
+
+
+def _least_overkill(scores: np.ndarray, is_defect: np.ndarray, *, ceiling: float) -> float:
+    """The threshold at or below `ceiling` with the least overkill and, among those, the fewest escapes."""
+    goods_below = scores[~is_defect & (scores < ceiling)]
+    floor = float(goods_below.max()) if goods_below.size else -np.inf
+    cut = float(scores[is_defect & (scores > floor)].min())
+    return _half_way(scores, cut)
+
+
+def _balanced_threshold(scores: np.ndarray, is_defect: np.ndarray) -> float:
+    """The threshold of greatest balanced accuracy; of several, the lowest (fewest escapes)."""
+    cuts = np.unique(scores)
+    defective, good = np.sort(scores[is_defect]), np.sort(scores[~is_defect])
+    sensitivity = 1 - np.searchsorted(defective, cuts, side="left") / defective.size
+    specificity = np.searchsorted(good, cuts, side="left") / good.size
+    balanced = sensitivity + specificity
+    best = int(np.argmax(balanced >= balanced.max() - 1e-12))
+    return _half_way(scores, float(cuts[best]))
+
+
+def _half_way(scores: np.ndarray, cut: float) -> float:
+    """Half-way from `cut` to the next lower score (or 0): rounding cannot flip an image there."""
+    lower = scores[scores < cut]
+    middle = ((float(lower.max()) if lower.size else 0.0) + cut) / 2
+    return middle if not lower.size or middle > lower.max() else cut
+
+
+def _statement(point: OperatingPoint) -> str:
+    nouns = "defective images" if point.unit == "image" else "groups with defective images"
+    seen = f"{point.unit_escapes} of {point.unit_defects} {nouns} escaped"
+    rule = "" if point.unit == "image" else " (a group escapes when any of its defective images is accepted)"
+    bound, budget = _percent(point.escape_upper_bound), _percent(point.escape_budget)
+    level = _percent(point.confidence)
+    cost = (
+        f" It rejects {point.calibration_overkills} of {point.calibration_goods} good images"
+        f" ({_percent(point.calibration_overkills / point.calibration_goods)})."
+    )
+    if point.certified:
+        return (
+            f"Certified on the calibration split: with {level} confidence at most {budget} of {nouns} escape"
+            f" ({seen}, upper bound {bound}){rule}.{cost}"
+        )
+    more = defects_needed(0, point.escape_budget, confidence=point.confidence) - point.unit_defects
+    return (
+        f"Not certified: {point.unit_defects} {nouns} cannot prove an escape rate of at most"
+        f" {budget} at {level} confidence, even without a miss; at least {more} more are needed in"
+        f" the calibration split. The threshold keeps the estimate within the budget ({seen}), not the upper"
+        f" bound, which is {bound}{rule}.{cost}"
+    )
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"

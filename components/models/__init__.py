@@ -1,0 +1,1 @@
+"""Backbones, where their weights come from, and the loss they are trained with."""

@@ -1,0 +1,55 @@
+"""What timm knows about a backbone, asked before anything is built.
+
+The names, constants and input sizes are timm's (github.com/huggingface/pytorch-image-models); a wrong name is
+answered with the closest right ones, in the words of the configuration.
+"""
+
+import difflib
+
+import timm
+from timm.models import PretrainedCfg
+
+from components.errors import InputError
+
+KEY = "model.backbone"
+
+
+def describe_backbone(backbone: str) -> PretrainedCfg:
+    """Return timm's record of the backbone: mean, std, input size, classifier names, where its weights are.
+
+    Raises:
+        InputError: timm has no such architecture, or the architecture has no such weights tag.
+    """
+    if not timm.is_model(backbone):
+        known = timm.list_models()
+        close = difflib.get_close_matches(architecture(backbone), known, n=5, cutoff=0.6)
+        hint = (
+            f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists the names it knows."
+        )
+        raise InputError(f"{KEY}={backbone!r} is not one of the {len(known)} timm models; {hint}")
+    try:
+        record = timm.models.get_pretrained_cfg(backbone)
+    except RuntimeError as error:
+        tags = timm.list_pretrained(f"{architecture(backbone)}.*")
+        remedy = f"use one of {', '.join(tags)}" if tags else "leave the tag out"
+        raise InputError(f"{KEY}={backbone!r} names weights that timm does not have; {remedy}") from error
+    return record if record is not None else PretrainedCfg()
+
+
+def check_input_size(backbone: str, size: int) -> None:
+    """Refuse an image size that the architecture cannot take (most vision transformers fix theirs).
+
+    Raises:
+        InputError: the backbone has a fixed input size, and it is another one.
+    """
+    record = describe_backbone(backbone)
+    if record.fixed_input_size and record.input_size[-1] != size:
+        raise InputError(
+            f"{KEY}={backbone!r} takes images of {record.input_size[-1]} px only, and the data has {size} px; "
+            "set the image size to that or choose a convolutional backbone"
+        )
+
+
+def architecture(backbone: str) -> str:
+    """Return the name without its weights tag: `resnet18` for `resnet18.a1_in1k`."""
+    return backbone.split(".", 1)[0]

@@ -1,0 +1,67 @@
+"""Cross-entropy with class weights and label smoothing, and what a model that sees no image would score on it."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.errors import InputError
+
+
+def class_weights(
+    labels: np.ndarray, num_classes: int, scheme: Literal["none", "balanced"]
+) -> torch.Tensor | None:
+    """Return the weight of each class, (K,) float32, or None for `none`.
+
+    `balanced` is N / (K · count), so that every class has the same total weight and the mean weight is 1.
+
+    Args:
+        labels: (N,) integers in [0, K).
+        num_classes: K.
+        scheme: none or balanced.
+
+    Raises:
+        InputError: an unknown scheme, or a class without an image, whose weight would be infinite.
+    """
+    if scheme == "none":
+        return None
+    if scheme != "balanced":
+        raise InputError(f"class weights {scheme!r} are unknown; use none or balanced")
+    counts = np.bincount(labels, minlength=num_classes)
+    if (counts == 0).any():
+        empty = ", ".join(str(index) for index in np.flatnonzero(counts == 0))
+        raise InputError(
+            f"class weights 'balanced': classes {empty} (by position) have no training image; add some or use none"
+        )
+    return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
+
+
+def build_loss(weights: torch.Tensor | None, label_smoothing: float) -> nn.CrossEntropyLoss:
+    """Return torch's cross-entropy (mean over the batch, weighted by class), label_smoothing in [0, 1)."""
+    return nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+
+
+def constant_predictor_loss(
+    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float
+) -> float:
+    """Return the lowest loss that constant logits reach on these labels: learning the class balance and no more.
+
+    With counts n, weights w and smoothing s over K classes, torch's weighted mean is a cross-entropy with targets
+    a_c = (1 - s) w_c n_c + (s / K) w_c N, divided by W = Σ w_c n_c. It is lowest where p = a / Σa, and that is
+    (Σa / W) · H(p). Without weights and smoothing it is the entropy of the class balance. The weighted mean is
+    taken over all labels at once; batch by batch it differs by what the batches' balance does.
+
+    Args:
+        class_counts: (K,) images per class, their sum at least 1.
+        weights: (K,) float or None.
+        label_smoothing: in [0, 1).
+    """
+    counts = np.asarray(class_counts, dtype=np.float64)
+    weight = np.ones_like(counts) if weights is None else weights.detach().cpu().numpy().astype(np.float64)
+    targets = (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()
+    share = targets / targets.sum()
+    entropy = -math.fsum(p * math.log(p) for p in share if p > 0)
+    return float(targets.sum() / (weight * counts).sum() * entropy)

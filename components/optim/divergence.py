@@ -1,0 +1,42 @@
+"""When a ramp has diverged: a median-of-5 rule, shared by the run that stops on it and the analysis that reads it."""
+
+import math
+import statistics
+from collections import deque
+from collections.abc import Sequence
+
+WINDOW = 5
+RISE = 4.0
+
+
+class DivergenceMonitor:
+    """Fires on a non-finite loss, or where the median of five exceeds 4 × the best such median *and* `floor`.
+
+    The floor keeps a loss that has come close to zero from counting every rebound as an explosion. A single bad
+    batch cannot fire it: three of five have to be high.
+    """
+
+    def __init__(self, *, floor: float) -> None:
+        self._floor = floor
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._best = math.inf
+
+    def update(self, loss: float) -> bool:
+        """Take the next loss and say whether the run has diverged by now."""
+        if not math.isfinite(loss):
+            return True
+        self._recent.append(loss)
+        if len(self._recent) < WINDOW:
+            return False
+        median = statistics.median(self._recent)
+        self._best = min(self._best, median)
+        return median > max(RISE * self._best, self._floor)
+
+
+def divergence_onset(losses: Sequence[float], *, floor: float) -> int | None:
+    """Return the position at which the divergence shows, or None: two before the rule fires, its window's centre."""
+    monitor = DivergenceMonitor(floor=floor)
+    for position, loss in enumerate(losses):
+        if monitor.update(loss):
+            return position if not math.isfinite(loss) else position - WINDOW // 2
+    return None

@@ -1,0 +1,240 @@
+"""Figures of the decisions on a split: ROC, the scores and their thresholds, the confusion of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from scipy import special
+
+from components.report import style
+
+SCORE_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
+HISTOGRAM_BINS = 40
+THRESHOLD_COLORS = (style.INK, style.GREEN, style.PURPLE, style.ORANGE)
+
+
+def roc_figure(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
+    """Two panels: the ROC curve, and both error rates against the threshold; each threshold marked by name.
+
+    scores: (N,) in [0, 1]; is_defect: (N,) bool; rejected when score ≥ threshold.
+    """
+    scores, is_defect = np.asarray(scores, dtype=float), np.asarray(is_defect, dtype=bool)
+    if is_defect.all() or not is_defect.any():
+        return style.empty_figure("ROC", _one_class(is_defect))
+    figure = style.new_figure(style.WIDTH, 4.5)
+    roc, errors = figure.subplots(1, 2, width_ratios=[1, 1.15])
+    cuts = np.unique(scores)
+    escape = np.append(np.searchsorted(np.sort(scores[is_defect]), cuts, side="left") / is_defect.sum(), 1.0)
+    overkill = np.append(
+        1 - np.searchsorted(np.sort(scores[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0
+    )
+    style.quiet_axes(roc, grid="both")
+    roc.plot(
+        overkill, 1 - escape, color=style.BLUE, linewidth=2, solid_joinstyle="round", clip_on=False, zorder=3
+    )
+    roc.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    roc.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    area = -float(np.trapezoid(1 - escape, overkill))
+    style.title(
+        roc, "ROC", f"area {area:.4f}; {is_defect.sum():,} defective, {(~is_defect).sum():,} good images"
+    )
+    style.label_axes(roc, x="overkill: good images rejected", y="sensitivity: defective images rejected")
+    _error_curves(errors, np.append(cuts, 1.0), escape, overkill, thresholds)
+    for order, (name, threshold) in enumerate(thresholds.items()):
+        place = (
+            float((scores[~is_defect] >= threshold).mean()),
+            float((scores[is_defect] >= threshold).mean()),
+        )
+        _name_point(roc, place, name, order)
+    return style.finish(figure)
+
+
+def score_histogram(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
+    """Scores of good images above, of defective ones below the line, as shares of each, on a logit axis.
+
+    scores: (N,) in [0, 1]; is_defect: (N,) bool. The outermost bins hold what lies beyond the axis.
+    """
+    scores, is_defect = np.asarray(scores, dtype=float), np.asarray(is_defect, dtype=bool)
+    if not scores.size:
+        return style.empty_figure("Defect scores", "no images")
+    figure = style.new_figure(style.WIDTH, 3.9)
+    axes = figure.add_subplot()
+    style.quiet_axes(axes)
+    reach = _reach(scores, thresholds)
+    edges = np.linspace(-reach, reach, HISTOGRAM_BINS + 1)
+    places = _logit(scores, reach)
+    peak = 0.0
+    for kind, sign, color, name in (
+        (~is_defect, 1, style.GOOD, "good"),
+        (is_defect, -1, style.DEFECTIVE, "defective"),
+    ):
+        share = np.histogram(places[kind], edges)[0] / max(int(kind.sum()), 1)
+        peak = max(peak, float(share.max()))
+        axes.bar(
+            edges[:-1], sign * share, width=np.diff(edges), align="edge", color=color, alpha=0.85,
+            edgecolor=style.PAPER, linewidth=0.6,
+        )  # fmt: skip
+        axes.annotate(
+            f"{name} ({kind.sum():,})", (0.012, 0.93 if sign > 0 else 0.07), xycoords="axes fraction",
+            va="center", fontsize=style.TEXT_SIZE, fontweight="bold", color=color, zorder=6,
+        )  # fmt: skip
+    axes.set_ylim(-1.25 * peak, 1.25 * peak)
+    axes.axhline(0, color=style.INK, linewidth=0.8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g} %")
+    _logit_axis(axes, reach)
+    for order, (name, threshold) in enumerate(thresholds.items()):
+        _threshold_line(axes, float(_logit(np.array([threshold]), reach)[0]), name, threshold, order)
+    style.title(axes, "Defect scores", "share of the images of each kind; right of a threshold is rejected")
+    style.label_axes(axes, x="calibrated defect score")
+    return style.finish(figure)
+
+
+def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> Figure:
+    """Counts, rows actual and columns predicted; shade and per cent are shares of the row. matrix: (K, K)."""
+    table = np.asarray(matrix, dtype=float)
+    if not table.size or table.sum() == 0:
+        return style.empty_figure("Confusion", "no images")
+    count = len(classes)
+    cell = 0.86 if count <= 8 else 0.55
+    figure = style.new_figure(max(cell * count + 2.0, 4.6), max(cell * count + 1.2, 3.0))
+    axes = figure.add_subplot()
+    style.quiet_axes(axes, grid=None)
+    share = np.divide(table, table.sum(axis=1, keepdims=True), out=np.zeros_like(table), where=table > 0)
+    shades = LinearSegmentedColormap.from_list("shades", ["#F3F6F9", "#9CC7E3", style.BLUE])
+    axes.pcolormesh(share, cmap=shades, vmin=0, vmax=1, edgecolors=style.PAPER, linewidth=2)
+    for row in range(count):
+        for column in range(count):
+            _cell(axes, row, column, table[row, column], share[row, column], small=count > 8)
+    turned = count > 4 or max(len(str(name)) for name in classes) > 12
+    axes.set_xticks(
+        np.arange(count) + 0.5,
+        list(classes),
+        rotation=40 if turned else 0,
+        ha="right" if turned else "center",
+    )
+    axes.set_yticks(np.arange(count) + 0.5, list(classes))
+    axes.tick_params(length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
+    axes.set(ylim=(count, 0), aspect="equal", anchor="W")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    style.title(axes, "Confusion", f"{table.sum():,.0f} images; per cent of the actual class")
+    style.label_axes(axes, x="predicted", y="actual")
+    return style.finish(figure)
+
+
+def _error_curves(
+    axes: Axes, cuts: np.ndarray, escape: np.ndarray, overkill: np.ndarray, thresholds: Mapping[str, float]
+) -> None:
+    """Both error rates against the threshold: the trade that an operating point makes."""
+    style.quiet_axes(axes)
+    reach = _reach(cuts, thresholds)
+    places = np.concatenate([[-reach], _logit(cuts, 2 * reach)])
+    for values, first, color, name, side in (
+        (escape, 0.0, style.DEFECTIVE, "escape rate", 1),
+        (overkill, 1.0, style.GOOD, "overkill rate", -1),
+    ):
+        # An image at the cut itself is rejected: the rate changes just above it, hence steps from the left.
+        rates = np.concatenate([[first], values])
+        axes.plot(places, 100 * rates, color=color, linewidth=2, drawstyle="steps-pre")
+        where = int(np.argmin(np.abs(rates - 0.6)))
+        axes.annotate(
+            name, (places[where], 60), xytext=(8 * side, 0), textcoords="offset points", va="center",
+            ha="left" if side > 0 else "right", fontsize=style.TEXT_SIZE, fontweight="bold", color=color,
+            path_effects=style.halo(), zorder=6,
+        )  # fmt: skip
+    axes.set_ylim(0, 112)
+    axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+    _logit_axis(axes, reach)
+    for order, (name, threshold) in enumerate(thresholds.items()):
+        _threshold_line(axes, float(_logit(np.array([threshold]), reach)[0]), name, threshold, order)
+    style.title(
+        axes, "The trade", "a higher threshold rejects less: fewer good images, and fewer defective ones"
+    )
+    style.label_axes(axes, x="threshold on the defect score")
+
+
+def _name_point(axes: Axes, place: tuple[float, float], name: str, order: int) -> None:
+    color = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)]
+    axes.scatter(*place, s=52, color=color, edgecolors=style.PAPER, linewidths=1.2, zorder=5, clip_on=False)
+    row = 0.2 - 0.115 * order
+    axes.scatter(0.36, row, s=40, color=color, zorder=5)
+    axes.text(
+        0.4,
+        row,
+        f"{name}\nescape {style.percent(1 - place[1])}, overkill {style.percent(place[0])}",
+        fontsize=style.SMALL_SIZE,
+        linespacing=1.35,
+        va="center",
+        color=color,
+    )
+
+
+def _threshold_line(axes: Axes, place: float, name: str, threshold: float, order: int) -> None:
+    color = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)]
+    axes.axvline(place, color=color, linewidth=1.3, zorder=4)
+    middle = sum(axes.get_xlim()) / 2
+    axes.annotate(
+        f"{name} {style.number(round(threshold, 4)) if threshold >= 1e-3 else style.rate(threshold)}",
+        (place, 1),
+        xytext=(4 if place <= middle else -4, -3 - 12 * order),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="left" if place <= middle else "right",
+        va="top",
+        fontsize=style.SMALL_SIZE,
+        fontweight="bold",
+        color=color,
+        zorder=7,
+        path_effects=style.halo(),
+    )
+
+
+def _cell(axes: Axes, row: int, column: int, count: float, share: float, *, small: bool) -> None:
+    color = style.PAPER if share > 0.8 else (style.FAINT if count == 0 else style.INK)
+    size = style.SMALL_SIZE if small else style.TITLE_SIZE
+    middle = column + 0.5
+    axes.text(
+        middle,
+        row + (0.5 if small else 0.42),
+        f"{count:,.0f}",
+        ha="center",
+        va="center",
+        fontsize=size,
+        color=color,
+    )
+    if not small and count:
+        axes.text(
+            middle, row + 0.7, style.percent(share), ha="center", va="center",
+            fontsize=style.SMALL_SIZE - 0.5, color=color,
+        )  # fmt: skip
+
+
+def _reach(scores: np.ndarray, thresholds: Mapping[str, float]) -> float:
+    """Half the width of a logit axis that holds the thresholds and nearly all scores."""
+    inner = np.quantile(scores, [0.01, 0.99])
+    extremes = [0.01, float(inner[0]), float(1 - inner[1])]
+    extremes += [min(value, 1 - value) / 2 for value in thresholds.values() if 0 < value < 1]
+    return float(-special.logit(max(min(extremes), 1e-6)))
+
+
+def _logit(scores: np.ndarray, reach: float) -> np.ndarray:
+    edge = special.expit(-reach)
+    return special.logit(np.clip(scores, edge, 1 - edge)).clip(-reach, reach)
+
+
+def _logit_axis(axes: Axes, reach: float) -> None:
+    shown = [tick for tick in SCORE_TICKS if abs(special.logit(tick)) <= reach + 1e-9]
+    axes.set_xticks([float(special.logit(tick)) for tick in shown], [f"{tick:g}" for tick in shown])
+    axes.set_xlim(-reach, reach)
+
+
+def _one_class(is_defect: np.ndarray) -> str:
+    if not is_defect.size:
+        return "no images"
+    return (
+        f"all {is_defect.size:,} images are {'defective' if is_defect.all() else 'good'}: nothing to separate"
+    )

@@ -1,0 +1,154 @@
+"""One look for every figure: colours that colour-blind readers can tell apart, quiet axes, number formats.
+
+Colours from Okabe & Ito 2008 (Color Universal Design). Good is always blue, defective always vermillion.
+No pyplot: a figure belongs to its caller, and two threads can draw at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.text import Text
+
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
+INK, MUTED, FAINT, HAIRLINE, PAPER = "#1B2430", "#5E6876", "#AEB6C0", "#E3E7EC", "#FFFFFF"
+
+GOOD, DEFECTIVE = BLUE, VERMILLION
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+SPLIT_COLORS = {"train": "#0072B2", "val": "#5AA9D6", "calibration": "#E69F00", "test": "#5E6876"}
+
+TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 9.0, 8.0
+
+WIDTH = 9.8
+"""Inches of a figure that fills the report's column."""
+
+_PREFERRED_FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "Noto Sans CJK SC")
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that many inches, laid out by constraints."""
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.06, hspace=0.06)
+    return Figure(figsize=(width, height), layout=layout, facecolor=PAPER, dpi=110)
+
+
+def quiet_axes(axes: Axes, *, grid: str | None = "y") -> None:
+    """Two spines, a hairline grid behind the data on one axis ("x", "y", "both" or None), short ticks."""
+    axes.set_facecolor(PAPER)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(FAINT)
+        spine.set_linewidth(0.8)
+    axes.tick_params(colors=MUTED, labelsize=SMALL_SIZE, length=3, width=0.8, which="major")
+    axes.tick_params(length=0, which="minor")
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(True, axis=grid, color=HAIRLINE, linewidth=0.8)  # type: ignore[arg-type]
+
+
+def title(axes: Axes, text: str, subtitle: str = "") -> None:
+    """A bold title at the left edge and a quieter line under it."""
+    axes.set_title(
+        text, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=24 if subtitle else 10
+    )
+    if subtitle:
+        axes.annotate(
+            subtitle,
+            (0, 1),
+            xytext=(0, 9),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            fontsize=TEXT_SIZE,
+            color=MUTED,
+            annotation_clip=False,
+        )
+
+
+def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
+    """Axis names in the quiet colour."""
+    axes.set_xlabel(x, fontsize=TEXT_SIZE, color=MUTED)
+    axes.set_ylabel(y, fontsize=TEXT_SIZE, color=MUTED)
+
+
+def key(axes: Axes, handles: Sequence[Artist]) -> None:
+    """A one-line key under the axes, flush with their left edge."""
+    axes.legend(
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(0, -0.14),
+        borderaxespad=0,
+        ncols=len(handles),
+        frameon=False,
+        fontsize=SMALL_SIZE,
+        labelcolor=MUTED,
+        borderpad=0.8,
+        handlelength=1.6,
+        handletextpad=0.6,
+        columnspacing=1.8,
+    )
+
+
+def halo() -> list[AbstractPathEffect]:
+    """A rim of paper around a text, so that lines can pass behind it."""
+    return [withStroke(linewidth=2.6, foreground=PAPER)]
+
+
+def finish(figure: Figure) -> Figure:
+    """Set the type face on every text; the last call of each figure function."""
+    families = font_families()
+    for text in figure.findobj(Text):
+        text.set_fontfamily(list(families))
+    return figure
+
+
+def empty_figure(heading: str, reason: str) -> Figure:
+    """A small figure that says in words why there is nothing to draw."""
+    figure = new_figure(6.0, 1.5)
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    title(axes, heading)
+    axes.text(0, 0.5, reason, transform=axes.transAxes, fontsize=TEXT_SIZE, color=MUTED, va="center")
+    return finish(figure)
+
+
+def number(value: float | None) -> str:
+    """A number as a reader types it: 0.0123, 1.2e-5, 12,345; an en dash for None and nan."""
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value != 0 and (abs(value) < 1e-3 or abs(value) >= 1e7):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def rate(value: float) -> str:
+    """A learning rate with two digits: 3e-4, 1.2e-3, 0.05."""
+    if 0.01 <= value < 100:
+        return f"{value:.2g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def percent(value: float) -> str:
+    """A share in per cent, with as many digits as it carries: 0.42 %, 3.9 %, 12.3 %."""
+    return f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
+
+
+@functools.cache
+def font_families() -> tuple[str, ...]:
+    """The preferred faces that this machine has, then the one that matplotlib brings along."""
+    present = {font.name for font in font_manager.fontManager.ttflist}
+    return (*(name for name in _PREFERRED_FONTS if name in present), "DejaVu Sans")

@@ -1,0 +1,1 @@
+"""Searching over recipes: the space, how it is sampled, and Ray Tune."""

@@ -1,0 +1,203 @@
+"""Ray Tune with ASHA (Li et al. 2018) over trials that are known beforehand. The only `ray.tune` of the project.
+
+A trial is a session that trains one epoch at a time. The class trainable keeps its worker between trials
+(`reuse_actors`), so that torch is imported and the images are opened once per worker. What happens to trials is told to
+an observer in the driver, which is where runs are logged: workers know nothing of MLflow.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, Trainable
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import AsyncHyperBandScheduler
+
+#: Tune keeps its own state this often, so that a killed driver loses at most so much.
+STATE_SECONDS = "1"
+SCORE = "score"
+#: What a diverged trial scores: ASHA would let a NaN go on.
+WORST_SCORE = 0.0
+
+TrialStatus = Literal["completed", "stopped", "diverged", "failed"]
+
+
+class Session(Protocol):
+    """One trial in progress, inside a worker."""
+
+    def next_epoch(self) -> Mapping[str, Any]:
+        """Train one epoch; numbers to report, `score` (to maximise) and `diverged` among them."""
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+
+class Observer(Protocol):
+    """Told in the driver what happens to the trials, each by its index."""
+
+    def started(self, index: int) -> None: ...
+
+    def reported(self, index: int, result: Mapping[str, Any]) -> None: ...
+
+    def ended(self, index: int, status: TrialStatus, message: str) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """How a trial ended: epochs run, its last score (None if it failed) and the message of a failure."""
+
+    index: int
+    status: TrialStatus
+    epochs: int
+    score: float | None
+    seconds: float
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneSettings:
+    """Everything Tune needs to know beside the trials."""
+
+    storage: Path
+    max_epochs: int
+    grace_epochs: int
+    reduction_factor: int
+    concurrent: int
+    cpus_per_trial: float
+    gpus_per_trial: float
+
+
+def run_trials(
+    num_trials: int, open_session: Callable[[int], Session], observer: Observer, settings: TuneSettings
+) -> list[TrialResult]:
+    """Run trials 0 … num_trials − 1 under ASHA; go on where an interrupted search stopped.
+
+    `open_session` is called in a worker. Ray must be up. Results come back in the order of the trials.
+    """
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = STATE_SECONDS
+    rungs = rung_epochs(settings)
+    trainable = tune.with_parameters(_EpochTrainable, open_session=open_session, rungs=rungs)
+    analysis = tune.run(
+        trainable,
+        name="tune",
+        config={"trial": tune.grid_search(list(range(num_trials)))},
+        storage_path=str(settings.storage),
+        resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
+        scheduler=AsyncHyperBandScheduler(
+            time_attr="training_iteration",
+            metric=SCORE,
+            mode="max",
+            max_t=settings.max_epochs,
+            grace_period=settings.grace_epochs,
+            reduction_factor=settings.reduction_factor,
+        ),
+        stop={"training_iteration": settings.max_epochs},
+        checkpoint_config=CheckpointConfig(num_to_keep=1),
+        callbacks=[_Relay(observer, settings.max_epochs)],
+        max_concurrent_trials=settings.concurrent,
+        reuse_actors=True,
+        raise_on_failed_trial=False,
+        resume="AUTO",
+        verbose=0,
+    )
+    return sorted((_result(trial, settings.max_epochs) for trial in analysis.trials), key=lambda r: r.index)
+
+
+def rung_epochs(settings: TuneSettings) -> tuple[int, ...]:
+    """Epochs at which ASHA compares, and at which a checkpoint is kept."""
+    rungs, epoch = [], settings.grace_epochs
+    while epoch < settings.max_epochs:
+        rungs.append(epoch)
+        epoch *= settings.reduction_factor
+    return (*rungs, settings.max_epochs)
+
+
+class _EpochTrainable(Trainable):
+    """Tune's face of a session: a step is an epoch."""
+
+    def setup(
+        self, config: dict[str, Any], *, open_session: Callable[[int], Session], rungs: tuple[int, ...]
+    ) -> None:
+        # `mlflow run` hands its run over by a variable that workers inherit; nothing here may resume that run.
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        self._open, self._rungs = open_session, rungs
+        self._session = open_session(config["trial"])
+
+    def step(self) -> dict[str, Any]:
+        result = dict(self._session.next_epoch())
+        diverged = bool(result["diverged"]) or not math.isfinite(result[SCORE])
+        if diverged:
+            result |= {SCORE: WORST_SCORE, "done": True}
+        epoch = self.iteration + 1
+        return result | {"diverged": diverged, "should_checkpoint": not diverged and epoch in self._rungs}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        self._session.save(Path(checkpoint_dir) / "session.pt")
+
+    def load_checkpoint(self, checkpoint_dir: str | None) -> None:  # type: ignore[override]
+        assert checkpoint_dir is not None
+        self._session.load(Path(checkpoint_dir) / "session.pt")
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._session = self._open(new_config["trial"])
+        return True
+
+
+class _Relay(Callback):
+    """Hands Tune's events to the observer."""
+
+    def __init__(self, observer: Observer, max_epochs: int) -> None:
+        self._observer, self._max_epochs = observer, max_epochs
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
+        self._observer.started(trial.config["trial"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any  # noqa: ANN401
+    ) -> None:
+        self._observer.reported(trial.config["trial"], result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
+        result = _result(trial, self._max_epochs)
+        self._observer.ended(result.index, result.status, result.message)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
+        result = _result(trial, self._max_epochs)
+        self._observer.ended(result.index, "failed", result.message)
+
+
+def _result(trial: Trial, max_epochs: int) -> TrialResult:
+    last = trial.last_result or {}
+    epochs = int(last.get("training_iteration", 0))
+    message = ""
+    status: TrialStatus
+    if trial.status == Trial.ERROR:
+        status, message = "failed", _last_line(trial)
+    elif last.get("diverged"):
+        status = "diverged"
+    else:
+        status = "completed" if epochs >= max_epochs else "stopped"
+    return TrialResult(
+        index=trial.config["trial"],
+        status=status,
+        epochs=epochs,
+        score=None if status == "failed" else last.get(SCORE),
+        seconds=float(last.get("time_total_s", 0.0)),
+        message=message,
+    )
+
+
+def _last_line(trial: Trial) -> str:
+    """The message of the exception that ended a trial, without its traceback."""
+    path = trial.error_file
+    if not path or not Path(path).is_file():
+        return "failed without a message"
+    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return lines[-1] if lines else "failed without a message"

@@ -1,0 +1,247 @@
+"""The bundle: the folder with everything that a trained model needs once it has left this project.
+
+A bundle holds plain data and one source file, nothing pickled::
+
+    weights.safetensors   the state dict of the timm model
+    model.json            the model card: architecture, classes, preprocessing, calibration, operating point
+    decode.py             a verbatim copy of components/data/decode.py: the decoding of training, on the line
+    seen_images.txt       16-hex sha256 prefixes of the images the model was fitted or calibrated on
+
+`pyfunc.py` reads such a folder without importing this project.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from components.errors import InputError
+
+FORMAT_VERSION = 1
+SEEN_PREFIX_LENGTH = 16
+
+CARD_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+DECODE_FILE = "decode.py"
+SEEN_FILE = "seen_images.txt"
+
+DECODE_SOURCE = Path(__file__).resolve().parents[1] / "data" / "decode.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What `model.json` says of a model.
+
+    classes: in the order of the logits.
+    good_classes: a subset of the classes; empty for a problem of defect types only.
+    image_size: pixels, of the square that the network sees.
+    mean, std: per channel RGB, of pixels in [0, 1].
+    calibration: `scale` and `bias` on the logit of the defect score.
+    operating_point: at least `threshold` (reject when the calibrated score >= it); None only where there are
+        no good classes.
+    provenance: commit, versions, fingerprints, manifest digest, run id; free, JSON-ready.
+
+    Raises:
+        ValueError: the fields contradict each other.
+    """
+
+    name: str
+    backbone: str
+    num_classes: int
+    classes: tuple[str, ...]
+    good_classes: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    calibration: Mapping[str, float]
+    operating_point: Mapping[str, Any] | None
+    provenance: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        faults = _card_faults(self)
+        if faults:
+            raise ValueError(f"a contradictory model card: {'; '.join(faults)}")
+
+    def to_json(self) -> str:
+        """Text with one key a line, byte-identical for equal cards."""
+        return (
+            json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """Read what `to_json` wrote.
+
+        Raises:
+            InputError: not JSON, another format version, a missing key, or contradictory fields.
+        """
+        content = _parse_card(text)
+        try:
+            for key in ("classes", "good_classes", "mean", "std"):
+                content[key] = tuple(content[key])
+            return cls(**content)
+        except (ValueError, TypeError, AttributeError) as error:  # the last two: a value of another kind
+            raise InputError(f"{CARD_FILE}: {error}; export the model again") from error
+
+
+def save_bundle(
+    directory: Path, *, state_dict: Mapping[str, torch.Tensor], card: ModelCard, seen_images: Sequence[str]
+) -> Path:
+    """Write the bundle beside its place, then rename it: a reader sees a whole one or none.
+
+    A bundle that stands at `directory` is replaced.
+
+    state_dict: of the bare timm model; any device, any memory format.
+    seen_images: sha256 hex digests or 16-hex prefixes of them, any order, repeats allowed.
+
+    Returns:
+        `directory`.
+
+    Raises:
+        ValueError: a seen image is not a sha256 digest.
+    """
+    lines = _seen_prefixes(seen_images)
+    partial = directory.with_name(f".{directory.name}.partial")
+    _remove(partial)
+    partial.mkdir(parents=True)
+    # safetensors refuses channels-last and shared storage: each tensor gets a contiguous one of its own.
+    weights = {
+        key: torch.clone(value.detach().cpu(), memory_format=torch.contiguous_format)
+        for key, value in state_dict.items()
+    }
+    save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
+    (partial / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+    shutil.copyfile(DECODE_SOURCE, partial / DECODE_FILE)
+    (partial / SEEN_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    _put_in_place(partial, directory)
+    return directory
+
+
+def load_bundle(directory: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    """Card and state dict, on the CPU, of a bundle or of an exported model that holds one.
+
+    Raises:
+        InputError: no bundle there, or one that cannot be read.
+    """
+    bundle = find_bundle(directory)
+    card = ModelCard.from_json((bundle / CARD_FILE).read_text(encoding="utf-8"))
+    try:
+        return card, load_file(bundle / WEIGHTS_FILE, device="cpu")
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{bundle / WEIGHTS_FILE} cannot be read ({error}); export the model again"
+        ) from error
+
+
+def read_seen_images(directory: Path) -> frozenset[str]:
+    """16-hex sha256 prefixes of the images that the bundled model was fitted or calibrated on.
+
+    Raises:
+        InputError: no bundle there, or one without the list.
+    """
+    path = find_bundle(directory) / SEEN_FILE
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing: nobody can tell which images the model has seen; export the model again"
+        )
+    return frozenset(path.read_text(encoding="utf-8").split())
+
+
+def find_bundle(directory: Path) -> Path:
+    """The bundle at `directory`, or inside it where `directory` is an MLflow model.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    found = [
+        path.parent
+        for path in (directory / CARD_FILE, *directory.glob(f"artifacts/*/{CARD_FILE}"))
+        if path.is_file()
+    ]
+    if len(found) != 1:
+        raise InputError(
+            f"{directory} holds {len(found)} model bundles ({CARD_FILE}, or artifacts/*/{CARD_FILE}); "
+            "exactly one is needed: give the folder of an exported model"
+        )
+    return found[0]
+
+
+def _card_faults(card: ModelCard) -> list[str]:
+    """What contradicts, in words."""
+    threshold = None if card.operating_point is None else card.operating_point.get("threshold")
+    rules = {
+        f"num_classes={card.num_classes} for {len(card.classes)} classes": card.num_classes
+        == len(card.classes),
+        "classes repeat": len(set(card.classes)) == len(card.classes),
+        f"good_classes {sorted(set(card.good_classes) - set(card.classes))} are not classes": (
+            set(card.good_classes) <= set(card.classes)
+        ),
+        "no defect class": not set(card.classes) <= set(card.good_classes),
+        f"image_size={card.image_size}": card.image_size > 0,
+        "mean and std need three channels": len(card.mean) == len(card.std) == 3,
+        "std must be positive": all(value > 0 for value in card.std),
+        "calibration needs finite scale and bias": all(
+            _is_number(card.calibration.get(key)) for key in ("scale", "bias")
+        ),
+        "good classes need an operating point with a finite threshold, defect types alone have none": (
+            _is_number(threshold) if card.good_classes else card.operating_point is None
+        ),
+    }
+    return [fault for fault, holds in rules.items() if not holds]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _parse_card(text: str) -> dict[str, Any]:
+    """The card's keys, all there; keys of no meaning here are dropped."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{CARD_FILE} is not JSON ({error}); export the model again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{CARD_FILE}: format_version={version!r}, and this code reads {FORMAT_VERSION}; "
+            "use the release that wrote the model, or export it again"
+        )
+    names = [field.name for field in fields(ModelCard)]
+    missing = [name for name in names if name not in content]
+    if missing:
+        raise InputError(f"{CARD_FILE} lacks {', '.join(missing)}; export the model again")
+    return {name: content[name] for name in names}
+
+
+def _seen_prefixes(digests: Sequence[str]) -> list[str]:
+    prefixes = {digest[:SEEN_PREFIX_LENGTH] for digest in digests}
+    wrong = sorted(p for p in prefixes if len(p) != SEEN_PREFIX_LENGTH or set(p) - set("0123456789abcdef"))
+    if wrong:
+        raise ValueError(
+            f"seen_images holds {wrong[0]!r}, not a lower-case sha256 digest or its first 16 digits"
+        )
+    return sorted(prefixes)
+
+
+def _put_in_place(partial: Path, directory: Path) -> None:
+    """Rename, the old one first moved aside: a folder cannot be renamed onto a full one."""
+    old = directory.with_name(f".{directory.name}.old")
+    _remove(old)
+    if directory.exists():
+        directory.rename(old)
+    partial.rename(directory)
+    _remove(old)
+
+
+def _remove(directory: Path) -> None:
+    if directory.exists():
+        shutil.rmtree(directory)

@@ -1,0 +1,307 @@
+"""The served model: image bytes in, label, defect score and decision out.
+
+MLflow copies this file into every exported model ("models from code") and runs the copy, where this project
+is not installed: it imports nothing of it. Everything else is read from the bundle (see `bundle.py`).
+
+Input: a frame with a column `image`, or any one-column frame, series, array, list or dict with the key
+`image`. An item is image bytes or base64 text, with or without a `data:` prefix. A path is read only where
+the model was loaded with `model_config={"allow_paths": True}`: a server must not read files for its clients.
+
+Output: one row per item, in order: `label` (the likeliest class), `defect_score` (calibrated, in [0, 1]),
+`decision` (accept, reject, or review where the item gives no image), `p_<class>`, `error`. Without good
+classes there is neither score nor decision. What a row lacks is None, never NaN, which the scoring server
+would write as broken JSON.
+"""
+
+import base64
+import binascii
+import hashlib
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+from safetensors.torch import load_file
+
+FORMAT_VERSION = 1
+DEFAULTS = {"device": "auto", "batch_size": 32, "allow_paths": False}
+DEVICES = ("auto", "cpu", "cuda")
+SCORE_CLIP = 1e-7
+"""Scores are kept this far from 0 and 1 before their logit is taken, as where the calibration was fitted."""
+
+
+class ItemError(ValueError):
+    """One item gives no answer; the message goes into its row."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the model was loaded: `model_config`, checked."""
+
+    device: torch.device
+    batch_size: int
+    allow_paths: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of the output; all but `decision` and `error` are None for an item without an answer."""
+
+    label: str | None
+    defect_score: float | None
+    decision: str | None
+    probabilities: tuple[float, ...] | None
+    error: str | None
+
+
+class InspectionModel(PythonModel):
+    """Classifies images and decides: accept, reject or review."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Build the network from the bundle, on the device that the settings name."""
+        bundle = Path(context.artifacts["bundle"])
+        self.settings = read_settings(context.model_config)
+        self.card = read_card(bundle / "model.json")
+        self.decode = load_decoder(bundle / "decode.py")
+        self.network = build_network(self.card, bundle / "weights.safetensors", self.settings.device)
+
+    def predict(
+        self,
+        context: PythonModelContext | None,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """One row per item, in order and with the index of the input; see the head of this file.
+
+        model_input: a frame is what MLflow hands over; any other container of the head of this file will do.
+        params: none are known. They come from the client, so nothing that opens a door may hang on them.
+        """
+        items, index = list_items(model_input)
+        size = self.settings.batch_size
+        answers: list[Answer] = []
+        for start in range(0, len(items), size):
+            answers += self._predict_batch(items[start : start + size])
+        return to_frame(answers, self.card["classes"], index)
+
+    def _predict_batch(self, items: list[object]) -> list[Answer]:
+        images: list[np.ndarray] = []
+        reasons: list[str | None] = []
+        for item in items:
+            try:
+                decoded = self.decode.decode_image(read_item(item, allow_paths=self.settings.allow_paths))
+                images.append(self.decode.resize_image(decoded.pixels, self.card["image_size"]))
+                reasons.append(None)
+            except (ItemError, self.decode.DecodeError) as error:
+                reasons.append(str(error) or type(error).__name__)
+        rows = iter(self._probabilities(images)) if images else iter(())
+        return [answer(next(rows), self.card) if reason is None else unanswered(reason) for reason in reasons]
+
+    def _probabilities(self, images: list[np.ndarray]) -> np.ndarray:
+        """images: each (S, S, 3) uint8. Returns (N, K) float64, not yet calibrated."""
+        device = self.settings.device
+        pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
+        mean = torch.tensor(self.card["mean"], device=device).view(1, 3, 1, 1)
+        std = torch.tensor(self.card["std"], device=device).view(1, 3, 1, 1)
+        with torch.inference_mode():
+            batch = ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+            return torch.softmax(self.network(batch).double(), dim=1).cpu().numpy()
+
+
+def answer(probabilities: np.ndarray, card: dict[str, Any]) -> Answer:
+    """The row of one image. probabilities: (K,) float64, not yet calibrated."""
+    if not np.isfinite(probabilities).all():
+        # A comparison with NaN is false: without this the image would be accepted.
+        return unanswered("the model's output for this image is not finite")
+    classes, good_classes = card["classes"], card["good_classes"]
+    if not good_classes:
+        label = classes[int(probabilities.argmax())]
+        return Answer(label, None, None, tuple(probabilities.tolist()), None)
+    is_good = np.isin(classes, good_classes)
+    score = float(calibrate(probabilities[~is_good].sum(), card["calibration"]))
+    final = rescale_groups(probabilities, is_good, score)
+    decision = "reject" if score >= card["operating_point"]["threshold"] else "accept"
+    return Answer(classes[int(final.argmax())], score, decision, tuple(final.tolist()), None)
+
+
+def unanswered(reason: str) -> Answer:
+    """The row of an item that a person has to look at."""
+    return Answer(None, None, "review", None, reason)
+
+
+def calibrate(score: float | np.ndarray, calibration: dict[str, float]) -> np.ndarray:
+    """sigmoid(scale * logit(score) + bias), as components/evaluation/calibration.py has it (Platt 1999)."""
+    clipped = np.clip(np.asarray(score, dtype=np.float64), SCORE_CLIP, 1 - SCORE_CLIP)
+    logit = np.log(clipped) - np.log1p(-clipped)
+    return np.exp(-np.logaddexp(0, -(calibration["scale"] * logit + calibration["bias"])))
+
+
+def rescale_groups(probabilities: np.ndarray, is_good: np.ndarray, score: float) -> np.ndarray:
+    """Probabilities whose defect classes sum to `score`, in the same proportions within either group.
+
+    probabilities: (K,) float64 that sum to one. A group without any mass is shared out evenly.
+    """
+    final = np.empty_like(probabilities)
+    for group, mass in ((is_good, 1 - score), (~is_good, score)):
+        total = probabilities[group].sum()
+        final[group] = mass * (probabilities[group] / total if total > 0 else 1 / group.sum())
+    return final
+
+
+def list_items(model_input: object) -> tuple[list[object], pd.Index]:
+    """The items, and the index that the output will carry.
+
+    Raises:
+        ValueError: a frame whose image column cannot be told, or an array of more than one column.
+    """
+    if isinstance(model_input, dict):
+        if "image" not in model_input:
+            raise ValueError(f"the input has the keys {sorted(map(str, model_input))}; 'image' is needed")
+        model_input = model_input["image"]
+    if isinstance(model_input, pd.DataFrame):
+        columns = list(model_input.columns)
+        if "image" not in columns and len(columns) != 1:
+            raise ValueError(f"the input has the columns {columns}; 'image' is needed, or one column alone")
+        model_input = model_input["image" if "image" in columns else columns[0]]
+    if isinstance(model_input, pd.Series):
+        return model_input.tolist(), model_input.index
+    if isinstance(model_input, np.ndarray):
+        if model_input.ndim > 1 and model_input.size != len(model_input):
+            raise ValueError(f"the input has the shape {model_input.shape}; (N,) or (N, 1) is needed")
+        items = model_input.ravel().tolist()
+    else:
+        items = list(model_input) if isinstance(model_input, list | tuple) else [model_input]
+    return items, pd.RangeIndex(len(items))
+
+
+def read_item(item: object, *, allow_paths: bool) -> bytes:
+    """The bytes of one image file.
+
+    Raises:
+        ItemError: the item is no bytes, base64 or (where allowed) path.
+    """
+    if isinstance(item, bytes | bytearray | memoryview):
+        return bytes(item)
+    if isinstance(item, Path):
+        item = str(item)
+    if not isinstance(item, str):
+        missing = item is None or item is pd.NA or (isinstance(item, float) and np.isnan(item))
+        found = "no image is given" if missing else f"a {type(item).__name__} is not an image"
+        raise ItemError(f"{found}; give image bytes or base64 text")
+    # Where paths are not allowed, not even their existence is looked up: the answer would tell a client.
+    if allow_paths and is_file(item):
+        try:
+            return Path(item).read_bytes()
+        except OSError as error:
+            raise ItemError(f"the file cannot be read: {error}") from error
+    return decode_base64(item, allow_paths=allow_paths)
+
+
+def is_file(text: str) -> bool:
+    """Whether the text names a file; a base64 text may be too long, or hold what no path can."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def decode_base64(text: str, *, allow_paths: bool) -> bytes:
+    """The bytes behind a base64 text, with or without line breaks, and `data:…;base64,` before it."""
+    head, comma, tail = text.partition(",")
+    payload = tail if comma and head.startswith("data:") and head.endswith(";base64") else text
+    try:
+        data = base64.b64decode("".join(payload.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        where = "no file either" if allow_paths else "a path is read only with model_config allow_paths"
+        raise ItemError(f"the text {text[:40]!r} is not base64 ({error}), and {where}") from error
+    if not data:
+        raise ItemError("the text is empty; give image bytes or base64 text")
+    return data
+
+
+def to_frame(answers: list[Answer], classes: list[str], index: pd.Index) -> pd.DataFrame:
+    """The output; numbers are float64 in a column without gaps, objects with None in one with gaps."""
+    rows = [row.probabilities for row in answers]
+    columns: dict[str, list[Any]] = {
+        "label": [row.label for row in answers],
+        "defect_score": [row.defect_score for row in answers],
+        "decision": [row.decision for row in answers],
+        **{f"p_{name}": [None if p is None else p[k] for p in rows] for k, name in enumerate(classes)},
+        "error": [row.error for row in answers],
+    }
+    texts = ("label", "decision", "error")
+    kinds = {name: object if name in texts or None in values else float for name, values in columns.items()}
+    return pd.DataFrame(
+        {name: pd.Series(values, dtype=kinds[name], index=index) for name, values in columns.items()},
+        index=index,
+    )
+
+
+def read_settings(model_config: dict[str, Any] | None) -> Settings:
+    """`model_config` over the defaults, checked.
+
+    Raises:
+        ValueError: an unknown key or a value out of its range; all faults in one message.
+    """
+    config = {**DEFAULTS, **(model_config or {})}
+    device, batch_size, allow_paths = (config[key] for key in DEFAULTS)
+    faults = [f"unknown key {key!r}" for key in config if key not in DEFAULTS]
+    if device not in DEVICES:
+        faults.append(f"device={device!r} is none of {', '.join(DEVICES)}")
+    elif device == "cuda" and not torch.cuda.is_available():
+        faults.append("device='cuda', and no GPU is available: use 'auto' or 'cpu'")
+    if type(batch_size) is not int or batch_size < 1:
+        faults.append(f"batch_size={batch_size!r} is not a whole number from 1")
+    if not isinstance(allow_paths, bool):
+        faults.append(f"allow_paths={allow_paths!r} is neither true nor false")
+    if faults:
+        raise ValueError(f"model_config: {'; '.join(faults)}; known keys: {', '.join(DEFAULTS)}")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Settings(torch.device(device), batch_size, allow_paths)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """What `model.json` says; the exporter has checked its fields.
+
+    Raises:
+        ValueError: written in a format that this file does not read.
+    """
+    card = json.loads(path.read_text(encoding="utf-8"))
+    if card.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format_version={card.get('format_version')!r}, and this file reads {FORMAT_VERSION}"
+        )
+    return card
+
+
+def load_decoder(path: Path) -> ModuleType:
+    """The bundle's own decoder, under a name by its content: two models may carry two versions of it."""
+    name = f"bundled_decode_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while it runs
+    spec.loader.exec_module(module)
+    return module
+
+
+def build_network(card: dict[str, Any], weights: Path, device: torch.device) -> torch.nn.Module:
+    """The timm model with the bundle's weights, ready to answer; no weight is fetched from anywhere."""
+    network = timm.create_model(card["backbone"], pretrained=False, num_classes=card["num_classes"])
+    network.load_state_dict(load_file(weights, device="cpu"), strict=True)
+    return network.eval().to(device).to(memory_format=torch.channels_last)
+
+
+set_model(InspectionModel())

@@ -1,0 +1,435 @@
+"""MLflow behind one narrow door: explicit run ids, never ambient state. The only `import mlflow` beside the pyfunc.
+
+Runs form a tree: root (the run that `mlflow run` made, or one of ours) → a run per stage → a run per trial. A root
+carries host, pid, process start and a heartbeat, so that a run whose process died is reaped and a live one elsewhere
+is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import mlflow
+import psutil
+from mlflow import MlflowClient
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+
+from components.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 30
+#: A run on another host is taken for dead after this long without a heartbeat.
+DEAD_AFTER_SECONDS = 20 * HEARTBEAT_SECONDS
+MAX_PARAM_CHARS = 500
+
+TAG_ROOT = "escapement.root"
+TAG_STAGE = "escapement.stage"
+TAG_FINGERPRINT = "escapement.fingerprint"
+TAG_HOST, TAG_PID, TAG_STARTED = "escapement.host", "escapement.pid", "escapement.process_started"
+TAG_HEARTBEAT = "escapement.heartbeat"
+TAG_SUPERSEDED = "escapement.superseded_by"
+TAG_PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A handle on one MLflow run; every call names the run, so that any thread may log."""
+
+    client: MlflowClient
+    id: str
+    experiment_id: str
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log parameters; values are cut at MLflow's limit of length."""
+        entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
+        for start in range(0, len(entries), 100):
+            self.client.log_batch(self.id, params=entries[start : start + 100])
+
+    def log_metrics(self, metrics: Mapping[str, float | int | None], *, step: int = 0) -> None:
+        """Log the metrics that have a value, in one call."""
+        self.log_history([(step, metrics)])
+
+    def log_history(self, rows: Sequence[tuple[int, Mapping[str, float | int | None]]]) -> None:
+        """Log many steps at once: `rows` holds (step, metrics) pairs."""
+        now = int(time.time() * 1000)
+        entries = [
+            Metric(key, float(value), now, step)
+            for step, metrics in rows
+            for key, value in metrics.items()
+            if value is not None
+        ]
+        for start in range(0, len(entries), 1000):
+            self.client.log_batch(self.id, metrics=entries[start : start + 1000])
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        self.client.log_artifact(self.id, str(path), folder)
+
+    def log_text(self, text: str, name: str) -> None:
+        self.client.log_text(self.id, text, name)
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        self.client.log_figure(self.id, figure, name, save_kwargs={"dpi": 120})
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        """Log a table that the MLflow UI can show; `name` ends in `.json`."""
+        self.client.log_table(self.id, table, name)
+
+    def log_dataset(self, table: pd.DataFrame, *, name: str, source: str, digest: str, context: str) -> None:
+        """Record which data set the run used: its schema, source and digest (at most 36 characters are kept)."""
+        dataset = mlflow.data.from_pandas(table, source=source, name=name, digest=digest[:36])  # type: ignore[attr-defined]
+        tags = [InputTag("mlflow.data.context", context)]
+        self.client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+
+    def finish(self, status: Status = "FINISHED") -> None:
+        self.client.set_terminated(self.id, status)
+
+    @contextlib.contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Log processor, memory and GPU load of this machine to the run while the block runs."""
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(self.id, sampling_interval=5, samples_before_logging=1)
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
+
+class Tracker:
+    """A connection to one tracking store and one experiment."""
+
+    def __init__(self, client: MlflowClient, uri: str, experiment_id: str) -> None:
+        self.client = client
+        self.uri = uri
+        self.experiment_id = experiment_id
+
+    @classmethod
+    def connect(cls, uri: str | None, *, experiment: str) -> Tracker:
+        """Open the store and find or make the experiment.
+
+        `uri` None means MLFLOW_TRACKING_URI, or a SQLite file in the working directory. A run made by `mlflow run`
+        (MLFLOW_RUN_ID) decides the experiment. Raises `InputError` when the store cannot be reached.
+        """
+        _quiet_logs()
+        uri = _resolve_uri(uri)
+        mlflow.set_tracking_uri(uri)
+        client = MlflowClient(uri)
+        with _impatient():
+            try:
+                adopted = os.environ.get("MLFLOW_RUN_ID")
+                if adopted:
+                    return cls(client, uri, client.get_run(adopted).info.experiment_id)
+                found = client.get_experiment_by_name(experiment)
+                experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+            except Exception as error:
+                raise InputError(
+                    f"tracking.uri={_without_password(uri)}: the tracking store cannot be used "
+                    f"({_first_line(error)}); start the server, or give another URI "
+                    "(null: a SQLite file in the working directory)"
+                ) from error
+        if found and found.lifecycle_stage == "deleted":
+            raise InputError(
+                f"tracking.experiment={experiment}: deleted in this store; restore it "
+                f"(`mlflow experiments restore -x {found.experiment_id}`) or give another name"
+            )
+        return cls(client, uri, experiment_id)
+
+    @property
+    def shown_uri(self) -> str:
+        """The URI without a user's name and password."""
+        return _without_password(self.uri)
+
+    def run(self, run_id: str) -> Run:
+        return Run(self.client, run_id, self.experiment_id)
+
+    def exists(self, run_id: str) -> bool:
+        """Whether the store holds the run (another store, or a deleted run, does not)."""
+        try:
+            return self.client.get_run(run_id).info.lifecycle_stage == "active"
+        except MlflowException:
+            return False
+
+    def start_root(self, name: str, tags: Mapping[str, str]) -> Run:
+        """The root of this invocation: the run that `mlflow run` made, or a new one.
+
+        The variable by which `mlflow run` hands over its run is taken out of the environment, since every Ray worker
+        would otherwise resume that run.
+        """
+        adopted = os.environ.pop("MLFLOW_RUN_ID", None)
+        if adopted is None:
+            made = self.client.create_run(self.experiment_id, run_name=name, tags=_user_tags())
+            adopted = made.info.run_id
+        run = self.run(adopted)
+        run.set_tags({**tags, **_process_tags(), TAG_ROOT: run.id, TAG_STAGE: "pipeline"})
+        return run
+
+    def start_child(self, parent: Run, name: str, tags: Mapping[str, str]) -> Run:
+        tags = {TAG_PARENT: parent.id, **tags, **_user_tags()}
+        made = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
+        return self.run(made.info.run_id)
+
+    def start_stage(self, root: Run, stage: str, fingerprint: str) -> Run:
+        """The run of a stage: an interrupted one of the same fingerprint goes on under `root`, else a new one."""
+        unfinished = self._search(
+            f"tags.`{TAG_STAGE}` = '{stage}' AND tags.`{TAG_FINGERPRINT}` = '{fingerprint}' "
+            "AND attributes.status != 'FINISHED' AND attributes.status != 'RUNNING'"
+        )
+        if not unfinished:
+            tags = {TAG_STAGE: stage, TAG_FINGERPRINT: fingerprint, TAG_ROOT: root.id}
+            return self.start_child(root, stage, tags)
+        info, old_tags = unfinished[0].info, unfinished[0].data.tags
+        run = self.run(info.run_id)
+        self.client.update_run(run.id, status="RUNNING")
+        run.set_tags({TAG_PARENT: root.id, TAG_ROOT: root.id})
+        old_root = old_tags.get(TAG_ROOT)
+        if old_root and old_root != root.id and self.exists(old_root):
+            self.run(old_root).set_tags({TAG_SUPERSEDED: root.id})
+        return run
+
+    def children(self, run: Run) -> list[Any]:
+        """The MLflow runs directly below a run."""
+        return self._search(f"tags.`{TAG_PARENT}` = '{run.id}'")
+
+    def reap(self) -> int:
+        """End the runs whose process is gone (host and pid, or a heartbeat that stopped); the number of runs ended."""
+        reaped = 0
+        for root in self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'"):
+            if not _is_dead(root.data.tags):
+                continue
+            reaped += self.end_tree(root.info.run_id, "KILLED")
+        # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
+        for run in self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_PARENT}` LIKE '%'"):
+            parent = run.data.tags[TAG_PARENT]
+            if self.exists(parent) and self.client.get_run(parent).info.status != "RUNNING":
+                reaped += self.end_tree(run.info.run_id, "KILLED")
+        return reaped
+
+    def running_roots(self) -> list[str]:
+        """Ids of the root runs whose process lives."""
+        roots = self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'")
+        return [root.info.run_id for root in roots if not _is_dead(root.data.tags)]
+
+    def end_tree(self, run_id: str, status: Status) -> int:
+        """End a run and all that is RUNNING below it; the number of runs ended."""
+        ended = sum(self.end_tree(child.info.run_id, status) for child in self.children(self.run(run_id)))
+        if self.client.get_run(run_id).info.status == "RUNNING":
+            self.client.set_terminated(run_id, status)
+            ended += 1
+        return ended
+
+    @contextlib.contextmanager
+    def heartbeat(self, run: Run) -> Iterator[None]:
+        """Say every half minute that the process behind `run` lives."""
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(HEARTBEAT_SECONDS):
+                try:
+                    run.set_tags({TAG_HEARTBEAT: f"{time.time():.0f}"})
+                except Exception as error:  # noqa: BLE001 - a missed beat is not a reason to stop a training
+                    logger.warning("heartbeat not written: %s", _first_line(error))
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def log_model(self, run: Run, directory: Path, *, name: str, params: Mapping[str, Any]) -> str:
+        """Log a saved MLflow model folder as an output of the run; its model id."""
+        model = self.client.create_logged_model(
+            self.experiment_id,
+            name,
+            source_run_id=run.id,
+            params={key: str(value) for key, value in params.items()},
+            model_type="escapement",
+        )
+        self.client.log_model_artifacts(model.model_id, str(directory))
+        self.client.finalize_logged_model(model.model_id, "READY")
+        self.client.log_outputs(run.id, [LoggedModelOutput(model_id=model.model_id, step=0)])
+        return model.model_id
+
+    def _search(self, filter_string: str) -> list[Any]:
+        found: list[Any] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], filter_string, order_by=["attributes.start_time DESC"], page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+class Registry:
+    """Model versions and their aliases."""
+
+    def __init__(self, tracker: Tracker, model_name: str) -> None:
+        self.client = tracker.client
+        self.model_name = model_name
+
+    def version_with_alias(self, alias: str) -> str | None:
+        return self.aliases().get(alias)
+
+    def version_of_model(self, model_id: str) -> str | None:
+        """The version that holds a logged model, if it is registered already."""
+        if not self._exists():
+            return None
+        versions = self.client.search_model_versions(f"name = '{self.model_name}'")
+        return next((str(v.version) for v in versions if v.tags.get("escapement.model_id") == model_id), None)
+
+    def register(self, *, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:
+        """Make a version from a logged model; its number."""
+        if not self._exists():
+            self.client.create_registered_model(self.model_name)
+        version = self.client.create_model_version(
+            self.model_name,
+            f"models:/{model_id}",
+            run_id=run_id,
+            tags={"escapement.model_id": model_id, **tags},
+            model_id=model_id,
+        )
+        return str(version.version)
+
+    def set_alias(self, alias: str, version: str) -> None:
+        self.client.set_registered_model_alias(self.model_name, alias, version)
+
+    def remove_alias(self, alias: str) -> None:
+        self.client.delete_registered_model_alias(self.model_name, alias)
+
+    def tag_version(self, version: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.model_name, version, key, value)
+
+    def download(self, version: str) -> Path:
+        """A local folder with the model of a version (the store's own, where that is local)."""
+        return Path(mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}"))  # type: ignore[attr-defined]
+
+    def aliases(self) -> dict[str, str]:
+        """Alias → version. Read from the registered model: the versions that a search returns carry none."""
+        if not self._exists():
+            return {}
+        aliases = self.client.get_registered_model(self.model_name).aliases
+        return {alias: str(version) for alias, version in aliases.items()}
+
+    def _exists(self) -> bool:
+        return bool(self.client.search_registered_models(f"name = '{self.model_name}'"))
+
+
+def save_pyfunc(
+    directory: Path,
+    *,
+    code: Path,
+    bundle: Path,
+    requirements: Sequence[str],
+    signature_fields: dict[str, Any],
+    model_config: Mapping[str, Any],
+) -> None:
+    """Write an MLflow model folder: models-from-code, so nothing is pickled; the bundle is its one artifact."""
+    mlflow.pyfunc.save_model(
+        str(directory),
+        python_model=str(code),
+        artifacts={"bundle": str(bundle)},
+        pip_requirements=list(requirements),
+        signature=ModelSignature.from_dict(signature_fields),
+        model_config=dict(model_config),
+    )
+
+
+def use_store(uri: str | None) -> None:
+    """Point MLflow at a store for `models:/` URIs; None: MLFLOW_TRACKING_URI, or the working directory's file."""
+    _quiet_logs()
+    mlflow.set_tracking_uri(_resolve_uri(uri))
+
+
+def load_pyfunc(uri: str, *, model_config: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """Load a model folder or `models:/name@alias`; its `predict` takes a table."""
+    return mlflow.pyfunc.load_model(uri, model_config=dict(model_config))
+
+
+def _resolve_uri(uri: str | None) -> str:
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _quiet_logs() -> None:
+    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def _impatient() -> Iterator[None]:
+    """Let the first contact with a server fail within seconds; later calls keep MLflow's patience of minutes."""
+    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
+    before = {key: os.environ.get(key) for key in quick}
+    os.environ.update(quick)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key)
+            else:
+                os.environ[key] = value
+
+
+def _user_tags() -> dict[str, str]:
+    return {
+        "mlflow.user": os.environ.get("USER") or os.environ.get("USERNAME") or "unknown",
+        "mlflow.source.name": "pipeline",
+        "mlflow.source.type": "LOCAL",
+    }
+
+
+def _process_tags() -> dict[str, str]:
+    return {
+        TAG_HOST: socket.gethostname(),
+        TAG_PID: str(os.getpid()),
+        TAG_STARTED: f"{psutil.Process().create_time():.2f}",
+        TAG_HEARTBEAT: f"{time.time():.0f}",
+        "escapement.platform": platform.platform(),
+    }
+
+
+def _is_dead(tags: Mapping[str, str]) -> bool:
+    if tags.get(TAG_HOST) != socket.gethostname():
+        return time.time() - float(tags.get(TAG_HEARTBEAT, 0)) > DEAD_AFTER_SECONDS
+    try:
+        started = psutil.Process(int(tags[TAG_PID])).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    return abs(started - float(tags[TAG_STARTED])) > 1  # the pid now belongs to somebody else
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}://…@{rest.split('@', 1)[1]}" if separator and "@" in rest else uri
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]

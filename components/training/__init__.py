@@ -1,0 +1,1 @@
+"""Running a training: the epoch engine, the learning-rate ramp, checkpoints."""

@@ -1,0 +1,22 @@
+"""Checkpoints to go on from: written beside and renamed, so that one is either whole or not there; read without pickle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values; an interruption leaves the earlier file as it was."""
+    temporary = path.with_name(path.name + ".tmp")
+    torch.save(dict(state), temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, *, device: torch.device) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote; `weights_only` refuses a file that would run code."""
+    return torch.load(path, map_location=device, weights_only=True)

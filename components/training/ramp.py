@@ -1,0 +1,194 @@
+"""The LR range test's run: a few short trainings under a rate that rises exponentially (Smith, arXiv 1506.01186).
+
+It works on a copy and draws from its own random state, so that whoever runs it goes on as if it had not happened.
+What the curves mean is `components.optim.lr_bounds`'s business.
+"""
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.data.loader import Batch
+from components.optim.divergence import DivergenceMonitor
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT_PER_DECADE = 10
+MAX_PASSES = 2.0
+
+
+@dataclass(frozen=True)
+class RampStep:
+    """One successful optimizer step, or the step at which the ramp stopped.
+
+    `loss` is the batch's before the step, `grad_norm` the total norm before the step, `heldout_loss` that of the
+    held-out batch after the step, nan where it was not measured.
+    """
+
+    seed: int
+    step: int
+    lr: float
+    loss: float
+    grad_norm: float
+    heldout_loss: float
+
+
+def ramp_rates(low: float, high: float, steps_per_decade: int) -> np.ndarray:
+    """Return the ramp's rates, (n,) float64, exponential from low to high inclusive."""
+    steps = round(math.log10(high / low) * steps_per_decade) + 1
+    return np.geomspace(low, high, steps)
+
+
+def recycling_warning(*, steps: int, batch_size: int, images: int) -> str | None:
+    """Return a warning where the ramp passes over the training set more than twice, else None."""
+    passes = steps * batch_size / images
+    if passes <= MAX_PASSES:
+        return None
+    return (
+        f"the ramp passes over the {images} training images {passes:.1f} times: repeated batches flatter the loss, "
+        "so the bounds may lie too high"
+    )
+
+
+def run_ramp(
+    model: nn.Module,
+    optimizer_factory: Callable[[nn.Module, float], torch.optim.Optimizer],
+    loss: nn.Module,
+    batches: Iterator[Batch],
+    held_out: Batch,
+    *,
+    low: float,
+    high: float,
+    steps_per_decade: int,
+    seed: int,
+    device: torch.device,
+    forward: Callable[[nn.Module, Batch], torch.Tensor],
+) -> Iterator[RampStep]:
+    """Train a copy of the model under a rising rate and yield a record per step, until it ends or diverges.
+
+    The rate moves on once per optimizer step; each parameter group keeps its ratio to the rate the factory was
+    given. Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at twice
+    the loss of the uniform prediction. Model, buffers, gradients and global random state of the caller are the
+    same after each step as before it.
+
+    Args:
+        model: the start; it is copied, not touched.
+        optimizer_factory: from a model and a rate to its optimizer, in the recipe's settings.
+        loss: from (B, K) logits and (B,) labels to a scalar; copied as well.
+        batches: at least as many as the ramp has steps.
+        held_out: one fixed batch, not trained on.
+        low: first rate, positive.
+        high: last rate, above low.
+        steps_per_decade: at least 1; the analysis wants 20.
+        seed: of dropout and the like; recorded with each step.
+        device: where the copy trains.
+        forward: from the model and a batch to (B, K) logits, normalisation, transfer and precision included.
+
+    Raises:
+        ValueError: the batches ran out before the ramp was over.
+    """
+    randomness = _OwnRandomness(seed, device)
+    with randomness.active():
+        trained = copy.deepcopy(model).to(device).train()
+        loss = copy.deepcopy(loss).to(device)
+        optimizer = optimizer_factory(trained, low)
+    ratios = [group["lr"] / low for group in optimizer.param_groups]
+    monitor: DivergenceMonitor | None = None
+    rates = ramp_rates(low, high, steps_per_decade)
+    interval = max(1, round(steps_per_decade / HELD_OUT_PER_DECADE))
+    for step, lr in enumerate(rates.tolist()):
+        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+            group["lr"] = lr * ratio
+        with randomness.active():
+            batch = next(batches, None)
+            if batch is None:
+                raise ValueError(f"the batches ran out after {step} of the ramp's {len(rates)} steps")
+            batch_loss, grad_norm, num_classes = _train_step(trained, optimizer, loss, batch, forward)
+            monitor = monitor or DivergenceMonitor(floor=2 * math.log(num_classes))
+            stopped = monitor.update(batch_loss) or not math.isfinite(grad_norm)
+            measured = step % interval == 0 or step == len(rates) - 1
+            heldout = (
+                _held_out_loss(trained, loss, held_out, forward) if measured and not stopped else math.nan
+            )
+        yield RampStep(seed, step, lr, batch_loss, grad_norm, heldout)
+        if stopped:
+            logger.info(
+                "seed %d: the ramp diverged at lr %.2e (step %d of %d)", seed, lr, step + 1, len(rates)
+            )
+            return
+
+
+def _train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: nn.Module,
+    batch: Batch,
+    forward: Callable[[nn.Module, Batch], torch.Tensor],
+) -> tuple[float, float, int]:
+    """Return the batch's loss, the gradient norm and the number of classes; the step is taken if all is finite."""
+    optimizer.zero_grad(set_to_none=True)
+    logits = forward(model, batch)
+    batch_loss = loss(logits, batch.labels.to(logits.device))
+    value = float(batch_loss.detach())
+    if not math.isfinite(value):
+        return value, math.nan, logits.shape[1]
+    batch_loss.backward()
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    grad_norm = float(
+        nn.utils.get_total_norm(gradients)
+    )  # before step(): some optimizers overwrite the gradient
+    if math.isfinite(grad_norm):
+        optimizer.step()
+    return value, grad_norm, logits.shape[1]
+
+
+@torch.no_grad()
+def _held_out_loss(
+    model: nn.Module, loss: nn.Module, batch: Batch, forward: Callable[[nn.Module, Batch], torch.Tensor]
+) -> float:
+    """Return the loss on the fixed batch, without dropout but with batch statistics.
+
+    Running averages lag behind a rising rate (timm's EfficientNets move them by 1 % a step): in eval mode the
+    held-out loss would show that lag, not the weights.
+    """
+    model.eval()
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0  # looks, and leaves the running averages alone
+    logits = forward(model, batch)
+    value = float(loss(logits, batch.labels.to(logits.device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train()
+    return value
+
+
+class _OwnRandomness:
+    """A random state of one's own, current only inside `active()`: a generator is left at every yield."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._device = device
+        self._cpu = torch.Generator().manual_seed(seed).get_state()
+        on_gpu = device.type == "cuda"
+        self._gpu = torch.Generator(device).manual_seed(seed).get_state() if on_gpu else None
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        devices = [self._device] if self._gpu is not None else []
+        with torch.random.fork_rng(devices=devices):
+            torch.set_rng_state(self._cpu)
+            if self._gpu is not None:
+                torch.cuda.set_rng_state(self._gpu, self._device)
+            yield
+            self._cpu = torch.get_rng_state()
+            if self._gpu is not None:
+                self._gpu = torch.cuda.get_rng_state(self._device)

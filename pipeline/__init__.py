@@ -1,0 +1,1 @@
+"""What runs, and in what order: configuration, stages, runner and command line."""

@@ -1,0 +1,486 @@
+"""The one configuration: typed sections, one way to load it, one way to override it.
+
+Each default of the product stands here and nowhere else. A configuration file holds differences only. Precedence is
+default < file < override; `override` is the single mechanism behind `--set`, `mlflow run -P` and search trials.
+Faults are collected and reported together, each with its dotted path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from components.errors import InputError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
+Fraction = Field(gt=0, lt=1)
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, and it refuses a key that it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        coerce_numbers_to_str=True,
+        allow_inf_nan=False,
+    )
+
+
+class ProjectConfig(Section):
+    name: str = Field(default="escapement", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Name of what is inspected; the default name of the experiment and of the registered model."""
+
+
+class SplitFractions(Section):
+    train: float = Field(default=0.60, gt=0, lt=1)
+    val: float = Field(default=0.15, gt=0, lt=1)
+    calibration: float = Field(default=0.10, gt=0, lt=1)
+    test: float = Field(default=0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> SplitFractions:
+        total = self.train + self.val + self.calibration + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the four fractions sum to {total:.4g}; they must sum to 1")
+        return self
+
+
+class DataConfig(Section):
+    source: str = "elpv"
+    """`folder:/path` (a class per folder), `csv:/path`, `parquet:/path`, `elpv`, or `generated:key=value,...`."""
+    good_labels: tuple[str, ...] = ("good",)
+    """The classes that are good parts; every other class is a defect. Empty: defect types only, no escapes."""
+    image_size: int = Field(default=224, ge=16, le=2048)
+    """Side of the square, in pixels, to which every image is resized; what the model sees."""
+    splits: SplitFractions = SplitFractions()
+    """Share of the images in each split; applied per class, whole groups at a time."""
+    split_conflict: Literal["error", "train", "majority"] = "error"
+    """What to do when a given split tears a group apart: stop, put the group into train, or into its majority."""
+    max_quarantined_fraction: float = Field(default=0.01, ge=0, lt=1)
+    """The run stops when a larger share of the files cannot be decoded."""
+    path_column: str = "path"
+    """csv/parquet: the column with the image's path, relative to `data.root`."""
+    label_column: str = "label"
+    """csv/parquet: the column with the class."""
+    group_column: str | None = None
+    """csv/parquet: the column naming the part, lot or board; images of a group never cross a split."""
+    split_column: str | None = None
+    """csv/parquet: the column with a given split, which is honoured."""
+    metadata_columns: tuple[str, ...] = ()
+    """csv/parquet: further columns to keep (camera, lighting, product)."""
+    root: str | None = None
+    """csv/parquet: folder of the images; default: the table's own folder."""
+    defect_threshold: float = Field(default=0.5, gt=0, le=1)
+    """elpv: a cell is defective when its defect probability is at least this."""
+
+
+class ModelConfig(Section):
+    backbone: str = "resnet18"
+    """Any timm model."""
+    weights: str = Field(default="pretrained", pattern=r"^(none|pretrained|package|file:.+)$")
+    """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`."""
+    drop_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the classifier."""
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth."""
+
+
+class RecipeConfig(Section):
+    objective: Literal["average_precision", "auroc", "balanced_accuracy"] = "average_precision"
+    """Validation metric that picks the best epoch and the best trial; the first two need a good class."""
+    optimizer: Optimizer = "adamw"
+    lr: float | Literal["auto"] = "auto"
+    """Peak learning rate; `auto`: the suggestion of the optimizer's range test."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Learning-rate ratio from one layer group to the next one nearer the input; 1 means the same rate."""
+    batch_size: int = Field(default=32, ge=2)
+    schedule: Literal["fixed", "step", "exponential", "cosine"] = "cosine"
+    final_lr_fraction: float = Field(default=0.01, gt=0, lt=1)
+    """step, exponential, cosine: the rate at the end as a share of the peak."""
+    schedule_drops: int = Field(default=2, ge=1)
+    """step: number of equal drops on the way from the peak to the end."""
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    """Length of the linear warmup, in epochs."""
+    class_weights: Literal["none", "balanced"] = "balanced"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    augment_strength: float = Field(default=0.5, ge=0, le=1)
+    """0: none; 1: the strongest policy."""
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient; null: not clipped."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Average the weights over steps with this decay and score the average; null: off."""
+
+    @field_validator("lr")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value <= 0:
+            raise ValueError("must be greater than 0, or auto")
+        return value
+
+
+class RangeTestConfig(Section):
+    optimizers: tuple[Optimizer, ...] | None = None
+    """Which to test; null: the recipe's and those in the search space."""
+    num_seeds: int = Field(default=3, ge=1)
+    """Curves per optimizer; the analysis takes their median."""
+    steps_per_decade: int = Field(default=20, ge=5)
+    held_out_images: int = Field(default=64, ge=8)
+    """Size of the fixed held-out batch, taken from the validation split."""
+    bootstrap_samples: int = Field(default=200, ge=20)
+
+
+class Dimension(Section):
+    """One searched key: a choice, or an interval."""
+
+    sets: str
+    """Dotted path of the key that a trial overrides, below `model` or `recipe`."""
+    choices: tuple[Any, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    bounds: Literal["range_test"] | None = None
+    """`range_test`: low and high are those that the range test found for the trial's optimizer (log scale)."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Dimension:
+        interval = self.low is not None or self.high is not None
+        if sum([self.choices is not None, interval, self.bounds is not None]) != 1:
+            raise ValueError("give exactly one of: choices, low with high, bounds")
+        if self.choices is not None and not self.choices:
+            raise ValueError("choices is empty; name at least one")
+        if interval:
+            if self.low is None or self.high is None:
+                raise ValueError("an interval needs both low and high")
+            if self.low >= self.high:
+                raise ValueError(f"low={self.low:g} must be below high={self.high:g}")
+            if self.log and self.low <= 0:
+                raise ValueError(f"low={self.low:g} must be above 0 on a log scale")
+        if self.bounds is not None and self.sets != "recipe.lr":
+            raise ValueError("bounds: range_test exists for recipe.lr only; give low and high")
+        return self
+
+
+DEFAULT_SPACE = (
+    Dimension(sets="recipe.optimizer", choices=("adamw", "sgd")),
+    Dimension(sets="recipe.lr", bounds="range_test"),
+    Dimension(sets="recipe.weight_decay", low=1e-5, high=0.1, log=True),
+    Dimension(sets="recipe.layer_decay", choices=(1.0, 0.9, 0.75)),
+    Dimension(sets="recipe.augment_strength", low=0.0, high=1.0),
+)
+
+
+class SearchConfig(Section):
+    num_trials: int = Field(default=16, ge=0)
+    """Trials, the defaults as trial 0 among them; 0: no search, the defaults are trained."""
+    max_epochs: int = Field(default=9, ge=1)
+    """Epochs of a trial that is never stopped."""
+    grace_epochs: int = Field(default=1, ge=1)
+    """The first rung: no trial is stopped before it."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """At each rung one trial in this many goes on."""
+    ema_decay: float = Field(default=0.9, gt=0, lt=1)
+    """Trials run at a constant rate and are compared on averaged weights (see docs/architecture.md)."""
+    space: tuple[Dimension, ...] = DEFAULT_SPACE
+
+    @model_validator(mode="after")
+    def _rungs(self) -> SearchConfig:
+        if self.grace_epochs > self.max_epochs:
+            raise ValueError(f"grace_epochs={self.grace_epochs} must not exceed max_epochs={self.max_epochs}")
+        return self
+
+
+class TrainConfig(Section):
+    epochs: int = Field(default=30, ge=1)
+    patience: int = Field(default=10, ge=1)
+    """Stop after this many epochs without a better validation score; the best epoch's weights are restored."""
+
+
+class OperatingPointConfig(Section):
+    escape_budget: float = Field(default=0.05, gt=0, lt=1)
+    """Largest escape rate that is acceptable."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Confidence with which the calibration split must show it."""
+
+
+class EvaluateConfig(Section):
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    bootstrap_samples: int = Field(default=1000, ge=100)
+    gallery_size: int = Field(default=16, ge=0)
+    """Pictures of the worst escapes and of the worst overkills in the report; 0: none."""
+
+
+class Gates(Section):
+    """A bound that a model has to meet to be promoted; null: not asked."""
+
+    min_auroc: float | None = Field(default=0.8, ge=0, le=1)
+    """The lower confidence bound of AUROC must reach this."""
+    max_escape_rate: float | None = Field(default=0.10, ge=0, le=1)
+    """The upper confidence bound of the escape rate must not exceed this."""
+    max_overkill_rate: float | None = Field(default=0.30, ge=0, le=1)
+    """The upper confidence bound of the overkill rate must not exceed this."""
+    min_balanced_accuracy: float | None = Field(default=None, ge=0, le=1)
+    """The lower confidence bound of balanced accuracy; the gate for a problem without a good class."""
+
+
+class PromoteConfig(Section):
+    model_name: str | None = None
+    """Registered model; null: `project.name`."""
+    gates: Gates = Gates()
+    escape_margin: float = Field(default=0.03, ge=0, lt=1)
+    """Non-inferiority: by how much the escape rate may exceed the champion's."""
+    overkill_margin: float = Field(default=0.05, ge=0, lt=1)
+    """Non-inferiority: by how much the overkill rate may exceed the champion's."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    bootstrap_samples: int = Field(default=1000, ge=100)
+
+
+class ComputeConfig(Section):
+    """Where it runs. Not part of any fingerprint: another machine does not make it another result."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads to use; null: all cores."""
+    concurrent_trials: int | None = Field(default=None, ge=1)
+    """Trials at a time; null: one per GPU, or one per two cores (at least 2) on a CPU."""
+    gpus_per_trial: float | None = Field(default=None, ge=0)
+    """GPUs that a trial asks for, a fraction is allowed; null: one where there are GPUs."""
+    ray_address: str | None = None
+    """Address of a Ray cluster (`auto` inside a Ray job); null: Ray runs locally."""
+
+
+class TrackingConfig(Section):
+    uri: str | None = None
+    """MLflow tracking URI; null: MLFLOW_TRACKING_URI, or a SQLite file in the working directory."""
+    experiment: str | None = None
+    """Experiment; null: `project.name`. A run made by `mlflow run` keeps the experiment that it has."""
+
+
+class StorageConfig(Section):
+    root: str = "storage"
+    """Folder for what the stages make, relative to the working directory."""
+
+    @field_validator("root")
+    @classmethod
+    def _local(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("object stores are not supported here yet; give a folder, shared if need be")
+        return value
+
+
+class Config(Section):
+    """The whole configuration; a stage receives the sections that it declares."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    project: ProjectConfig = ProjectConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    recipe: RecipeConfig = RecipeConfig()
+    lr_range_test: RangeTestConfig = RangeTestConfig()
+    search: SearchConfig = SearchConfig()
+    train: TrainConfig = TrainConfig()
+    operating_point: OperatingPointConfig = OperatingPointConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    promote: PromoteConfig = PromoteConfig()
+    compute: ComputeConfig = ComputeConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: StorageConfig = StorageConfig()
+
+
+class Recipe(Section):
+    """What makes one training: the sections that a search trial overrides."""
+
+    model: ModelConfig
+    recipe: RecipeConfig
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+#: Keys that no trial may set, and what decides them.
+DECIDED_ELSEWHERE = {
+    "recipe.schedule": "trials run at a constant rate and are compared on averaged weights",
+    "recipe.ema_decay": "trials run at a constant rate and are compared on averaged weights",
+    "recipe.objective": "it is what trials are compared by",
+    "model.backbone": "the range test holds for one backbone",
+    "model.weights": "the range test holds for one backbone",
+}
+
+
+def load(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration, merge the overrides, validate once, and resolve what follows from the rest.
+
+    `source` is the name of a shipped configuration or the path of a YAML file. Raises `InputError` with every fault.
+    """
+    overrides = dict(overrides or {})
+    values = _merge(_read(source), overrides)
+    config = _validate(Config, values)
+    return _resolve(config, pinned=set(overrides))
+
+
+def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
+    """The same section with some dotted keys replaced; strings are read as YAML. Raises `InputError`."""
+    return _validate(type(section), _merge(section.model_dump(), overrides))
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configurations that come with the project."""
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if str(source) in shipped_configs():
+        path = CONFIGS / f"{source}.yaml"
+    if not path.is_file():
+        known = ", ".join(shipped_configs())
+        raise InputError(f"config={source}: no such file; give a YAML file or one of: {known}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"config={source}: not valid YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"config={source}: must map sections to values, not be a {type(values).__name__}")
+    return values
+
+
+def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for dotted, value in overrides.items():
+        *parents, leaf = dotted.split(".")
+        node = merged
+        for parent in parents:
+            child = node.get(parent)
+            node[parent] = dict(child) if isinstance(child, dict) else {}
+            node = node[parent]
+        node[leaf] = _parse(value)
+    return merged
+
+
+def _parse(value: Any) -> Any:  # noqa: ANN401 - whatever a YAML scalar can be
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value) if value else value
+    except yaml.YAMLError:
+        return value  # a plain string such as `csv:/a, b` needs no quoting
+
+
+def _validate(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
+    try:
+        return kind.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_describe(kind, dict(fault)) for fault in error.errors(include_url=False)]
+        raise InputError("\n".join(faults)) from error
+
+
+def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
+    location = [str(part) for part in fault["loc"] if not _is_union_branch(str(part))]
+    path, value = ".".join(location), fault["input"]
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(kind, location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        return f"{path}: unknown key; {hint}"
+    shown = "" if isinstance(value, dict | Section) else f"={value!r}"
+    return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}"
+
+
+def _is_union_branch(part: str) -> bool:
+    """Pydantic adds the tried type of a union (`float`, `literal['auto']`) to a fault's location."""
+    return part in {"float", "int", "str", "bool"} or "[" in part
+
+
+def _lower_first(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _known_keys(kind: type[Section], parents: list[str]) -> list[str]:
+    """The keys below a dotted path; empty where the path leaves the typed sections."""
+    for parent in parents:
+        if parent.isdigit():
+            continue
+        annotation = kind.model_fields[parent].annotation
+        candidates = [annotation, *typing.get_args(annotation)]
+        kind = next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), Section)
+    return list(kind.model_fields)
+
+
+def _resolve(config: Config, *, pinned: set[str]) -> Config:
+    """Fill in what follows from other keys, so that the resolved configuration says all of it."""
+    space = tuple(dimension for dimension in config.search.space if dimension.sets not in pinned)
+    faults = [*_space_faults(config, space), *_goodless_faults(config)]
+    if faults:
+        raise InputError("\n".join(faults))
+    searched = [dimension.choices or () for dimension in space if dimension.sets == "recipe.optimizer"]
+    optimizers = config.lr_range_test.optimizers or tuple(
+        dict.fromkeys([config.recipe.optimizer, *(name for choices in searched for name in choices)])
+    )
+    return config.model_copy(
+        update={
+            "search": config.search.model_copy(update={"space": space}),
+            "lr_range_test": config.lr_range_test.model_copy(update={"optimizers": optimizers}),
+            "promote": config.promote.model_copy(
+                update={"model_name": config.promote.model_name or config.project.name}
+            ),
+            "tracking": config.tracking.model_copy(
+                update={"experiment": config.tracking.experiment or config.project.name}
+            ),
+        }
+    )
+
+
+def _space_faults(config: Config, space: tuple[Dimension, ...]) -> list[str]:
+    """Every searched key exists, is searched once, accepts its values, and is not decided by something else."""
+    faults = []
+    trial = Recipe(model=config.model, recipe=config.recipe)
+    names = [dimension.sets for dimension in space]
+    for index, dimension in enumerate(space):
+        where = f"search.space.{index}.sets={dimension.sets}"
+        if dimension.sets in DECIDED_ELSEWHERE:
+            why = DECIDED_ELSEWHERE[dimension.sets]
+            faults.append(f"{where}: cannot be searched: {why}; take it out of the space")
+            continue
+        if names.count(dimension.sets) > 1 and names.index(dimension.sets) == index:
+            faults.append(f"{where}: searched {names.count(dimension.sets)} times; keep one")
+        probes = dimension.choices if dimension.choices is not None else (dimension.low, dimension.high)
+        for value in () if dimension.bounds else probes:
+            try:
+                override(trial, {dimension.sets: value})
+            except InputError as error:
+                faults.append(f"{where}: {error}")
+                break
+    if config.search.num_trials > 1 and not space:
+        faults.append("search.space: empty, so there is nothing to search; name a dimension or set search.num_trials=1")
+    return faults
+
+
+def _goodless_faults(config: Config) -> list[str]:
+    """A problem of defect types only has no defect score, so nothing may ask for one."""
+    if config.data.good_labels:
+        return []
+    faults = []
+    if config.recipe.objective != "balanced_accuracy":
+        faults.append(
+            f"recipe.objective={config.recipe.objective}: needs a good class, and data.good_labels is empty; "
+            "use balanced_accuracy"
+        )
+    if config.promote.gates.min_balanced_accuracy is None:
+        faults.append(
+            "promote.gates.min_balanced_accuracy=None: the only gate that applies where data.good_labels is empty; "
+            "give a bound"
+        )
+    return faults

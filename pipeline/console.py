@@ -1,0 +1,92 @@
+"""What a person sees while it runs: progress bars, one line per stage, a final table. All of it on standard error.
+
+Standard output is left to results, so that `--json` can be piped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+Advance = Callable[..., None]
+#: Without a terminal a bar cannot be drawn; a line this often says that work goes on.
+QUIET_SECONDS = 30
+
+
+class Console:
+    """Progress and messages, drawn on a terminal and written as plain lines elsewhere."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.rich = RichConsole(stderr=True, quiet=quiet, highlight=False)
+
+    def say(self, message: str, style: str = "") -> None:
+        self.rich.print(message, style=style, markup=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        self.say(f"warning: {message}", "yellow")
+
+    def table(self, table: Table) -> None:
+        self.rich.print(table)
+
+    @contextlib.contextmanager
+    def bar(self, description: str, total: int | None, *, done: int = 0) -> Iterator[Advance]:
+        """A progress bar; the block gets `advance(n=1, note="")`."""
+        if self.rich.is_terminal:
+            yield from self._drawn(description, total, done)
+        else:
+            yield from self._lines(description, total, done)
+
+    def _drawn(self, description: str, total: int | None, done: int) -> Iterator[Advance]:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self.rich) as progress:
+            task = progress.add_task(description, total=total, completed=done, note="")
+
+            def advance(n: int = 1, note: str | None = None) -> None:
+                fields: dict[str, Any] = {} if note is None else {"note": note}
+                progress.update(task, advance=n, **fields)
+
+            yield advance
+
+    def _lines(self, description: str, total: int | None, done: int) -> Iterator[Advance]:
+        state = {"done": done, "said": time.monotonic(), "note": ""}
+        of = f"/{total}" if total is not None else ""
+
+        def advance(n: int = 1, note: str | None = None) -> None:
+            state["done"] += n
+            state["note"] = note if note is not None else state["note"]
+            if time.monotonic() - state["said"] >= QUIET_SECONDS:
+                state["said"] = time.monotonic()
+                self.say(f"  {description} {state['done']}{of} {state['note']}".rstrip())
+
+        yield advance
+
+
+def duration(seconds: float) -> str:
+    """`3.2 s`, `4 min 05 s`, `2 h 03 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02d} s"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"

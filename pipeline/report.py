@@ -1,0 +1,246 @@
+"""The report of a run: what the model does on the test split, how it was found, and what led there, in one file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from components.report.figures import (
+    confusion_figure,
+    gallery,
+    learning_curves,
+    range_test_figure,
+    roc_figure,
+    score_histogram,
+    search_figure,
+)
+from components.report.html import Section, render_report
+from components.serving.bundle import ModelCard
+from pipeline.stage import StageContext
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RATES = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate", "reject_precision")
+THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What the report is made from. pixels: (N, S, S, 3) uint8, in the order of the predictions."""
+
+    context: StageContext
+    card: ModelCard
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    pixels: np.ndarray
+
+
+def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
+    """Write report.html; log each figure to MLflow as well."""
+    sections = [
+        *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
+        _class_section(report),
+        _training_section(report),
+        _search_section(report),
+        _range_test_section(report),
+        _provenance_section(report),
+    ]
+    for section in sections:
+        for name, figure in section.figures:
+            report.context.run.log_figure(figure, f"figures/{_slug(name)}.png")
+    html = render_report(
+        title="Inspection model report",
+        subtitle=f"{report.card.backbone} at {report.card.image_size} px on {report.metrics['images']:,} test images "
+        f"of {len(report.card.classes)} classes",
+        headline=_headline(report),
+        sections=sections,
+    )
+    (report.context.directory / "report.html").write_text(html, encoding="utf-8")
+
+
+def _headline(report: EvaluationReport) -> list[tuple[str, str, str]]:
+    if report.metrics["ranking"] is None:
+        overall = report.metrics["class_metrics"]
+        return [
+            ("Accuracy", _percent(overall["accuracy"]["value"]), _interval(overall["accuracy"])),
+            ("Balanced accuracy", _percent(overall["balanced_accuracy"]["value"]), _interval(overall["balanced_accuracy"])),
+        ]  # fmt: skip
+    auroc = report.metrics["ranking"]["auroc"]
+    point = report.metrics["operating_points"]["escape_budget"]
+    balanced = report.metrics["operating_points"]["balanced"]["balanced_accuracy"]
+    return [
+        ("AUROC", f"{auroc['value']:.3f}", f"{auroc['low']:.3f} to {auroc['high']:.3f}"),
+        ("Escape rate", _percent(point["escape_rate"]["value"]), _interval(point["escape_rate"])),
+        ("Overkill rate", _percent(point["overkill_rate"]["value"]), _interval(point["overkill_rate"])),
+        ("Balanced accuracy", _percent(balanced["value"]), "at the balanced threshold"),
+    ]
+
+
+def _decision_sections(report: EvaluationReport, gallery_size: int) -> list[Section]:
+    points = report.metrics["operating_points"]
+    thresholds = {THRESHOLD_NAMES[name]: point["threshold"] for name, point in points.items()}
+    scores = report.predictions["defect_score"].to_numpy()
+    is_defect = report.predictions["is_defect"].to_numpy(dtype=bool)
+    budget = report.metrics["budget"]
+    decision = Section(
+        "Accept or reject",
+        f"An image is rejected when its calibrated defect score reaches the threshold. {budget['statement']}",
+        tables=[
+            (f"At the {THRESHOLD_NAMES[name]} threshold {point['threshold']:.4f}", _rate_table(point))
+            for name, point in points.items()
+        ],
+        figures=[
+            ("ROC", roc_figure(scores, is_defect, thresholds)),
+            ("Defect scores", score_histogram(scores, is_defect, thresholds)),
+        ],
+        notes=[] if budget["certified"] else ["The escape budget is not certified; see the statement above."],
+    )
+    if not gallery_size:
+        return [decision]
+    threshold = points["escape_budget"]["threshold"]
+    worst = Section(
+        "Worst errors",
+        "Escapes are defective parts that were accepted, the most confident first; overkills are good parts rejected.",
+        figures=[
+            ("Escapes", _worst(report, is_defect & (scores < threshold), scores, "Worst escapes", gallery_size)),
+            ("Overkills", _worst(report, ~is_defect & (scores >= threshold), -scores, "Worst overkills", gallery_size)),
+        ],
+    )
+    return [decision, worst]
+
+
+def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title: str, size: int) -> Figure:
+    chosen = np.flatnonzero(where)
+    chosen = chosen[np.argsort(order[chosen], kind="stable")][:size]
+    rows = report.predictions.iloc[chosen]
+    captions = [f"{row.image_id[-22:]}\n{row.label}, score {row.defect_score:.3f}" for row in rows.itertuples()]
+    return gallery([report.pixels[index] for index in chosen], captions, f"{title} ({int(where.sum())} in all)")
+
+
+def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
+    rows = [
+        {
+            "figure": name.replace("_", " "),
+            "value": _percent(point[name]["value"]),
+            "interval": _interval(point[name]),
+            "count": f"{point[name]['numerator']} of {point[name]['denominator']}",
+        }
+        for name in RATES
+    ]
+    rows += [
+        {"figure": name.replace("_", " "), "value": _decimal(point[name]["value"]), "interval": _interval(point[name], percent=False), "count": ""}
+        for name in ("balanced_accuracy", "mcc", "f1")
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _class_section(report: EvaluationReport) -> Section:
+    metrics = report.metrics["class_metrics"]
+    per_class = pd.DataFrame(
+        [
+            {
+                "class": name,
+                "images": values["images"],
+                "recall": _percent(values["recall"]["value"]),
+                "recall interval": _interval(values["recall"]),
+                "precision": _percent(values["precision"]["value"]),
+            }
+            for name, values in metrics["per_class"].items()
+        ]
+    )
+    return Section(
+        "Classes",
+        "The class of highest probability, whatever the operating point.",
+        tables=[("Per class", per_class)],
+        figures=[("Confusion", confusion_figure(metrics["confusion_matrix"], metrics["classes"]))],
+    )
+
+
+def _training_section(report: EvaluationReport) -> Section:
+    folder = report.context.inputs["train"].directory
+    history = pd.read_parquet(folder / "history.parquet")
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    recipe = {
+        key: value
+        for section, values in training["recipe"].items()
+        for key, value in values.items()
+        if value is not None and section
+    }
+    settings = pd.DataFrame([{"setting": key, "value": _setting(value)} for key, value in recipe.items()])
+    figure = learning_curves(history.rename(columns={"val_score": "val_metric"}), best_epoch=training["best_epoch"])
+    text = f"{len(history)} epochs; the weights of epoch {training['best_epoch']} were kept."
+    return Section("Training", text, tables=[("Recipe", settings)], figures=[("Learning curves", figure)])
+
+
+def _search_section(report: EvaluationReport) -> Section:
+    folder = report.context.inputs["search"].directory
+    best = json.loads((folder / "best.json").read_text(encoding="utf-8"))
+    trials = pd.read_parquet(folder / "trials.parquet")
+    if trials.empty:
+        return Section("Search", "No search was made; the recipe was trained as configured.")
+    bounds = _bounds(report)
+    figure = search_figure(
+        trials,
+        default_trial=0,
+        best_trial=best["trial"],
+        bounds={name: (record["lower"], record["upper"]) for name, record in bounds.items()},
+        metric_name=best["objective"],
+    )
+    text = f"{len(trials)} trials, trial 0 with the defaults. {best['note']}"
+    return Section("Search", text, tables=[("Trials", trials)], figures=[("Trials", figure)])
+
+
+def _range_test_section(report: EvaluationReport) -> Section:
+    curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
+    figures = [
+        (f"Range test {name}", range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}"))
+        for name, record in _bounds(report).items()
+    ]  # fmt: skip
+    return Section(
+        "Learning-rate range test",
+        "Short runs under a rising rate show where this model starts to learn and where it diverges. "
+        "They find a stable range, not the optimum.",
+        figures=figures,
+    )
+
+
+def _provenance_section(report: EvaluationReport) -> Section:
+    rows = [
+        {"stage": name, "fingerprint": record.fingerprint[:16], "run id": record.run_id, "commit": record.commit[:12],
+         "seconds": record.seconds}
+        for name, record in report.context.inputs.items()
+    ]  # fmt: skip
+    return Section("Provenance", tables=[("What this was made from", pd.DataFrame(rows))])
+
+
+def _bounds(report: EvaluationReport) -> dict[str, dict[str, Any]]:
+    text = report.context.input("lr_range_test", "lr_bounds.json").read_text(encoding="utf-8")
+    return json.loads(text)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(record: dict[str, Any], *, percent: bool = True) -> str:
+    if record["low"] is None:
+        return "–"
+    show = _percent if percent else _decimal
+    return f"{show(record['low'])} to {show(record['high'])}"
+
+
+def _setting(value: Any) -> str:  # noqa: ANN401 - whatever a setting may be
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(" ", "_")

@@ -1,0 +1,349 @@
+"""Order, skip or run, and commit: turns the stages and a configuration into a plan, and carries the plan out.
+
+A result stands when its `stage.json` does. The plan is made before anything runs, from fingerprints alone, so it can be
+shown (`--dry-run`) and is what then happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from components.errors import InputError
+from components.tracking import Run, Tracker
+from pipeline.config import Config
+from pipeline.console import Console, duration
+from pipeline.stage import (
+    Stage,
+    StageContext,
+    StageRecord,
+    fingerprint,
+    list_artifacts,
+    missing_artifact,
+    read_record,
+    section_values,
+)
+
+PACKAGES = ("escapement-vision", "mlflow", "torch", "timm", "ray", "albumentations", "pandas", "numpy")
+Action = Literal["reused", "run", "continued"]
+RunStatus = Literal["finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What will be done about one stage, and why."""
+
+    stage: Stage
+    fingerprint: str
+    directory: Path
+    sections: dict[str, Any]
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """A finished stage: reused, run, or continued from where it was interrupted."""
+
+    name: str
+    action: Action
+    fingerprint: str
+    run_id: str
+    seconds: float
+    headline: dict[str, Any]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The machine-readable end of a run: what `--json` prints."""
+
+    status: RunStatus
+    parent_run_id: str | None
+    experiment_id: str | None
+    tracking_uri: str | None
+    seconds: float
+    stages: tuple[StageSummary, ...]
+    headline: dict[str, Any]
+    error: str | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), allow_nan=False)
+
+
+def make_plan(config: Config, stages: Sequence[Stage], *, until: str, force: Collection[str] = ()) -> list[PlannedStage]:
+    """Decide for each stage up to `until` whether its result stands. Reads the data source; writes nothing."""
+    known = {stage.name for stage in stages}
+    for name in [until, *force]:
+        if name not in known:
+            raise InputError(f"stage={name}: unknown; the stages are {', '.join(sorted(known))}")
+    storage = Path(config.storage.root).absolute()
+    plan: dict[str, PlannedStage] = {}
+    for stage in _upstream(stages, until):
+        values = section_values(config, stage.sections)
+        external = stage.external(storage, **_sections(config, stage)) if stage.external else ""
+        digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
+        directory = storage / stage.name / digest[:16]
+        action, reason = _decide(stage, digest, directory, values, plan, forced=stage.name in force)
+        plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason)
+    return list(plan.values())
+
+
+class PipelineRun:
+    """Carries a plan out under one root run, and can say at any time how far it got."""
+
+    def __init__(self, plan: Sequence[PlannedStage], config: Config, tracker: Tracker, console: Console) -> None:
+        self._plan, self._config, self._tracker, self._console = plan, config, tracker, console
+        self._commit = current_commit()
+        self._started = time.monotonic()
+        self._root: Run | None = None
+        self._records: dict[str, StageRecord] = {}
+        self._summaries: list[StageSummary] = []
+
+    def execute(self, name: str) -> Summary:
+        """Run the stages in order. An exception ends the MLflow runs that it interrupts, and propagates."""
+        reaped = self._tracker.reap()
+        if reaped:
+            self._console.say(f"ended {reaped} runs that a killed process had left running")
+        tags = {"escapement.commit": self._commit, "mlflow.source.git.commit": self._commit}
+        root = self._root = self._tracker.start_root(name, tags)
+        try:
+            root.log_text(self._config.model_dump_json(indent=2), "config.json")
+            with self._tracker.heartbeat(root):
+                for number, item in enumerate(self._plan, 1):
+                    self._console.say(f"[{number}/{len(self._plan)}] {item.stage.name}: {item.reason}", "bold")
+                    record = self._carry_out(item, root)
+                    self._records[item.stage.name] = record
+                    self._summaries.append(_summarise(item, record))
+                    root.set_tags({f"stage.{item.stage.name}": record.run_id})
+                    root.log_metrics(_numbers(record.headline))
+            summary = self.summary("finished")
+            root.log_text(summary.to_json(), "summary.json")
+        except BaseException as error:
+            self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
+            raise
+        root.finish()
+        return summary
+
+    def summary(self, status: RunStatus, error: str | None = None) -> Summary:
+        """What has been done so far."""
+        return Summary(
+            status=status,
+            parent_run_id=self._root.id if self._root else None,
+            experiment_id=self._tracker.experiment_id,
+            tracking_uri=self._tracker.uri,
+            seconds=round(time.monotonic() - self._started, 2),
+            stages=tuple(self._summaries),
+            headline={key: value for stage in self._summaries for key, value in stage.headline.items()},
+            error=error,
+        )
+
+    def _carry_out(self, item: PlannedStage, root: Run) -> StageRecord:
+        if item.action == "reused":
+            record = read_record(item.directory)
+            assert record is not None  # the plan found it
+            return record
+        item.directory.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(item.directory) + ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                record = self._run_stage(item, root)
+        except Timeout as error:
+            raise InputError(
+                f"storage.root={self._config.storage.root}: another process is making this very result of "
+                f"{item.stage.name}; wait for it, or give another storage.root"
+            ) from error
+        self._console.say(f"  {item.stage.name} done in {duration(record.seconds)}")
+        return record
+
+    def _run_stage(self, item: PlannedStage, root: Run) -> StageRecord:
+        """Run and commit. A stage that fails leaves no stage.json, so nothing of it is ever taken for a result."""
+        stage = item.stage
+        if item.action == "run" and item.directory.exists():
+            shutil.rmtree(item.directory)
+        item.directory.mkdir(parents=True, exist_ok=True)
+        run = self._tracker.start_stage(root, stage.name, item.fingerprint)
+        context = StageContext(
+            directory=item.directory,
+            inputs={name: self._records[name] for name in stage.inputs},
+            run=run,
+            tracker=self._tracker,
+            compute=self._config.compute,
+            console=self._console,
+            commit=self._commit,
+        )
+        started = time.monotonic()
+        run.log_params(_flat(item.sections))
+        headline = stage.run(context, **_sections(self._config, stage))
+        seconds = round(time.monotonic() - started, 2)
+        shutil.rmtree(context.work)
+        run.log_metrics({"stage_seconds": seconds, **_numbers(headline)})
+        run.finish()
+        record = StageRecord(
+            stage=stage.name,
+            fingerprint=item.fingerprint,
+            version=stage.version,
+            result_id=uuid.uuid4().hex,
+            inputs={name: self._records[name].result_id for name in stage.inputs},
+            sections=item.sections,
+            headline=headline,
+            artifacts=list_artifacts(item.directory),
+            seconds=seconds,
+            run_id=run.id,
+            commit=self._commit,
+            versions=package_versions(),
+            directory=item.directory,
+        )
+        record.write()
+        return record
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Ctrl-C, or a signal that asked the process to end."""
+    return isinstance(error, KeyboardInterrupt | SystemExit)
+
+
+def check_storage(config: Config) -> None:
+    """Raise `InputError` when the storage folder cannot be written."""
+    root = Path(config.storage.root).absolute()
+    probe = root / f".probe-{os.getpid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_text("", encoding="utf-8")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"storage.root={config.storage.root}: cannot be written ({error.strerror}: {error.filename}); "
+            "give a folder that you may write"
+        ) from error
+
+
+def current_commit() -> str:
+    """The commit of the checkout, `+dirty` where files differ; ESCAPEMENT_COMMIT where `.git` did not travel."""
+    given = os.environ.get("ESCAPEMENT_COMMIT")
+    if given:
+        return given
+    checkout = Path(__file__).parent
+    try:
+        commit = _git(checkout, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(folder: Path, *args: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that shape a result."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _upstream(stages: Sequence[Stage], until: str) -> list[Stage]:
+    by_name = {stage.name: stage for stage in stages}
+    needed = {until}
+    for stage in reversed(stages):
+        if stage.name in needed:
+            needed.update(stage.inputs)
+    return [by_name[stage.name] for stage in stages if stage.name in needed]
+
+
+def _sections(config: Config, stage: Stage) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in stage.sections}
+
+
+def _decide(
+    stage: Stage,
+    digest: str,
+    directory: Path,
+    values: Mapping[str, Any],
+    plan: Mapping[str, PlannedStage],
+    *,
+    forced: bool,
+) -> tuple[Action, str]:
+    if not stage.cached:
+        return "run", "acts on the registry, so it is done each time"
+    if forced:
+        return "run", "forced"
+    rerun = [name for name in stage.inputs if plan[name].action != "reused"]
+    if rerun:
+        return "run", f"{rerun[0]} runs"
+    record = read_record(directory)
+    if record is None:
+        if directory.is_dir():
+            return ("continued", "goes on where it was interrupted") if stage.resumes else ("run", "was interrupted")
+        return "run", _what_changed(stage, values, directory.parent)
+    if record.fingerprint != digest:
+        return "run", "stage.json holds another fingerprint"
+    stale = [name for name in stage.inputs if _result_id(plan[name]) != record.inputs.get(name)]
+    if stale:
+        return "run", f"{stale[0]} was made anew since"
+    missing = missing_artifact(record)
+    if missing:
+        return "run", f"its file {missing} is missing or changed"
+    return "reused", "unchanged"
+
+
+def _result_id(item: PlannedStage) -> str | None:
+    record = read_record(item.directory)
+    return record.result_id if record else None
+
+
+def _what_changed(stage: Stage, values: Mapping[str, Any], folder: Path) -> str:
+    """Compare with the newest earlier result of the stage, and name the keys that differ."""
+    commits = sorted(folder.glob("*/stage.json"), key=lambda path: path.stat().st_mtime)
+    record = read_record(commits[-1].parent) if commits else None
+    if record is None:
+        return "no result yet"
+    if record.version != stage.version:
+        return f"the stage itself changed (version {record.version} → {stage.version})"
+    before, now = _flat(record.sections), _flat(values)
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if not keys:
+        return "its inputs changed"
+    shown = ", ".join(f"{key} {before.get(key)} → {now.get(key)}" for key in keys[:3])
+    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat
+
+
+def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
+    return StageSummary(
+        name=item.stage.name,
+        action=item.action,
+        fingerprint=item.fingerprint,
+        run_id=record.run_id,
+        seconds=0.0 if item.action == "reused" else record.seconds,
+        headline=record.headline,
+        reason=item.reason,
+    )
+
+
+def _numbers(headline: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        key: float(value) for key, value in headline.items() if isinstance(value, int | float) and value is not True
+    }

@@ -1,0 +1,156 @@
+"""A stage is a record; its fingerprint says which result it would make, and `stage.json` that the result stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import Config, Section
+
+if TYPE_CHECKING:
+    from components.tracking import Run, Tracker
+    from pipeline.config import ComputeConfig
+    from pipeline.console import Console
+
+COMMIT_FILE = "stage.json"
+#: Below a stage's directory: what it needs to go on after an interruption; not part of its result.
+WORK_FOLDER = "work"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of the pipeline."""
+
+    name: str
+    inputs: tuple[str, ...]
+    """Upstream stages whose directories it reads."""
+    sections: tuple[str, ...]
+    """Sections of the configuration that it receives, as keyword arguments, and is hashed on."""
+    version: int
+    """Bumped when the meaning of its output changes."""
+    run: Callable[..., dict[str, Any]]
+    """`run(context, **sections)` writes files into `context.directory` and returns the headline figures."""
+    external: Callable[..., str] | None = None
+    """Digest of what lies outside the configuration: `external(context-free sections, storage)`."""
+    resumes: bool = False
+    """Whether an interrupted run is continued; otherwise its directory is cleared."""
+    cached: bool = True
+    """False for a stage that acts on something outside, which is done again each time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """What `stage.json` holds. It is written last: a directory without it is unfinished work."""
+
+    stage: str
+    fingerprint: str
+    version: int
+    result_id: str
+    inputs: dict[str, str]
+    """Result ids of the upstream stages: a forced upstream run voids what was made from the earlier result."""
+    sections: dict[str, Any]
+    headline: dict[str, Any]
+    artifacts: dict[str, int]
+    """Relative path → size in bytes; the result counts only while all are there."""
+    seconds: float
+    run_id: str
+    commit: str
+    versions: dict[str, str]
+    directory: Path = field(compare=False)
+
+    def write(self) -> None:
+        """Commit the stage: write to a sibling, then rename."""
+        values = asdict(self)
+        del values["directory"]
+        temporary = self.directory / f"{COMMIT_FILE}.tmp"
+        temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
+        os.replace(temporary, self.directory / COMMIT_FILE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """What a stage is given beside its sections."""
+
+    directory: Path
+    inputs: Mapping[str, StageRecord]
+    run: Run
+    tracker: Tracker
+    compute: ComputeConfig
+    console: Console
+    commit: str
+
+    @property
+    def storage(self) -> Path:
+        """The folder of all results."""
+        return self.directory.parent.parent
+
+    @property
+    def work(self) -> Path:
+        """Scratch for an interrupted stage to go on from."""
+        folder = self.directory / WORK_FOLDER
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def input(self, stage: str, name: str) -> Path:
+        """Path of a file that an upstream stage wrote."""
+        return self.inputs[stage].directory / name
+
+
+def section_values(config: Config, sections: tuple[str, ...]) -> dict[str, Any]:
+    """The named sections as plain JSON values."""
+    chosen = {name: getattr(config, name) for name in sections}
+    return {
+        name: value.model_dump(mode="json") if isinstance(value, Section) else value for name, value in chosen.items()
+    }
+
+
+def fingerprint(stage: Stage, sections: Mapping[str, Any], upstream: Mapping[str, str], external: str = "") -> str:
+    """Sha256 of the stage's name and version, its sections, its upstream fingerprints and its external digest."""
+    identity = {
+        "name": stage.name,
+        "version": stage.version,
+        "sections": sections,
+        "upstream": dict(upstream),
+        "external": external,
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_artifacts(directory: Path) -> dict[str, int]:
+    """Relative path → size of every file of a result (scratch and the commit file left out)."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    named = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
+    return {
+        name: size
+        for name, size in sorted(named.items())
+        if not name.startswith((f"{WORK_FOLDER}/", COMMIT_FILE))
+    }
+
+
+def read_record(directory: Path) -> StageRecord | None:
+    """The committed record of a directory, or None where there is none.
+
+    A file that cannot be read is not a commit: it was not written by `StageRecord.write`.
+    """
+    path = directory / COMMIT_FILE
+    if not path.is_file():
+        return None
+    try:
+        return StageRecord(**json.loads(path.read_text(encoding="utf-8")), directory=directory)
+    except (ValueError, TypeError):
+        return None
+
+
+def missing_artifact(record: StageRecord) -> str | None:
+    """The first file of a result that is gone or has another size."""
+    for name, size in record.artifacts.items():
+        path = record.directory / name
+        if not path.is_file() or path.stat().st_size != size:
+            return name
+    return None

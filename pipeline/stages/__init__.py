@@ -1,0 +1,75 @@
+"""The architecture on one screen: the stages, what each reads, and the sections of the configuration it depends on."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from pipeline.stage import Stage
+
+
+def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
+    """Import a stage only when it runs: a reused stage, a plan and `--help` need neither torch nor Ray."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return getattr(importlib.import_module(f"pipeline.stages.{module}"), function)(*args, **kwargs)
+
+    return call
+
+
+STAGES: tuple[Stage, ...] = (
+    # images → manifest.parquet, images.npy (the pack), data_report.html, data_report.json, quarantine.csv
+    Stage(
+        name="prepare",
+        inputs=(),
+        sections=("seed", "data"),
+        version=1,
+        run=_lazily("prepare", "run"),
+        external=_lazily("prepare", "source_digest"),
+    ),
+    # → curves.parquet, lr_bounds.json
+    Stage(
+        name="lr_range_test",
+        inputs=("prepare",),
+        sections=("seed", "model", "recipe", "lr_range_test"),
+        version=1,
+        run=_lazily("lr_range_test", "run"),
+    ),
+    # → trials.parquet, best.json (overrides of the configuration)
+    Stage(
+        name="search",
+        inputs=("prepare", "lr_range_test"),
+        sections=("seed", "model", "recipe", "search"),
+        version=1,
+        run=_lazily("search", "run"),
+        resumes=True,
+    ),
+    # → model/, history.parquet, calibration_predictions.parquet, operating_point.json
+    Stage(
+        name="train",
+        inputs=("prepare", "search"),
+        sections=("seed", "model", "recipe", "train", "operating_point"),
+        version=1,
+        run=_lazily("train", "run"),
+        resumes=True,
+    ),
+    # → test_predictions.parquet, metrics.json, report.html
+    Stage(
+        name="evaluate",
+        inputs=("prepare", "lr_range_test", "search", "train"),
+        sections=("seed", "evaluate"),
+        version=1,
+        run=_lazily("evaluate", "run"),
+    ),
+    # → decision.json, a model version with an alias
+    Stage(
+        name="promote",
+        inputs=("prepare", "train", "evaluate"),
+        sections=("seed", "data", "promote"),
+        version=1,
+        run=_lazily("promote", "run"),
+        cached=False,
+    ),
+)
+
+STAGE_NAMES = tuple(stage.name for stage in STAGES)

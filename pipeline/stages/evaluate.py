@@ -1,0 +1,148 @@
+"""evaluate: the test split, read here and nowhere else, at the threshold that training fixed.
+
+Writes `metrics.json` (its schema: docs/metrics.md), the predictions and `report.html`, one self-contained file.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from components.data.loader import image_set
+from components.data.manifest import load_manifest
+from components.data.pack import open_pack
+from components.evaluation.calibration import Calibration, calibrate_probabilities, defect_scores
+from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
+from components.serving.bundle import ModelCard, load_bundle
+from components.training.engine import Preprocessing, predict
+from pipeline.config import EvaluateConfig
+from pipeline.report import EvaluationReport, write_report
+from pipeline.stage import StageContext
+from pipeline.training import EVAL_BATCH, bare_model, cpu_threads, resolve_device, softmax, use_threads
+
+METRICS_VERSION = 1
+
+
+def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[str, Any]:
+    """Predict the test split with the exported weights, measure, write metrics, predictions and the report."""
+    use_threads(cpu_threads(context.compute))
+    prepared = context.inputs["prepare"].directory
+    manifest = load_manifest(prepared / "manifest.parquet")
+    test = manifest[manifest["split"] == "test"].reset_index(drop=True)
+    card, state = load_bundle(context.input("train", "model"))
+    probabilities = _probabilities(context, card, state, manifest)
+    predictions = _prediction_table(test, probabilities, card)
+    predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)
+    metrics = _measure(predictions, probabilities, card, evaluate, seed)
+    text = json.dumps(metrics, indent=2, allow_nan=False)
+    (context.directory / "metrics.json").write_text(text, encoding="utf-8")
+    headline = _headline(metrics)
+    pixels = open_pack(prepared)[test["pack_index"].to_numpy()]
+    report = EvaluationReport(context=context, card=card, metrics=metrics, predictions=predictions, pixels=pixels)
+    write_report(report, gallery_size=evaluate.gallery_size)
+    context.run.log_metrics(headline)
+    for name in ("metrics.json", "report.html", "test_predictions.parquet"):
+        context.run.log_artifact(context.directory / name)
+    return headline
+
+
+def _probabilities(
+    context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame
+) -> np.ndarray:
+    """(N, K) calibrated probabilities of the test split."""
+    device = resolve_device(context.compute)
+    images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
+    with context.console.bar("predicting", len(images)) as advance:
+
+        def batches() -> Any:  # noqa: ANN401 - an iterator of batches
+            from components.data.loader import eval_batches
+
+            for batch in eval_batches(images, batch_size=EVAL_BATCH):
+                yield batch
+                advance(len(batch.labels))
+
+        logits = predict(
+            bare_model(card, state, device),
+            batches(),
+            device=device,
+            preprocessing=Preprocessing.from_unit_scale(card.mean, card.std),
+        )
+    is_good = np.isin(card.classes, card.good_classes)
+    return calibrate_probabilities(softmax(logits), is_good, Calibration.from_dict(card.calibration))
+
+
+def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: ModelCard) -> pd.DataFrame:
+    """One row per test image: what it is, the score, and what is decided."""
+    metadata = [name for name in test.columns if name.startswith("meta_")]
+    table = test[["image_id", "sha256", "label", "is_defect", "group", *metadata]].copy()
+    table["predicted"] = np.asarray(card.classes)[probabilities.argmax(axis=1)]
+    for position, name in enumerate(card.classes):
+        table[f"p_{name}"] = probabilities[:, position]
+    if card.operating_point is not None:
+        table["defect_score"] = defect_scores(probabilities, card.classes, card.good_classes)
+        rejected = table["defect_score"] >= card.operating_point["threshold"]
+        table["decision"] = np.where(rejected, "reject", "accept")
+    return table
+
+
+def _measure(
+    table: pd.DataFrame, probabilities: np.ndarray, card: ModelCard, settings: EvaluateConfig, seed: int
+) -> dict[str, Any]:
+    groups = table["group"].to_numpy()
+    resampling: dict[str, Any] = {
+        "confidence": settings.confidence,
+        "groups": groups,
+        "bootstrap_samples": settings.bootstrap_samples,
+        "seed": seed,
+    }
+    position = {name: number for number, name in enumerate(card.classes)}
+    labels = table["label"].map(position).to_numpy()
+    metrics: dict[str, Any] = {
+        "version": METRICS_VERSION,
+        "split": "test",
+        "images": len(table),
+        "classes": list(card.classes),
+        "good_classes": list(card.good_classes),
+        "class_metrics": class_metrics(probabilities, labels, card.classes, **resampling),
+        "ranking": None,
+        "operating_points": {},
+    }
+    if card.operating_point is not None:
+        scores, is_defect = table["defect_score"].to_numpy(), table["is_defect"].to_numpy(dtype=bool)
+        thresholds = {
+            "escape_budget": card.operating_point["threshold"],
+            "balanced": card.operating_point["balanced_threshold"],
+        }
+        metrics["ranking"] = ranking_metrics(scores, is_defect, **resampling)
+        metrics["operating_points"] = {
+            name: inspection_metrics(scores, is_defect, threshold, **resampling)
+            for name, threshold in thresholds.items()
+        }
+        metrics["budget"] = {
+            key: card.operating_point[key] for key in ("escape_budget", "confidence", "certified", "statement")
+        }
+    return metrics
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The figures that the summary, MLflow's run table and the gates look at first."""
+    if metrics["ranking"] is None:
+        overall = metrics["class_metrics"]
+        return {
+            "accuracy": overall["accuracy"]["value"],
+            "balanced_accuracy": overall["balanced_accuracy"]["value"],
+            "mcc": overall["mcc"]["value"],
+        }
+    at_budget, balanced = (metrics["operating_points"][name] for name in ("escape_budget", "balanced"))
+    rates = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate")
+    return {
+        "auroc": metrics["ranking"]["auroc"]["value"],
+        "average_precision": metrics["ranking"]["average_precision"]["value"],
+        "balanced_accuracy": balanced["balanced_accuracy"]["value"],
+        **{name: at_budget[name]["value"] for name in rates},
+    }
+
+

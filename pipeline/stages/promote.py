@@ -1,0 +1,169 @@
+"""promote: register the model, hold it against the gates and the champion, and set an alias.
+
+The champion's decisions are made anew, by the registered model itself, on the same image files. Images that the champion
+was fitted or calibrated on are left out of the comparison.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from components.errors import InputError
+from components.evaluation.comparison import non_inferiority
+from components.serving.bundle import load_bundle, read_seen_images
+from components.tracking import Registry, load_pyfunc
+from pipeline.config import DataConfig, PromoteConfig
+from pipeline.gates import GateResult, judge_gates
+from pipeline.sources import list_images
+from pipeline.stage import StageContext
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+SEEN_PREFIX = 16
+BATCH = 64
+
+
+def run(context: StageContext, *, seed: int, data: DataConfig, promote: PromoteConfig) -> dict[str, Any]:
+    """Register, judge, set the alias; write decision.json with every reason."""
+    assert promote.model_name is not None  # resolved when the configuration was loaded
+    registry = Registry(context.tracker, promote.model_name)
+    # The registry knows no compare-and-swap, so promotions from this storage take turns.
+    with FileLock(str(context.storage / f"promote-{promote.model_name}.lock")):
+        decision = _decide(context, registry, seed=seed, data=data, settings=promote)
+    text = json.dumps(decision, indent=2, allow_nan=False)
+    (context.directory / "decision.json").write_text(text, encoding="utf-8")
+    context.run.log_artifact(context.directory / "decision.json")
+    context.run.set_tags({"escapement.model_version": decision["version"], "escapement.alias": decision["alias"]})
+    _say(context, decision)
+    return {
+        "model_name": promote.model_name,
+        "model_version": decision["version"],
+        "alias": decision["alias"],
+        "gates_passed": sum(gate["passed"] for gate in decision["gates"]),
+        "gates": len(decision["gates"]),
+    }
+
+
+def _decide(
+    context: StageContext, registry: Registry, *, seed: int, data: DataConfig, settings: PromoteConfig
+) -> dict[str, Any]:
+    train_run = context.inputs["train"].run_id
+    model_id = json.loads(context.input("train", "training.json").read_text(encoding="utf-8"))["model_id"]
+    metrics = json.loads(context.input("evaluate", "metrics.json").read_text(encoding="utf-8"))
+    version = registry.version_of_model(model_id)
+    champion = registry.version_with_alias(CHAMPION)
+    gates = judge_gates(metrics, settings.gates)
+    comparison = None
+    if champion is not None and champion != version:
+        comparison = _compare(context, registry, champion, seed=seed, data=data, settings=settings)
+        gates.append(_comparison_gate(comparison, champion))
+    if version is None:
+        version = registry.register(
+            model_id=model_id,
+            run_id=train_run,
+            tags={"escapement.train_run": train_run, "escapement.fingerprint": context.inputs["train"].fingerprint},
+        )
+    passed = all(gate.passed for gate in gates)
+    alias = _set_alias(registry, version, champion, passed=passed)
+    registry.tag_version(version, {"escapement.gates": "passed" if passed else "failed"})
+    return {
+        "model_name": registry.model_name,
+        "version": version,
+        "alias": alias,
+        "promoted": alias == CHAMPION and champion != version,
+        "previous_champion": champion,
+        "gates": [gate.to_dict() for gate in gates],
+        "comparison": comparison,
+        "reason": _reason(gates, version, champion),
+    }
+
+
+def _set_alias(registry: Registry, version: str, champion: str | None, *, passed: bool) -> str:
+    """The alias that the version now holds. A champion that stands stays champion: demoting is a person's act."""
+    if version == champion:
+        return CHAMPION
+    if not passed:
+        registry.set_alias(CHALLENGER, version)
+        return CHALLENGER
+    registry.set_alias(CHAMPION, version)
+    if registry.version_with_alias(CHALLENGER) == version:
+        registry.remove_alias(CHALLENGER)
+    return CHAMPION
+
+
+def _compare(
+    context: StageContext, registry: Registry, champion: str, *, seed: int, data: DataConfig, settings: PromoteConfig
+) -> dict[str, Any] | None:
+    """Both models' decisions on the test images that the champion has not seen; None where it makes no decision."""
+    predictions = pd.read_parquet(context.input("evaluate", "test_predictions.parquet"))
+    if "decision" not in predictions:
+        return None
+    folder = registry.download(champion)
+    card, _ = load_bundle(folder)
+    if not card.good_classes:
+        return None
+    seen = read_seen_images(folder)
+    fresh = predictions[~predictions["sha256"].str[:SEEN_PREFIX].isin(seen)].reset_index(drop=True)
+    root = list_images(data, context.storage).root
+    decisions = _champion_decisions(context, folder, [root / image for image in fresh["image_id"]])
+    result = non_inferiority(
+        fresh["decision"].to_numpy() == "reject",
+        decisions != "accept",
+        fresh["is_defect"].to_numpy(dtype=bool),
+        fresh["group"].to_numpy(),
+        margin_escape=settings.escape_margin,
+        margin_overkill=settings.overkill_margin,
+        confidence=settings.confidence,
+        bootstrap_samples=settings.bootstrap_samples,
+        seed=seed,
+    )
+    return {**result, "images": len(fresh), "left_out_as_seen_by_champion": len(predictions) - len(fresh)}
+
+
+def _champion_decisions(context: StageContext, folder: Path, files: list[Path]) -> np.ndarray:
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise InputError(f"data.source: {len(missing)} test images are gone, for instance {missing[0]}; restore them")
+    device = context.compute.device
+    model = load_pyfunc(str(folder), model_config={"allow_paths": True, "batch_size": BATCH, "device": device})
+    decisions: list[str] = []
+    with context.console.bar("champion on the same images", len(files)) as advance:
+        for start in range(0, len(files), BATCH):
+            batch = [str(file) for file in files[start : start + BATCH]]
+            decisions += model.predict(pd.DataFrame({"image": batch}))["decision"].tolist()
+            advance(len(batch))
+    return np.array(decisions)
+
+
+def _comparison_gate(comparison: dict[str, Any] | None, champion: str) -> GateResult:
+    name = f"non-inferior to champion (version {champion})"
+    if comparison is None:
+        return GateResult(name, None, None, False, "the two models do not make the same kind of decision")
+    reasons = "; ".join(comparison[kind]["reason"] for kind in ("escape_rate", "overkill_rate"))
+    worst = max(
+        (comparison[kind]["upper_bound"] - comparison[kind]["margin"] for kind in ("escape_rate", "overkill_rate")
+         if comparison[kind]["upper_bound"] is not None),
+        default=None,
+    )  # fmt: skip
+    return GateResult(name, worst, 0.0, comparison["passed"], reasons)
+
+
+def _reason(gates: list[GateResult], version: str, champion: str | None) -> str:
+    failed = [gate.name for gate in gates if not gate.passed]
+    if version == champion:
+        return "this very model is the champion already" + (f"; it now fails: {', '.join(failed)}" if failed else "")
+    return f"fails: {', '.join(failed)}" if failed else "passes every gate"
+
+
+def _say(context: StageContext, decision: dict[str, Any]) -> None:
+    for gate in decision["gates"]:
+        mark, style = ("pass", "green") if gate["passed"] else ("FAIL", "red")
+        context.console.say(f"  {mark}  {gate['name']}: {gate['reason']}", style)
+    context.console.say(
+        f"  {decision['model_name']} version {decision['version']} is {decision['alias']}: {decision['reason']}"
+    )

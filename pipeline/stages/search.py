@@ -1,0 +1,297 @@
+"""search: Ray Tune with ASHA over the recipe; trial 0 is the recipe as configured.
+
+Trials run at a constant rate after warmup and are compared on averaged weights, which are comparable at every epoch: a
+cosine tied to the last epoch would be judged half-annealed at a rung.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from components.cluster import ray_session
+from components.errors import InputError
+from components.optim.lr_bounds import LrBounds
+from components.report.figures import search_figure
+from components.search.samplers import latin_hypercube
+from components.search.space import Choice, ConditionalInterval, Interval
+from components.search.space import Dimension as SpaceDimension
+from components.search.tuner import TrialResult, TrialStatus, TuneSettings, run_trials
+from components.tracking import TAG_PARENT, Run, Status
+from pipeline.config import ComputeConfig, Dimension, ModelConfig, Recipe, RecipeConfig, SearchConfig, override
+from pipeline.console import Advance
+from pipeline.stage import StageContext
+from pipeline.training import TrialSession, cpu_threads, open_data, read_bounds, use_threads, with_learning_rate
+
+TAG_TRIAL = "escapement.trial"
+#: Keys of a trial's result that are worth a chart.
+LOGGED = ("train_loss", "val_loss", "val_score", "lr", "lr_lowest", "grad_norm", "images_per_second")
+
+
+def run(
+    context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, search: SearchConfig
+) -> dict[str, Any]:
+    """Run the trials; write trials.parquet and best.json."""
+    bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
+    default = with_learning_rate(Recipe(model=model, recipe=recipe), bounds)
+    space = tuple(_expand(dimension, bounds, recipe) for dimension in search.space)
+    sampled = latin_hypercube(space, max(0, search.num_trials - 1), seed=seed)
+    trials: list[dict[str, Any]] = [{}, *sampled][: search.num_trials]
+    if not trials:
+        return _conclude(context, default, trials, [], bounds)
+    settings = _settings(context, search)
+    with context.run.system_metrics(), _ray(context.compute, settings):
+        with context.console.bar("trials", len(trials)) as advance:
+            log = _TrialLog(context, default, trials, advance)
+            results = run_trials(
+                len(trials), _session_opener(context, default, trials, search, settings, seed), log, settings
+            )
+    _raise_if_all_failed(results)
+    return _conclude(context, default, trials, results, bounds)
+
+
+def open_session(
+    index: int,
+    *,
+    prepared: Path,
+    default: Recipe,
+    trials: list[dict[str, Any]],
+    search: SearchConfig,
+    seed: int,
+    compute: ComputeConfig,
+    threads: int,
+) -> TrialSession:
+    """A trial, opened in a worker. Every trial starts from the same seed, so that trials differ by their settings."""
+    use_threads(threads)
+    horizon = {"recipe.schedule": "fixed", "recipe.ema_decay": search.ema_decay}
+    recipe = override(default, {**trials[index], **horizon})
+    return TrialSession(recipe, open_data(prepared), total_epochs=search.max_epochs, seed=seed, compute=compute)
+
+
+def _session_opener(
+    context: StageContext,
+    default: Recipe,
+    trials: list[dict[str, Any]],
+    search: SearchConfig,
+    settings: TuneSettings,
+    seed: int,
+) -> functools.partial[TrialSession]:
+    return functools.partial(
+        open_session,
+        prepared=context.inputs["prepare"].directory,
+        default=default,
+        trials=trials,
+        search=search,
+        seed=seed,
+        compute=context.compute,
+        threads=max(1, int(settings.cpus_per_trial)),
+    )
+
+
+def _settings(context: StageContext, search: SearchConfig) -> TuneSettings:
+    import torch
+
+    cpus = cpu_threads(context.compute)
+    gpus = torch.cuda.device_count() if context.compute.device != "cpu" else 0
+    gpus_per_trial = context.compute.gpus_per_trial
+    if gpus_per_trial is None:
+        gpus_per_trial = 1.0 if gpus else 0.0
+    if gpus_per_trial > gpus and context.compute.ray_address is None:
+        raise InputError(
+            f"compute.gpus_per_trial={gpus_per_trial:g}: this machine has {gpus} GPUs; ask for at most that, or 0"
+        )
+    concurrent = context.compute.concurrent_trials
+    if concurrent is None:
+        concurrent = int(gpus / gpus_per_trial) if gpus_per_trial else max(1, cpus // 2)
+    return TuneSettings(
+        storage=context.work,
+        max_epochs=search.max_epochs,
+        grace_epochs=search.grace_epochs,
+        reduction_factor=search.reduction_factor,
+        concurrent=concurrent,
+        cpus_per_trial=max(1, cpus // concurrent),
+        gpus_per_trial=gpus_per_trial,
+    )
+
+
+def _ray(compute: ComputeConfig, settings: TuneSettings) -> Any:  # noqa: ANN401 - a context manager
+    return ray_session(
+        address=compute.ray_address,
+        num_cpus=max(cpu_threads(compute), int(settings.concurrent * settings.cpus_per_trial)),
+        num_gpus=int(settings.concurrent * settings.gpus_per_trial + 0.999),
+    )
+
+
+def _expand(dimension: Dimension, bounds: Mapping[str, LrBounds], recipe: RecipeConfig) -> SpaceDimension:
+    """A configured dimension as a dimension of the space; the range test's bounds are put in per optimizer."""
+    if dimension.choices is not None:
+        return Choice(dimension.sets, dimension.choices)
+    if dimension.bounds is not None:
+        ranges = {name: (found.lower, found.upper) for name, found in bounds.items()}
+        return ConditionalInterval(dimension.sets, "recipe.optimizer", ranges, default=recipe.optimizer)
+    assert dimension.low is not None and dimension.high is not None  # the configuration asks for both
+    return Interval(dimension.sets, dimension.low, dimension.high, dimension.log)
+
+
+class _TrialLog:
+    """Draws the bar and keeps an MLflow run per trial, found again by its tag when a search goes on."""
+
+    def __init__(
+        self, context: StageContext, default: Recipe, trials: list[dict[str, Any]], advance: Advance
+    ) -> None:
+        self._context, self._default, self._trials, self._advance = context, default, trials, advance
+        self._best: tuple[float, int] | None = None
+        self._reports = 0
+        self._runs: dict[int, Run] = {}
+        for child in context.tracker.children(context.run):
+            index = int(child.data.tags[TAG_TRIAL])
+            self._runs[index] = context.tracker.run(child.info.run_id)
+
+    def started(self, index: int) -> None:
+        tracker, stage_run = self._context.tracker, self._context.run
+        if index in self._runs:
+            tracker.client.update_run(self._runs[index].id, status="RUNNING")
+            return
+        tags = {TAG_TRIAL: str(index), "escapement.stage": "trial", "escapement.root": _root_of(stage_run)}
+        name = "trial-0-defaults" if index == 0 else f"trial-{index}"
+        run = self._runs[index] = tracker.start_child(stage_run, name, tags)
+        run.log_params(effective_settings(self._default, self._trials[index]))
+
+    def reported(self, index: int, result: Mapping[str, Any]) -> None:
+        self._reports += 1
+        metrics = {key: result[key] for key in LOGGED if _finite(result.get(key))}
+        self._runs[index].log_metrics(metrics, step=int(result["training_iteration"]))
+        if not result["diverged"] and (self._best is None or result["score"] > self._best[0]):
+            self._best = (result["score"], index)
+            self._context.run.log_metrics({"best_score": result["score"], "best_trial": index}, step=self._reports)
+        if self._best is not None:
+            self._advance(0, note=f"best {self._best[0]:.4f} (trial {self._best[1]})")
+
+    def ended(self, index: int, status: TrialStatus, message: str) -> None:
+        run = self._runs[index]
+        run.set_tags({"escapement.trial_status": status, **({"escapement.error": message} if message else {})})
+        outcome: Status = "FAILED" if status in ("failed", "diverged") else "FINISHED"
+        run.finish(outcome)
+        if status == "failed":
+            self._context.console.warn(f"trial {index} failed: {message}")
+        if status == "diverged":
+            self._context.console.warn(f"trial {index} diverged: {self._trials[index]}")
+        self._advance(1)
+
+
+def effective_settings(default: Recipe, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe of a trial as flat dotted keys."""
+    recipe = override(default, overrides)
+    return {
+        f"{section}.{key}": value
+        for section, values in recipe.model_dump(mode="json").items()
+        for key, value in values.items()
+    }
+
+
+def _conclude(
+    context: StageContext,
+    default: Recipe,
+    trials: list[dict[str, Any]],
+    results: list[TrialResult],
+    bounds: Mapping[str, LrBounds],
+) -> dict[str, Any]:
+    """Pick the best trial among those that went furthest, write the files, log figure and table."""
+    best = _best(results)
+    chosen = trials[best.index] if best is not None else {}
+    overrides = {"recipe.lr": default.recipe.lr, **chosen}
+    base = next((result.score for result in results if result.index == 0), None)
+    gain = best.score - base if best is not None and best.score is not None and base is not None else None
+    outcome = {
+        "overrides": overrides,
+        "trial": best.index if best else None,
+        "score": best.score if best else None,
+        "score_of_defaults": base,
+        "objective": default.recipe.objective,
+        "note": "The gain over the defaults is that of one seed each on the validation split; it is not confirmed.",
+    }
+    (context.directory / "best.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
+    context.run.log_artifact(context.directory / "best.json")
+    table = trial_table(default, trials, results)
+    table.to_parquet(context.directory / "trials.parquet", index=False)
+    if best is None:
+        return {"trials": 0}
+    context.run.log_table(table, "tables/trials.json")
+    context.run.log_figure(
+        search_figure(
+            table,
+            default_trial=0,
+            best_trial=best.index,
+            bounds={name: (found.lower, found.upper) for name, found in bounds.items()},
+            metric_name=default.recipe.objective,
+        ),
+        "figures/search.png",
+    )
+    settings = effective_settings(default, chosen)
+    gain_text = f"{gain:+.4f} over the defaults" if gain is not None else "the defaults failed"
+    context.console.say(
+        f"  best: trial {best.index} ({settings['recipe.optimizer']}, lr {settings['recipe.lr']:.2e}), "
+        f"{default.recipe.objective} {best.score:.4f}, {gain_text}"
+    )
+    return {
+        "trials": len(results),
+        "trials_stopped_early": sum(result.status == "stopped" for result in results),
+        "trials_diverged": sum(result.status == "diverged" for result in results),
+        "best_trial": best.index,
+        "best_val_score": best.score,
+        "gain_over_defaults": gain,
+    }
+
+
+def _best(results: list[TrialResult]) -> TrialResult | None:
+    """The best score among the trials of the most epochs: a score at an early rung is no match for a later one."""
+    usable = [result for result in results if result.score is not None and result.status != "diverged"]
+    if not usable:
+        return None
+    furthest = max(result.epochs for result in usable)
+    return max((r for r in usable if r.epochs == furthest), key=lambda r: (r.score or 0.0, -r.index))
+
+
+def trial_table(default: Recipe, trials: list[dict[str, Any]], results: list[TrialResult]) -> pd.DataFrame:
+    """One row per trial: how it ended, and its settings as columns."""
+    rows = []
+    for result in results:
+        settings = effective_settings(default, trials[result.index])
+        rows.append(
+            {
+                "trial": result.index,
+                "status": result.status,
+                "score": result.score,
+                "epochs": result.epochs,
+                "seconds": round(result.seconds, 1),
+                "optimizer": settings["recipe.optimizer"],
+                "lr": settings["recipe.lr"],
+                **{key: settings[key] for key in trials[result.index] if key not in ("recipe.optimizer", "recipe.lr")},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _raise_if_all_failed(results: list[TrialResult]) -> None:
+    if all(result.status == "failed" for result in results):
+        raise RuntimeError(f"all {len(results)} trials failed; the first: {results[0].message}")
+    if all(result.status in ("failed", "diverged") for result in results):
+        raise InputError(
+            f"search: none of the {len(results)} trials learned ({sum(r.status == 'diverged' for r in results)} "
+            "diverged); lower the bounds of recipe.lr in search.space"
+        )
+
+
+def _root_of(run: Run) -> str:
+    tags = run.client.get_run(run.id).data.tags
+    return tags.get("escapement.root", tags.get(TAG_PARENT, run.id))
+
+
+def _finite(value: Any) -> bool:  # noqa: ANN401
+    return isinstance(value, int | float) and value == value and abs(value) != float("inf")
+

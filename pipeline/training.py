@@ -1,0 +1,267 @@
+"""From configuration sections to a model, batches and a learner: the one way to train.
+
+The range test, the search and the final training all come through here, so that what one of them finds holds for the
+next. Nothing in here reads the test split.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import timm
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from components.data.loader import Batch, ImageSet, eval_batches, image_set, train_batches
+from components.data.manifest import classes_of, load_manifest
+from components.data.pack import open_pack
+from components.errors import InputError
+from components.evaluation.objectives import objective_score
+from components.models.backbones import BuiltModel, build_model
+from components.models.losses import build_loss, class_weights, constant_predictor_loss
+from components.optim.lr_bounds import LrBounds
+from components.optim.optimizers import build_optimizer
+from components.optim.schedules import build_schedule
+from components.serving.bundle import ModelCard
+from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.engine import (
+    Device,
+    EpochRecord,
+    Learner,
+    Preprocessing,
+    StepRecord,
+    predict,
+    train_epochs,
+)
+from pipeline.config import ComputeConfig, Recipe
+from pipeline.machine import cpu_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Evaluation needs no gradients, so its batches may be larger than the recipe's.
+EVAL_BATCH = 64
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The splits that training may see, opened from what `prepare` wrote."""
+
+    manifest: pd.DataFrame
+    pack: np.ndarray
+    classes: tuple[str, ...]
+    good_classes: tuple[str, ...]
+
+    def split(self, name: str) -> ImageSet:
+        return image_set(self.manifest, self.pack, name, self.classes)
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Images of each class in the train split, (K,) int."""
+        return np.bincount(self.split("train").labels, minlength=len(self.classes))
+
+
+@functools.lru_cache(maxsize=2)
+def open_data(prepared: Path) -> TrainingData:
+    """Open the manifest and the memory-mapped pack; a worker that trains several trials opens them once."""
+    manifest = load_manifest(prepared / "manifest.parquet")
+    classes = tuple(classes_of(manifest))
+    is_good = manifest["is_defect"].eq(False)  # noqa: E712 - elementwise; null where there is no good class
+    good = tuple(sorted(manifest.loc[is_good.fillna(False), "label"].unique()))
+    return TrainingData(manifest, open_pack(prepared), classes, good)
+
+
+def resolve_device(compute: ComputeConfig) -> Device:
+    """The device and precision to use. Raises `InputError` for a device that is not there."""
+    available = torch.cuda.is_available()
+    if compute.device == "cuda" and not available:
+        raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
+    on_cuda = available and compute.device != "cpu"
+    bfloat16 = compute.precision == "bfloat16" or (
+        compute.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
+    )
+    return Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if bfloat16 else None)
+
+
+def use_threads(count: int) -> None:
+    """Limit the CPU threads of torch in this process; a reused worker would keep its first value."""
+    torch.set_num_threads(count)
+
+
+def cpu_threads(compute: ComputeConfig) -> int:
+    return compute.num_threads or cpu_count()
+
+
+def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
+    return build_model(
+        backbone=recipe.model.backbone,
+        weights=recipe.model.weights,
+        num_classes=len(data.classes),
+        drop_rate=recipe.model.drop_rate,
+        drop_path_rate=recipe.model.drop_path_rate,
+        seed=seed,
+    )
+
+
+def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
+    return build_loss(_weights(recipe, data), recipe.recipe.label_smoothing)
+
+
+def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
+    """The loss of the best predictor that ignores the image: what learning has to beat."""
+    return constant_predictor_loss(data.class_counts, _weights(recipe, data), recipe.recipe.label_smoothing)
+
+
+def new_learner(
+    recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig
+) -> Learner:
+    """A learner at epoch 0. `recipe.recipe.lr` must be a number by now (see `with_learning_rate`)."""
+    settings = recipe.recipe
+    assert not isinstance(settings.lr, str)
+    device = resolve_device(compute)
+    built = new_model(recipe, data, seed=seed)
+    model = built.model.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(
+        model,
+        name=settings.optimizer,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        layer_decay=settings.layer_decay,
+    )
+    steps = steps_per_epoch(recipe, data)
+    schedule = build_schedule(
+        optimizer,
+        name=settings.schedule,
+        total_steps=steps * total_epochs,
+        warmup_steps=min(round(steps * settings.warmup_epochs), steps * total_epochs // 2),
+        final_fraction=settings.final_lr_fraction,
+        drops=settings.schedule_drops,
+    )
+    averaged = None
+    if settings.ema_decay is not None:
+        averaged = ModelEmaV3(model, decay=settings.ema_decay, use_warmup=True)
+    return Learner(
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        loss=new_loss(recipe, data).to(device.torch),
+        device=device,
+        preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
+        seed=seed,
+        clip_grad_norm=settings.clip_grad_norm,
+        averaged=averaged,
+    )
+
+
+def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
+    return max(1, len(data.split("train")) // recipe.recipe.batch_size)
+
+
+def run_epochs(
+    learner: Learner,
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    until: int,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+) -> Iterator[EpochRecord]:
+    """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`)."""
+    train, val = data.split("train"), data.split("val")
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        return train_batches(
+            train,
+            batch_size=recipe.recipe.batch_size,
+            augment_strength=recipe.recipe.augment_strength,
+            seed=learner.seed,
+            epoch=epoch,
+        )
+
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        logits = predict_split(model, val, learner)
+        targets = torch.from_numpy(val.labels)
+        loss = learner.loss(torch.from_numpy(logits).to(learner.device.torch), targets.to(learner.device.torch))
+        return {"val_loss": float(loss), "val_score": validation_score(logits, val.labels, recipe, data)}
+
+    yield from train_epochs(learner, until=until, batches=batches, evaluate=evaluate, on_step=on_step)
+
+
+def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.ndarray:
+    """Logits (N, K) of an image set, in its order."""
+    return predict(
+        model,
+        eval_batches(images, batch_size=EVAL_BATCH),
+        device=learner.device,
+        preprocessing=learner.preprocessing,
+    )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, K) float64 of logits (N, K)."""
+    return torch.from_numpy(logits).double().softmax(dim=1).numpy()
+
+
+def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:
+    """The recipe's objective on the validation split, in [0, 1]; NaN when a logit is not finite."""
+    return objective_score(
+        recipe.recipe.objective,
+        softmax(logits),
+        labels,
+        classes=data.classes,
+        good_classes=data.good_classes,
+    )
+
+
+def with_learning_rate(recipe: Recipe, bounds: Mapping[str, LrBounds]) -> Recipe:
+    """The recipe with `lr: auto` replaced by the range test's suggestion for its optimizer."""
+    if recipe.recipe.lr != "auto":
+        return recipe
+    suggested = bounds[recipe.recipe.optimizer].suggested
+    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"lr": suggested})})
+
+
+def read_bounds(path: Path) -> dict[str, LrBounds]:
+    """The range test's result per optimizer."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {name: LrBounds.from_dict(record) for name, record in values.items()}
+
+
+class TrialSession:
+    """A training that is driven an epoch at a time (by a search), and can be saved and gone on with."""
+
+    def __init__(
+        self, recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig
+    ) -> None:
+        self._learner = new_learner(recipe, data, total_epochs=total_epochs, seed=seed, compute=compute)
+        self._recipe, self._data = recipe, data
+
+    def next_epoch(self) -> dict[str, Any]:
+        record = next(run_epochs(self._learner, self._recipe, self._data, until=self._learner.epoch + 1))
+        values = asdict(record)
+        metrics = values.pop("metrics")
+        return values | metrics | {"score": metrics.get("val_score", math.nan)}
+
+    def save(self, path: Path) -> None:
+        save_checkpoint(path, self._learner.state_dict())
+
+    def load(self, path: Path) -> None:
+        self._learner.load_state_dict(load_checkpoint(path, device=self._learner.device.torch))
+
+
+def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
+    return class_weights(data.split("train").labels, len(data.classes), recipe.recipe.class_weights)
+
+
+def bare_model(card: ModelCard, state: Mapping[str, torch.Tensor], device: Device) -> nn.Module:
+    """The network of an exported model, with its weights, on the device."""
+    model = timm.create_model(card.backbone, pretrained=False, num_classes=card.num_classes)
+    model.load_state_dict(dict(state))
+    return model.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]

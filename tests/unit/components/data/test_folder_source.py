@@ -1,0 +1,133 @@
+"""Folders of class folders, tidy and untidy."""
+
+import os
+
+import pytest
+
+from components.data.sources import list_source
+from components.errors import InputError
+
+
+def listed(folder, options):
+    return list_source(f"folder:{folder}", options())
+
+
+def test_each_sub_folder_is_a_class_and_images_are_found_at_any_depth(tmp_path, options, write_image):
+    write_image(tmp_path / "good/b.png")
+    write_image(tmp_path / "good/lot 1/a.PNG")
+    write_image(tmp_path / "crack/c.png")
+    listing = listed(tmp_path, options)
+    assert listing.table["path"].tolist() == ["crack/c.png", "good/b.png", "good/lot 1/a.PNG"]
+    assert listing.table["label"].tolist() == ["crack", "good", "good"]
+    assert listing.table["group"].tolist() == [None] * 3
+    assert listing.table["split"].tolist() == [None] * 3
+    assert listing.root == tmp_path.resolve()
+    assert "2 classes, 3 files" in listing.description
+
+
+def test_unicode_names_are_kept_as_they_are(tmp_path, options, write_image):
+    write_image(tmp_path / "gut/Prüfling 画像 ①.png")
+    write_image(tmp_path / "Kratzer ✗/e\u0301.png")  # decomposed: not the same name as é
+    listing = listed(tmp_path, options)
+    assert set(listing.table["path"]) == {"gut/Prüfling 画像 ①.png", "Kratzer ✗/e\u0301.png"}
+    assert all((listing.root / path).is_file() for path in listing.table["path"])
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.png")
+    try:
+        os.rename(tmp_path / "good/a.png", os.fsencode(tmp_path) + b"/good/\xff.png")
+    except OSError:
+        pytest.skip("this file system only takes UTF-8 names")
+    with pytest.raises(InputError, match="not valid UTF-8"):
+        listed(tmp_path, options)
+
+
+def test_what_is_left_out_is_counted(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.png")
+    write_image(tmp_path / "good/._a.png")
+    write_image(tmp_path / "good/.thumbs/a.png")
+    write_image(tmp_path / "__MACOSX/a.png")
+    write_image(tmp_path / "loose.png")
+    (tmp_path / "empty").mkdir()
+    for name in ("Thumbs.db", "notes.txt", "more.TXT", "README"):
+        (tmp_path / "good" / name).write_text("x", encoding="utf-8")
+    listing = listed(tmp_path, options)
+    assert listing.table["path"].tolist() == ["good/a.png"]
+    assert "4 without an image extension (none 1, .db 1, .txt 2)" in listing.description
+    assert "3 hidden" in listing.description
+    assert "1 outside class folders" in listing.description
+    assert "1 class folders without images" in listing.description
+
+
+def test_split_folders_give_the_split(tmp_path, options, write_image):
+    for path in ("train/good/a.png", "Test/good/b.png", "valid/crack/c.png"):
+        write_image(tmp_path / path)
+    table = listed(tmp_path, options).table.set_index("path")
+    assert table["label"].to_dict() == {
+        "train/good/a.png": "good",
+        "Test/good/b.png": "good",
+        "valid/crack/c.png": "crack",
+    }
+    assert table["split"].to_dict() == {
+        "train/good/a.png": "train",
+        "Test/good/b.png": "test",
+        "valid/crack/c.png": "valid",
+    }
+
+
+def test_a_mask_folder_beside_split_folders_is_not_taken_for_a_class(tmp_path, options, write_image):
+    for path in ("train/good/a.png", "test/crack/b.png", "ground_truth/crack/b_mask.png"):
+        write_image(tmp_path / path)
+    with pytest.raises(InputError, match="train beside ground_truth"):
+        listed(tmp_path, options)
+
+
+@pytest.mark.parametrize("content", [(), ("loose.png",), ("good/readme.txt",)])
+def test_a_folder_without_images_in_class_folders_is_refused(tmp_path, options, write_image, content):
+    for name in content:
+        write_image(tmp_path / "parts" / name)
+    (tmp_path / "parts").mkdir(exist_ok=True)
+    with pytest.raises(InputError, match="no images in class folders"):
+        listed(tmp_path / "parts", options)
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path, options, write_image):
+    for place in (tmp_path / "nowhere", write_image(tmp_path / "a.png")):
+        with pytest.raises(InputError, match="is not a folder"):
+            listed(place, options)
+
+
+def test_a_link_that_leaves_the_folder_is_refused(tmp_path, options, write_image):
+    secret = write_image(tmp_path / "outside.png")
+    write_image(tmp_path / "parts/good/a.png")
+    (tmp_path / "parts/good/b.png").symlink_to(secret)
+    with pytest.raises(InputError, match=r"b\.png is a link that leaves"):
+        listed(tmp_path / "parts", options)
+
+
+def test_a_link_within_the_folder_is_an_image_of_its_own(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.png")
+    (tmp_path / "good/b.png").symlink_to(tmp_path / "good/a.png")
+    assert listed(tmp_path, options).table["path"].tolist() == ["good/a.png", "good/b.png"]
+
+
+@pytest.mark.parametrize("place", ["good/again", "again"])
+def test_a_linked_folder_is_refused_as_it_may_lead_in_a_circle(tmp_path, options, write_image, place):
+    write_image(tmp_path / "good/a.png")
+    (tmp_path / place).symlink_to(tmp_path / "good")
+    with pytest.raises(InputError, match="link to a folder"):
+        listed(tmp_path, options)
+
+
+def test_the_root_itself_may_be_a_link(tmp_path, options, write_image):
+    write_image(tmp_path / "real/good/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert listed(tmp_path / "link", options).root == (tmp_path / "real").resolve()
+
+
+def test_columns_that_a_folder_cannot_have_are_refused(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.png")
+    chosen = options(group_column="part", split_column="split", metadata_columns=("camera",), root="/")
+    with pytest.raises(InputError, match=r"group_column.*split_column.*metadata_columns.*data\.root.*csv"):
+        list_source(f"folder:{tmp_path}", chosen)

@@ -1,0 +1,115 @@
+"""The operating point: counted by hand on small sets, and its guarantee checked by simulation."""
+
+import json
+
+import numpy as np
+import pytest
+
+from components.errors import InputError
+from components.evaluation.intervals import upper_bound
+from components.evaluation.operating_point import OperatingPoint, allowed_misses, choose_operating_point
+
+
+def test_58_defectives_allow_nothing_59_and_92_no_miss_93_one() -> None:
+    allowed = [allowed_misses(count, 0.05, confidence=0.95) for count in (58, 59, 92, 93)]
+    assert allowed == [None, 0, 0, 1]
+
+
+def test_the_threshold_rejects_every_defective_when_no_miss_is_allowed() -> None:
+    defects, goods = np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6])
+    point = _choose(defects, goods)
+    assert point.certified
+    assert point.threshold == pytest.approx((0.2 + 0.4) / 2)
+    assert (point.calibration_escapes, point.calibration_overkills) == (0, 1)
+    assert point.escape_upper_bound == pytest.approx(1 - 0.05 ** (1 / 60))
+
+
+def test_an_allowed_miss_is_spent_only_where_it_saves_overkill() -> None:
+    defects = np.append(np.linspace(0.5, 0.9, 92), 0.05)
+    spent = _choose(defects, np.array([0.01, 0.3]))
+    assert (spent.calibration_escapes, spent.calibration_overkills) == (1, 0)
+    assert spent.threshold == pytest.approx((0.3 + 0.5) / 2)
+    kept = _choose(defects, np.array([0.01, 0.95]))
+    assert (kept.calibration_escapes, kept.calibration_overkills) == (0, 1)
+
+
+def test_too_few_defectives_give_an_estimate_and_say_how_many_more_would_certify() -> None:
+    point = _choose(np.linspace(0.3, 0.9, 40), np.array([0.1, 0.5]))
+    assert not point.certified
+    assert point.calibration_escapes / 40 <= 0.05
+    assert "Not certified" in point.statement
+    assert "at least 19 more" in point.statement
+
+
+def test_the_certified_statement_gives_budget_confidence_counts_and_cost() -> None:
+    statement = _choose(np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6])).statement
+    for part in ("95 % confidence", "at most 5 %", "0 of 60 defective images", "1 of 3 good images"):
+        assert part in statement
+
+
+def test_images_of_one_part_are_certified_as_parts() -> None:
+    defects, goods = np.linspace(0.4, 0.9, 120), np.array([0.1, 0.2])
+    groups = np.array([f"part {index // 3}" for index in range(122)])
+    point = _choose(defects, goods, groups)
+    assert (point.unit, point.unit_defects, point.calibration_defects) == ("group", 40, 120)
+    assert not point.certified
+    assert "at least 19 more" in point.statement
+
+
+def test_parts_of_one_image_each_count_as_images() -> None:
+    point = _choose(np.linspace(0.4, 0.9, 60), np.array([0.1]), np.arange(61))
+    assert (point.unit, point.certified) == ("image", True)
+
+
+def test_tied_scores_fall_on_the_same_side() -> None:
+    point = _choose(np.full(60, 0.5), np.array([0.5, 0.4]))
+    assert point.threshold == pytest.approx(0.45)
+    assert (point.calibration_escapes, point.calibration_overkills) == (0, 1)
+
+
+def test_scores_of_zero_reject_everything_rather_than_lose_a_defective() -> None:
+    point = _choose(np.append(np.full(59, 0.9), 0.0), np.array([0.0, 0.1]))
+    assert point.threshold == 0.0
+    assert (point.calibration_escapes, point.calibration_overkills) == (0, 2)
+
+
+def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
+    point = _choose(np.array([0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.3, 0.75]))
+    assert point.balanced_threshold == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("is_defect", "missing"), [([True, True], "good"), ([False, False], "defective")])
+def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], missing: str) -> None:
+    with pytest.raises(InputError, match=rf"no {missing} image \(of 2\).*data.fractions"):
+        choose_operating_point(
+            np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=None
+        )
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 of 2 scores are not finite"):
+        _choose(np.array([np.nan]), np.array([0.2]))
+
+
+def test_a_point_survives_its_json_record() -> None:
+    point = _choose(np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6]))
+    assert OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict(), allow_nan=False))) == point
+
+
+def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> None:
+    generator = np.random.default_rng(0)
+    broken = 0
+    for _ in range(1000):
+        scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
+        point = choose_operating_point(
+            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=None
+        )
+        broken += point.threshold > 0.05
+    assert upper_bound(broken, 1000, confidence=0.5) < 0.12
+
+
+def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = None) -> OperatingPoint:
+    scores = np.concatenate([defects, goods])
+    return choose_operating_point(
+        scores, np.arange(scores.size) < defects.size, escape_budget=0.05, confidence=0.95, groups=groups
+    )

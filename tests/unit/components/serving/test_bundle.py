@@ -1,0 +1,172 @@
+"""The bundle: what is written is what is read, whole or not at all."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from components.errors import InputError
+from components.serving import bundle
+from components.serving.bundle import ModelCard, find_bundle, load_bundle, read_seen_images, save_bundle
+
+
+def test_a_card_survives_json_and_equal_cards_give_equal_bytes(make_card):
+    card = make_card()
+    assert ModelCard.from_json(card.to_json()) == card
+    assert ModelCard.from_json(card.to_json()).to_json() == card.to_json()
+
+
+def test_a_card_of_another_format_version_is_refused_with_both_versions(make_card):
+    content = json.loads(make_card().to_json()) | {"format_version": 2}
+    with pytest.raises(InputError, match=r"format_version=2.*reads 1"):
+        ModelCard.from_json(json.dumps(content))
+
+
+def test_a_card_without_a_format_version_is_refused():
+    with pytest.raises(InputError, match="format_version=None"):
+        ModelCard.from_json("{}")
+
+
+@pytest.mark.parametrize("text", ["", "not json", '{"name": '])
+def test_a_card_that_is_not_json_is_refused(text):
+    with pytest.raises(InputError, match="is not JSON"):
+        ModelCard.from_json(text)
+
+
+def test_a_card_that_is_no_object_is_refused():
+    with pytest.raises(InputError, match="format_version"):
+        ModelCard.from_json("[1]")
+
+
+def test_all_missing_keys_are_named_at_once(make_card):
+    content = json.loads(make_card().to_json())
+    del content["std"], content["backbone"]
+    with pytest.raises(InputError, match="lacks backbone, std"):
+        ModelCard.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"num_classes": 2}, "num_classes=2 for 3 classes"),
+        ({"classes": ("good", "pit", "pit")}, "classes repeat"),
+        ({"good_classes": ("fine",)}, "'fine'.* are not classes"),
+        ({"good_classes": ("good", "pit", "scratch")}, "no defect class"),
+        ({"mean": (0.5, 0.5)}, "three channels"),
+        ({"std": (0.2, 0.0, 0.2)}, "std must be positive"),
+        ({"calibration": {"scale": 1.0}}, "scale and bias"),
+        ({"operating_point": None}, "need an operating point"),
+        ({"operating_point": {"threshold": float("nan")}}, "need an operating point"),
+        ({"good_classes": ()}, "defect types alone have none"),
+    ],
+)
+def test_a_contradictory_card_cannot_be_made(make_card, changes, fault):
+    with pytest.raises(ValueError, match=fault):
+        make_card(**changes)
+
+
+def test_a_contradictory_card_in_a_file_is_the_users_to_mend(make_card):
+    content = json.loads(make_card().to_json()) | {"num_classes": 7}
+    with pytest.raises(InputError, match="num_classes=7"):
+        ModelCard.from_json(json.dumps(content))
+
+
+@pytest.mark.parametrize("key", ["classes", "mean", "image_size", "calibration", "operating_point"])
+def test_a_value_of_another_kind_is_refused(make_card, key):
+    content = json.loads(make_card().to_json()) | {key: "x" if key == "image_size" else 7}
+    with pytest.raises(InputError, match="export the model again"):
+        ModelCard.from_json(json.dumps(content))
+
+
+def test_a_problem_of_defect_types_needs_no_operating_point(make_card):
+    assert make_card(good_classes=(), operating_point=None).good_classes == ()
+
+
+def test_weights_come_back_bit_for_bit_whatever_their_memory_layout(make_card, tmp_path):
+    shared = torch.arange(6.0)
+    state = {
+        "conv": torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last),
+        "half": torch.randn(5).half(),
+        "steps": torch.tensor(7),
+        "tied": shared,
+        "tied_too": shared,
+        "grad": torch.nn.Parameter(torch.ones(2)),
+    }
+    save_bundle(tmp_path / "bundle", state_dict=state, card=make_card(), seen_images=[])
+    _, loaded = load_bundle(tmp_path / "bundle")
+    assert loaded.keys() == state.keys()
+    for key, value in state.items():
+        assert loaded[key].dtype == value.dtype
+        assert torch.equal(loaded[key], value)
+
+
+def test_the_bundle_holds_no_more_than_its_four_files(exported):
+    names = {path.name for path in exported.bundle.iterdir() if path.name != "__pycache__"}
+    assert names == {"weights.safetensors", "model.json", "decode.py", "seen_images.txt"}
+    with safe_open(exported.bundle / "weights.safetensors", "pt") as weights:
+        assert weights.metadata() == {"format": "pt"}
+
+
+def test_the_decoder_is_the_one_of_training_verbatim(exported):
+    assert (exported.bundle / "decode.py").read_bytes() == bundle.DECODE_SOURCE.read_bytes()
+
+
+def test_seen_images_are_sorted_prefixes_without_repeats(make_card, tmp_path):
+    digests = ["f" * 64, "0" * 63 + "1", "0" * 16, "a" * 16]
+    save_bundle(tmp_path / "bundle", state_dict={}, card=make_card(), seen_images=digests)
+    text = (tmp_path / "bundle" / "seen_images.txt").read_text()
+    assert text == "0" * 16 + "\n" + "a" * 16 + "\n" + "f" * 16 + "\n"
+    assert read_seen_images(tmp_path / "bundle") == {"0" * 16, "a" * 16, "f" * 16}
+
+
+@pytest.mark.parametrize("digest", ["abc", "A" * 64, "images/one.png and more"])
+def test_a_seen_image_that_is_no_digest_is_refused_before_anything_is_written(make_card, tmp_path, digest):
+    with pytest.raises(ValueError, match="not a lower-case sha256"):
+        save_bundle(tmp_path / "bundle", state_dict={}, card=make_card(), seen_images=[digest])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_without_the_list_of_seen_images_says_why_that_matters(make_card, tmp_path):
+    save_bundle(tmp_path / "bundle", state_dict={}, card=make_card(), seen_images=[])
+    (tmp_path / "bundle" / "seen_images.txt").unlink()
+    with pytest.raises(InputError, match="which images the model has seen"):
+        read_seen_images(tmp_path / "bundle")
+
+
+def test_a_failed_save_leaves_the_old_bundle_as_it_was(make_card, tmp_path, monkeypatch):
+    target = tmp_path / "bundle"
+    save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name="old"), seen_images=[])
+    monkeypatch.setattr(bundle, "DECODE_SOURCE", tmp_path / "nowhere.py")
+    with pytest.raises(FileNotFoundError):
+        save_bundle(target, state_dict={"w": torch.ones(1)}, card=make_card(name="new"), seen_images=[])
+    assert load_bundle(target)[0].name == "old"
+
+
+def test_a_save_replaces_the_old_bundle_and_the_remains_of_a_killed_one(make_card, tmp_path):
+    target = tmp_path / "deep" / "bundle"
+    (tmp_path / "deep" / ".bundle.partial" / "rubble").mkdir(parents=True)
+    for name in ("old", "new"):
+        save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name=name), seen_images=[])
+    assert load_bundle(target)[0].name == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["bundle"]
+
+
+def test_a_bundle_is_found_inside_an_exported_model(exported, tmp_path):
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "anything").symlink_to(exported.bundle)
+    assert find_bundle(tmp_path) == tmp_path / "artifacts" / "anything"
+    assert load_bundle(tmp_path)[0] == exported.card
+
+
+def test_a_folder_without_a_bundle_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds 0 model bundles"):
+        load_bundle(tmp_path)
+
+
+def test_truncated_weights_are_refused_with_the_file_named(make_card, tmp_path):
+    save_bundle(tmp_path / "b", state_dict={"w": torch.zeros(100)}, card=make_card(), seen_images=[])
+    path = tmp_path / "b" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"weights\.safetensors cannot be read"):
+        load_bundle(tmp_path / "b")

@@ -1,0 +1,329 @@
+"""The served model in process: its arithmetic by hand, its inputs, and what it refuses."""
+
+import base64
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from components.evaluation import calibration
+from components.serving import bundle, pyfunc
+from components.serving.pyfunc import (
+    InspectionModel,
+    ItemError,
+    answer,
+    calibrate,
+    list_items,
+    read_item,
+    read_settings,
+    rescale_groups,
+)
+
+
+@pytest.fixture
+def load(exported):
+    def load_model(directory=exported.bundle, **model_config) -> InspectionModel:
+        model = InspectionModel()
+        model.load_context(
+            SimpleNamespace(
+                artifacts={"bundle": str(directory)}, model_config={"device": "cpu", **model_config}
+            )
+        )
+        return model
+
+    return load_model
+
+
+def hand_computed(exported, pixels) -> dict[str, float]:
+    """The row of one image, written out: normalise, forward alone, softmax, sigmoid of the shifted logit."""
+    channels = [(pixels[..., c] / 255 - exported.card.mean[c]) / exported.card.std[c] for c in range(3)]
+    with torch.no_grad():
+        logits = exported.network(torch.tensor(np.stack(channels)[None], dtype=torch.float32))[0].tolist()
+    weights = [math.exp(value) for value in logits]
+    _, pit, scratch = (weight / sum(weights) for weight in weights)
+    raw = pit + scratch
+    score = 1 / (1 + math.exp(-(1.5 * math.log(raw / (1 - raw)) - 0.5)))
+    return {
+        "defect_score": score,
+        "p_good": 1 - score,
+        "p_pit": score * pit / raw,
+        "p_scratch": score * scratch / raw,
+    }
+
+
+# -- arithmetic
+
+
+@pytest.mark.parametrize(
+    ("score", "scale", "bias", "expected"),
+    [
+        (0.5, 1.0, 0.0, 0.5),
+        (0.8, 1.0, 0.0, 0.8),
+        (0.5, 3.0, math.log(3), 0.75),  # logit 0, so the bias alone: 3 to 1
+        (0.8, 2.0, 0.0, 16 / 17),  # odds 4 squared
+        (0.0, 1.0, 0.0, 1e-7),
+        (1.0, 1.0, 0.0, 1 - 1e-7),
+        (1.0, 1000.0, 0.0, 1.0),
+        (0.0, 1000.0, 0.0, 0.0),
+    ],
+)
+def test_calibration_by_hand(score, scale, bias, expected):
+    assert calibrate(score, {"scale": scale, "bias": bias}) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_calibration_and_rescaling_agree_with_those_of_the_evaluation():
+    generator = np.random.default_rng(1)
+    classes, good = ("a", "b", "c", "d"), ("b", "d")
+    probabilities = np.concatenate([generator.dirichlet(np.full(4, 0.2), 200), np.eye(4)])
+    is_good = np.array([False, True, False, True])
+    fitted = calibration.Calibration(scale=1.7, bias=-0.9)
+    settings = {"scale": 1.7, "bias": -0.9}
+    raw = calibration.defect_scores(probabilities, classes, good)
+    scores = calibration.apply_calibration(raw, fitted)
+    assert np.allclose(calibrate(raw, settings), scores, rtol=1e-12, atol=0)
+    rows = [rescale_groups(row, is_good, score) for row, score in zip(probabilities, scores, strict=True)]
+    expected = calibration.calibrate_probabilities(probabilities, is_good, fitted)
+    assert np.allclose(rows, expected, rtol=1e-12, atol=1e-15)
+    assert pyfunc.SCORE_CLIP == calibration.SCORE_CLIP
+
+
+def test_rescaling_keeps_the_proportions_within_the_groups():
+    final = rescale_groups(np.array([0.6, 0.3, 0.1]), np.array([True, False, False]), 0.8)
+    assert final == pytest.approx([0.2, 0.6, 0.2])
+
+
+def test_a_group_without_mass_is_shared_out_evenly():
+    final = rescale_groups(np.array([1.0, 0.0, 0.0]), np.array([True, False, False]), 0.4)
+    assert final == pytest.approx([0.6, 0.2, 0.2])
+
+
+def card_of(**changes) -> dict:
+    card = {
+        "classes": ["good", "pit", "scratch"],
+        "good_classes": ["good"],
+        "calibration": {"scale": 1.0, "bias": 0.0},
+        "operating_point": {"threshold": 0.4},
+    }
+    return {**card, **changes}
+
+
+def test_a_score_at_the_threshold_is_rejected_and_just_below_it_accepted():
+    probabilities = np.array([0.5, 0.25, 0.25])
+    score = answer(probabilities, card_of()).defect_score
+    assert score == pytest.approx(0.5)
+    assert answer(probabilities, card_of(operating_point={"threshold": score})).decision == "reject"
+    above = np.nextafter(score, 1)
+    assert answer(probabilities, card_of(operating_point={"threshold": above})).decision == "accept"
+
+
+def test_the_decision_follows_the_threshold_and_the_label_the_likeliest_class():
+    row = answer(np.array([0.55, 0.25, 0.20]), card_of())
+    assert (row.label, row.decision, row.error) == ("good", "reject", None)
+
+
+def test_without_good_classes_there_is_a_label_but_no_score_and_no_decision():
+    row = answer(np.array([0.2, 0.7, 0.1]), card_of(good_classes=[], operating_point=None))
+    assert (row.label, row.defect_score, row.decision) == ("pit", None, None)
+    assert row.probabilities == pytest.approx((0.2, 0.7, 0.1))
+
+
+def test_an_output_that_is_not_finite_is_reviewed_never_accepted():
+    row = answer(np.array([np.nan, 0.5, 0.5]), card_of())
+    assert (row.label, row.defect_score, row.decision) == (None, None, "review")
+    assert "not finite" in row.error
+
+
+# -- the whole way
+
+
+def test_a_prediction_equals_the_one_computed_by_hand(load, exported, pixels, images):
+    out = load().predict(None, pd.DataFrame({"image": images}))
+    assert list(out.columns) == [
+        "label", "defect_score", "decision", "p_good", "p_pit", "p_scratch", "error",
+    ]  # fmt: skip
+    for (_, row), array in zip(out.iterrows(), pixels, strict=True):
+        expected = hand_computed(exported, array)
+        for name, value in expected.items():
+            assert row[name] == pytest.approx(value, rel=1e-4)
+        assert row["decision"] == ("reject" if expected["defect_score"] >= 0.5 else "accept")
+        assert row["label"] == max(("good", "pit", "scratch"), key=lambda name: row[f"p_{name}"])
+        assert row["error"] is None
+    assert out["defect_score"].dtype == np.float64
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 32])
+def test_order_and_values_do_not_depend_on_the_batch_size(load, images, batch_size):
+    whole = load(batch_size=5).predict(None, images)
+    out = load(batch_size=batch_size).predict(None, images)
+    np.testing.assert_allclose(out["defect_score"], whole["defect_score"], rtol=1e-4)
+    assert out["label"].tolist() == whole["label"].tolist()
+
+
+def test_bad_items_are_reviewed_with_a_reason_and_leave_the_others_as_they_were(load, images):
+    model = load(batch_size=3)
+    whole = model.predict(None, images[:3])
+    mixed = [b"", images[0], None, images[1][:60], "%%%", images[2], 7, float("nan"), b"no image"]
+    out = model.predict(None, mixed)
+    good = out.iloc[[1, 5]]
+    assert good["error"].tolist() == [None, None]
+    assert good["defect_score"].tolist() == pytest.approx(whole["defect_score"].tolist()[::2], rel=1e-4)
+    bad = out.drop(index=[1, 5])
+    assert set(bad["decision"]) == {"review"}
+    assert all(reason for reason in bad["error"])
+    assert (
+        bad[["label", "defect_score", "p_good", "p_pit", "p_scratch"]].map(lambda v: v is None).all(axis=None)
+    )
+
+
+def test_a_batch_of_bad_items_alone_is_answered(load):
+    out = load().predict(None, [b"", "?"])
+    assert out["decision"].tolist() == ["review", "review"]
+
+
+def test_no_items_give_an_empty_frame_with_all_columns(load):
+    out = load().predict(None, pd.DataFrame({"image": []}))
+    assert len(out) == 0
+    assert list(out.columns) == [
+        "label", "defect_score", "decision", "p_good", "p_pit", "p_scratch", "error",
+    ]  # fmt: skip
+
+
+def test_the_index_of_the_input_is_kept(load, images):
+    out = load().predict(None, pd.Series(images[:2], index=["left", "right"]))
+    assert out.index.tolist() == ["left", "right"]
+
+
+def test_nothing_random_is_left_in_the_network(load, images):
+    model = load()
+    assert not model.network.training
+    assert model.predict(None, images).equals(model.predict(None, images))
+
+
+def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
+    bundle.save_bundle(
+        tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[]
+    )
+    path = tmp_path / "b" / "model.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(ValueError, match=r"format_version=2.*reads 1"):
+        load(tmp_path / "b")
+    assert pyfunc.FORMAT_VERSION == bundle.FORMAT_VERSION
+
+
+def test_weights_that_do_not_fit_the_backbone_are_refused(load, exported, make_card, tmp_path):
+    state = {f"_orig_mod.{key}": value for key, value in exported.network.state_dict().items()}
+    bundle.save_bundle(tmp_path / "b", state_dict=state, card=make_card(), seen_images=[])
+    with pytest.raises(RuntimeError, match="Missing key"):
+        load(tmp_path / "b")
+
+
+# -- items
+
+
+def test_every_container_gives_the_same_items(images):
+    items = images[:2]
+    as_objects = np.empty(2, dtype=object)
+    as_objects[:] = items
+    containers = [
+        pd.DataFrame({"image": items, "camera": ["a", "b"]}),
+        pd.DataFrame({"anything": items}),
+        pd.Series(items),
+        items,
+        tuple(items),
+        as_objects,
+        as_objects[:, None],
+        {"image": items},
+        {"image": as_objects},
+    ]
+    for container in containers:
+        assert list_items(container)[0] == items
+    assert list_items(items[0])[0] == [items[0]]
+
+
+@pytest.mark.parametrize(
+    ("container", "fault"),
+    [
+        (pd.DataFrame({"a": [b"1"], "b": [b"2"]}), r"columns \['a', 'b'\]"),
+        ({"picture": [b"1"]}, r"keys \['picture'\]"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"shape \(2, 4, 4, 3\)"),
+    ],
+)
+def test_a_container_without_a_clear_image_column_is_refused(container, fault):
+    with pytest.raises(ValueError, match=fault):
+        list_items(container)
+
+
+def test_bytes_and_base64_in_all_its_dresses_give_the_same_image(images):
+    text = base64.b64encode(images[0]).decode()
+    dresses = [
+        images[0],
+        bytearray(images[0]),
+        memoryview(images[0]),
+        text,
+        f"data:image/png;base64,{text}",
+        f"data:image/png;charset=x;base64,{text}",
+        base64.encodebytes(images[0]).decode(),
+    ]
+    for item in dresses:
+        assert read_item(item, allow_paths=False) == images[0]
+        assert read_item(item, allow_paths=True) == images[0]
+
+
+@pytest.mark.parametrize("item", [None, float("nan"), pd.NA, 3, ["x"], np.zeros(3), "", "  ", "not base64!"])
+@pytest.mark.parametrize("allow_paths", [False, True])
+def test_what_is_no_image_is_refused_with_a_reason(item, allow_paths):
+    with pytest.raises(ItemError, match=r"give image bytes|is not base64"):
+        read_item(item, allow_paths=allow_paths)
+
+
+def test_a_path_is_read_only_where_it_is_allowed(images, tmp_path):
+    path = tmp_path / "part 1.png"
+    path.write_bytes(images[0])
+    for item in (path, str(path)):
+        assert read_item(item, allow_paths=True) == images[0]
+        with pytest.raises(ItemError, match="only with model_config allow_paths"):
+            read_item(item, allow_paths=False)
+
+
+def test_a_path_is_not_even_looked_up_where_it_is_not_allowed(monkeypatch):
+    monkeypatch.setattr(pyfunc, "is_file", lambda text: pytest.fail("the file system was asked"))
+    with pytest.raises(ItemError):
+        read_item("/no/such/file.png", allow_paths=False)
+
+
+def test_a_missing_file_says_that_it_is_none(tmp_path):
+    with pytest.raises(ItemError, match="no file either"):
+        read_item(str(tmp_path / "gone.png"), allow_paths=True)
+
+
+def test_a_request_cannot_open_paths_by_its_parameters(load, images, tmp_path):
+    path = tmp_path / "one.png"
+    path.write_bytes(images[0])
+    out = load().predict(None, [str(path)], {"allow_paths": True})
+    assert out["decision"].tolist() == ["review"]
+    assert load(allow_paths=True).predict(None, [str(path)])["error"].tolist() == [None]
+
+
+# -- settings
+
+
+def test_all_faulty_settings_are_reported_at_once():
+    with pytest.raises(
+        ValueError, match=r"unknown key 'batchsize'.*device='tpu'.*batch_size=0.*allow_paths='false'"
+    ):
+        read_settings({"batchsize": 1, "device": "tpu", "batch_size": 0, "allow_paths": "false"})
+
+
+def test_without_settings_the_defaults_hold_and_paths_are_off():
+    settings = read_settings(None)
+    assert (settings.batch_size, settings.allow_paths) == (32, False)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert read_settings({"device": "auto"}).device == torch.device("cpu")
+    with pytest.raises(ValueError, match="no GPU is available"):
+        read_settings({"device": "cuda"})

@@ -42,10 +42,16 @@ class ProjectConfig(Section):
 
 
 class SplitFractions(Section):
+    """Share of the images in each split, per class and whole groups at a time; the four sum to 1."""
+
     train: float = Field(default=0.60, gt=0, lt=1)
+    """What the weights are fitted on."""
     val: float = Field(default=0.15, gt=0, lt=1)
+    """What trials and epochs are compared on."""
     calibration: float = Field(default=0.10, gt=0, lt=1)
+    """What the score's scale and bias and the threshold are fitted on; seen by nothing before."""
     test: float = Field(default=0.15, gt=0, lt=1)
+    """What is read once, by evaluate."""
 
     @model_validator(mode="after")
     def _sum_to_one(self) -> SplitFractions:
@@ -56,14 +62,13 @@ class SplitFractions(Section):
 
 
 class DataConfig(Section):
-    source: str = "elpv"
+    source: str = "folder:images"
     """`folder:/path` (a class per folder), `csv:/path`, `parquet:/path`, `elpv`, or `generated:key=value,...`."""
     good_labels: tuple[str, ...] = ("good",)
     """The classes that are good parts; every other class is a defect. Empty: defect types only, no escapes."""
     image_size: int = Field(default=224, ge=16, le=2048)
     """Side of the square, in pixels, to which every image is resized; what the model sees."""
     splits: SplitFractions = SplitFractions()
-    """Share of the images in each split; applied per class, whole groups at a time."""
     split_conflict: Literal["error", "train", "majority"] = "error"
     """What to do when a given split tears a group apart: stop, put the group into train, or into its majority."""
     max_quarantined_fraction: float = Field(default=0.01, ge=0, lt=1)
@@ -99,13 +104,17 @@ class RecipeConfig(Section):
     objective: Literal["average_precision", "auroc", "balanced_accuracy"] = "average_precision"
     """Validation metric that picks the best epoch and the best trial; the first two need a good class."""
     optimizer: Optimizer = "adamw"
+    """`sgd` (Nesterov, momentum 0.9), `adam`, `adamw`, `rmsprop` or `adagrad`."""
     lr: float | Literal["auto"] = "auto"
     """Peak learning rate; `auto`: the suggestion of the optimizer's range test."""
     weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """Not applied to biases and norms."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Learning-rate ratio from one layer group to the next one nearer the input; 1 means the same rate."""
     batch_size: int = Field(default=32, ge=2)
+    """Images per optimizer step."""
     schedule: Literal["fixed", "step", "exponential", "cosine"] = "cosine"
+    """How the rate falls over the final training, after warmup."""
     final_lr_fraction: float = Field(default=0.01, gt=0, lt=1)
     """step, exponential, cosine: the rate at the end as a share of the peak."""
     schedule_drops: int = Field(default=2, ge=1)
@@ -113,7 +122,9 @@ class RecipeConfig(Section):
     warmup_epochs: float = Field(default=0.5, ge=0)
     """Length of the linear warmup, in epochs."""
     class_weights: Literal["none", "balanced"] = "balanced"
+    """`balanced`: the loss weighs each class by the inverse of its frequency."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
     augment_strength: float = Field(default=0.5, ge=0, le=1)
     """0: none; 1: the strongest policy."""
     clip_grad_norm: float | None = Field(default=None, gt=0)
@@ -135,9 +146,11 @@ class RangeTestConfig(Section):
     num_seeds: int = Field(default=3, ge=1)
     """Curves per optimizer; the analysis takes their median."""
     steps_per_decade: int = Field(default=20, ge=5)
+    """Optimizer steps while the rate rises tenfold; the ramp sweeps about six decades."""
     held_out_images: int = Field(default=64, ge=8)
     """Size of the fixed held-out batch, taken from the validation split."""
     bootstrap_samples: int = Field(default=200, ge=20)
+    """Resamples behind the suggestion's confidence band."""
 
 
 class Dimension(Section):
@@ -192,6 +205,7 @@ class SearchConfig(Section):
     ema_decay: float = Field(default=0.9, gt=0, lt=1)
     """Trials run at a constant rate and are compared on averaged weights (see docs/architecture.md)."""
     space: tuple[Dimension, ...] = DEFAULT_SPACE
+    """What trials vary: each entry `sets` a key, from `choices`, between `low` and `high`, or within `bounds`."""
 
     @model_validator(mode="after")
     def _rungs(self) -> SearchConfig:
@@ -202,6 +216,7 @@ class SearchConfig(Section):
 
 class TrainConfig(Section):
     epochs: int = Field(default=30, ge=1)
+    """Longest length of the final training; the schedule is laid out over it."""
     patience: int = Field(default=10, ge=1)
     """Stop after this many epochs without a better validation score; the best epoch's weights are restored."""
 
@@ -215,7 +230,9 @@ class OperatingPointConfig(Section):
 
 class EvaluateConfig(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of every interval in metrics.json."""
     bootstrap_samples: int = Field(default=1000, ge=100)
+    """Resamples behind the intervals that are not exact."""
     gallery_size: int = Field(default=16, ge=0)
     """Pictures of the worst escapes and of the worst overkills in the report; 0: none."""
 
@@ -242,19 +259,22 @@ class PromoteConfig(Section):
     overkill_margin: float = Field(default=0.05, ge=0, lt=1)
     """Non-inferiority: by how much the overkill rate may exceed the champion's."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    """Of the one-sided bounds in the comparison with the champion."""
     bootstrap_samples: int = Field(default=1000, ge=100)
+    """Resamples behind that comparison."""
 
 
 class ComputeConfig(Section):
     """Where it runs. Not part of any fingerprint: another machine does not make it another result."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: CUDA where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads to use; null: all cores."""
     concurrent_trials: int | None = Field(default=None, ge=1)
-    """Trials at a time; null: one per GPU, or one per two cores (at least 2) on a CPU."""
+    """Trials at a time; null: as many as the GPUs hold, or one per two cores on a CPU."""
     gpus_per_trial: float | None = Field(default=None, ge=0)
     """GPUs that a trial asks for, a fraction is allowed; null: one where there are GPUs."""
     ray_address: str | None = None

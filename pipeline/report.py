@@ -74,7 +74,7 @@ def _headline(report: EvaluationReport) -> list[tuple[str, str, str]]:
     point = report.metrics["operating_points"]["escape_budget"]
     balanced = report.metrics["operating_points"]["balanced"]["balanced_accuracy"]
     return [
-        ("AUROC", f"{auroc['value']:.3f}", f"{auroc['low']:.3f} to {auroc['high']:.3f}"),
+        ("AUROC", _decimal(auroc["value"]), _interval(auroc, percent=False)),
         ("Escape rate", _percent(point["escape_rate"]["value"]), _interval(point["escape_rate"])),
         ("Overkill rate", _percent(point["overkill_rate"]["value"]), _interval(point["overkill_rate"])),
         ("Balanced accuracy", _percent(balanced["value"]), "at the balanced threshold"),

@@ -131,7 +131,7 @@ class PipelineRun:
             summary = self.summary("finished")
             root.log_text(summary.to_json(), "summary.json")
         except BaseException as error:
-            self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
+            self._end_runs(root, error)
             raise
         root.finish()
         return summary
@@ -148,6 +148,13 @@ class PipelineRun:
             headline={key: value for stage in self._summaries for key, value in stage.headline.items()},
             error=error,
         )
+
+    def _end_runs(self, root: Run, error: BaseException) -> None:
+        """End what the error interrupts. Should the store be gone as well, the first error still is the one to see."""
+        try:
+            self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
+        except Exception as failure:  # noqa: BLE001 - kept as a note on the error that propagates
+            error.add_note(f"the runs below {root.id} could not be ended ({failure}); the next run ends them")
 
     def _carry_out(self, item: PlannedStage, root: Run) -> StageRecord:
         if item.action == "reused":

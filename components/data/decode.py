@@ -11,7 +11,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # An allow-list: Pillow's EPS reader, for one, would start Ghostscript on whatever a caller sends.
-FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+Image.init()  # once and here, rather than by several threads at their first image
+FORMATS = tuple(
+    name
+    for name in ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+    if name in Image.OPEN  # some builds of Pillow leave a format out
+)
 
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
 

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from components.data.listing import (
     IMAGE_SUFFIXES,
@@ -98,7 +99,11 @@ def _class_folders(root: Path, ignored: _Ignored) -> list[tuple[str | None, Path
 
 def _sub_folders(folder: Path, ignored: _Ignored) -> list[Path]:
     found = []
-    for entry in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        _refuse_unreadable(error)
+    for entry in entries:
         if _is_hidden(entry.name):
             ignored.hidden += 1
         elif entry.is_dir():
@@ -111,7 +116,7 @@ def _sub_folders(folder: Path, ignored: _Ignored) -> list[Path]:
 
 def _images_below(class_folder: Path, root: Path, ignored: _Ignored) -> list[str]:
     images = []
-    for parent, folders, files in os.walk(class_folder):
+    for parent, folders, files in os.walk(class_folder, onerror=_refuse_unreadable):
         for name in folders:
             if _is_hidden(name):
                 ignored.hidden += 1
@@ -143,8 +148,15 @@ def _refuse_linked_folder(path: Path) -> None:
 
 
 def _refuse_leaving(path: Path, root: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+    # realpath, because Path.resolve fails on links that lead in a circle; those are left to the quarantine.
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
         raise InputError(
             f"data.source: {path} is a link that leaves {root}; copy the image, or list the images in a "
             "table (csv:…) with a data.root that holds them all"
         )
+
+
+def _refuse_unreadable(error: OSError) -> NoReturn:
+    raise InputError(
+        f"data.source: the folder {error.filename} cannot be listed ({error.strerror}); allow it to be read"
+    ) from error

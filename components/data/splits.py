@@ -63,7 +63,7 @@ def _check(table: pd.DataFrame, fractions: Mapping[str, float]) -> None:
     faulty = set(fractions) != set(SPLITS) or not all(0.0 < share < 1.0 for share in fractions.values())
     if faulty or abs(sum(fractions.values()) - 1.0) > 1e-6:
         raise InputError(
-            f"data.fractions={dict(fractions)}: needs {', '.join(SPLITS)}, each above 0, with a sum of 1"
+            f"data.splits={dict(fractions)}: needs {', '.join(SPLITS)}, each above 0, with a sum of 1"
         )
     labels = sorted(set(table["label"]))
     if len(labels) < 2:
@@ -147,15 +147,15 @@ def _check_enough_groups(
     groups = (sizes > 0).sum(axis=0)
     needed = (holders == 0).sum(axis=0)
     short = [
-        f"class {label} has {groups[n]} group{'s' * (groups[n] != 1)} (of the same part or bytes) to spread: "
-        f"it cannot be in {needed[n]} splits"
+        f"class {label} has {groups[n]} {'group' if groups[n] == 1 else 'groups'} "
+        f"(of the same part or bytes) to spread: it cannot be in {needed[n]} splits"
         for n, label in enumerate(labels)
         if groups[n] < needed[n]
     ]
     if short:
         raise InputError(
             f"{'; '.join(short)} ({', '.join(open_splits)}); add images of other parts, merge the class "
-            "with another one, or leave it out"
+            "with another one, leave it out, or give data.split_column its images in each of these splits"
         )
 
 
@@ -169,7 +169,7 @@ def _stratify(
     order = shuffled[np.argsort(-sizes[shuffled].sum(axis=1), kind="stable")]
     choice = np.full(len(sizes), -1)
     for label in np.argsort((sizes > 0).sum(axis=0), kind="stable"):
-        mine = [group for group in order if choice[group] < 0 and sizes[group, label]]
+        mine = order[(choice[order] < 0) & (sizes[order, label] > 0)]
         for done, group in enumerate(mine):
             lacking = holders[:, label] == 0
             # As soon as each group left is needed by a split without the class, only those may have it.

@@ -123,6 +123,7 @@ def _relative_paths(paths: list[str], root: Path) -> list[str]:
     folders: dict[str, str] = {}  # resolving a folder once, not once per image, keeps large tables fast
     relative, outside = [], []
     for path in paths:
+        _refuse_impossible(path)
         full = os.path.join(root, path)  # noqa: PTH118  an absolute path stays as it is
         if "\\" in path and not os.path.lexists(full):
             full = os.path.join(root, path.replace("\\", "/"))  # noqa: PTH118
@@ -130,7 +131,8 @@ def _relative_paths(paths: list[str], root: Path) -> list[str]:
         if folder not in folders:
             folders[folder] = os.path.realpath(folder)
         full = posixpath.join(folders[folder], name)
-        target = Path(full).resolve() if Path(full).is_symlink() else Path(full)
+        # realpath, because Path.resolve fails on links that lead in a circle
+        target = Path(os.path.realpath(full) if Path(full).is_symlink() else full)
         if target.is_relative_to(root) and Path(full).is_relative_to(root):
             relative.append(Path(full).relative_to(root).as_posix())
         else:
@@ -141,6 +143,11 @@ def _relative_paths(paths: list[str], root: Path) -> list[str]:
             f"({_first(outside)}); set data.root to a folder that holds all images"
         )
     return relative
+
+
+def _refuse_impossible(path: str) -> None:
+    if "\0" in path or any(len(part.encode(errors="replace")) > 255 for part in path.split("/")):
+        raise InputError(f"data.path_column: {path[:80]!r} cannot be the path of a file; correct the table")
 
 
 def _check_paths(paths: list[str], root: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score
 
+from components.evaluation import scalars
 from components.evaluation.calibration import defect_scores
 
 #: Objectives that rank images by their defect score, and so need a good class.
 RANKING: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "auroc": roc_auc_score,
-    "average_precision": average_precision_score,
+    "auroc": scalars.auroc,
+    "average_precision": scalars.average_precision,
 }
 
 
@@ -24,7 +25,8 @@ def objective_score(
     classes: Sequence[str],
     good_classes: Sequence[str],
 ) -> float:
-    """The objective in [0, 1], greater is better; NaN where a probability is not finite.
+    """The objective in [0, 1], greater is better; NaN where a probability is not finite, or where a ranking
+    has only one kind of image.
 
     probabilities: (N, K). labels: (N,) int positions in `classes`. `balanced_accuracy` is that of the likeliest class.
     """
@@ -32,5 +34,5 @@ def objective_score(
         return float("nan")
     if name in RANKING:
         is_defect = ~np.isin(np.asarray(classes)[labels], good_classes)
-        return float(RANKING[name](is_defect, defect_scores(probabilities, classes, good_classes)))
+        return float(RANKING[name](defect_scores(probabilities, classes, good_classes), is_defect))
     return float(balanced_accuracy_score(labels, probabilities.argmax(axis=1)))

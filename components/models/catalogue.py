@@ -50,6 +50,12 @@ def check_input_size(backbone: str, size: int) -> None:
         )
 
 
+def classifier_names(backbone: str) -> tuple[str, ...]:
+    """Return the module paths of the classifier: one, or two in distilled transformers; none if timm names none."""
+    names = describe_backbone(backbone).classifier or ()
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def architecture(backbone: str) -> str:
     """Return the name without its weights tag: `resnet18` for `resnet18.a1_in1k`."""
     return backbone.split(".", 1)[0]

@@ -7,7 +7,7 @@ on the wrong start answers a question nobody asked.
 import importlib
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from timm.models import PretrainedCfg
 from torch import nn
 
 from components.errors import InputError
-from components.models.catalogue import architecture, describe_backbone
+from components.models.catalogue import architecture, classifier_names, describe_backbone
 
 logger = logging.getLogger(__name__)
 
@@ -122,11 +122,11 @@ def load_packaged(model: nn.Module, backbone: str) -> None:
                 "install a timm version that this release supports"
             )
         renamed[own_name] = tensor
-    _load_body(model, renamed, where=package.distribution)
+    _load_body(model, renamed, _classifier_tensors(backbone, own), where=package.distribution)
 
 
-def load_weights_file(model: nn.Module, weights: str) -> None:
-    """Fill the model from `file:/path.safetensors`; a classifier of another shape is left at its random start.
+def load_weights_file(model: nn.Module, backbone: str, weights: str) -> None:
+    """Fill the model from `file:/path.safetensors`; a classifier of another shape keeps its random start.
 
     Raises:
         InputError: no such file, not a safetensors file, or tensors that belong to another architecture.
@@ -138,37 +138,33 @@ def load_weights_file(model: nn.Module, weights: str) -> None:
         raise InputError(
             f"{KEY}={weights!r} is not a safetensors file ({error}); convert it first"
         ) from error
-    _load_body(model, stored, where=str(path), keep_fitting_classifier=True)
-
-
-def _load_body(
-    model: nn.Module, stored: Mapping[str, torch.Tensor], *, where: str, keep_fitting_classifier: bool = False
-) -> None:
     own = model.state_dict()
-    classifier = {name for name in own if _in_classifier(model, name)}
-    if keep_fitting_classifier:
-        fits = all(name in stored and stored[name].shape == own[name].shape for name in classifier)
-        classifier = set() if fits else classifier
-    body = {
-        name: tensor for name, tensor in stored.items() if not _in_classifier(model, name) or not classifier
-    }
-    missing = sorted(set(own) - set(body) - classifier)
+    fresh = _classifier_tensors(backbone, {*own, *stored})
+    if all(name in own and name in stored and stored[name].shape == own[name].shape for name in fresh):
+        fresh = set()
+    _load_body(model, stored, fresh, where=str(path))
+
+
+def _load_body(model: nn.Module, stored: Mapping[str, torch.Tensor], fresh: set[str], *, where: str) -> None:
+    """Load everything but the tensors named `fresh`; all others must be there, with the right shapes."""
+    own = model.state_dict()
+    body = {name: tensor for name, tensor in stored.items() if name not in fresh}
+    missing = sorted(set(own) - set(body) - fresh)
     surplus = sorted(set(body) - set(own))
     unlike = sorted(name for name in set(own) & set(body) if own[name].shape != body[name].shape)
     if missing or surplus or unlike:
         raise InputError(
-            f"{KEY}: the tensors of {where} do not fit the backbone: {len(missing)} missing, {len(surplus)} surplus, "
-            f"{len(unlike)} of another shape (first: {(missing + surplus + unlike)[0]}); "
-            "give the backbone they were trained with"
+            f"{KEY}: the tensors of {where} do not fit the backbone: {len(missing)} missing, "
+            f"{len(surplus)} surplus, {len(unlike)} of another shape "
+            f"(first: {(missing + surplus + unlike)[0]}); give the backbone they were trained with"
         )
     model.load_state_dict(body, strict=False)
-    logger.info("%d tensors from %s, classifier %s", len(body), where, "new" if classifier else "kept")
+    logger.info("%d tensors from %s, classifier %s", len(body), where, "new" if fresh else "kept")
 
 
-def _in_classifier(model: nn.Module, name: str) -> bool:
-    heads = getattr(model, "default_cfg", {}).get("classifier") or ()
-    heads = (heads,) if isinstance(heads, str) else heads
-    return any(name.startswith(f"{head}.") for head in heads)
+def _classifier_tensors(backbone: str, names: Iterable[str]) -> set[str]:
+    prefixes = tuple(f"{head}." for head in classifier_names(backbone))
+    return {name for name in names if name.startswith(prefixes)}
 
 
 def _weights_file(weights: str) -> Path:

@@ -13,16 +13,16 @@ from components.data.listing import SourceOptions
 @pytest.fixture
 def options(tmp_path):
     def make(**changes):
-        values = dict(
-            path_column="path",
-            label_column="label",
-            group_column=None,
-            split_column=None,
-            metadata_columns=(),
-            root=None,
-            defect_threshold=0.5,
-            cache_dir=tmp_path / "cache",
-        )
+        values = {
+            "path_column": "path",
+            "label_column": "label",
+            "group_column": None,
+            "split_column": None,
+            "metadata_columns": (),
+            "root": None,
+            "defect_threshold": 0.5,
+            "cache_dir": tmp_path / "cache",
+        }
         return SourceOptions(**(values | changes))
 
     return make

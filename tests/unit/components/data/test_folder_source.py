@@ -36,7 +36,7 @@ def test_unicode_names_are_kept_as_they_are(tmp_path, options, write_image):
 def test_a_name_that_is_not_utf8_is_refused(tmp_path, options, write_image):
     write_image(tmp_path / "good/a.png")
     try:
-        os.rename(tmp_path / "good/a.png", os.fsencode(tmp_path) + b"/good/\xff.png")
+        (tmp_path / "good/a.png").rename(tmp_path / "good" / os.fsdecode(b"\xff.png"))
     except OSError:
         pytest.skip("this file system only takes UTF-8 names")
     with pytest.raises(InputError, match="not valid UTF-8"):
@@ -110,6 +110,24 @@ def test_a_link_within_the_folder_is_an_image_of_its_own(tmp_path, options, writ
     write_image(tmp_path / "good/a.png")
     (tmp_path / "good/b.png").symlink_to(tmp_path / "good/a.png")
     assert listed(tmp_path, options).table["path"].tolist() == ["good/a.png", "good/b.png"]
+
+
+def test_a_link_in_a_circle_is_left_to_the_quarantine(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.png")
+    (tmp_path / "good/b.png").symlink_to(tmp_path / "good/b.png")
+    assert len(listed(tmp_path, options).table) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+@pytest.mark.parametrize("place", [".", "good", "good/deep"])
+def test_a_folder_that_cannot_be_listed_is_refused_and_not_skipped(tmp_path, options, write_image, place):
+    write_image(tmp_path / "set/good/deep/a.png")
+    (tmp_path / "set" / place).chmod(0o300)
+    try:
+        with pytest.raises(InputError, match="cannot be listed"):
+            listed(tmp_path / "set", options)
+    finally:
+        (tmp_path / "set" / place).chmod(0o700)
 
 
 @pytest.mark.parametrize("place", ["good/again", "again"])

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from components.data import generated
 from components.data.loader import eval_batches, image_set, train_batches
 from components.data.manifest import build_manifest, classes_of
 from components.data.pack import build_pack, open_pack
@@ -56,6 +57,20 @@ def test_a_drawing_that_fails_leaves_nothing_behind(options, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         list_source("generated:count=12", options())
     assert list(options().cache_dir.iterdir()) == []
+
+
+def test_of_two_processes_that_draw_at_once_the_first_one_stays(options, monkeypatch):
+    draw_all = generated._draw_all
+
+    def overtaken(parameters, draft):
+        monkeypatch.setattr(generated, "_draw_all", draw_all)
+        list_source("generated:count=12", options())  # the other process, faster
+        draw_all(parameters, draft)
+
+    monkeypatch.setattr(generated, "_draw_all", overtaken)
+    listing = list_source("generated:count=12", options())
+    assert len(listing.table) == 12
+    assert [path.name for path in listing.root.parent.iterdir()] == [listing.root.name]
 
 
 @pytest.mark.parametrize("parts", [60, 120])

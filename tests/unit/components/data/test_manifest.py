@@ -44,7 +44,7 @@ def parts(tmp_path, encode):
 
 
 def build(parts, good_labels=("good",), **changes):
-    settings = dict(fractions=FRACTIONS, seed=0, conflict="error")
+    settings = {"fractions": FRACTIONS, "seed": 0, "conflict": "error"}
     return build_manifest(*parts, good_labels=good_labels, **(settings | changes))
 
 

@@ -19,7 +19,7 @@ def listing_of(root, paths):
 
 
 def build(root, paths, directory, **changes):
-    settings = dict(size=8, directory=directory, workers=3, on_progress=lambda *_: None)
+    settings = {"size": 8, "directory": directory, "workers": 3, "on_progress": lambda *_: None}
     return build_pack(listing_of(root, paths), **(settings | changes))
 
 

@@ -133,6 +133,18 @@ def test_links_that_leave_the_root_are_refused(images, options, write_image, lin
         list_source(csv(images, f"path,label\n{path},good\n"), options())
 
 
+def test_a_link_in_a_circle_is_left_to_the_quarantine(images, options):
+    (images / "x.png").symlink_to(images / "x.png")
+    assert len(list_source(csv(images, "path,label\na.png,good\nx.png,good\n"), options()).table) == 2
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".png", "a\0.png"])
+def test_a_cell_that_cannot_be_a_path_is_refused(images, options, path):
+    pd.DataFrame({"path": ["a.png", path], "label": ["good", "good"]}).to_parquet(images / "list.parquet")
+    with pytest.raises(InputError, match="cannot be the path of a file"):
+        list_source(f"parquet:{images / 'list.parquet'}", options())
+
+
 def test_a_wider_root_lets_the_same_paths_in(images, options, write_image):
     outside = write_image(images.parent / "outside.png")
     source = csv(images, f"path,label\n{outside},good\nset/a.png,crack\n")

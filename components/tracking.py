@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
+import mlflow.artifacts
 import psutil
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
@@ -135,10 +137,11 @@ class Tracker:
         """
         _quiet_logs()
         uri = _resolve_uri(uri)
-        mlflow.set_tracking_uri(uri)
-        client = MlflowClient(uri)
         with _impatient():
             try:
+                _probe_sqlite(uri)
+                mlflow.set_tracking_uri(uri)
+                client = MlflowClient(uri)
                 adopted = os.environ.get("MLFLOW_RUN_ID")
                 if adopted:
                     return cls(client, uri, client.get_run(adopted).info.experiment_id)
@@ -147,8 +150,8 @@ class Tracker:
             except Exception as error:
                 raise InputError(
                     f"tracking.uri={_without_password(uri)}: the tracking store cannot be used "
-                    f"({_first_line(error)}); start the server, or give another URI "
-                    "(null: a SQLite file in the working directory)"
+                    f"({_first_line(error).replace(uri, _without_password(uri))}); start the server, or give another "
+                    "URI (null: a SQLite file in the working directory)"
                 ) from error
         if found and found.lifecycle_stage == "deleted":
             raise InputError(
@@ -171,6 +174,14 @@ class Tracker:
             return self.client.get_run(run_id).info.lifecycle_stage == "active"
         except MlflowException:
             return False
+
+    def holds_model(self, model_id: str) -> bool:
+        """Whether the store holds the logged model (another store does not)."""
+        try:
+            self.client.get_logged_model(model_id)
+        except MlflowException:
+            return False
+        return True
 
     def start_root(self, name: str, tags: Mapping[str, str]) -> Run:
         """The root of this invocation: the run that `mlflow run` made, or a new one.
@@ -329,7 +340,7 @@ class Registry:
 
     def download(self, version: str) -> Path:
         """A local folder with the model of a version (the store's own, where that is local)."""
-        return Path(mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}"))  # type: ignore[attr-defined]
+        return Path(mlflow.artifacts.download_artifacts(f"models:/{self.model_name}/{version}"))
 
     def aliases(self) -> dict[str, str]:
         """Alias → version. Read from the registered model: the versions that a search returns carry none."""
@@ -398,6 +409,17 @@ def _impatient() -> Iterator[None]:
                 os.environ[key] = value
 
 
+def _probe_sqlite(uri: str) -> None:
+    """Open a SQLite file once: where it cannot be opened, MLflow would try again for two minutes."""
+    scheme, _, path = uri.partition(":///")
+    if scheme != "sqlite" or path.startswith(":memory:"):
+        return
+    file = Path(path.partition("?")[0])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(file, timeout=30)) as connection:
+        connection.execute("PRAGMA user_version")
+
+
 def _user_tags() -> dict[str, str]:
     return {
         "mlflow.user": os.environ.get("USER") or os.environ.get("USERNAME") or "unknown",
@@ -428,7 +450,8 @@ def _is_dead(tags: Mapping[str, str]) -> bool:
 
 def _without_password(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
-    return f"{scheme}://…@{rest.split('@', 1)[1]}" if separator and "@" in rest else uri
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}://…@{authority.rpartition('@')[2]}{slash}{path}" if separator and "@" in authority else uri
 
 
 def _first_line(error: Exception) -> str:

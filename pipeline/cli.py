@@ -48,9 +48,6 @@ def main() -> None:
     except InputError as error:
         _complain(str(error))
         sys.exit(EXIT_INPUT)
-    except KeyboardInterrupt:
-        _complain("interrupted; the same command goes on from here")
-        sys.exit(EXIT_INTERRUPTED)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -176,16 +173,24 @@ def _dotted(arguments: list[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _ready() -> Iterator[None]:
-    """Quiet the libraries for the length of a command: what they say by themselves is noise at a terminal."""
+    """Quiet the libraries for the length of a command: what they say by themselves is noise at a terminal.
+
+    Ctrl-C ends it with a message and exit code 130.
+    """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("mlflow", "alembic", "ray", "ray.tune", "timm", "huggingface_hub", "httpx", "py4j"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(mlflow|ray|torch|albumentations)(\.|$)")
-    yield
+    try:
+        yield
+    except KeyboardInterrupt as error:  # Typer by itself would end without a word
+        _complain("interrupted; the same command goes on from here")
+        raise typer.Exit(EXIT_INTERRUPTED) from error
 
 

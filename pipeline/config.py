@@ -331,6 +331,8 @@ SectionT = TypeVar("SectionT", bound=Section)
 #: Keys that no trial may set, and what decides them.
 DECIDED_ELSEWHERE = {
     "recipe.schedule": "trials run at a constant rate and are compared on averaged weights",
+    "recipe.final_lr_fraction": "trials run at a constant rate and are compared on averaged weights",
+    "recipe.schedule_drops": "trials run at a constant rate and are compared on averaged weights",
     "recipe.ema_decay": "trials run at a constant rate and are compared on averaged weights",
     "recipe.objective": "it is what trials are compared by",
     "model.backbone": "the range test holds for one backbone",
@@ -368,7 +370,7 @@ def _read(source: str | Path) -> dict[str, Any]:
         raise InputError(f"config={source}: no such file; give a YAML file or one of: {known}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
         raise InputError(f"config={source}: not valid YAML: {error}") from error
     if values is None:
         return {}
@@ -395,8 +397,8 @@ def _parse(value: Any) -> Any:  # noqa: ANN401 - whatever a YAML scalar can be
         return value
     try:
         return yaml.safe_load(value) if value else value
-    except yaml.YAMLError:
-        return value  # a plain string such as `csv:/a, b` needs no quoting
+    except (yaml.YAMLError, ValueError):
+        return value  # a plain string such as `csv:/a, b` (or 2024-13-45, no date) needs no quoting
 
 
 def _validate(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
@@ -443,12 +445,12 @@ def _resolve(config: Config, *, pinned: set[str]) -> Config:
     """Fill in what follows from other keys, so that the resolved configuration says all of it."""
     space = tuple(dimension for dimension in config.search.space if dimension.sets not in pinned)
     faults = [*_space_faults(config, space), *_goodless_faults(config)]
+    searched = [dimension.choices or () for dimension in space if dimension.sets == "recipe.optimizer"]
+    used = tuple(dict.fromkeys([config.recipe.optimizer, *(name for choices in searched for name in choices)]))
+    optimizers = config.lr_range_test.optimizers or used
+    faults += _range_test_faults(config, space, [name for name in used if name not in optimizers])
     if faults:
         raise InputError("\n".join(faults))
-    searched = [dimension.choices or () for dimension in space if dimension.sets == "recipe.optimizer"]
-    optimizers = config.lr_range_test.optimizers or tuple(
-        dict.fromkeys([config.recipe.optimizer, *(name for choices in searched for name in choices)])
-    )
     return config.model_copy(
         update={
             "search": config.search.model_copy(update={"space": space}),
@@ -476,8 +478,7 @@ def _space_faults(config: Config, space: tuple[Dimension, ...]) -> list[str]:
             continue
         if names.count(dimension.sets) > 1 and names.index(dimension.sets) == index:
             faults.append(f"{where}: searched {names.count(dimension.sets)} times; keep one")
-        probes = dimension.choices if dimension.choices is not None else (dimension.low, dimension.high)
-        for value in () if dimension.bounds else probes:
+        for value in _probes(dimension):
             try:
                 override(trial, {dimension.sets: value})
             except InputError as error:
@@ -486,6 +487,28 @@ def _space_faults(config: Config, space: tuple[Dimension, ...]) -> list[str]:
     if config.search.num_trials > 1 and not space:
         faults.append("search.space: empty, so there is nothing to search; name a dimension or set search.num_trials=1")
     return faults
+
+
+def _probes(dimension: Dimension) -> tuple[Any, ...]:
+    """Values that the searched key has to accept: every choice; of an interval the ends and a value between."""
+    if dimension.low is None or dimension.high is None:
+        return dimension.choices or ()
+    between = dimension.low + 0.381966 * (dimension.high - dimension.low)  # no whole number: it has to be real
+    return (dimension.low, dimension.high, between)
+
+
+def _range_test_faults(config: Config, space: tuple[Dimension, ...], untested: list[str]) -> list[str]:
+    """Where the range test gives a rate, it has to test every optimizer that may ask for one."""
+    asked = config.recipe.lr == "auto" or any(
+        dimension.bounds is not None or "auto" in (dimension.choices or ()) for dimension in space
+    )
+    if not asked or not untested:
+        return []
+    tested = ", ".join(config.lr_range_test.optimizers or ())
+    return [
+        f"lr_range_test.optimizers={tested}: leaves out {', '.join(untested)}, whose rate the range test is to give; "
+        "add it, or null to test all that are used"
+    ]
 
 
 def _goodless_faults(config: Config) -> list[str]:

@@ -70,21 +70,23 @@ class Console:
             yield advance
 
     def _lines(self, description: str, total: int | None, done: int) -> Iterator[Advance]:
-        state = {"done": done, "said": time.monotonic(), "note": ""}
+        said, shown = time.monotonic(), ""
         of = f"/{total}" if total is not None else ""
 
         def advance(n: int = 1, note: str | None = None) -> None:
-            state["done"] += n
-            state["note"] = note if note is not None else state["note"]
-            if time.monotonic() - state["said"] >= QUIET_SECONDS:
-                state["said"] = time.monotonic()
-                self.say(f"  {description} {state['done']}{of} {state['note']}".rstrip())
+            nonlocal done, said, shown
+            done += n
+            shown = note if note is not None else shown
+            if time.monotonic() - said >= QUIET_SECONDS:
+                said = time.monotonic()
+                self.say(f"  {description} {done}{of} {shown}".rstrip())
 
         yield advance
 
 
 def duration(seconds: float) -> str:
     """`3.2 s`, `4 min 05 s`, `2 h 03 min`."""
+    seconds = round(seconds, 1)  # 59.97 is a minute, not 60.0 s
     if seconds < 60:
         return f"{seconds:.1f} s"
     if seconds < 3600:

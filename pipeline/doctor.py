@@ -68,7 +68,7 @@ def _device(config: Config) -> str:
     from pipeline.training import resolve_device
 
     device = resolve_device(config.compute)
-    return f"{device.torch}, {'float32' if device.autocast is None else str(device.autocast).removeprefix('torch.')}"
+    return f"{device.target}, {'float32' if device.autocast is None else str(device.autocast).removeprefix('torch.')}"
 
 
 def _storage(config: Config) -> str:

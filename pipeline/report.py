@@ -118,7 +118,10 @@ def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title
     chosen = np.flatnonzero(where)
     chosen = chosen[np.argsort(order[chosen], kind="stable")][:size]
     rows = report.predictions.iloc[chosen]
-    captions = [f"{row.image_id[-22:]}\n{row.label}, score {row.defect_score:.3f}" for row in rows.itertuples()]
+    captions = [
+        f"{image[-22:]}\n{label}, score {score:.3f}"
+        for image, label, score in zip(rows["image_id"], rows["label"], rows["defect_score"], strict=True)
+    ]
     return gallery([report.pixels[index] for index in chosen], captions, f"{title} ({int(where.sum())} in all)")
 
 

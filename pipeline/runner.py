@@ -25,6 +25,7 @@ from components.tracking import Run, Tracker
 from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.stage import (
+    WORK_FOLDER,
     Stage,
     StageContext,
     StageRecord,
@@ -36,6 +37,8 @@ from pipeline.stage import (
 )
 
 PACKAGES = ("escapement-vision", "mlflow", "torch", "timm", "ray", "albumentations", "pandas", "numpy")
+#: In a stage's scratch: the results that its unfinished work was begun with.
+INPUTS_FILE = "inputs.json"
 Action = Literal["reused", "run", "continued"]
 RunStatus = Literal["finished", "failed", "interrupted"]
 
@@ -119,7 +122,7 @@ class PipelineRun:
         tags = {"escapement.commit": self._commit, "mlflow.source.git.commit": self._commit}
         root = self._root = self._tracker.start_root(name, tags)
         try:
-            root.log_text(self._config.model_dump_json(indent=2), "config.json")
+            root.log_text(self._shown_config(), "config.json")
             with self._tracker.heartbeat(root):
                 for number, item in enumerate(self._plan, 1):
                     self._console.say(f"[{number}/{len(self._plan)}] {item.stage.name}: {item.reason}", "bold")
@@ -142,7 +145,7 @@ class PipelineRun:
             status=status,
             parent_run_id=self._root.id if self._root else None,
             experiment_id=self._tracker.experiment_id,
-            tracking_uri=self._tracker.uri,
+            tracking_uri=self._tracker.shown_uri,
             seconds=round(time.monotonic() - self._started, 2),
             stages=tuple(self._summaries),
             headline={key: value for stage in self._summaries for key, value in stage.headline.items()},
@@ -155,6 +158,13 @@ class PipelineRun:
             self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
         except Exception as failure:  # noqa: BLE001 - kept as a note on the error that propagates
             error.add_note(f"the runs below {root.id} could not be ended ({failure}); the next run ends them")
+
+    def _shown_config(self) -> str:
+        """The resolved configuration as JSON, without the password that a tracking URI may hold."""
+        values = self._config.model_dump(mode="json")
+        if self._config.tracking.uri is not None:
+            values["tracking"]["uri"] = self._tracker.shown_uri
+        return json.dumps(values, indent=2)
 
     def _carry_out(self, item: PlannedStage, root: Run) -> StageRecord:
         if item.action == "reused":
@@ -180,6 +190,7 @@ class PipelineRun:
         if item.action == "run" and item.directory.exists():
             shutil.rmtree(item.directory)
         item.directory.mkdir(parents=True, exist_ok=True)
+        inputs = {name: self._records[name].result_id for name in stage.inputs}
         run = self._tracker.start_stage(root, stage.name, item.fingerprint)
         context = StageContext(
             directory=item.directory,
@@ -190,6 +201,7 @@ class PipelineRun:
             console=self._console,
             commit=self._commit,
         )
+        (context.work / INPUTS_FILE).write_text(json.dumps(inputs), encoding="utf-8")
         started = time.monotonic()
         run.log_params(_flat(item.sections))
         headline = stage.run(context, **_sections(self._config, stage))
@@ -202,7 +214,7 @@ class PipelineRun:
             fingerprint=item.fingerprint,
             version=stage.version,
             result_id=uuid.uuid4().hex,
-            inputs={name: self._records[name].result_id for name in stage.inputs},
+            inputs=inputs,
             sections=item.sections,
             headline=headline,
             artifacts=list_artifacts(item.directory),
@@ -297,7 +309,7 @@ def _decide(
     record = read_record(directory)
     if record is None:
         if directory.is_dir():
-            return ("continued", "goes on where it was interrupted") if stage.resumes else ("run", "was interrupted")
+            return _about_unfinished(stage, directory, plan)
         return "run", _what_changed(stage, values, directory.parent)
     if record.fingerprint != digest:
         return "run", "stage.json holds another fingerprint"
@@ -308,6 +320,20 @@ def _decide(
     if missing:
         return "run", f"its file {missing} is missing or changed"
     return "reused", "unchanged"
+
+
+def _about_unfinished(
+    stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]
+) -> tuple[Action, str]:
+    """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
+    try:
+        inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # killed before or while it was written
+        return "run", "was interrupted"
+    if not stage.resumes:
+        return "run", "was interrupted"
+    stale = [name for name in stage.inputs if _result_id(plan[name]) != inputs.get(name)]
+    return ("run", f"{stale[0]} was made anew since") if stale else ("continued", "goes on where it was interrupted")
 
 
 def _result_id(item: PlannedStage) -> str | None:
@@ -352,5 +378,7 @@ def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
 
 def _numbers(headline: Mapping[str, Any]) -> dict[str, float]:
     return {
-        key: float(value) for key, value in headline.items() if isinstance(value, int | float) and value is not True
+        key: float(value)
+        for key, value in headline.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }

@@ -117,7 +117,7 @@ def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
 
 def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
     """The loss of the best predictor that ignores the image: what learning has to beat."""
-    return constant_predictor_loss(data.class_counts, _weights(recipe, data), recipe.recipe.label_smoothing)
+    return constant_predictor_loss(data.class_counts.tolist(), _weights(recipe, data), recipe.recipe.label_smoothing)
 
 
 def new_learner(
@@ -128,7 +128,7 @@ def new_learner(
     assert not isinstance(settings.lr, str)
     device = resolve_device(compute)
     built = new_model(recipe, data, seed=seed)
-    model = built.model.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = build_optimizer(
         model,
         name=settings.optimizer,
@@ -152,7 +152,7 @@ def new_learner(
         model=model,
         optimizer=optimizer,
         schedule=schedule,
-        loss=new_loss(recipe, data).to(device.torch),
+        loss=new_loss(recipe, data).to(device.target),
         device=device,
         preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
         seed=seed,
@@ -188,7 +188,7 @@ def run_epochs(
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         logits = predict_split(model, val, learner)
         targets = torch.from_numpy(val.labels)
-        loss = learner.loss(torch.from_numpy(logits).to(learner.device.torch), targets.to(learner.device.torch))
+        loss = learner.loss(torch.from_numpy(logits).to(learner.device.target), targets.to(learner.device.target))
         return {"val_loss": float(loss), "val_score": validation_score(logits, val.labels, recipe, data)}
 
     yield from train_epochs(learner, until=until, batches=batches, evaluate=evaluate, on_step=on_step)
@@ -253,7 +253,7 @@ class TrialSession:
         save_checkpoint(path, self._learner.state_dict())
 
     def load(self, path: Path) -> None:
-        self._learner.load_state_dict(load_checkpoint(path, device=self._learner.device.torch))
+        self._learner.load_state_dict(load_checkpoint(path, device=self._learner.device.target))
 
 
 def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
@@ -264,4 +264,4 @@ def bare_model(card: ModelCard, state: Mapping[str, torch.Tensor], device: Devic
     """The network of an exported model, with its weights, on the device."""
     model = timm.create_model(card.backbone, pretrained=False, num_classes=card.num_classes)
     model.load_state_dict(dict(state))
-    return model.to(device.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -74,7 +74,7 @@ def _check_good_labels(good_labels: Sequence[str], classes: list[str]) -> None:
             f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}; "
             f"the classes are: {', '.join(classes)}"
         )
-    if classes and set(good_labels) == set(classes):
+    if len(classes) > 1 and set(good_labels) == set(classes):  # one class alone: the splits say what is wrong
         raise InputError(
             f"data.good_labels={list(good_labels)} names every class there is, so nothing is a defect; "
             "leave the defect classes out of it"

@@ -1,4 +1,4 @@
-"""From a timm name to a model with its weights, a fresh classifier and the normalisation that goes with them."""
+"""From a timm name to a model with its weights, a fresh classifier, and the normalisation they go with."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,6 @@ from torch import nn
 from components.errors import InputError
 from components.models.catalogue import classifier_names, describe_backbone
 from components.models.weights import check_weights, load_packaged, load_weights_file, packaged_weights
-
-
-CLASSIFIER_STD = 0.01
 
 CLASSIFIER_STD = 0.01
 
@@ -42,7 +39,7 @@ def build_model(
     drop_path_rate: float,
     seed: int,
 ) -> BuiltModel:
-    """Build the classifier; what is not loaded starts from `seed`, and the caller's generators are left as they are.
+    """Build the classifier. What is not loaded starts from `seed`; the caller's generators stay as they are.
 
     Args:
         backbone: timm name, with or without a weights tag.
@@ -53,7 +50,7 @@ def build_model(
         seed: of the random start; the same seed gives the same bytes.
 
     Raises:
-        InputError: an unknown backbone, weights that cannot be had or do not fit, or a rate it does not support.
+        InputError: an unknown backbone, weights that cannot be had or do not fit, an unsupported rate.
     """
     check_weights(backbone, weights)
     with torch.random.fork_rng(devices=[]):
@@ -64,25 +61,12 @@ def build_model(
             num_classes=num_classes,
             rates={"drop_rate": drop_rate, "drop_path_rate": drop_path_rate},
         )
-        _quiet_classifier(model)
         _reset_classifier(model, backbone)
     if weights == "package":
         load_packaged(model, backbone)
     elif weights.startswith("file:"):
         load_weights_file(model, backbone, weights)
     return BuiltModel(model, _preprocessing(backbone, weights))
-
-
-def _quiet_classifier(model: nn.Module) -> None:
-    """Let a new linear classifier start near zero, so that the first predictions are close to uniform.
-
-    timm's start for EfficientNets grows as the number of classes shrinks: with two classes the loss of
-    tf_efficientnet_lite0 began at 4.4 instead of 0.7, and the first steps were spent on unlearning it.
-    """
-    classifier = model.get_classifier()  # type: ignore[operator]
-    if isinstance(classifier, nn.Linear):
-        nn.init.normal_(classifier.weight, std=CLASSIFIER_STD)
-        nn.init.zeros_(classifier.bias)
 
 
 def _create(backbone: str, *, pretrained: bool, num_classes: int, rates: dict[str, Any]) -> nn.Module:
@@ -102,11 +86,11 @@ def _create(backbone: str, *, pretrained: bool, num_classes: int, rates: dict[st
 
 
 def _reset_classifier(model: nn.Module, backbone: str) -> None:
-    """Start the classifier near the uniform prediction.
+    """Start the classifier near zero, so that the first predictions are close to uniform.
 
-    timm draws an EfficientNet's classifier with a spread of 1/√(classes), made for a thousand of them. For two it
-    starts at a loss of 4.5 on real images instead of 0.7, and the first epochs, and every range test, measure how
-    fast that is unlearned.
+    timm draws an EfficientNet's classifier with a spread of 1/√(classes), made for a thousand of them. For two
+    the loss of tf_efficientnet_lite0 began at 4.5 on real images instead of 0.7, and the first epochs, and
+    every range test, measure how fast that is unlearned.
     """
     modules = dict(model.named_modules())
     for name in classifier_names(backbone):

@@ -23,9 +23,7 @@ def describe_backbone(backbone: str) -> PretrainedCfg:
     if not timm.is_model(backbone):
         known = timm.list_models()
         close = difflib.get_close_matches(architecture(backbone), known, n=5, cutoff=0.6)
-        hint = (
-            f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists the names it knows."
-        )
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists the names it knows."
         raise InputError(f"{KEY}={backbone!r} is not one of the {len(known)} timm models; {hint}")
     try:
         record = timm.models.get_pretrained_cfg(backbone)
@@ -45,13 +43,13 @@ def check_input_size(backbone: str, size: int) -> None:
     record = describe_backbone(backbone)
     if record.fixed_input_size and record.input_size[-1] != size:
         raise InputError(
-            f"{KEY}={backbone!r} takes images of {record.input_size[-1]} px only, and the data has {size} px; "
+            f"{KEY}={backbone!r} takes images of {record.input_size[-1]} px only, the data has {size} px; "
             "set the image size to that or choose a convolutional backbone"
         )
 
 
 def classifier_names(backbone: str) -> tuple[str, ...]:
-    """Return the module paths of the classifier: one, or two in distilled transformers; none if timm names none."""
+    """Return the module paths of the classifier: one, more in distilled models, none if timm names none."""
     names = describe_backbone(backbone).classifier or ()
     return (names,) if isinstance(names, str) else tuple(names)
 

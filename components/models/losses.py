@@ -1,4 +1,4 @@
-"""Cross-entropy with class weights and label smoothing, and what a model that sees no image would score on it."""
+"""Cross-entropy with class weights and label smoothing, and what a model that sees no image would score."""
 
 import math
 from collections.abc import Sequence
@@ -11,9 +11,7 @@ from torch import nn
 from components.errors import InputError
 
 
-def class_weights(
-    labels: np.ndarray, num_classes: int, scheme: Literal["none", "balanced"]
-) -> torch.Tensor | None:
+def class_weights(labels: np.ndarray, num_classes: int, scheme: Literal["none", "balanced"]) -> torch.Tensor | None:
     """Return the weight of each class, (K,) float32, or None for `none`.
 
     `balanced` is N / (K · count), so that every class has the same total weight and the mean weight is 1.
@@ -44,15 +42,14 @@ def build_loss(weights: torch.Tensor | None, label_smoothing: float) -> nn.Cross
     return nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
 
 
-def constant_predictor_loss(
-    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float
-) -> float:
-    """Return the lowest loss that constant logits reach on these labels: learning the class balance and no more.
+def constant_predictor_loss(class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float) -> float:
+    """Return the lowest loss that constant logits reach on these labels: that of knowing the class balance.
 
-    With counts n, weights w and smoothing s over K classes, torch's weighted mean is a cross-entropy with targets
-    a_c = (1 - s) w_c n_c + (s / K) w_c N, divided by W = Σ w_c n_c. It is lowest where p = a / Σa, and that is
-    (Σa / W) · H(p). Without weights and smoothing it is the entropy of the class balance. The weighted mean is
-    taken over all labels at once; batch by batch it differs by what the batches' balance does.
+    With counts n, weights w and smoothing s over K classes, torch's weighted mean is a cross-entropy with
+    targets a_c = (1 - s) w_c n_c + (s / K) w_c N, divided by W = Σ w_c n_c. It is lowest where p = a / Σa,
+    and that is (Σa / W) · H(p). Without weights and smoothing it is the entropy of the class balance. The
+    weighted mean is taken over all labels at once; batch by batch it differs by what the batches' balance
+    does.
 
     Args:
         class_counts: (K,) images per class, their sum at least 1.

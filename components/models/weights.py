@@ -1,7 +1,7 @@
 """Where starting weights come from: nowhere, timm's hub, an installed package, or a file.
 
-Weights that cannot be had are an error with a remedy, never a silent random start: a search over learning rates
-on the wrong start answers a question nobody asked.
+Weights that cannot be had are an error with a remedy, never a silent random start: a search over learning
+rates on the wrong start answers a question nobody asked.
 """
 
 import importlib
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import RemoteEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import PretrainedCfg
@@ -69,7 +70,7 @@ def check_weights(backbone: str, weights: str) -> None:
         weights: one of none, pretrained, package, file:/path/to/weights.safetensors.
 
     Raises:
-        InputError: an unknown backbone or kind, no such file, package or hub weights, or no network to fetch them.
+        InputError: an unknown backbone or kind, no such file, package or hub weights, or no network.
     """
     record = describe_backbone(backbone)
     if weights == "none":
@@ -118,8 +119,8 @@ def load_packaged(model: nn.Module, backbone: str) -> None:
         # Position decides; the last word of the name (weight, bias, running_mean, …) is the check on it.
         if own_name.rpartition(".")[2] != stored_name.rpartition(".")[2]:
             raise InputError(
-                f"{KEY}='package': {stored_name} of {package.distribution} does not correspond to {own_name}; "
-                "install a timm version that this release supports"
+                f"{KEY}='package': {stored_name} of {package.distribution} does not correspond to "
+                f"{own_name}; install a timm version that this release supports"
             )
         renamed[own_name] = tensor
     _load_body(model, renamed, _classifier_tensors(backbone, own), where=package.distribution)
@@ -135,9 +136,7 @@ def load_weights_file(model: nn.Module, backbone: str, weights: str) -> None:
     try:
         stored = load_file(path, device="cpu")
     except SafetensorError as error:
-        raise InputError(
-            f"{KEY}={weights!r} is not a safetensors file ({error}); convert it first"
-        ) from error
+        raise InputError(f"{KEY}={weights!r} is not a safetensors file ({error}); convert it first") from error
     own = model.state_dict()
     fresh = _classifier_tensors(backbone, {*own, *stored})
     if all(name in own and name in stored and stored[name].shape == own[name].shape for name in fresh):
@@ -170,9 +169,7 @@ def _classifier_tensors(backbone: str, names: Iterable[str]) -> set[str]:
 def _weights_file(weights: str) -> Path:
     path = Path(weights.removeprefix("file:")).expanduser()
     if path.suffix != ".safetensors":
-        raise InputError(
-            f"{KEY}={weights!r} must name a .safetensors file (a pickle can run code); convert it first"
-        )
+        raise InputError(f"{KEY}={weights!r} must name a .safetensors file (a pickle can run code); convert it first")
     if not path.is_file():
         raise InputError(f"{KEY}={weights!r}: there is no such file; give the path of an existing one")
     return path
@@ -180,9 +177,7 @@ def _weights_file(weights: str) -> Path:
 
 def _check_hub(backbone: str, record: PretrainedCfg) -> None:
     if not record.has_weights:
-        raise InputError(
-            f"{KEY}='pretrained': timm has no weights for {backbone!r}; use {KEY}=none or file:…"
-        )
+        raise InputError(f"{KEY}='pretrained': timm has no weights for {backbone!r}; use {KEY}=none or file:…")
     if not record.hf_hub_id:
         return  # an old release by plain URL: only the download itself can tell
     repo, _, revision = record.hf_hub_id.partition("@")
@@ -190,13 +185,13 @@ def _check_hub(backbone: str, record: PretrainedCfg) -> None:
     if any(isinstance(try_to_load_from_cache(repo, name, revision=revision or None), str) for name in names):
         return
     try:  # one attempt: timm's own download would repeat it for most of a minute before it gives up
-        get_hf_file_metadata(
-            hf_hub_url(repo, names[0], revision=revision or None), timeout=HUB_TIMEOUT_SECONDS
-        )
-    except Exception as error:  # noqa: BLE001 - proxies, TLS, DNS, offline mode, access: all mean the same here
+        get_hf_file_metadata(hf_hub_url(repo, names[0], revision=revision or None), timeout=HUB_TIMEOUT_SECONDS)
+    except RemoteEntryNotFoundError:
+        return  # the repository answers and keeps its weights under another name, which timm tries next
+    except Exception as error:  # proxies, TLS, DNS, offline mode, access rights: all mean the same here
         raise InputError(
-            f"{KEY}='pretrained': the weights of {backbone!r} are neither cached nor to be had from the model hub "
-            f"({type(error).__name__}); check the network, or use {_offline_ways(backbone)}"
+            f"{KEY}='pretrained': the weights of {backbone!r} are neither cached nor to be had from the "
+            f"model hub ({type(error).__name__}); check the network, or use {_offline_ways(backbone)}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""When a ramp has diverged: a median-of-5 rule, shared by the run that stops on it and the analysis that reads it."""
+"""When a ramp has diverged: a median-of-5 rule, shared by the run that stops and the analysis of it."""
 
 import math
 import statistics
@@ -12,8 +12,8 @@ RISE = 4.0
 class DivergenceMonitor:
     """Fires on a non-finite loss, or where the median of five exceeds 4 × the best such median *and* `floor`.
 
-    The floor keeps a loss that has come close to zero from counting every rebound as an explosion. A single bad
-    batch cannot fire it: three of five have to be high.
+    The floor keeps a loss that has come close to zero from counting every rebound as an explosion. A single
+    bad batch cannot fire it: three of five have to be high.
     """
 
     def __init__(self, *, floor: float) -> None:
@@ -34,7 +34,7 @@ class DivergenceMonitor:
 
 
 def divergence_onset(losses: Sequence[float], *, floor: float) -> int | None:
-    """Return the position at which the divergence shows, or None: two before the rule fires, its window's centre."""
+    """Return where the divergence shows, or None: two before the rule fires, at the centre of its window."""
     monitor = DivergenceMonitor(floor=floor)
     for position, loss in enumerate(losses):
         if monitor.update(loss):

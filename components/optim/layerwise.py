@@ -12,9 +12,7 @@ from torch import nn
 from components.errors import InputError
 
 
-def parameter_groups(
-    model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float
-) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
     """Return torch parameter groups with `params`, `lr`, `weight_decay` and `lr_ratio` (= lr of group / lr).
 
     Args:
@@ -27,9 +25,7 @@ def parameter_groups(
         InputError: layer_decay outside (0, 1], or nothing to train.
     """
     if not 0 < layer_decay <= 1:
-        raise InputError(
-            f"recipe.layer_decay={layer_decay} must be in (0, 1]; use 1 for equal rates, 0.75–0.95 else"
-        )
+        raise InputError(f"recipe.layer_decay={layer_decay} must be in (0, 1]; use 1 for equal rates, 0.75–0.95 else")
     exempt = _exempt_by_model(model)
     if layer_decay == 1:
         groups = param_groups_weight_decay(model, weight_decay=weight_decay, no_weight_decay_list=exempt)

@@ -1,8 +1,8 @@
 """The optimizers: how each is built, and where its learning rate lies when nothing has been measured yet.
 
-The constants are the usual ones: Nesterov momentum 0.9 (Sutskever et al. 2013), Adam's betas (Kingma & Ba 2015),
-decoupled decay for AdamW (Loshchilov & Hutter 2019), RMSProp's decay 0.9 (Hinton's lecture 6e). `weight_decay` is
-decoupled for adamw and an L2 term in the gradient for the others, as torch has it.
+The constants are the usual ones: Nesterov momentum 0.9 (Sutskever et al. 2013), Adam's betas (Kingma & Ba
+2015), decoupled decay for AdamW (Loshchilov & Hutter 2019), RMSProp's decay 0.9 (Hinton's lecture 6e).
+`weight_decay` is decoupled for adamw and an L2 term in the gradient for the others, as torch has it.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ ParameterGroups = list[dict[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec:
-    """One optimizer. Rates are those of the group nearest the output; intervals are (low, high), low < high."""
+    """One optimizer. Rates are those of the group nearest the output; intervals are (low, high)."""
 
     name: str
     family: Literal["sgd", "adaptive"]
@@ -107,7 +107,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer over the model's trainable parameters.
 
-    Each group's `lr` is its effective rate, `lr_ratio` its ratio to the rate asked for: any torch schedule keeps it.
+    Each group's `lr` is its effective rate, `lr_ratio` its ratio to the rate asked for: any torch schedule
+    keeps it.
 
     Args:
         model: its parameters that require no gradient are left out.
@@ -121,11 +122,7 @@ def build_optimizer(
     """
     spec = optimizer_spec(name)
     if not 0 < lr < float("inf"):
-        raise InputError(
-            f"recipe.lr={lr} must be a positive finite number; the default of {name} is {spec.default_lr}"
-        )
+        raise InputError(f"recipe.lr={lr} must be a positive finite number; the default of {name} is {spec.default_lr}")
     if not 0 <= weight_decay < float("inf"):
-        raise InputError(
-            f"recipe.weight_decay={weight_decay} must be 0 or a positive finite number; use 0 for none"
-        )
+        raise InputError(f"recipe.weight_decay={weight_decay} must be 0 or a positive finite number; use 0 for none")
     return spec.build(parameter_groups(model, lr=lr, weight_decay=weight_decay, layer_decay=layer_decay))

@@ -1,4 +1,5 @@
-"""Learning-rate schedules in closed form: a multiplier in (0, 1] of each group's own rate, after a linear warmup.
+"""Learning-rate schedules in closed form: a multiplier in (0, 1] of each group's own rate, after a linear
+warmup.
 
 Cosine is that of Loshchilov & Hutter (arXiv 1608.03983) without restarts. All but `fixed` arrive at
 `final_fraction` at the end, so that they can be compared with each other.
@@ -44,8 +45,8 @@ def multiplier(
 ) -> float:
     """Return the factor for the optimizer step with this number, the first being 0.
 
-    Warmup: (step + 1) / (warmup_steps + 1), so that the first step already learns and the full rate follows the
-    last warmup step. Then the schedule over the remaining steps; from total_steps on its final value.
+    Warmup: (step + 1) / (warmup_steps + 1), so that the first step already learns and the full rate follows
+    the last warmup step. Then the schedule over the remaining steps; from total_steps on its final value.
 
     Args:
         name: a key of SCHEDULES.
@@ -80,9 +81,7 @@ def build_schedule(
     Raises:
         InputError: an unknown name, or a value outside the ranges that `multiplier` states.
     """
-    _check(
-        name, total_steps=total_steps, warmup_steps=warmup_steps, final_fraction=final_fraction, drops=drops
-    )
+    _check(name, total_steps=total_steps, warmup_steps=warmup_steps, final_fraction=final_fraction, drops=drops)
 
     def factor(step: int) -> float:
         return multiplier(
@@ -104,16 +103,12 @@ def _check(name: str, *, total_steps: int, warmup_steps: int, final_fraction: fl
     if total_steps < 1:
         faults.append(f"the training has {total_steps} steps; it needs at least 1: add images or epochs")
     elif not 0 <= warmup_steps < total_steps:
-        faults.append(
-            f"warmup of {warmup_steps} steps must be shorter than the training's {total_steps}; shorten it"
-        )
+        faults.append(f"warmup of {warmup_steps} steps must be shorter than the training's {total_steps}; shorten it")
     positive = name in ("step", "exponential")
     if not 0 <= final_fraction <= 1 or (positive and final_fraction == 0):
         interval = "(0, 1]" if positive else "[0, 1]"
-        faults.append(
-            f"recipe.final_fraction={final_fraction} must be in {interval} for {name}; 0.01 is usual"
-        )
+        faults.append(f"recipe.final_lr_fraction={final_fraction} must be in {interval} for {name}; 0.01 is usual")
     if drops < 1:
-        faults.append(f"recipe.drops={drops} must be at least 1; 2 is usual")
+        faults.append(f"recipe.schedule_drops={drops} must be at least 1; 2 is usual")
     if faults:
         raise InputError("; ".join(faults))

@@ -1,38 +1,35 @@
-"""The valley rule of fastai's LR finder, as a cross-check from another way of reading the same curve.
+"""The valley rule of fastai's LR finder, as a cross-check: another way of reading the same curve.
 
-Rule as fastai states it (github.com/fastai/fastai, `callback.schedule.valley`), written anew: take the longest
-strictly decreasing subsequence of the losses, of length L and ending at e; its window starts at e - L, and the
+Rule as fastai states it (github.com/fastai/fastai, `callback.schedule.valley`), written anew: take the
+longest decreasing subsequence of the losses, of length L and ending at e; its window starts at e - L, and the
 suggestion is int(L/3) + int(L/6) further on. On a loss that never falls it silently returns the lowest rate,
-which is why it only checks here and never decides.
+which is why it only checks here and never decides. One thing is added, a resolution: on a curve without noise
+every step of a flat plateau falls by a hair, and the rule would call the plateau part of the valley.
 """
 
-import bisect
-from collections.abc import Sequence
+import numpy as np
 
 
-def valley_index(losses: Sequence[float]) -> int:
+def valley_index(losses: np.ndarray, *, resolution: float) -> int:
     """Return the position of the valley rule's suggestion.
 
     Args:
         losses: (n,) finite, in the order of rising rates, n at least 1.
+        resolution: nats; a fall of this or less is no fall. 0 is the rule as published.
     """
-    length, end = longest_decrease(losses)
+    length, end = longest_decrease(losses, resolution=resolution)
     return max(0, end - length) + int(length / 3) + int(length / 6)
 
 
-def longest_decrease(values: Sequence[float]) -> tuple[int, int]:
-    """Return the length of the longest strictly decreasing subsequence and the first position where one ends.
+def longest_decrease(losses: np.ndarray, *, resolution: float) -> tuple[int, int]:
+    """Return the length of the longest subsequence of which each member is lower than the one before it.
 
-    Patience sorting, O(n log n): `tails[k]` is minus the largest value on which a subsequence of length k + 1 ends.
+    Lower by more than the resolution. The second number is the first position at which one of that length ends.
+    O(n²), for a few hundred steps.
     """
-    tails: list[float] = []
-    longest, end = 0, 0
-    for position, value in enumerate(values):
-        place = bisect.bisect_left(tails, -value)
-        if place == len(tails):
-            tails.append(-value)
-        else:
-            tails[place] = -value
-        if place + 1 > longest:
-            longest, end = place + 1, position
-    return longest, end
+    lengths = np.ones(len(losses), dtype=np.int64)
+    for position in range(1, len(losses)):
+        higher = losses[:position] - losses[position] > resolution
+        lengths[position] += max(lengths[:position][higher], default=0)
+    end = int(np.argmax(lengths))
+    return int(lengths[end]), end

@@ -21,6 +21,10 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 
 #: Tune keeps its own state this often, so that a killed driver loses at most so much.
 STATE_SECONDS = "1"
+#: The folder that Tune makes below the storage.
+EXPERIMENT = "tune"
+#: What ASHA has seen, beside Tune's own state: that brings back the trials, but not their scheduler.
+RUNGS_FILE = "rungs.pkl"
 SCORE = "score"
 #: What a diverged trial scores: ASHA would let a NaN go on.
 WORST_SCORE = 0.0
@@ -82,31 +86,42 @@ def run_trials(
     `open_session` is called in a worker. Ray must be up. Results come back in the order of the trials.
     """
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = STATE_SECONDS
+    # Tune's own handler would end an interrupted search as if it were complete.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     rungs = rung_epochs(settings)
+    # Asked to resume where there is nothing to resume, Tune writes a traceback to the terminal.
+    begun = any((settings.storage / EXPERIMENT).glob("experiment_state-*.json"))
+    scheduler = AsyncHyperBandScheduler(
+        time_attr="training_iteration",
+        metric=SCORE,
+        mode="max",
+        max_t=settings.max_epochs,
+        grace_period=settings.grace_epochs,
+        reduction_factor=settings.reduction_factor,
+    )
+    seen = settings.storage / RUNGS_FILE
+    if begun and seen.is_file():
+        scheduler.restore(str(seen))
     trainable = tune.with_parameters(_EpochTrainable, open_session=open_session, rungs=rungs)
     analysis = tune.run(
         trainable,
-        name="tune",
+        name=EXPERIMENT,
         config={"trial": tune.grid_search(list(range(num_trials)))},
         storage_path=str(settings.storage),
         resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
-        scheduler=AsyncHyperBandScheduler(
-            time_attr="training_iteration",
-            metric=SCORE,
-            mode="max",
-            max_t=settings.max_epochs,
-            grace_period=settings.grace_epochs,
-            reduction_factor=settings.reduction_factor,
-        ),
+        scheduler=scheduler,
         stop={"training_iteration": settings.max_epochs},
         checkpoint_config=CheckpointConfig(num_to_keep=1),
-        callbacks=[_Relay(observer, settings.max_epochs)],
+        callbacks=[_Relay(observer, settings.max_epochs), _KeepRungs(scheduler, seen)],
         max_concurrent_trials=settings.concurrent,
         reuse_actors=True,
         raise_on_failed_trial=False,
-        resume="AUTO",
+        resume="AUTO" if begun else False,
         verbose=0,
     )
+    unfinished = [trial.config["trial"] for trial in analysis.trials if not trial.is_finished()]
+    if unfinished:
+        raise RuntimeError(f"Ray Tune stopped before trials {unfinished} were done; the same command goes on with them")
     return sorted((_result(trial, settings.max_epochs) for trial in analysis.trials), key=lambda r: r.index)
 
 
@@ -122,7 +137,7 @@ def rung_epochs(settings: TuneSettings) -> tuple[int, ...]:
 class _EpochTrainable(Trainable):
     """Tune's face of a session: a step is an epoch."""
 
-    def setup(
+    def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
         self, config: dict[str, Any], *, open_session: Callable[[int], Session], rungs: tuple[int, ...]
     ) -> None:
         # `mlflow run` hands its run over by a variable that workers inherit; nothing here may resume that run.
@@ -171,6 +186,18 @@ class _Relay(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
         result = _result(trial, self._max_epochs)
         self._observer.ended(result.index, "failed", result.message)
+
+
+class _KeepRungs(Callback):
+    """Writes down what ASHA has seen, so that a search that goes on stops the trials that it would have stopped."""
+
+    def __init__(self, scheduler: AsyncHyperBandScheduler, path: Path) -> None:
+        self._scheduler, self._path = scheduler, path
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        self._scheduler.save(str(temporary))
+        temporary.replace(self._path)
 
 
 def _result(trial: Trial, max_epochs: int) -> TrialResult:

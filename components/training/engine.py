@@ -29,15 +29,15 @@ Evaluation = Callable[[nn.Module], Mapping[str, float]]
 class Device:
     """Where tensors live and in which precision the forward pass runs."""
 
-    torch: torch.device
+    target: torch.device
     autocast: torch.dtype | None = None
 
     def forward(self, model: nn.Module, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
         """Logits (B, K) float32 of a batch of uint8 images, which are sent as bytes and normalised on the device."""
-        images = batch.images.to(self.torch, non_blocking=True).float()
-        images = images.sub_(preprocessing.mean255.to(self.torch)).div_(preprocessing.std255.to(self.torch))
+        images = batch.images.to(self.target, non_blocking=True).float()
+        images = images.sub_(preprocessing.mean255.to(self.target)).div_(preprocessing.std255.to(self.target))
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.torch.type, dtype=self.autocast, enabled=self.autocast is not None):
+        with torch.autocast(self.target.type, dtype=self.autocast, enabled=self.autocast is not None):
             return model(images).float()
 
 
@@ -200,7 +200,7 @@ class _Totals:
 
 def _train_one_epoch(learner: Learner, batches: Iterable[Batch], on_step: Callable[[StepRecord], None]) -> _Totals:
     totals = _Totals()
-    devices = [learner.device.torch] if learner.device.torch.type == "cuda" else []
+    devices = [learner.device.target] if learner.device.target.type == "cuda" else []
     # Dropout and stochastic depth draw from torch's global generator: seed it per epoch, and give it back as it was.
     with torch.random.fork_rng(devices):
         torch.manual_seed(_epoch_seed(learner.seed, learner.epoch))
@@ -219,7 +219,7 @@ def _step(learner: Learner, batch: Batch) -> StepRecord:
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     learner.optimizer.zero_grad(set_to_none=True)
     logits = learner.device.forward(learner.model, batch, learner.preprocessing)
-    loss = learner.loss(logits, batch.labels.to(learner.device.torch, non_blocking=True))
+    loss = learner.loss(logits, batch.labels.to(learner.device.target, non_blocking=True))
     value = loss.item()
     if not math.isfinite(value):
         return StepRecord(learner.step, max(rates), min(rates), value, math.nan)

@@ -1,7 +1,7 @@
-"""The LR range test's run: a few short trainings under a rate that rises exponentially (Smith, arXiv 1506.01186).
+"""The LR range test's run: a short training under a rate that rises exponentially (Smith, arXiv 1506.01186).
 
-It works on a copy and draws from its own random state, so that whoever runs it goes on as if it had not happened.
-What the curves mean is `components.optim.lr_bounds`'s business.
+It works on a copy and draws from its own random state, so that whoever runs it goes on as if it had not
+happened. What the curves mean is `components.optim.lr_bounds`'s business.
 """
 
 import copy
@@ -28,8 +28,8 @@ MAX_PASSES = 2.0
 class RampStep:
     """One successful optimizer step, or the step at which the ramp stopped.
 
-    `loss` is the batch's before the step, `grad_norm` the total norm before the step, `heldout_loss` that of the
-    held-out batch after the step, nan where it was not measured.
+    `loss` is the batch's before the step, `grad_norm` the total norm before the step, `heldout_loss` that of
+    the held-out batch after the step, nan where it was not measured.
     """
 
     seed: int
@@ -52,8 +52,8 @@ def recycling_warning(*, steps: int, batch_size: int, images: int) -> str | None
     if passes <= MAX_PASSES:
         return None
     return (
-        f"the ramp passes over the {images} training images {passes:.1f} times: repeated batches flatter the loss, "
-        "so the bounds may lie too high"
+        f"the ramp passes over the {images} training images {passes:.1f} times: "
+        "repeated batches flatter the loss, so the bounds may lie too high"
     )
 
 
@@ -70,13 +70,14 @@ def run_ramp(
     seed: int,
     device: torch.device,
     forward: Callable[[nn.Module, Batch], torch.Tensor],
+    clip_grad_norm: float | None = None,
 ) -> Iterator[RampStep]:
     """Train a copy of the model under a rising rate and yield a record per step, until it ends or diverges.
 
-    The rate moves on once per optimizer step; each parameter group keeps its ratio to the rate the factory was
-    given. Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at twice
-    the loss of the uniform prediction. Model, buffers, gradients and global random state of the caller are the
-    same after each step as before it.
+    The rate moves on once per optimizer step; each parameter group keeps its ratio to the rate the factory
+    was given. Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at
+    twice the loss of the uniform prediction. Model, buffers, gradients and global random state of the caller
+    are the same after each step as before it.
 
     Args:
         model: the start; it is copied, not touched.
@@ -90,6 +91,8 @@ def run_ramp(
         seed: of dropout and the like; recorded with each step.
         device: where the copy trains.
         forward: from the model and a batch to (B, K) logits, normalisation, transfer and precision included.
+        clip_grad_norm: as in the training that follows; None for no clipping. Recorded norms are those before
+        it.
 
     Raises:
         ValueError: the batches ran out before the ramp was over.
@@ -110,18 +113,14 @@ def run_ramp(
             batch = next(batches, None)
             if batch is None:
                 raise ValueError(f"the batches ran out after {step} of the ramp's {len(rates)} steps")
-            batch_loss, grad_norm, num_classes = _train_step(trained, optimizer, loss, batch, forward)
+            batch_loss, grad_norm, num_classes = _train_step(trained, optimizer, loss, batch, forward, clip_grad_norm)
             monitor = monitor or DivergenceMonitor(floor=2 * math.log(num_classes))
             stopped = monitor.update(batch_loss) or not math.isfinite(grad_norm)
             measured = step % interval == 0 or step == len(rates) - 1
-            heldout = (
-                _held_out_loss(trained, loss, held_out, forward) if measured and not stopped else math.nan
-            )
+            heldout = _held_out_loss(trained, loss, held_out, forward) if measured and not stopped else math.nan
         yield RampStep(seed, step, lr, batch_loss, grad_norm, heldout)
         if stopped:
-            logger.info(
-                "seed %d: the ramp diverged at lr %.2e (step %d of %d)", seed, lr, step + 1, len(rates)
-            )
+            logger.info("seed %d: the ramp diverged at lr %.2e (step %d of %d)", seed, lr, step + 1, len(rates))
             return
 
 
@@ -131,8 +130,9 @@ def _train_step(
     loss: nn.Module,
     batch: Batch,
     forward: Callable[[nn.Module, Batch], torch.Tensor],
+    clip_grad_norm: float | None,
 ) -> tuple[float, float, int]:
-    """Return the batch's loss, the gradient norm and the number of classes; the step is taken if all is finite."""
+    """Return loss, gradient norm and number of classes of the batch; the step is taken if all is finite."""
     optimizer.zero_grad(set_to_none=True)
     logits = forward(model, batch)
     batch_loss = loss(logits, batch.labels.to(logits.device))
@@ -141,10 +141,10 @@ def _train_step(
         return value, math.nan, logits.shape[1]
     batch_loss.backward()
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    grad_norm = float(
-        nn.utils.get_total_norm(gradients)
-    )  # before step(): some optimizers overwrite the gradient
+    grad_norm = float(nn.utils.get_total_norm(gradients))  # before step(): some optimizers overwrite the gradient
     if math.isfinite(grad_norm):
+        if clip_grad_norm is not None and grad_norm > clip_grad_norm:
+            torch._foreach_mul_(gradients, clip_grad_norm / grad_norm)
         optimizer.step()
     return value, grad_norm, logits.shape[1]
 

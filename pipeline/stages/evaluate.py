@@ -43,7 +43,6 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     pixels = open_pack(prepared)[test["pack_index"].to_numpy()]
     report = EvaluationReport(context=context, card=card, metrics=metrics, predictions=predictions, pixels=pixels)
     write_report(report, gallery_size=evaluate.gallery_size)
-    context.run.log_metrics(headline)
     for name in ("metrics.json", "report.html", "test_predictions.parquet"):
         context.run.log_artifact(context.directory / name)
     return headline

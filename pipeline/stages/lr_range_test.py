@@ -85,7 +85,7 @@ def _curves(
             built = new_model(plan, data, seed=run_seed)
             preprocessing = Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std)
             ramp = run_ramp(
-                built.model.to(device.torch, memory_format=torch.channels_last),  # type: ignore[call-overload]
+                built.model.to(device.target, memory_format=torch.channels_last),  # type: ignore[call-overload]
                 lambda module, lr: build_optimizer(
                     module,
                     name=spec.name,
@@ -93,15 +93,16 @@ def _curves(
                     weight_decay=plan.recipe.weight_decay,
                     layer_decay=plan.recipe.layer_decay,
                 ),
-                new_loss(plan, data).to(device.torch),
+                new_loss(plan, data).to(device.target),
                 _endless(data.split("train"), plan, seed=run_seed),
                 held_out,
                 low=low,
                 high=high,
                 steps_per_decade=settings.steps_per_decade,
                 seed=run_seed,
-                device=device.torch,
+                device=device.target,
                 forward=lambda module, batch, p=preprocessing: device.forward(module, batch, p),  # type: ignore[misc]
+                clip_grad_norm=plan.recipe.clip_grad_norm,
             )
             taken = 0
             for step in ramp:
@@ -154,12 +155,12 @@ def _report(
             f"  {name}: suggests {bounds.suggested:.2e} (band {bounds.band[0]:.1e} … {bounds.band[1]:.1e}), "
             f"search between {bounds.lower:.1e} and {bounds.upper:.1e}"
         )
-    median = curve.groupby("step")[["lr", "loss", "grad_norm"]].median()
+    median = curve.groupby("step")[["lr", "loss", "grad_norm"]].median().dropna()
     context.run.log_history(
         [
-            (int(step), {f"{name}_lr": row.lr, f"{name}_loss": row.loss, f"{name}_grad_norm": row.grad_norm})
-            for step, row in median.iterrows()
-            if np.isfinite([row.loss, row.grad_norm]).all()
+            (step, {f"{name}_lr": lr, f"{name}_loss": loss, f"{name}_grad_norm": norm})
+            for step, lr, loss, norm in median.itertuples(name=None)
+            if np.isfinite([loss, norm]).all()
         ]
     )
     context.run.log_metrics({f"{name}_lower": bounds.lower, f"{name}_upper": bounds.upper})

@@ -90,6 +90,7 @@ def _summary(
     manifest: pd.DataFrame, listing: Listing, pack: PackResult, conflicts: pd.DataFrame, digest: str
 ) -> dict[str, Any]:
     counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    sizes = manifest["width"].astype(str) + "×" + manifest["height"].astype(str)
     return {
         "source": listing.description,
         "digest": digest,
@@ -99,10 +100,7 @@ def _summary(
         "exact_duplicates": int(manifest["sha256"].duplicated().sum()),
         "label_conflicts": len(conflicts),
         "quarantined": len(pack.quarantine),
-        "image_sizes": {
-            f"{width}×{height}": int(count)
-            for (width, height), count in manifest.groupby(["width", "height"]).size().nlargest(10).items()
-        },
+        "image_sizes": {str(size): int(count) for size, count in sizes.value_counts().head(10).items()},
         "modes": {str(mode): int(count) for mode, count in manifest["mode"].value_counts().items()},
     }
 

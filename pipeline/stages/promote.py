@@ -63,10 +63,15 @@ def _decide(
         comparison = _compare(context, registry, champion, seed=seed, data=data, settings=settings)
         gates.append(_comparison_gate(comparison, champion))
     if version is None:
+        logged_id, run_id = _logged_model(context, model_id)
         version = registry.register(
-            model_id=model_id,
-            run_id=train_run,
-            tags={"escapement.train_run": train_run, "escapement.fingerprint": context.inputs["train"].fingerprint},
+            model_id=logged_id,
+            run_id=run_id,
+            tags={
+                "escapement.model_id": model_id,
+                "escapement.train_run": train_run,
+                "escapement.fingerprint": context.inputs["train"].fingerprint,
+            },
         )
     passed = all(gate.passed for gate in gates)
     alias = _set_alias(registry, version, champion, passed=passed)
@@ -81,6 +86,14 @@ def _decide(
         "comparison": comparison,
         "reason": _reason(gates, version, champion),
     }
+
+
+def _logged_model(context: StageContext, model_id: str) -> tuple[str, str]:
+    """The model's id in this store, and its run: a training that is reused may have been logged to another store."""
+    if context.tracker.holds_model(model_id):
+        return model_id, context.inputs["train"].run_id
+    folder = context.input("train", "model")
+    return context.tracker.log_model(context.run, folder, name="model", params={}), context.run.id
 
 
 def _set_alias(registry: Registry, version: str, champion: str | None, *, passed: bool) -> str:

@@ -38,10 +38,12 @@ def run(
 ) -> dict[str, Any]:
     """Run the trials; write trials.parquet and best.json."""
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
-    default = with_learning_rate(Recipe(model=model, recipe=recipe), bounds)
+    configured = Recipe(model=model, recipe=recipe)
+    default = with_learning_rate(configured, bounds)
     space = tuple(_expand(dimension, bounds, recipe) for dimension in search.space)
     sampled = latin_hypercube(space, max(0, search.num_trials - 1), seed=seed)
-    trials: list[dict[str, Any]] = [{}, *sampled][: search.num_trials]
+    trials: list[dict[str, Any]] = [{}, *(_with_own_rate(trial, configured, bounds) for trial in sampled)]
+    trials = trials[: search.num_trials]
     if not trials:
         return _conclude(context, default, trials, [], bounds)
     settings = _settings(context, search)
@@ -138,6 +140,14 @@ def _expand(dimension: Dimension, bounds: Mapping[str, LrBounds], recipe: Recipe
     return Interval(dimension.sets, dimension.low, dimension.high, dimension.log)
 
 
+def _with_own_rate(trial: dict[str, Any], configured: Recipe, bounds: Mapping[str, LrBounds]) -> dict[str, Any]:
+    """A trial whose rate is left to the range test takes the suggestion for its own optimizer."""
+    recipe = override(configured, trial)
+    if recipe.recipe.lr != "auto":
+        return trial
+    return {**trial, "recipe.lr": with_learning_rate(recipe, bounds).recipe.lr}
+
+
 class _TrialLog:
     """Draws the bar and keeps an MLflow run per trial, found again by its tag when a search goes on."""
 
@@ -168,7 +178,8 @@ class _TrialLog:
         self._runs[index].log_metrics(metrics, step=int(result["training_iteration"]))
         if not result["diverged"] and (self._best is None or result["score"] > self._best[0]):
             self._best = (result["score"], index)
-            self._context.run.log_metrics({"best_score": result["score"], "best_trial": index}, step=self._reports)
+            best = {"best_so_far": result["score"], "best_so_far_trial": index}
+            self._context.run.log_metrics(best, step=self._reports)
         if self._best is not None:
             self._advance(0, note=f"best {self._best[0]:.4f} (trial {self._best[1]})")
 

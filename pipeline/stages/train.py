@@ -73,11 +73,11 @@ def run(
     return {
         "epochs": len(history),
         "best_epoch": best_epoch,
-        "val_score": kept.metrics["val_score"],
-        "val_loss": kept.metrics["val_loss"],
+        "kept_val_score": kept.metrics["val_score"],
+        "kept_val_loss": kept.metrics["val_loss"],
         "threshold": point.threshold if point else None,
         "budget_certified": point.certified if point else None,
-        "images_per_second": float(np.median([record.images_per_second for record in history])),
+        "median_images_per_second": float(np.median([record.images_per_second for record in history])),
     }
 
 
@@ -144,7 +144,7 @@ def _history_table(history: list[EpochRecord]) -> pd.DataFrame:
 
 
 def _load(path: Path, learner: Learner) -> dict[str, Any]:
-    return load_checkpoint(path, device=learner.device.torch)
+    return load_checkpoint(path, device=learner.device.target)
 
 
 def _calibrate(

@@ -1,0 +1,270 @@
+"""Places to run the real thing in, as a process of its own, and one finished run that the integration tests share.
+
+Nothing heavy is imported here: the unit tests load this file too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+#: By this variable a test finds again what its process has started, Ray's daemons among it.
+MARK = "ESCAPEMENT_TEST"
+
+#: The smoke configuration, shrunk: every stage in about twenty seconds, the same result on any number of cores.
+SMALL = {
+    "data.source": "generated:count=160,size=48,defect_rate=0.5,parts=54",
+    "lr_range_test.num_seeds": 1,
+    "lr_range_test.steps_per_decade": 5,
+    "lr_range_test.bootstrap_samples": 20,
+    "search.num_trials": 2,
+    "search.max_epochs": 2,
+    "train.epochs": 2,
+    "evaluate.bootstrap_samples": 100,
+    "promote.bootstrap_samples": 100,
+    "promote.gates.min_auroc": 0,
+    "promote.gates.max_escape_rate": 1,
+    "promote.gates.max_overkill_rate": 1,
+    "compute.device": "cpu",
+    "compute.num_threads": 1,
+    "compute.concurrent_trials": 1,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The JSON object on the last line of standard output."""
+        return json.loads(self.stdout.splitlines()[-1])
+
+    @property
+    def actions(self) -> dict[str, str]:
+        """Stage → reused, run or continued."""
+        return {stage["name"]: stage["action"] for stage in self.summary["stages"]}
+
+    def stage(self, name: str) -> dict[str, Any]:
+        return next(stage for stage in self.summary["stages"] if stage["name"] == name)
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A working directory with its own storage and MLflow store, and the processes that run in it."""
+
+    folder: Path
+    ray_folder: Path
+    mark: str
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """This process's own, without what would lead elsewhere, and offline."""
+        strange = ("MLFLOW_", "RAY_", "ESCAPEMENT_")
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+        return {
+            **kept,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
+            "PYTHONPATH": str(REPOSITORY),
+            "HF_HUB_OFFLINE": "1",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": str(self.ray_folder),
+            MARK: self.mark,
+            **changes,
+        }
+
+    def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str]:
+        """Start a process as a terminal would: its own group, so that a signal can reach all of it."""
+        return subprocess.Popen(
+            [str(part) for part in command],
+            cwd=self.folder,
+            env=self.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def execute(self, *command: str | Path, timeout: float = 300, **environment: str) -> Ended:
+        """Run a process to its end."""
+        process = self.start(*command, **environment)
+        try:
+            return ended(process, timeout=timeout)
+        finally:
+            self.end_leftovers()
+
+    def pipeline(self, command: str, overrides: Mapping[str, Any] | None = None, *options: str) -> list[str]:
+        """The command line of a small run."""
+        settings = [f"--set={key}={value}" for key, value in {**SMALL, **(overrides or {})}.items()]
+        return [sys.executable, "-m", "pipeline", command, "--config", "smoke", *settings, *options, "--json"]
+
+    def run(self, command: str, overrides: Mapping[str, Any] | None = None, *options: str) -> Ended:
+        """A small run that has to succeed."""
+        done = self.execute(*self.pipeline(command, overrides, *options))
+        assert done.code == 0, done.stderr[-4000:]
+        return done
+
+    def result(self, done: Ended, stage: str) -> Path:
+        """The folder of a stage's result."""
+        return self.storage / stage / done.stage(stage)["fingerprint"][:16]
+
+    def client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.tracking_uri)
+
+    def runs(self) -> list[Any]:
+        """Every MLflow run of every experiment, the oldest first."""
+        client = self.client()
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return client.search_runs(experiments, order_by=["attributes.start_time ASC"], max_results=1000)
+
+    def running(self) -> list[str]:
+        """Names of the MLflow runs that are RUNNING; none where there is no store."""
+        store = self.folder / "mlflow.db"
+        if not store.exists():
+            return []
+        with contextlib.closing(sqlite3.connect(store)) as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM runs WHERE status = 'RUNNING'")]
+
+    def leftovers(self) -> list[psutil.Process]:
+        """Processes that were started from here and still live."""
+        return [process for process in psutil.process_iter() if _mark_of(process) == self.mark]
+
+    def end_leftovers(self, *, patience: float = 10) -> None:
+        """Ray's daemons follow their driver within seconds; whatever does not is killed."""
+        wait_until(lambda: not self.leftovers(), timeout=patience, fail=False)
+        for process in self.leftovers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def ended(process: subprocess.Popen[str], *, timeout: float = 300) -> Ended:
+    """Wait for a process; one that takes too long is killed with its group."""
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
+    return Ended(process.returncode, stdout, stderr)
+
+
+def wait_until(condition: Callable[[], Any], *, timeout: float = 240, every: float = 0.02, fail: bool = True) -> bool:
+    """Ask again and again until it holds."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(every)
+    assert not fail, f"still not so after {timeout} s"
+    return False
+
+
+def _mark_of(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(MARK) if process.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OSError):
+        return None  # ended meanwhile, or somebody else's
+
+
+@pytest.fixture(scope="session")
+def ray_folder() -> Iterator[Path]:
+    """Ray's files for the session. Its sockets need a short path, so it does not lie below pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="esc-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def open_workplace(ray_folder: Path) -> Iterator[Callable[[Path], Workplace]]:
+    """Makes workplaces, and sees to it that nothing started in them outlives the session."""
+    opened: list[Workplace] = []
+
+    def make(folder: Path) -> Workplace:
+        opened.append(Workplace(folder, ray_folder, uuid.uuid4().hex))
+        return opened[-1]
+
+    yield make
+    for workplace in opened:
+        workplace.end_leftovers(patience=0)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, open_workplace: Callable[[Path], Workplace]) -> Iterator[Workplace]:
+    """An empty one."""
+    place = open_workplace(tmp_path)
+    yield place
+    place.end_leftovers(patience=0)
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, open_workplace: Callable[[Path], Workplace]
+) -> tuple[Workplace, Ended]:
+    """One finished run and where it was made, for tests that only look."""
+    place = open_workplace(tmp_path_factory.mktemp("finished"))
+    return place, place.run("run")
+
+
+@pytest.fixture
+def copy_of_finished(
+    tmp_path: Path, finished: tuple[Workplace, Ended], open_workplace: Callable[[Path], Workplace]
+) -> Iterator[Callable[..., Workplace]]:
+    """Copies the finished run's storage and MLflow store, without the results of some stages."""
+    original, _ = finished
+    made: list[Workplace] = []
+
+    def copy(*without: str) -> Workplace:
+        place = open_workplace(tmp_path)
+        made.append(place)
+        shutil.copytree(original.storage, place.storage, ignore=shutil.ignore_patterns("*.lock"))
+        shutil.copy2(original.folder / "mlflow.db", place.folder / "mlflow.db")
+        for stage in without:
+            shutil.rmtree(place.storage / stage)
+        return place
+
+    yield copy
+    for place in made:
+        place.end_leftovers(patience=0)
+
+
+@pytest.fixture(scope="session")
+def waiting() -> Callable[..., bool]:
+    """`wait_until`, for tests, which cannot import this file."""
+    return wait_until
+
+
+@pytest.fixture(scope="session")
+def ending() -> Callable[..., Ended]:
+    """`ended`, for tests, which cannot import this file."""
+    return ended

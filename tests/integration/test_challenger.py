@@ -1,0 +1,86 @@
+"""A second model meets the champion on the same images, and takes its place only if it passes."""
+
+import json
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.integration
+
+#: Another seed gives other splits as well, so the champion has seen some of the new test images.
+SECOND = {"seed": 1, "recipe.optimizer": "sgd", "search.num_trials": 0}
+
+
+@pytest.fixture(scope="module")
+def challenged(tmp_path_factory, finished, open_workplace):
+    """The champion, and a second model that is to pass a gate which none can pass."""
+    import shutil
+
+    original, _ = finished
+    place = open_workplace(tmp_path_factory.mktemp("challenged"))
+    shutil.copytree(original.storage, place.storage)
+    shutil.copy2(original.folder / "mlflow.db", place.folder / "mlflow.db")
+    return place, place.run("run", {**SECOND, "promote.gates.min_auroc": 1})
+
+
+def _decision(place, done):
+    return json.loads((place.result(done, "promote") / "decision.json").read_text(encoding="utf-8"))
+
+
+def test_a_model_that_fails_a_gate_becomes_challenger_and_the_champion_stays(challenged):
+    place, done = challenged
+    decision = _decision(place, done)
+    assert (decision["version"], decision["alias"], decision["promoted"]) == ("2", "challenger", False)
+    assert decision["previous_champion"] == "1"
+    assert "AUROC" in decision["reason"]
+    (auroc, *_) = decision["gates"]
+    assert (auroc["passed"], auroc["limit"]) == (False, 1.0)
+    aliases = place.client().get_registered_model("smoke").aliases
+    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "challenger": "2"}
+    assert done.summary["headline"]["alias"] == "challenger"
+
+
+def test_the_comparison_is_made_on_images_that_the_champion_has_not_seen(challenged, finished):
+    place, done = challenged
+    original, first = finished
+    comparison = _decision(place, done)["comparison"]
+    manifest = pd.read_parquet(original.result(first, "prepare") / "manifest.parquet")
+    unseen = set(manifest.loc[manifest["split"] == "test", "sha256"])
+    mine = pd.read_parquet(place.result(done, "evaluate") / "test_predictions.parquet")
+    fresh = mine[mine["sha256"].isin(unseen)]
+    assert 0 < comparison["images"] == len(fresh) < len(mine)
+    assert comparison["left_out_as_seen_by_champion"] == len(mine) - len(fresh)
+
+
+def test_the_comparison_gives_differences_bounds_and_an_exact_test(challenged, finished):
+    place, done = challenged
+    original, first = finished
+    comparison = _decision(place, done)["comparison"]
+    theirs = pd.read_parquet(original.result(first, "evaluate") / "test_predictions.parquet")
+    mine = pd.read_parquet(place.result(done, "evaluate") / "test_predictions.parquet")
+    both = mine.merge(theirs, on="image_id", suffixes=("", "_champion"))
+    assert len(both) == comparison["images"]
+    for kind, wrong, margin in [("escape_rate", "accept", 0.03), ("overkill_rate", "reject", 0.05)]:
+        record = comparison[kind]
+        rows = both[both["is_defect"] == (kind == "escape_rate")]
+        difference = (rows["decision"] == wrong).mean() - (rows["decision_champion"] == wrong).mean()
+        assert record["difference"] == pytest.approx(difference)
+        assert record["margin"] == margin
+        assert record["upper_bound"] >= record["difference"]
+        assert record["passed"] == (record["upper_bound"] <= margin)
+        assert 0 <= record["mcnemar_p"] <= 1
+        assert record["reason"]
+    assert comparison["passed"] == all(comparison[kind]["passed"] for kind in ("escape_rate", "overkill_rate"))
+
+
+def test_a_challenger_that_passes_becomes_champion(challenged):
+    place, _ = challenged
+    generous = {"promote.escape_margin": 0.99, "promote.overkill_margin": 0.99}
+    again = place.run("run", {**SECOND, **generous})
+    assert set(list(again.actions.values())[:-1]) == {"reused"}
+    decision = _decision(place, again)
+    assert [gate["passed"] for gate in decision["gates"]] == [True] * 4
+    assert (decision["version"], decision["alias"], decision["promoted"]) == ("2", "champion", True)
+    aliases = place.client().get_registered_model("smoke").aliases
+    assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "2"}
+    assert len(place.client().search_model_versions("name = 'smoke'")) == 2

@@ -1,0 +1,145 @@
+"""A run that is killed or interrupted goes on where it was: nothing is lost, doubled, or left RUNNING."""
+
+import os
+import signal
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.integration
+
+#: Long enough for a signal to arrive in the middle.
+LONG_TRAINING = {"train.epochs": 30, "train.patience": 30}
+LONG_SEARCH = {"search.num_trials": 3, "search.max_epochs": 4}
+WEIGHTS = "model/artifacts/bundle/weights.safetensors"
+
+
+def _checkpoint(place):
+    return list(place.storage.glob("train/*/work/last.pt"))
+
+
+def _first_rung(place):
+    return list(place.storage.glob("search/*/work/tune/*/checkpoint_*/session.pt"))
+
+
+def _interrupt(place, command, waiting, ending, number, *, sign):
+    """Start a command, wait for a sign of progress, and send a signal as a terminal would: to the whole group."""
+    process = place.start(*command)
+    waiting(lambda: sign(place) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1][-4000:]
+    os.killpg(process.pid, number)
+    done = ending(process)
+    place.end_leftovers()
+    return done
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, finished, open_workplace):
+    """History and weights of the long training, never interrupted."""
+    place = open_workplace(tmp_path_factory.mktemp("undisturbed"))
+    done = place.run("train", LONG_TRAINING)
+    folder = place.result(done, "train")
+    return pd.read_parquet(folder / "history.parquet"), (folder / WEIGHTS).read_bytes()
+
+
+def _check_resumed_training(place, resumed, undisturbed):
+    history, weights = undisturbed
+    assert resumed.actions == {
+        "prepare": "reused",
+        "lr_range_test": "reused",
+        "search": "reused",
+        "train": "continued",
+    }
+    folder = place.result(resumed, "train")
+    measured = ["seconds", "images_per_second"]
+    mine = pd.read_parquet(folder / "history.parquet")
+    assert mine["epoch"].tolist() == list(range(1, 31))
+    pd.testing.assert_frame_equal(mine.drop(columns=measured), history.drop(columns=measured))
+    assert (folder / WEIGHTS).read_bytes() == weights
+    assert not (folder / "work").exists()
+    assert place.running() == []
+    runs = [run for run in place.runs() if run.data.tags.get("escapement.stage") == "train"]
+    begun = [run for run in runs if run.data.params["train.epochs"] == "30"]
+    assert [run.info.run_id for run in begun] == [resumed.stage("train")["run_id"]]  # one run, gone on with
+    assert begun[0].info.status == "FINISHED"
+    assert begun[0].data.tags["mlflow.parentRunId"] == resumed.summary["parent_run_id"]
+
+
+def _roots(place):
+    return [run for run in place.runs() if run.data.tags.get("escapement.stage") == "pipeline"]
+
+
+def test_a_training_that_was_killed_goes_on_from_its_last_epoch(copy_of_finished, undisturbed, waiting, ending):
+    place = copy_of_finished("train", "evaluate", "promote")
+    command = place.pipeline("train", LONG_TRAINING)
+    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_checkpoint)
+    assert killed.code == -signal.SIGKILL
+    assert not list(place.storage.glob("train/*/stage.json"))
+    assert sorted(place.running()) == ["train", "train"]  # the root is named after its command
+    (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
+    resumed = place.run("train", LONG_TRAINING)
+    assert "going on after epoch" in resumed.stderr
+    _check_resumed_training(place, resumed, undisturbed)
+    old_root = place.client().get_run(old)
+    assert old_root.info.status == "KILLED"
+    assert old_root.data.tags["escapement.superseded_by"] == resumed.summary["parent_run_id"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
+    copy_of_finished, undisturbed, waiting, ending, number
+):
+    place = copy_of_finished("train", "evaluate", "promote")
+    command = place.pipeline("train", LONG_TRAINING)
+    stopped = _interrupt(place, command, waiting, ending, number, sign=_checkpoint)
+    assert stopped.code == 130
+    assert "error: interrupted; the same command goes on from here" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert stopped.summary["status"] == "interrupted"
+    assert place.running() == []
+    (old,) = [run for run in _roots(place) if run.info.run_id == stopped.summary["parent_run_id"]]
+    assert old.info.status == "KILLED"
+    resumed = place.run("train", LONG_TRAINING)
+    _check_resumed_training(place, resumed, undisturbed)
+
+
+def _check_resumed_search(place, resumed):
+    assert resumed.actions == {"prepare": "reused", "lr_range_test": "reused", "search": "continued"}
+    assert place.running() == []
+    trials = [
+        run for run in place.runs() if run.data.tags.get("mlflow.parentRunId") == resumed.stage("search")["run_id"]
+    ]
+    assert sorted(run.data.tags["escapement.trial"] for run in trials) == ["0", "1", "2"]
+    assert {run.info.status for run in trials} == {"FINISHED"}
+    table = pd.read_parquet(place.result(resumed, "search") / "trials.parquet")
+    assert table["trial"].tolist() == [0, 1, 2]
+    assert set(table["status"]) <= {"completed", "stopped"}
+    assert (table.loc[table["status"] == "completed", "epochs"] == 4).all()
+
+
+def test_a_search_that_was_killed_goes_on_with_its_trials(copy_of_finished, waiting, ending):
+    place = copy_of_finished("search", "train", "evaluate", "promote")
+    command = place.pipeline("search", LONG_SEARCH)
+    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_first_rung)
+    assert killed.code == -signal.SIGKILL
+    assert place.leftovers() == []
+    assert not list(place.storage.glob("search/*/stage.json"))
+    (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
+    resumed = place.run("search", LONG_SEARCH)
+    _check_resumed_search(place, resumed)
+    old_root = place.client().get_run(old)
+    assert old_root.info.status == "KILLED"
+    assert old_root.data.tags["escapement.superseded_by"] == resumed.summary["parent_run_id"]
+
+
+def test_a_search_that_was_interrupted_is_not_taken_for_a_finished_one(copy_of_finished, waiting, ending):
+    place = copy_of_finished("search", "train", "evaluate", "promote")
+    command = place.pipeline("search", LONG_SEARCH)
+    stopped = _interrupt(place, command, waiting, ending, signal.SIGINT, sign=_first_rung)
+    assert stopped.code == 130
+    assert stopped.summary["status"] == "interrupted"
+    assert "Traceback" not in stopped.stderr
+    assert place.running() == []
+    assert place.leftovers() == []
+    assert not list(place.storage.glob("search/*/stage.json"))
+    _check_resumed_search(place, place.run("search", LONG_SEARCH))

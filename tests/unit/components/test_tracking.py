@@ -1,0 +1,415 @@
+"""MLflow through the one door, on a SQLite store: the tree of runs, who is dead, what is cut, the registry."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+
+import pandas as pd
+import psutil
+import pytest
+
+from components import tracking
+from components.errors import InputError
+from components.tracking import Registry, Run, Tracker
+
+
+def status(tracker: Tracker, run: Run) -> str:
+    return tracker.client.get_run(run.id).info.status
+
+
+def tags(tracker: Tracker, run: Run) -> dict:
+    return tracker.client.get_run(run.id).data.tags
+
+
+def as_if_of(run: Run, *, host: str | None = None, pid: int | None = None, beat: float | None = None) -> Run:
+    """Let a root look like that of another process."""
+    changes = {tracking.TAG_HOST: host, tracking.TAG_PID: pid, tracking.TAG_HEARTBEAT: beat}
+    run.set_tags({key: value for key, value in changes.items() if value is not None})
+    return run
+
+
+@pytest.fixture(scope="module")
+def gone_pid() -> int:
+    """The id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+# --- connecting
+
+
+def test_an_experiment_is_made_once_and_found_again(store_uri, tracker, monkeypatch) -> None:
+    name = f"again-{uuid.uuid4().hex}"
+    made = Tracker.connect(store_uri, experiment=name)
+    assert Tracker.connect(store_uri, experiment=name).experiment_id == made.experiment_id != tracker.experiment_id
+
+
+def test_the_store_comes_from_the_environment_where_none_is_given(store_uri, tracker, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    assert Tracker.connect(None, experiment="first").uri == store_uri
+
+
+def test_without_any_store_a_file_in_the_working_directory_is_meant(monkeypatch, tmp_path) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert tracking._resolve_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:9",
+        "http://me:secret@127.0.0.1:9",
+        "sqlite:///{folder}/taken/mlflow.db",
+        "sqlite:///{folder}",
+        "sqlite:///{folder}/taken",
+        "file:{folder}/mlruns",
+        "nonsense://here",
+    ],
+)
+def test_a_store_that_cannot_be_used_is_said_within_seconds(uri: str, tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    (tmp_path / "taken").write_text("no database")
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"^tracking\.uri=.*cannot be used.*give another URI") as caught:
+        Tracker.connect(uri.format(folder=tmp_path), experiment="x")
+    assert time.monotonic() - started < 20
+    assert "secret" not in str(caught.value)
+
+
+def test_the_patience_with_a_server_comes_back_after_the_first_contact(tracker, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
+    with tracking._impatient():
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_deleted_experiment_is_refused_with_the_remedy(store_uri, tracker) -> None:
+    name = tracker.client.get_experiment(tracker.experiment_id).name
+    tracker.client.delete_experiment(tracker.experiment_id)
+    with pytest.raises(InputError, match=f"mlflow experiments restore -x {tracker.experiment_id}"):
+        Tracker.connect(store_uri, experiment=name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:secret@host:5000/x", "http://…@host:5000/x"),
+        ("http://me:sec@ret@host", "http://…@host"),
+        ("http://host/a@b", "http://host/a@b"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_a_password_is_not_shown(tracker, uri: str, shown: str) -> None:
+    assert Tracker(tracker.client, uri, "0").shown_uri == shown
+
+
+# --- roots
+
+
+def test_a_root_says_whose_it_is(tracker) -> None:
+    root = tracker.start_root("castings", {"escapement.commit": "abc"})
+    found = tags(tracker, root)
+    assert found["escapement.host"] == socket.gethostname()
+    assert found["escapement.pid"] == str(os.getpid())
+    assert float(found["escapement.process_started"]) == pytest.approx(psutil.Process().create_time(), abs=0.1)
+    assert float(found["escapement.heartbeat"]) == pytest.approx(time.time(), abs=30)
+    assert (found["escapement.root"], found["escapement.commit"]) == (root.id, "abc")
+    assert tracker.client.get_run(root.id).info.run_name == "castings"
+
+
+def test_the_run_of_mlflow_run_is_adopted_and_taken_out_of_the_environment(store_uri, tracker, monkeypatch) -> None:
+    made = tracker.client.create_run(tracker.experiment_id)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    connected = Tracker.connect(store_uri, experiment="another")
+    assert connected.experiment_id == tracker.experiment_id
+    root = connected.start_root("castings", {})
+    assert root.id == made.info.run_id
+    assert "MLFLOW_RUN_ID" not in os.environ
+    assert connected.start_root("castings", {}).id != root.id
+
+
+def test_an_adopted_run_of_another_store_is_a_fault_of_the_environment(store_uri, tracker, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(InputError, match="cannot be used"):
+        Tracker.connect(store_uri, experiment="another")
+
+
+def test_the_heart_beats_while_the_block_runs(tracker, monkeypatch) -> None:
+    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    root = tracker.start_root("r", {})
+    root.set_tags({tracking.TAG_HEARTBEAT: "0"})
+    with tracker.heartbeat(root):
+        deadline = time.monotonic() + 10
+        while tags(tracker, root)[tracking.TAG_HEARTBEAT] == "0":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    root.set_tags({tracking.TAG_HEARTBEAT: "0"})
+    time.sleep(0.2)
+    assert tags(tracker, root)[tracking.TAG_HEARTBEAT] == "0"
+
+
+def test_a_missed_beat_stops_nothing(tracker, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.01)
+    with tracker.heartbeat(tracker.run("0" * 32)):
+        time.sleep(0.2)
+    assert "heartbeat not written" in caplog.text
+
+
+# --- stages
+
+
+def test_a_stage_is_a_child_of_the_root(tracker) -> None:
+    root = tracker.start_root("r", {})
+    stage = tracker.start_stage(root, "train", "f1")
+    assert [child.info.run_id for child in tracker.children(root)] == [stage.id]
+    assert tags(tracker, stage)["escapement.fingerprint"] == "f1"
+    assert tags(tracker, stage)["escapement.root"] == root.id
+
+
+@pytest.mark.parametrize("end", ["KILLED", "FAILED"])
+def test_an_unfinished_stage_goes_on_under_the_new_root_and_the_old_root_is_superseded(tracker, end) -> None:
+    old = tracker.start_root("old", {})
+    stage = tracker.start_stage(old, "train", "f1")
+    stage.log_params({"lr": 1})
+    tracker.end_tree(old.id, end)
+    new = tracker.start_root("new", {})
+    again = tracker.start_stage(new, "train", "f1")
+    assert again.id == stage.id
+    assert status(tracker, again) == "RUNNING"
+    assert [child.info.run_id for child in tracker.children(new)] == [stage.id]
+    assert tracker.children(old) == []
+    assert tags(tracker, old)["escapement.superseded_by"] == new.id
+    assert status(tracker, old) == end
+    again.log_params({"lr": 1})  # the same value once more is no fault
+
+
+@pytest.mark.parametrize(("stage", "fingerprint"), [("search", "f1"), ("train", "f2")])
+def test_another_stage_or_fingerprint_gets_a_run_of_its_own(tracker, stage, fingerprint) -> None:
+    old = tracker.start_root("old", {})
+    killed = tracker.start_stage(old, "train", "f1")
+    tracker.end_tree(old.id, "KILLED")
+    new = tracker.start_root("new", {})
+    assert tracker.start_stage(new, stage, fingerprint).id != killed.id
+    assert "escapement.superseded_by" not in tags(tracker, old)
+
+
+@pytest.mark.parametrize("end", ["FINISHED", "RUNNING"])
+def test_a_finished_or_running_stage_is_not_taken_over(tracker, end) -> None:
+    root = tracker.start_root("r", {})
+    first = tracker.start_stage(root, "train", "f1")
+    if end != "RUNNING":
+        first.finish(end)
+    assert tracker.start_stage(root, "train", "f1").id != first.id
+
+
+def test_a_stage_whose_old_root_was_deleted_still_goes_on(tracker) -> None:
+    old = tracker.start_root("old", {})
+    stage = tracker.start_stage(old, "train", "f1")
+    tracker.end_tree(old.id, "KILLED")
+    tracker.client.delete_run(old.id)
+    assert tracker.start_stage(tracker.start_root("new", {}), "train", "f1").id == stage.id
+
+
+def test_ending_a_tree_ends_what_runs_below_and_nothing_that_has_ended(tracker) -> None:
+    root = tracker.start_root("r", {})
+    done = tracker.start_stage(root, "prepare", "f0")
+    done.finish()
+    stage = tracker.start_stage(root, "search", "f1")
+    trial = tracker.start_child(stage, "trial-0", {})
+    other = tracker.start_root("other", {})
+    assert tracker.end_tree(root.id, "KILLED") == 3
+    assert [status(tracker, run) for run in (root, stage, trial)] == ["KILLED"] * 3
+    assert status(tracker, done) == "FINISHED"
+    assert status(tracker, other) == "RUNNING"
+    assert tracker.end_tree(root.id, "FAILED") == 0
+
+
+# --- the dead and the living
+
+
+def test_the_run_of_a_process_that_is_gone_is_ended_with_all_below(tracker, gone_pid) -> None:
+    root = as_if_of(tracker.start_root("r", {}), pid=gone_pid)
+    stage = tracker.start_stage(root, "search", "f1")
+    trial = tracker.start_child(stage, "trial-0", {})
+    assert tracker.running_roots() == []
+    assert tracker.reap() == 3
+    assert [status(tracker, run) for run in (root, stage, trial)] == ["KILLED"] * 3
+    assert tracker.reap() == 0
+
+
+def test_the_run_of_a_living_process_is_left_alone(tracker) -> None:
+    root = tracker.start_root("r", {})
+    stage = tracker.start_stage(root, "search", "f1")
+    assert tracker.reap() == 0
+    assert status(tracker, stage) == "RUNNING"
+    assert tracker.running_roots() == [root.id]
+
+
+def test_a_process_id_that_somebody_else_has_now_does_not_keep_a_run_alive(tracker) -> None:
+    root = tracker.start_root("r", {})
+    root.set_tags({tracking.TAG_STARTED: f"{psutil.Process().create_time() - 100:.2f}"})
+    assert tracker.reap() == 1
+    assert status(tracker, root) == "KILLED"
+
+
+def test_on_another_host_the_heartbeat_decides(tracker) -> None:
+    alive = as_if_of(tracker.start_root("a", {}), host="elsewhere", pid=1, beat=time.time() - 60)
+    dead = as_if_of(
+        tracker.start_root("d", {}), host="elsewhere", pid=os.getpid(),
+        beat=time.time() - tracking.DEAD_AFTER_SECONDS - 60,
+    )  # fmt: skip
+    assert tracker.running_roots() == [alive.id]
+    assert tracker.reap() == 1
+    assert (status(tracker, alive), status(tracker, dead)) == ("RUNNING", "KILLED")
+
+
+def test_what_runs_below_a_root_that_its_launcher_has_ended_is_ended(tracker) -> None:
+    root = tracker.start_root("r", {})
+    stage = tracker.start_stage(root, "search", "f1")
+    trial = tracker.start_child(stage, "trial-0", {})
+    root.finish("FAILED")
+    assert tracker.reap() == 2
+    assert [status(tracker, run) for run in (stage, trial)] == ["KILLED"] * 2
+
+
+def test_runs_that_are_not_ours_are_left_alone(tracker) -> None:
+    foreign = tracker.client.create_run(tracker.experiment_id)
+    assert tracker.reap() == 0
+    assert status(tracker, tracker.run(foreign.info.run_id)) == "RUNNING"
+
+
+# --- logging
+
+
+def test_a_long_parameter_is_cut_and_many_are_logged(tracker) -> None:
+    run = tracker.start_root("r", {})
+    run.log_params({"long": "x" * 7000, "none": None, **{f"p{n}": n for n in range(250)}})
+    params = tracker.client.get_run(run.id).data.params
+    assert params["long"] == "x" * tracking.MAX_PARAM_CHARS
+    assert (params["none"], params["p249"], len(params)) == ("None", "249", 252)
+
+
+def test_metrics_without_a_value_are_left_out_and_long_histories_are_whole(tracker) -> None:
+    run = tracker.start_root("r", {})
+    run.log_metrics({"a": 1.5, "b": None, "c": True}, step=3)
+    run.log_history([(step, {"loss": 1 / (step + 1), "missing": None}) for step in range(1100)])
+    metrics = tracker.client.get_run(run.id).data.metrics
+    assert metrics == {"a": 1.5, "c": 1.0, "loss": pytest.approx(1 / 1100)}
+    history = tracker.client.get_metric_history(run.id, "loss")
+    assert [entry.step for entry in history] == list(range(1100))
+    assert tracker.client.get_metric_history(run.id, "a")[0].step == 3
+
+
+def test_nothing_to_log_is_no_fault(tracker) -> None:
+    run = tracker.start_root("r", {})
+    run.log_metrics({})
+    run.log_params({})
+    run.log_history([])
+
+
+def test_a_data_set_is_recorded_with_its_digest_source_and_context(tracker) -> None:
+    run = tracker.start_root("r", {})
+    table = pd.DataFrame({"path": ["a.png"], "is_defect": [True]})
+    run.log_dataset(table, name="manifest", source="/images", digest="d" * 64, context="prepare")
+    (entry,) = tracker.client.get_run(run.id).inputs.dataset_inputs
+    assert (entry.dataset.name, entry.dataset.digest) == ("manifest", "d" * 36)
+    assert "/images" in entry.dataset.source
+    assert [(tag.key, tag.value) for tag in entry.tags] == [("mlflow.data.context", "prepare")]
+
+
+def test_a_text_and_a_file_become_artifacts(tracker, tmp_path) -> None:
+    run = tracker.start_root("r", {})
+    (tmp_path / "a.csv").write_text("1")
+    run.log_text("{}", "config.json")
+    run.log_artifact(tmp_path / "a.csv", "tables")
+    assert [item.path for item in tracker.client.list_artifacts(run.id)] == ["config.json", "tables"]
+    assert tracker.client.list_artifacts(run.id, "tables")[0].path == "tables/a.csv"
+
+
+def test_a_run_of_another_store_does_not_exist(tracker) -> None:
+    assert not tracker.exists("0" * 32)
+    run = tracker.start_root("r", {})
+    assert tracker.exists(run.id)
+    tracker.client.delete_run(run.id)
+    assert not tracker.exists(run.id)
+
+
+# --- the registry
+
+
+@pytest.fixture
+def registry(tracker) -> Registry:
+    return Registry(tracker, f"castings-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def log_model(tracker, tmp_path):
+    """Logs a model folder that holds next to nothing; its id and the run's."""
+
+    def log() -> tuple[str, str]:
+        folder = tmp_path / "model"
+        folder.mkdir(exist_ok=True)
+        (folder / "MLmodel").write_text("flavors: {python_function: {loader_module: nothing}}\nmodel_uuid: a\n")
+        run = tracker.start_root("r", {})
+        return tracker.log_model(run, folder, name="model", params={"backbone": "tiny"}), run.id
+
+    return log
+
+
+def test_a_model_that_nobody_registered_has_neither_versions_nor_aliases(registry) -> None:
+    assert registry.aliases() == {}
+    assert registry.version_with_alias("champion") is None
+    assert registry.version_of_model("m-1") is None
+
+
+def test_versions_count_up_and_are_found_by_the_model_that_they_hold(tracker, registry, log_model) -> None:
+    (first, first_run), (second, second_run) = log_model(), log_model()
+    assert registry.register(model_id=first, run_id=first_run, tags={"escapement.train_run": "x"}) == "1"
+    assert registry.version_of_model(second) is None
+    assert registry.register(model_id=second, run_id=second_run, tags={}) == "2"
+    assert (registry.version_of_model(first), registry.version_of_model(second)) == ("1", "2")
+    version = tracker.client.get_model_version(registry.model_name, "1")
+    assert version.tags["escapement.train_run"] == "x"
+    assert version.run_id == first_run
+
+
+def test_an_alias_moves_and_goes(registry, log_model) -> None:
+    for model_id, run_id in (log_model(), log_model()):
+        registry.register(model_id=model_id, run_id=run_id, tags={})
+    registry.set_alias("champion", "1")
+    registry.set_alias("challenger", "2")
+    assert registry.aliases() == {"champion": "1", "challenger": "2"}
+    registry.set_alias("champion", "2")
+    assert registry.version_with_alias("champion") == "2"
+    registry.remove_alias("challenger")
+    assert registry.aliases() == {"champion": "2"}
+
+
+def test_a_version_is_tagged_and_its_folder_found(tracker, registry, log_model) -> None:
+    model_id, run_id = log_model()
+    version = registry.register(model_id=model_id, run_id=run_id, tags={})
+    registry.tag_version(version, {"escapement.gates": "passed"})
+    assert tracker.client.get_model_version(registry.model_name, version).tags["escapement.gates"] == "passed"
+    assert (registry.download(version) / "MLmodel").is_file()
+
+
+def test_a_name_that_only_begins_the_same_is_another_model(tracker, registry, log_model) -> None:
+    model_id, run_id = log_model()
+    registry.register(model_id=model_id, run_id=run_id, tags={})
+    assert Registry(tracker, registry.model_name[:-1]).aliases() == {}
+    assert Registry(tracker, registry.model_name[:-1]).version_of_model(model_id) is None
+
+
+def test_a_logged_model_is_an_output_of_its_run(tracker, log_model) -> None:
+    model_id, run_id = log_model()
+    outputs = tracker.client.get_run(run_id).outputs.model_outputs
+    assert [output.model_id for output in outputs] == [model_id]
+    assert tracker.client.get_logged_model(model_id).params == {"backbone": "tiny"}

@@ -1,0 +1,91 @@
+"""What the search stage decides by itself: whose rate a trial gets, and which trial is the best."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from components.errors import InputError
+from components.search.tuner import TrialResult
+from pipeline.config import Recipe, load
+from pipeline.stages import search
+
+BOUNDS = {
+    "adamw": SimpleNamespace(lower=1e-5, upper=1e-3, suggested=3e-4),
+    "sgd": SimpleNamespace(lower=1e-3, upper=1e-1, suggested=2e-2),
+}
+
+
+def result(index: int, score: float | None, *, epochs: int = 3, status: str = "completed") -> TrialResult:
+    return TrialResult(index=index, status=status, epochs=epochs, score=score, seconds=1.0, message="")
+
+
+@pytest.fixture
+def configured() -> Recipe:
+    config = load("smoke")
+    return Recipe(model=config.model, recipe=config.recipe)
+
+
+def test_an_automatic_rate_is_that_of_the_trials_own_optimizer(configured) -> None:
+    assert search._with_own_rate({"recipe.optimizer": "sgd"}, configured, BOUNDS)["recipe.lr"] == 2e-2
+    assert search._with_own_rate({"recipe.optimizer": "adamw"}, configured, BOUNDS)["recipe.lr"] == 3e-4
+    chosen = {"recipe.optimizer": "sgd", "recipe.lr": "auto"}
+    assert search._with_own_rate(chosen, configured, BOUNDS)["recipe.lr"] == 2e-2
+
+
+def test_a_rate_that_the_trial_sets_stays(configured) -> None:
+    trial = {"recipe.optimizer": "sgd", "recipe.lr": 0.5}
+    assert search._with_own_rate(trial, configured, BOUNDS) == trial
+
+
+def test_the_configured_space_becomes_one_of_the_trials(configured) -> None:
+    config = load("smoke")
+    space = [search._expand(dimension, BOUNDS, config.recipe) for dimension in config.search.space]
+    assert [dimension.sets for dimension in space] == [dimension.sets for dimension in config.search.space]
+    rate = next(dimension for dimension in space if dimension.sets == "recipe.lr")
+    assert rate.bounds == {"adamw": (1e-5, 1e-3), "sgd": (1e-3, 1e-1)}
+    assert rate.default == "adamw"
+
+
+def test_the_settings_of_a_trial_are_the_whole_recipe_with_dotted_keys(configured) -> None:
+    settings = search.effective_settings(configured, {"recipe.lr": 0.5, "model.drop_rate": 0.1})
+    assert (settings["recipe.lr"], settings["model.drop_rate"]) == (0.5, 0.1)
+    assert settings["recipe.batch_size"] == 16
+    assert set(settings) == {f"recipe.{key}" for key in type(configured.recipe).model_fields} | {
+        f"model.{key}" for key in type(configured.model).model_fields
+    }
+
+
+def test_the_best_is_sought_among_those_that_went_furthest() -> None:
+    early = result(2, 0.99, epochs=1, status="stopped")
+    assert search._best([result(0, 0.7), result(1, 0.8), early]).index == 1
+
+
+def test_of_equal_trials_the_first_is_kept_so_that_the_defaults_win_ties() -> None:
+    assert search._best([result(1, 0.8), result(0, 0.8)]).index == 0
+
+
+def test_what_diverged_or_failed_is_never_the_best() -> None:
+    results = [result(0, None, status="failed"), result(1, 0.0, status="diverged"), result(2, 0.1, epochs=1)]
+    assert search._best(results).index == 2
+    assert search._best(results[:2]) is None
+    assert search._best([]) is None
+
+
+def test_a_search_in_which_nothing_learned_is_said_with_the_remedy() -> None:
+    failed, diverged = result(0, None, status="failed"), result(1, 0.0, status="diverged")
+    with pytest.raises(RuntimeError, match="all 1 trials failed"):
+        search._raise_if_all_failed([failed])
+    with pytest.raises(InputError, match=r"lower the bounds of recipe\.lr"):
+        search._raise_if_all_failed([failed, diverged])
+    search._raise_if_all_failed([failed, result(1, 0.5)])
+
+
+def test_a_trial_table_has_a_row_per_trial_with_its_settings(configured) -> None:
+    trials = [{}, {"recipe.optimizer": "sgd", "recipe.lr": 0.1, "recipe.weight_decay": 0.02}]
+    table = search.trial_table(
+        search.override(configured, {"recipe.lr": 3e-4}), trials, [result(0, 0.5), result(1, None, status="failed")]
+    )
+    assert table["optimizer"].tolist() == ["adamw", "sgd"]
+    assert table["lr"].tolist() == [3e-4, 0.1]
+    assert table["status"].tolist() == ["completed", "failed"]
+    assert table.loc[1, "recipe.weight_decay"] == 0.02

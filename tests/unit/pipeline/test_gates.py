@@ -1,0 +1,70 @@
+"""Gates are met by the confidence bound, never by the estimate alone."""
+
+import pytest
+
+from pipeline.config import Gates
+from pipeline.gates import judge_gates
+
+ALL = Gates(min_auroc=0.9, max_escape_rate=0.1, max_overkill_rate=0.3, min_balanced_accuracy=0.8)
+
+
+def rate(value, low, high) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+@pytest.fixture
+def metrics() -> dict:
+    return {
+        "ranking": {"auroc": rate(0.95, 0.91, 0.98)},
+        "operating_points": {
+            "escape_budget": {"escape_rate": rate(0.04, 0.01, 0.09), "overkill_rate": rate(0.2, 0.15, 0.25)},
+            "balanced": {"balanced_accuracy": rate(0.88, 0.84, 0.92)},
+        },
+        "class_metrics": {"balanced_accuracy": rate(0.7, 0.65, 0.75)},
+    }
+
+
+def verdicts(metrics: dict, gates: Gates) -> dict[str, bool]:
+    return {gate.name.split(",")[0]: gate.passed for gate in judge_gates(metrics, gates)}
+
+
+def test_a_model_whose_bounds_keep_the_limits_passes_all(metrics) -> None:
+    assert verdicts(metrics, ALL) == {
+        "AUROC": True,
+        "escape rate": True,
+        "overkill rate": True,
+        "balanced accuracy": True,
+    }
+
+
+def test_the_bound_decides_and_not_the_estimate(metrics) -> None:
+    gates = Gates(min_auroc=0.92, max_escape_rate=0.05, max_overkill_rate=0.21, min_balanced_accuracy=0.85)
+    assert not any(verdicts(metrics, gates).values())
+    first = judge_gates(metrics, gates)[0]
+    assert (first.measured, first.limit) == (0.91, 0.92)
+    assert first.reason == "0.910 (estimate 0.950), asked at least 0.92"
+
+
+def test_a_bound_that_just_meets_its_limit_passes(metrics) -> None:
+    gates = Gates(min_auroc=0.91, max_escape_rate=0.09, max_overkill_rate=0.25, min_balanced_accuracy=0.84)
+    assert all(verdicts(metrics, gates).values())
+
+
+def test_a_gate_that_is_null_is_not_asked(metrics) -> None:
+    gates = Gates(min_auroc=None, max_escape_rate=None, max_overkill_rate=None, min_balanced_accuracy=None)
+    assert judge_gates(metrics, gates) == []
+    assert list(verdicts(metrics, Gates(max_overkill_rate=None))) == ["AUROC", "escape rate"]
+
+
+def test_what_could_not_be_measured_does_not_pass(metrics) -> None:
+    metrics["operating_points"]["escape_budget"]["escape_rate"] = rate(None, None, None)
+    gate = judge_gates(metrics, ALL)[1]
+    assert not gate.passed
+    assert gate.measured is None
+    assert "no image" in gate.reason
+    assert gate.to_dict()["name"] == "escape rate, upper bound"
+
+
+def test_without_a_good_class_only_balanced_accuracy_is_asked(metrics) -> None:
+    metrics |= {"ranking": None, "operating_points": {}}
+    assert verdicts(metrics, ALL) == {"balanced accuracy": False}  # 0.65, that of the likeliest class

@@ -1,0 +1,162 @@
+"""The lines of the design that imports could cross: floors, ground-floor folders, and one door to each big library."""
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GROUND_FLOOR = ("data", "models", "optim", "evaluation", "report")
+MIDDLE_FLOOR = ("training", "search", "serving")
+FILES = sorted(p for top in ("components", "pipeline") for p in (ROOT / top).rglob("*.py"))
+COMPONENTS = [path for path in FILES if path.is_relative_to(ROOT / "components")]
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@functools.cache
+def imported(path: Path, *, typing_too: bool = False) -> frozenset[str]:
+    """Dotted names of the modules that a file imports anywhere in it, `from a import b` giving `a` and `a.b`."""
+    found: set[str] = set()
+    for node in walk(parsed(path), typing_too=typing_too):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            assert node.module is not None
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)
+
+
+def walk(node: ast.AST, *, typing_too: bool) -> Iterator[ast.AST]:
+    """Every node, without the bodies of `if TYPE_CHECKING`."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        guarded = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
+        if guarded and not typing_too:
+            continue
+        yield from walk(child, typing_too=typing_too)
+
+
+def importers(module: str, files: list[Path], *, typing_too: bool = False) -> set[str]:
+    """Files that import a module or something in it."""
+    return {
+        name_of(path)
+        for path in files
+        if any(n == module or n.startswith(f"{module}.") for n in imported(path, typing_too=typing_too))
+    }
+
+
+def callers(dotted: str) -> set[str]:
+    return {
+        name_of(path)
+        for path in FILES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == dotted
+    }
+
+
+def test_components_never_import_the_pipeline() -> None:
+    assert importers("pipeline", COMPONENTS, typing_too=True) == set()
+
+
+@pytest.mark.parametrize("folder", GROUND_FLOOR)
+def test_a_ground_floor_folder_imports_no_other_folder_and_no_tracker(folder: str) -> None:
+    files = sorted((ROOT / "components" / folder).rglob("*.py"))
+    assert files
+    others = {*GROUND_FLOOR, *MIDDLE_FLOOR, "tracking", "cluster"} - {folder}
+    for module in [*(f"components.{other}" for other in others), "mlflow", "ray"]:
+        assert importers(module, files, typing_too=True) == set(), module
+
+
+def test_the_middle_floor_knows_neither_the_tracker_nor_the_cluster() -> None:
+    files = [path for folder in MIDDLE_FLOOR for path in (ROOT / "components" / folder).rglob("*.py")]
+    assert importers("components.tracking", files) | importers("components.cluster", files) == set()
+
+
+def test_mlflow_has_two_doors() -> None:
+    assert importers("mlflow", FILES) == {"components/tracking.py", "components/serving/pyfunc.py"}
+
+
+def test_ray_is_started_and_stopped_in_one_file() -> None:
+    assert callers("ray.init") == {"components/cluster.py"}
+    assert callers("ray.shutdown") == {"components/cluster.py"}
+
+
+def test_ray_tune_has_one_door_and_components_know_ray_in_few_files() -> None:
+    assert importers("ray.tune", FILES) == {"components/search/tuner.py"}
+    allowed = {"components/search/tuner.py", "components/cluster.py", "components/training/distributed.py"}
+    assert importers("ray", COMPONENTS) <= allowed
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
+def test_drawing_and_html_are_made_in_the_report_folder_alone(module: str) -> None:
+    assert all(name.startswith("components/report/") for name in importers(module, FILES))
+
+
+def test_figures_keep_clear_of_the_global_state_of_pyplot() -> None:
+    assert importers("matplotlib.pyplot", FILES, typing_too=True) == set()
+
+
+def test_the_engine_knows_neither_the_tracker_nor_ray() -> None:
+    engine = [ROOT / "components" / "training" / "engine.py"]
+    for module in ("mlflow", "ray", "components.tracking", "components.cluster"):
+        assert importers(module, engine, typing_too=True) == set()
+
+
+def test_decoding_imports_only_what_a_served_model_has() -> None:
+    """It is copied word for word into every exported model."""
+    allowed = {*sys.stdlib_module_names, "numpy", "PIL"}
+    names = imported(ROOT / "components" / "data" / "decode.py", typing_too=True)
+    assert {name.partition(".")[0] for name in names} <= allowed
+
+
+@pytest.mark.xfail(strict=True, reason="run_ramp gives clip_grad_norm a default")
+def test_components_take_their_tunables_as_required_arguments() -> None:
+    """A default stands once, in the configuration: no parameter named like one of its keys has another."""
+    from pipeline.config import Config
+
+    keys = {key for section in Config().model_dump().values() if isinstance(section, dict) for key in section}
+    with_default = set()
+    for path in COMPONENTS:
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            arguments, given = [*node.args.posonlyargs, *node.args.args], node.args.defaults
+            pairs = [*zip(arguments[len(arguments) - len(given) :], given, strict=True)]
+            pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d]
+            with_default |= {f"{name_of(path)}:{node.name}:{a.arg}" for a, _ in pairs if a.arg in keys}
+    assert with_default == set()
+
+
+def test_nothing_prints_or_reaches_for_a_global_generator() -> None:
+    assert callers("print") == set()
+    for dotted in ("np.random.seed", "random.seed", "torch.seed"):
+        assert callers(dotted) == set()
+
+
+def test_every_file_opens_with_what_it_is_for() -> None:
+    silent = {name_of(path) for path in FILES if not ast.get_docstring(parsed(path))}
+    assert silent == set()
+
+
+@pytest.mark.parametrize("module", ["pipeline.cli", "pipeline.config", "pipeline.stages", "pipeline.stage"])
+def test_the_command_line_and_the_architecture_load_without_anything_heavy(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "print(*sorted({'torch', 'ray', 'mlflow', 'pandas', 'timm', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

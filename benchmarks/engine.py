@@ -131,7 +131,7 @@ def main() -> None:
         "ratio_of_time": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
     }
     if arguments.json:
-        print(json.dumps(result))  # noqa: T201
+        print(json.dumps(result))
         return
     table = Table("loop", "images/s (median)")
     for name, rate in result["images_per_second"].items():

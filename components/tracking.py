@@ -42,6 +42,8 @@ HEARTBEAT_SECONDS = 30
 #: A run on another host is taken for dead after this long without a heartbeat.
 DEAD_AFTER_SECONDS = 20 * HEARTBEAT_SECONDS
 MAX_PARAM_CHARS = 500
+#: The UI opens such an experiment at its training runs, not at its traces.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 TAG_ROOT = "escapement.root"
 TAG_STAGE = "escapement.stage"
@@ -146,7 +148,9 @@ class Tracker:
                 if adopted:
                     return cls(client, uri, client.get_run(adopted).info.experiment_id)
                 found = client.get_experiment_by_name(experiment)
-                experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+                experiment_id = (
+                    found.experiment_id if found else client.create_experiment(experiment, tags=EXPERIMENT_TAGS)
+                )
             except Exception as error:
                 raise InputError(
                     f"tracking.uri={_without_password(uri)}: the tracking store cannot be used "

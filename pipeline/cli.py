@@ -192,5 +192,3 @@ def _ready() -> Iterator[None]:
     except KeyboardInterrupt as error:  # Typer by itself would end without a word
         _complain("interrupted; the same command goes on from here")
         raise typer.Exit(EXIT_INTERRUPTED) from error
-
-

@@ -74,10 +74,12 @@ def preflight(config: Config, plan: Sequence[PlannedStage]) -> None:
     """Raise `InputError` for what would fail later, before anything long starts."""
     running = {item.stage.name for item in plan if item.action != "reused"}
     if running & NEED_WEIGHTS:
+        from components.models.catalogue import check_input_size
         from components.models.weights import check_weights
         from pipeline.training import resolve_device
 
         resolve_device(config.compute)
+        check_input_size(config.model.backbone, config.data.image_size)
         check_weights(config.model.backbone, config.model.weights)
 
 
@@ -245,7 +247,8 @@ def _image_files(paths: Sequence[Path]) -> list[Path]:
         else:
             raise InputError(f"images={path}: no such file or folder")
     if not files:
-        raise InputError(f"images={', '.join(map(str, paths))}: no image file there ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"images={', '.join(map(str, paths))}: no image file there (known: {known})")
     return files
 
 

@@ -66,10 +66,8 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
 def _headline(report: EvaluationReport) -> list[tuple[str, str, str]]:
     if report.metrics["ranking"] is None:
         overall = report.metrics["class_metrics"]
-        return [
-            ("Accuracy", _percent(overall["accuracy"]["value"]), _interval(overall["accuracy"])),
-            ("Balanced accuracy", _percent(overall["balanced_accuracy"]["value"]), _interval(overall["balanced_accuracy"])),
-        ]  # fmt: skip
+        shown = {"Accuracy": overall["accuracy"], "Balanced accuracy": overall["balanced_accuracy"]}
+        return [(name, _percent(record["value"]), _interval(record)) for name, record in shown.items()]
     auroc = report.metrics["ranking"]["auroc"]
     point = report.metrics["operating_points"]["escape_budget"]
     balanced = report.metrics["operating_points"]["balanced"]["balanced_accuracy"]
@@ -135,10 +133,12 @@ def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
         }
         for name in RATES
     ]
-    rows += [
-        {"figure": name.replace("_", " "), "value": _decimal(point[name]["value"]), "interval": _interval(point[name], percent=False), "count": ""}
-        for name in ("balanced_accuracy", "mcc", "f1")
-    ]  # fmt: skip
+    for name in ("balanced_accuracy", "mcc", "f1"):
+        record = point[name]
+        interval = _interval(record, percent=False)
+        rows.append(
+            {"figure": name.replace("_", " "), "value": _decimal(record["value"]), "interval": interval, "count": ""}
+        )
     return pd.DataFrame(rows)
 
 
@@ -200,10 +200,10 @@ def _search_section(report: EvaluationReport) -> Section:
 
 def _range_test_section(report: EvaluationReport) -> Section:
     curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
-    figures = [
-        (f"Range test {name}", range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}"))
-        for name, record in _bounds(report).items()
-    ]  # fmt: skip
+    figures = []
+    for name, record in _bounds(report).items():
+        figure = range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}")
+        figures.append((f"Range test {name}", figure))
     return Section(
         "Learning-rate range test",
         "Short runs under a rising rate show where this model starts to learn and where it diverges. "

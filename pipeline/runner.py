@@ -85,7 +85,9 @@ class Summary:
         return json.dumps(asdict(self), allow_nan=False)
 
 
-def make_plan(config: Config, stages: Sequence[Stage], *, until: str, force: Collection[str] = ()) -> list[PlannedStage]:
+def make_plan(
+    config: Config, stages: Sequence[Stage], *, until: str, force: Collection[str] = ()
+) -> list[PlannedStage]:
     """Decide for each stage up to `until` whether its result stands. Reads the data source; writes nothing."""
     known = {stage.name for stage in stages}
     for name in [until, *force]:
@@ -322,9 +324,7 @@ def _decide(
     return "reused", "unchanged"
 
 
-def _about_unfinished(
-    stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]
-) -> tuple[Action, str]:
+def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:
     """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
     try:
         inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))

@@ -1,12 +1,18 @@
-"""From the data section to the images that it names."""
+"""From the data section to the images that it names, and from a prepared data set to its mark on an MLflow run."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.data.listing import Listing
+from components.data.manifest import load_manifest
 from components.data.sources import SourceOptions, list_source
 from pipeline.config import DataConfig
+
+if TYPE_CHECKING:
+    from components.tracking import Run
 
 
 def list_images(data: DataConfig, storage: Path) -> Listing:
@@ -22,3 +28,10 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         cache_dir=storage / "generated",
     )
     return list_source(data.source, options)
+
+
+def log_lineage(run: Run, prepared: Path, *, used_for: str) -> None:
+    """Record on a run which data set it used: schema, source and digest of the manifest."""
+    report = json.loads((prepared / "data_report.json").read_text(encoding="utf-8"))
+    manifest = load_manifest(prepared / "manifest.parquet")
+    run.log_dataset(manifest, name="manifest", source=report["root"], digest=report["digest"], context=used_for)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -69,7 +68,7 @@ class StageRecord:
         del values["directory"]
         temporary = self.directory / f"{COMMIT_FILE}.tmp"
         temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
-        os.replace(temporary, self.directory / COMMIT_FILE)
+        temporary.replace(self.directory / COMMIT_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +125,7 @@ def list_artifacts(directory: Path) -> dict[str, int]:
     """Relative path → size of every file of a result (scratch and the commit file left out)."""
     files = (path for path in directory.rglob("*") if path.is_file())
     named = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
-    return {
-        name: size
-        for name, size in sorted(named.items())
-        if not name.startswith((f"{WORK_FOLDER}/", COMMIT_FILE))
-    }
+    return {name: size for name, size in sorted(named.items()) if not name.startswith((f"{WORK_FOLDER}/", COMMIT_FILE))}
 
 
 def read_record(directory: Path) -> StageRecord | None:

@@ -74,7 +74,7 @@ def open_data(prepared: Path) -> TrainingData:
     """Open the manifest and the memory-mapped pack; a worker that trains several trials opens them once."""
     manifest = load_manifest(prepared / "manifest.parquet")
     classes = tuple(classes_of(manifest))
-    is_good = manifest["is_defect"].eq(False)  # noqa: E712 - elementwise; null where there is no good class
+    is_good = manifest["is_defect"].eq(False)
     good = tuple(sorted(manifest.loc[is_good.fillna(False), "label"].unique()))
     return TrainingData(manifest, open_pack(prepared), classes, good)
 
@@ -120,9 +120,7 @@ def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
     return constant_predictor_loss(data.class_counts.tolist(), _weights(recipe, data), recipe.recipe.label_smoothing)
 
 
-def new_learner(
-    recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig
-) -> Learner:
+def new_learner(recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig) -> Learner:
     """A learner at epoch 0. `recipe.recipe.lr` must be a number by now (see `with_learning_rate`)."""
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)

@@ -42,9 +42,7 @@ def build_augmentation(strength: float, *, seed: int) -> Augmentation:
             ),
             albumentations.RandomBrightnessContrast(light, light, p=0.8),
             albumentations.GaussNoise(std_range=(0.0, 0.05 * strength), p=0.4 * strength),
-            albumentations.GaussianBlur(
-                sigma_limit=(0.1, 0.1 + 0.9 * strength), blur_limit=0, p=0.3 * strength
-            ),
+            albumentations.GaussianBlur(sigma_limit=(0.1, 0.1 + 0.9 * strength), blur_limit=0, p=0.3 * strength),
         ]
     )
     # Compose(seed=…) gives every transform the same seed, and thus the same coin: whatever is flipped would

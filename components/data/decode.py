@@ -59,9 +59,7 @@ def decode_image(data: bytes) -> DecodedImage:
     except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise DecodeError(
-            f"not an image of a known format ({', '.join(FORMATS)}), or no whole header"
-        ) from error
+        raise DecodeError(f"not an image of a known format ({', '.join(FORMATS)}), or no whole header") from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"too large: {error}") from error
     except Exception as error:  # damaged files leave Pillow's readers by nearly any exception
@@ -84,9 +82,7 @@ def _to_rgb(image: Image.Image, kind: str) -> np.ndarray:
     if image.mode in _WIDE_MODES or (image.mode == "I" and kind == "PPM"):
         return _grey_to_rgb(_scale_wide(np.asarray(image)))
     if image.mode == "I":
-        raise DecodeError(
-            "32-bit or signed integer pixels have no defined scale; store 8 or 16 bits, unsigned"
-        )
+        raise DecodeError("32-bit or signed integer pixels have no defined scale; store 8 or 16 bits, unsigned")
     if image.mode == "F":
         return _grey_to_rgb(_scale_float(np.asarray(image)))
     if image.has_transparency_data:

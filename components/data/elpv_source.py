@@ -53,7 +53,5 @@ def _package_data() -> Path:
     folders = list(spec.submodule_search_locations or []) if spec else []
     root = Path(folders[0]) / "data" if folders else None
     if root is None or not (root / "labels.csv").is_file():
-        raise InputError(
-            "data.source='elpv' needs the package elpv-dataset; install it with: pip install -e '.[demo]'"
-        )
+        raise InputError("data.source='elpv' needs the package elpv-dataset; install it with: pip install -e '.[demo]'")
     return root.resolve()

@@ -28,9 +28,7 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
     refuse_table_options(f"folder:{place}", options, group=None, metadata=())
     root = Path(place).expanduser()
     if not root.is_dir():
-        raise InputError(
-            f"data.source='folder:{place}' is not a folder; give one with a sub-folder per class"
-        )
+        raise InputError(f"data.source='folder:{place}' is not a folder; give one with a sub-folder per class")
     root = root.resolve()
     ignored = _Ignored()
     paths: list[str] = []

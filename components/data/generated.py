@@ -197,9 +197,7 @@ def _pit(y: np.ndarray, x: np.ndarray, generator: np.random.Generator) -> np.nda
 
 def _stain(y: np.ndarray, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     direction = np.arctan2(y, x)
-    waves = sum(
-        generator.uniform(0.05, 0.15) * np.cos(k * direction + generator.uniform(0, 6)) for k in (2, 3)
-    )
+    waves = sum(generator.uniform(0.05, 0.15) * np.cos(k * direction + generator.uniform(0, 6)) for k in (2, 3))
     radius = generator.uniform(0.14, 0.21) * (1.0 + waves)
     return generator.uniform(40.0, 55.0) / (1.0 + np.exp((np.hypot(y, x) - radius) / 0.015))
 
@@ -211,15 +209,11 @@ _DEFECTS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.n
 }
 
 
-def _photograph(
-    surface: np.ndarray, size: int, brightness: float, generator: np.random.Generator
-) -> np.ndarray:
+def _photograph(surface: np.ndarray, size: int, brightness: float, generator: np.random.Generator) -> np.ndarray:
     """(size, size) uint8: one shifted view under uneven light, with sensor noise."""
     row, column = generator.integers(0, surface.shape[0] - size + 1, size=2)
     view = surface[row : row + size, column : column + size]
     y, x = np.mgrid[:size, :size] / size - 0.5
     slope = generator.uniform(-12.0, 12.0, size=2)
     light = brightness + generator.normal(0.0, 8.0) + slope[0] * y + slope[1] * x
-    return (
-        np.clip(light + view + generator.normal(0.0, 2.0, size=view.shape), 0, 255).round().astype(np.uint8)
-    )
+    return np.clip(light + view + generator.normal(0.0, 2.0, size=view.shape), 0, 255).round().astype(np.uint8)

@@ -73,9 +73,7 @@ def make_listing(
     )
 
 
-def refuse_table_options(
-    source: str, options: SourceOptions, *, group: str | None, metadata: tuple[str, ...]
-) -> None:
+def refuse_table_options(source: str, options: SourceOptions, *, group: str | None, metadata: tuple[str, ...]) -> None:
     """Raise InputError when options ask a source without a table of the user's for columns it has not."""
     faults = []
     if options.group_column not in (None, group):

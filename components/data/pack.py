@@ -82,9 +82,7 @@ def build_pack(
     finally:
         unfinished.unlink(missing_ok=True)
     if refused:
-        logger.warning(
-            "%d of %d images quarantined; the first: %s: %s", len(refused), len(paths), *refused[0]
-        )
+        logger.warning("%d of %d images quarantined; the first: %s: %s", len(refused), len(paths), *refused[0])
     return PackResult(
         table=pd.DataFrame(rows, columns=_COLUMNS),
         quarantine=pd.DataFrame(refused, columns=["path", "reason"], dtype="str"),

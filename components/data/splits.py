@@ -62,9 +62,7 @@ def assign_splits(
 def _check(table: pd.DataFrame, fractions: Mapping[str, float]) -> None:
     faulty = set(fractions) != set(SPLITS) or not all(0.0 < share < 1.0 for share in fractions.values())
     if faulty or abs(sum(fractions.values()) - 1.0) > 1e-6:
-        raise InputError(
-            f"data.splits={dict(fractions)}: needs {', '.join(SPLITS)}, each above 0, with a sum of 1"
-        )
+        raise InputError(f"data.splits={dict(fractions)}: needs {', '.join(SPLITS)}, each above 0, with a sum of 1")
     labels = sorted(set(table["label"]))
     if len(labels) < 2:
         raise InputError(
@@ -159,9 +157,7 @@ def _check_enough_groups(
         )
 
 
-def _stratify(
-    sizes: np.ndarray, wanted: np.ndarray, holders: np.ndarray, generator: np.random.Generator
-) -> np.ndarray:
+def _stratify(sizes: np.ndarray, wanted: np.ndarray, holders: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """(G,) split numbers. sizes: (G, C) images. wanted, holders: (S, C) images still due, groups held."""
     wanted, holders = wanted.astype(float).copy(), holders.copy()
     shuffled = generator.permutation(len(sizes))

@@ -27,9 +27,7 @@ def list_parquet(place: str, options: SourceOptions) -> Listing:
     return _list_table("parquet", place, options, pd.read_parquet)
 
 
-def _list_table(
-    kind: str, place: str, options: SourceOptions, read: Callable[[Path], pd.DataFrame]
-) -> Listing:
+def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[Path], pd.DataFrame]) -> Listing:
     """Raises InputError: no such file, unreadable, no such column, empty cells, paths repeated or outside."""
     file = Path(place).expanduser()
     if not file.is_file():
@@ -41,9 +39,7 @@ def _list_table(
     _check_columns(table, options)
     root = (file.parent if options.root is None else Path(options.root).expanduser()).resolve()
     if not root.is_dir():
-        raise InputError(
-            f"data.root={options.root!r} is not a folder; give the one that the paths start from"
-        )
+        raise InputError(f"data.root={options.root!r} is not a folder; give the one that the paths start from")
     path = _required(_texts(table, options.path_column, strip=False), options.path_column, "data.path_column")
     label = _required(_texts(table, options.label_column), options.label_column, "data.label_column")
     relative = _relative_paths(path, root)
@@ -83,9 +79,7 @@ def _check_columns(table: pd.DataFrame, options: SourceOptions) -> None:
         "data.metadata_columns": [*options.metadata_columns],
     }
     present = [str(name) for name in table.columns]
-    missing = [
-        f"{key}={name!r}" for key, names in wanted.items() for name in names if name and name not in present
-    ]
+    missing = [f"{key}={name!r}" for key, names in wanted.items() for name in names if name and name not in present]
     if missing:
         raise InputError(f"{', '.join(missing)}: no such column; the table has: {', '.join(present)}")
     if len(table) == 0:

@@ -59,9 +59,7 @@ def fit_calibration(scores: np.ndarray, is_defect: np.ndarray, *, prior: float |
     targets = np.where(is_defect, (defects + 1) / (defects + 2), 1 / (goods + 2))
     scale, bias, note = *_fit_line(logits, targets), ""
     if not scale > SMALLEST_SCALE:
-        note = (
-            f"fitted scale {scale:.3g} is not positive: the scores do not rank defectives higher; bias only"
-        )
+        note = f"fitted scale {scale:.3g} is not positive: the scores do not rank defectives higher; bias only"
         scale, bias = 1.0, _fit_bias(logits, float(targets.mean()))
     if prior is not None:
         bias += float(special.logit(prior) - special.logit(defects / is_defect.size))
@@ -73,9 +71,7 @@ def apply_calibration(scores: np.ndarray, cal: Calibration) -> np.ndarray:
     return special.expit(cal.scale * _logit(scores) + cal.bias)
 
 
-def defect_scores(
-    probabilities: np.ndarray, classes: Sequence[str], good_labels: Sequence[str]
-) -> np.ndarray:
+def defect_scores(probabilities: np.ndarray, classes: Sequence[str], good_labels: Sequence[str]) -> np.ndarray:
     """(N,) float64: the probability mass of the classes that are not good. probabilities: (N, K).
 
     Raises InputError for a good label that is no class.
@@ -87,9 +83,7 @@ def defect_scores(
     return np.asarray(probabilities, dtype=np.float64)[:, is_defect_class].sum(axis=1).clip(0.0, 1.0)
 
 
-def calibrate_probabilities(
-    probabilities: np.ndarray, is_good_mask: np.ndarray, cal: Calibration
-) -> np.ndarray:
+def calibrate_probabilities(probabilities: np.ndarray, is_good_mask: np.ndarray, cal: Calibration) -> np.ndarray:
     """(N, K) float64 class probabilities whose defect mass is the calibrated defect score.
 
     probabilities: (N, K), rows sum to 1; is_good_mask: (K,) bool. The ratios within the good classes and

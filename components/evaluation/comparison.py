@@ -40,9 +40,7 @@ def non_inferiority(
     is_defect = np.asarray(is_defect, dtype=bool)
     keys = np.arange(is_defect.size) if groups is None else np.asarray(groups)
 
-    def judge(
-        name: str, kind: str, margin: float, wrong: np.ndarray, wrong_before: np.ndarray
-    ) -> dict[str, Any]:
+    def judge(name: str, kind: str, margin: float, wrong: np.ndarray, wrong_before: np.ndarray) -> dict[str, Any]:
         where = is_defect if kind == "defective" else ~is_defect
         return paired_difference(
             wrong[where],

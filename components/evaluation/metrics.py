@@ -48,9 +48,7 @@ def inspection_metrics(
 
     def summary(index: np.ndarray) -> np.ndarray:
         table = _decision_table(is_defect[index], rejected[index])
-        return np.array(
-            [scalars.balanced_accuracy(table), scalars.matthews(table), scalars.f1(table, positive=1)]
-        )
+        return np.array([scalars.balanced_accuracy(table), scalars.matthews(table), scalars.f1(table, positive=1)])
 
     summaries = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
     shared = groups is not None and np.unique(keys).size < keys.size
@@ -179,9 +177,7 @@ def _decisions(
     }
 
 
-def _roll_up(
-    is_defect: np.ndarray, rejected: np.ndarray, keys: np.ndarray, *, confidence: float
-) -> dict[str, Any]:
+def _roll_up(is_defect: np.ndarray, rejected: np.ndarray, keys: np.ndarray, *, confidence: float) -> dict[str, Any]:
     """The same for parts: one decision from all images of a group."""
     _, codes = np.unique(keys, return_inverse=True)
     defective = np.bincount(codes, weights=is_defect) > 0

@@ -58,9 +58,7 @@ def split_counts(counts: pd.DataFrame) -> Figure:
     for order, split in enumerate(counts.columns):
         values = counts[split].to_numpy(dtype=float)
         color = style.SPLIT_COLORS.get(str(split), style.CYCLE[order % len(style.CYCLE)])
-        axes.barh(
-            positions, values, left=left, height=0.66, color=color, edgecolor=style.PAPER, label=str(split)
-        )
+        axes.barh(positions, values, left=left, height=0.66, color=color, edgecolor=style.PAPER, label=str(split))
         for position, value, start in zip(positions, values, left, strict=True):
             if value >= MIN_LABELLED_SHARE * longest:
                 axes.text(
@@ -77,9 +75,7 @@ def split_counts(counts: pd.DataFrame) -> Figure:
             fontsize=style.SMALL_SIZE,
             color=style.MUTED,
         )
-    axes.set_yticks(
-        positions, [str(name) for name in counts.index], fontsize=style.TEXT_SIZE, color=style.INK
-    )
+    axes.set_yticks(positions, [str(name) for name in counts.index], fontsize=style.TEXT_SIZE, color=style.INK)
     axes.invert_yaxis()
     axes.set_xticks([])
     axes.set_xlim(0, 1.08 * longest)

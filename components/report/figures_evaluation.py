@@ -29,19 +29,13 @@ def roc_figure(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[st
     roc, errors = figure.subplots(1, 2, width_ratios=[1, 1.15])
     cuts = np.unique(scores)
     escape = np.append(np.searchsorted(np.sort(scores[is_defect]), cuts, side="left") / is_defect.sum(), 1.0)
-    overkill = np.append(
-        1 - np.searchsorted(np.sort(scores[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0
-    )
+    overkill = np.append(1 - np.searchsorted(np.sort(scores[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0)
     style.quiet_axes(roc, grid="both")
-    roc.plot(
-        overkill, 1 - escape, color=style.BLUE, linewidth=2, solid_joinstyle="round", clip_on=False, zorder=3
-    )
+    roc.plot(overkill, 1 - escape, color=style.BLUE, linewidth=2, solid_joinstyle="round", clip_on=False, zorder=3)
     roc.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
     roc.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     area = -float(np.trapezoid(1 - escape, overkill))
-    style.title(
-        roc, "ROC", f"area {area:.4f}; {is_defect.sum():,} defective, {(~is_defect).sum():,} good images"
-    )
+    style.title(roc, "ROC", f"area {area:.4f}; {is_defect.sum():,} defective, {(~is_defect).sum():,} good images")
     style.label_axes(roc, x="overkill: good images rejected", y="sensitivity: defective images rejected")
     _error_curves(errors, np.append(cuts, 1.0), escape, overkill, thresholds)
     for order, (name, threshold) in enumerate(thresholds.items()):
@@ -151,9 +145,7 @@ def _error_curves(
     _logit_axis(axes, reach)
     for order, (name, threshold) in enumerate(thresholds.items()):
         _threshold_line(axes, float(_logit(np.array([threshold]), reach)[0]), name, threshold, order)
-    style.title(
-        axes, "The trade", "a higher threshold rejects less: fewer good images, and fewer defective ones"
-    )
+    style.title(axes, "The trade", "a higher threshold rejects less: fewer good images, and fewer defective ones")
     style.label_axes(axes, x="threshold on the defect score")
 
 
@@ -235,6 +227,4 @@ def _logit_axis(axes: Axes, reach: float) -> None:
 def _one_class(is_defect: np.ndarray) -> str:
     if not is_defect.size:
         return "no images"
-    return (
-        f"all {is_defect.size:,} images are {'defective' if is_defect.all() else 'good'}: nothing to separate"
-    )
+    return f"all {is_defect.size:,} images are {'defective' if is_defect.all() else 'good'}: nothing to separate"

@@ -121,14 +121,10 @@ def _say_abstained(axes: Axes, reason: str) -> None:
 def _range_key(axes: Axes, *, seeds: int, fitted: bool) -> None:
     lines = [
         Line2D([], [], color=style.FAINT, linewidth=1, label="one seed"),
-        Line2D(
-            [], [], color=style.INK, linewidth=1.6, label=f"median of {seeds} seed{'s' if seeds > 1 else ''}"
-        ),
+        Line2D([], [], color=style.INK, linewidth=1.6, label=f"median of {seeds} seed{'s' if seeds > 1 else ''}"),
     ]
     if fitted:
         lines.append(
-            Line2D(
-                [], [], color=style.VERMILLION, linewidth=1.6, linestyle=(0, (4, 1.6)), label="decreasing fit"
-            )
+            Line2D([], [], color=style.VERMILLION, linewidth=1.6, linestyle=(0, (4, 1.6)), label="decreasing fit")
         )
     style.key(axes, lines)

@@ -44,9 +44,7 @@ def search_figure(
     floor = bottom - step * (len(optimizers) + 1.6)
     for order, name in enumerate(optimizers):
         color, marker = style.CYCLE[order % 6], style.MARKERS[order % 6]
-        _scatter(
-            axes, trials[trials["optimizer"] == name], color=color, marker=marker, failed_at=bottom - step
-        )
+        _scatter(axes, trials[trials["optimizer"] == name], color=color, marker=marker, failed_at=bottom - step)
         _bound_bar(axes, name, bounds.get(name), height=bottom - step * (order + 2.1), color=color)
     axes.set_ylim(floor, top + 2 * step)
     left, right = axes.get_xlim()
@@ -80,14 +78,10 @@ def _scatter(axes: Axes, trials: pd.DataFrame, *, color: str, marker: str, faile
             s=34, marker=marker, facecolors=face, edgecolors=color, linewidths=1.1, zorder=3,
         )  # fmt: skip
     failed = trials["lr"][~scored]
-    axes.scatter(
-        failed, np.full(len(failed), failed_at), s=28, marker="x", color=color, linewidths=1.3, zorder=3
-    )
+    axes.scatter(failed, np.full(len(failed), failed_at), s=28, marker="x", color=color, linewidths=1.3, zorder=3)
 
 
-def _bound_bar(
-    axes: Axes, name: str, limits: tuple[float, float] | None, *, height: float, color: str
-) -> None:
+def _bound_bar(axes: Axes, name: str, limits: tuple[float, float] | None, *, height: float, color: str) -> None:
     if limits is None:
         return
     axes.plot(limits, [height, height], color=color, linewidth=3, alpha=0.55, solid_capstyle="butt")
@@ -144,9 +138,7 @@ def _search_subtitle(trials: pd.DataFrame, bounds: Mapping[str, tuple[float, flo
 
 def _search_key(axes: Axes, optimizers: list[str], trials: pd.DataFrame) -> None:
     handles = [
-        Line2D(
-            [], [], linestyle="", marker=style.MARKERS[order % 6], color=style.CYCLE[order % 6], label=name
-        )
+        Line2D([], [], linestyle="", marker=style.MARKERS[order % 6], color=style.CYCLE[order % 6], label=name)
         for order, name in enumerate(optimizers)
     ]
     if not trials["status"].astype(str).str.lower().isin(FINISHED).all():

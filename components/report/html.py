@@ -114,8 +114,7 @@ def _is_numeric(column: pd.Series) -> bool:
     """Numbers throughout, apart from missing values."""
     known = [value for value in column if not _is_missing(value)]
     return bool(known) and all(
-        isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)
-        for value in known
+        isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_) for value in known
     )
 
 
@@ -145,9 +144,7 @@ def _cell(value: object) -> str:
 
 
 def _is_missing(value: object) -> bool:
-    return (
-        value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
-    )
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def _keep_units_on_line(text: str) -> str:

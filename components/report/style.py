@@ -57,9 +57,7 @@ def quiet_axes(axes: Axes, *, grid: str | None = "y") -> None:
 
 def title(axes: Axes, text: str, subtitle: str = "") -> None:
     """A bold title at the left edge and a quieter line under it."""
-    axes.set_title(
-        text, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=24 if subtitle else 10
-    )
+    axes.set_title(text, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=24 if subtitle else 10)
     if subtitle:
         axes.annotate(
             subtitle,

@@ -1,7 +1,8 @@
 """How trials are spread over the space.
 
-A Latin hypercube (McKay, Beckman, Conover 1979): each dimension is cut into as many slices as there are trials, and each
-slice is used once. With the few trials that a training affords, independent draws leave holes in the learning rate.
+A Latin hypercube (McKay, Beckman, Conover 1979): each dimension is cut into as many slices as there are trials, and
+each slice is used once. With the few trials that a training affords, independent draws leave holes in the learning
+rate.
 """
 
 from __future__ import annotations

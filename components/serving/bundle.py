@@ -73,9 +73,7 @@ class ModelCard:
 
     def to_json(self) -> str:
         """Text with one key a line, byte-identical for equal cards."""
-        return (
-            json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
-        )
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ModelCard:
@@ -137,9 +135,7 @@ def load_bundle(directory: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     try:
         return card, load_file(bundle / WEIGHTS_FILE, device="cpu")
     except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{bundle / WEIGHTS_FILE} cannot be read ({error}); export the model again"
-        ) from error
+        raise InputError(f"{bundle / WEIGHTS_FILE} cannot be read ({error}); export the model again") from error
 
 
 def read_seen_images(directory: Path) -> frozenset[str]:
@@ -150,9 +146,7 @@ def read_seen_images(directory: Path) -> frozenset[str]:
     """
     path = find_bundle(directory) / SEEN_FILE
     if not path.is_file():
-        raise InputError(
-            f"{path} is missing: nobody can tell which images the model has seen; export the model again"
-        )
+        raise InputError(f"{path} is missing: nobody can tell which images the model has seen; export the model again")
     return frozenset(path.read_text(encoding="utf-8").split())
 
 
@@ -163,9 +157,7 @@ def find_bundle(directory: Path) -> Path:
         InputError: there is none, or more than one.
     """
     found = [
-        path.parent
-        for path in (directory / CARD_FILE, *directory.glob(f"artifacts/*/{CARD_FILE}"))
-        if path.is_file()
+        path.parent for path in (directory / CARD_FILE, *directory.glob(f"artifacts/*/{CARD_FILE}")) if path.is_file()
     ]
     if len(found) != 1:
         raise InputError(
@@ -179,8 +171,7 @@ def _card_faults(card: ModelCard) -> list[str]:
     """What contradicts, in words."""
     threshold = None if card.operating_point is None else card.operating_point.get("threshold")
     rules = {
-        f"num_classes={card.num_classes} for {len(card.classes)} classes": card.num_classes
-        == len(card.classes),
+        f"num_classes={card.num_classes} for {len(card.classes)} classes": card.num_classes == len(card.classes),
         "classes repeat": len(set(card.classes)) == len(card.classes),
         f"good_classes {sorted(set(card.good_classes) - set(card.classes))} are not classes": (
             set(card.good_classes) <= set(card.classes)
@@ -226,9 +217,7 @@ def _seen_prefixes(digests: Sequence[str]) -> list[str]:
     prefixes = {digest[:SEEN_PREFIX_LENGTH] for digest in digests}
     wrong = sorted(p for p in prefixes if len(p) != SEEN_PREFIX_LENGTH or set(p) - set("0123456789abcdef"))
     if wrong:
-        raise ValueError(
-            f"seen_images holds {wrong[0]!r}, not a lower-case sha256 digest or its first 16 digits"
-        )
+        raise ValueError(f"seen_images holds {wrong[0]!r}, not a lower-case sha256 digest or its first 16 digits")
     return sorted(prefixes)
 
 

@@ -277,9 +277,7 @@ def read_card(path: Path) -> dict[str, Any]:
     """
     card = json.loads(path.read_text(encoding="utf-8"))
     if card.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format_version={card.get('format_version')!r}, and this file reads {FORMAT_VERSION}"
-        )
+        raise ValueError(f"{path}: format_version={card.get('format_version')!r}, and this file reads {FORMAT_VERSION}")
     return card
 
 

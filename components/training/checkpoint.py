@@ -1,8 +1,7 @@
-"""Checkpoints to go on from: written beside and renamed, so that one is either whole or not there; read without pickle."""
+"""Checkpoints to go on from: written beside and renamed, so that one is whole or not there; read without pickle."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write tensors and plain values; an interruption leaves the earlier file as it was."""
     temporary = path.with_name(path.name + ".tmp")
     torch.save(dict(state), temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def load_checkpoint(path: Path, *, device: torch.device) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The training loop as a generator of epochs. It knows neither MLflow nor Ray: it yields plain records.
 
-A generator lets anybody drive it: a progress bar, a Ray trainable that is paused and resumed, a test. What an epoch does
-is a function of the learner's state, the seed and the epoch number alone, so a training that is resumed from a checkpoint
-ends with the same weights, bit for bit on a CPU.
+A generator lets anybody drive it: a progress bar, a Ray trainable that is paused and resumed, a test. What an epoch
+does is a function of the learner's state, the seed and the epoch number alone, so a training that is resumed from a
+checkpoint ends with the same weights, bit for bit on a CPU.
 """
 
 from __future__ import annotations
@@ -134,8 +134,9 @@ def train_epochs(
 ) -> Iterator[EpochRecord]:
     """Train epoch by epoch, from the learner's own epoch to `until`; yield a record after each.
 
-    batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called after each
-    epoch. on_step: called after each step. A loss that is not finite ends the training with a record marked `diverged`, which carries no metrics.
+    batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called after
+    each epoch. on_step: called after each step. A loss that is not finite ends the training with a record marked
+    `diverged`, which carries no metrics.
     """
     while learner.epoch < until:
         started = time.perf_counter()
@@ -159,9 +160,7 @@ def train_epochs(
             return
 
 
-def predict(
-    model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing
-) -> np.ndarray:
+def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing) -> np.ndarray:
     """Logits of all batches in order, (N, K) float32. Leaves the model in the mode in which it was."""
     was_training = model.training
     model.eval()
@@ -215,7 +214,7 @@ def _train_one_epoch(learner: Learner, batches: Iterable[Batch], on_step: Callab
 
 
 def _step(learner: Learner, batch: Batch) -> StepRecord:
-    """One optimizer step; the gradient norm is the one before clipping. A loss that is not finite changes nothing."""
+    """One optimizer step; the gradient norm is the one before clipping. A loss that is not finite takes no step."""
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     learner.optimizer.zero_grad(set_to_none=True)
     logits = learner.device.forward(learner.model, batch, learner.preprocessing)

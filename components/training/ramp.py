@@ -20,7 +20,7 @@ from components.optim.divergence import DivergenceMonitor
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT_PER_DECADE = 10
+HELD_OUT_PER_DECADE = 4
 MAX_PASSES = 2.0
 
 
@@ -70,7 +70,7 @@ def run_ramp(
     seed: int,
     device: torch.device,
     forward: Callable[[nn.Module, Batch], torch.Tensor],
-    clip_grad_norm: float | None = None,
+    clip_grad_norm: float | None,
 ) -> Iterator[RampStep]:
     """Train a copy of the model under a rising rate and yield a record per step, until it ends or diverges.
 

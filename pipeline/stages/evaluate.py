@@ -20,6 +20,7 @@ from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Preprocessing, predict
 from pipeline.config import EvaluateConfig
 from pipeline.report import EvaluationReport, write_report
+from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import EVAL_BATCH, bare_model, cpu_threads, resolve_device, softmax, use_threads
 
@@ -30,6 +31,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     """Predict the test split with the exported weights, measure, write metrics, predictions and the report."""
     use_threads(cpu_threads(context.compute))
     prepared = context.inputs["prepare"].directory
+    log_lineage(context.run, prepared, used_for="evaluation")
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
     card, state = load_bundle(context.input("train", "model"))
@@ -48,9 +50,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     return headline
 
 
-def _probabilities(
-    context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame
-) -> np.ndarray:
+def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
     """(N, K) calibrated probabilities of the test split."""
     device = resolve_device(context.compute)
     images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
@@ -143,5 +143,3 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
         "balanced_accuracy": balanced["balanced_accuracy"]["value"],
         **{name: at_budget[name]["value"] for name in rates},
     }
-
-

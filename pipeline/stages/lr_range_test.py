@@ -20,6 +20,7 @@ from components.report.figures import range_test_figure
 from components.training.engine import Preprocessing
 from components.training.ramp import ramp_rates, recycling_warning, run_ramp
 from pipeline.config import ModelConfig, RangeTestConfig, Recipe, RecipeConfig
+from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
@@ -38,6 +39,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the ramps, analyse them, write curves.parquet and lr_bounds.json."""
     data = open_data(context.inputs["prepare"].directory)
+    log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     plan = Recipe(model=model, recipe=recipe)
     use_threads(cpu_threads(context.compute))
     optimizers = lr_range_test.optimizers
@@ -133,15 +135,11 @@ def _held_out(val: ImageSet, size: int, seed: int) -> Batch:
     return next(eval_batches(subset, batch_size=size))
 
 
-def _report(
-    context: StageContext, plan: Recipe, data: TrainingData, curve: pd.DataFrame, bounds: LrBounds
-) -> None:
+def _report(context: StageContext, plan: Recipe, data: TrainingData, curve: pd.DataFrame, bounds: LrBounds) -> None:
     """Say the result, log the curve per step and the figure."""
     name = bounds.optimizer
     longest = int(curve.groupby("seed").size().max())
-    recycled = recycling_warning(
-        steps=longest, batch_size=plan.recipe.batch_size, images=len(data.split("train"))
-    )
+    recycled = recycling_warning(steps=longest, batch_size=plan.recipe.batch_size, images=len(data.split("train")))
     if recycled:
         context.console.warn(f"{name}: {recycled}")
     for warning in bounds.warnings:
@@ -168,5 +166,3 @@ def _report(
     context.run.log_figure(figure, f"figures/range_test_{name}.png")
     nan_free = curve.drop(columns=["heldout_loss"], errors="ignore")
     context.run.log_table(nan_free, f"tables/range_test_{name}.json")
-
-

@@ -23,7 +23,7 @@ from components.report.figures import sample_grid, split_counts
 from components.report.html import Section, render_report
 from pipeline.config import DataConfig
 from pipeline.machine import cpu_count
-from pipeline.sources import list_images
+from pipeline.sources import list_images, log_lineage
 from pipeline.stage import StageContext
 
 SAMPLES_PER_CLASS = 8
@@ -63,7 +63,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     summary = _summary(manifest, listing, pack, conflicts, digest)
     (context.directory / "data_report.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     _write_report(context, manifest, pack, conflicts, summary)
-    _track(context, manifest, listing, digest)
+    _track(context)
     return {
         "images": len(manifest),
         "classes": len(classes_of(manifest)),
@@ -93,6 +93,7 @@ def _summary(
     sizes = manifest["width"].astype(str) + "×" + manifest["height"].astype(str)
     return {
         "source": listing.description,
+        "root": str(listing.root),
         "digest": digest,
         "images": len(manifest),
         "counts": {str(label): {str(k): int(v) for k, v in row.items()} for label, row in counts.iterrows()},
@@ -144,9 +145,7 @@ def _write_report(
     (context.directory / "data_report.html").write_text(html, encoding="utf-8")
 
 
-def _track(context: StageContext, manifest: pd.DataFrame, listing: Listing, digest: str) -> None:
+def _track(context: StageContext) -> None:
     for name in ("data_report.html", "data_report.json", "quarantine.csv", "manifest.parquet"):
         context.run.log_artifact(context.directory / name)
-    context.run.log_dataset(
-        manifest, name="manifest", source=str(listing.root), digest=digest, context="prepare"
-    )
+    log_lineage(context.run, context.directory, used_for="prepare")

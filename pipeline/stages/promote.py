@@ -1,7 +1,7 @@
 """promote: register the model, hold it against the gates and the champion, and set an alias.
 
-The champion's decisions are made anew, by the registered model itself, on the same image files. Images that the champion
-was fitted or calibrated on are left out of the comparison.
+The champion's decisions are made anew, by the registered model itself, on the same image files. Images that the
+champion was fitted or calibrated on are left out of the comparison.
 """
 
 from __future__ import annotations

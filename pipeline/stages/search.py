@@ -25,6 +25,7 @@ from components.search.tuner import TrialResult, TrialStatus, TuneSettings, run_
 from components.tracking import TAG_PARENT, Run, Status
 from pipeline.config import ComputeConfig, Dimension, ModelConfig, Recipe, RecipeConfig, SearchConfig, override
 from pipeline.console import Advance
+from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import TrialSession, cpu_threads, open_data, read_bounds, use_threads, with_learning_rate
 
@@ -37,6 +38,7 @@ def run(
     context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, search: SearchConfig
 ) -> dict[str, Any]:
     """Run the trials; write trials.parquet and best.json."""
+    log_lineage(context.run, context.inputs["prepare"].directory, used_for="search")
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
     configured = Recipe(model=model, recipe=recipe)
     default = with_learning_rate(configured, bounds)
@@ -47,12 +49,14 @@ def run(
     if not trials:
         return _conclude(context, default, trials, [], bounds)
     settings = _settings(context, search)
-    with context.run.system_metrics(), _ray(context.compute, settings):
-        with context.console.bar("trials", len(trials)) as advance:
-            log = _TrialLog(context, default, trials, advance)
-            results = run_trials(
-                len(trials), _session_opener(context, default, trials, search, settings, seed), log, settings
-            )
+    open_trial = _session_opener(context, default, trials, search, settings, seed)
+    with (
+        context.run.system_metrics(),
+        _ray(context.compute, settings),
+        context.console.bar("trials", len(trials)) as advance,
+    ):
+        log = _TrialLog(context, default, trials, advance)
+        results = run_trials(len(trials), open_trial, log, settings)
     _raise_if_all_failed(results)
     return _conclude(context, default, trials, results, bounds)
 
@@ -136,7 +140,8 @@ def _expand(dimension: Dimension, bounds: Mapping[str, LrBounds], recipe: Recipe
     if dimension.bounds is not None:
         ranges = {name: (found.lower, found.upper) for name, found in bounds.items()}
         return ConditionalInterval(dimension.sets, "recipe.optimizer", ranges, default=recipe.optimizer)
-    assert dimension.low is not None and dimension.high is not None  # the configuration asks for both
+    assert dimension.low is not None  # the configuration asks for both
+    assert dimension.high is not None
     return Interval(dimension.sets, dimension.low, dimension.high, dimension.log)
 
 
@@ -151,9 +156,7 @@ def _with_own_rate(trial: dict[str, Any], configured: Recipe, bounds: Mapping[st
 class _TrialLog:
     """Draws the bar and keeps an MLflow run per trial, found again by its tag when a search goes on."""
 
-    def __init__(
-        self, context: StageContext, default: Recipe, trials: list[dict[str, Any]], advance: Advance
-    ) -> None:
+    def __init__(self, context: StageContext, default: Recipe, trials: list[dict[str, Any]], advance: Advance) -> None:
         self._context, self._default, self._trials, self._advance = context, default, trials, advance
         self._best: tuple[float, int] | None = None
         self._reports = 0
@@ -305,4 +308,3 @@ def _root_of(run: Run) -> str:
 
 def _finite(value: Any) -> bool:  # noqa: ANN401
     return isinstance(value, int | float) and value == value and abs(value) != float("inf")
-

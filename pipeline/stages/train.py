@@ -25,6 +25,7 @@ from components.tracking import save_pyfunc
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner
 from pipeline.config import ModelConfig, OperatingPointConfig, Recipe, RecipeConfig, TrainConfig, override
+from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
@@ -50,6 +51,7 @@ def run(
 ) -> dict[str, Any]:
     """Train, calibrate, choose the threshold, write the model and what led to it."""
     data = open_data(context.inputs["prepare"].directory)
+    log_lineage(context.run, context.inputs["prepare"].directory, used_for="training")
     best = json.loads(context.input("search", "best.json").read_text(encoding="utf-8"))
     chosen = override(Recipe(model=model, recipe=recipe), best["overrides"])
     use_threads(cpu_threads(context.compute))
@@ -237,5 +239,3 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
 
 def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in state.items()}
-
-

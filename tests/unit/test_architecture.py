@@ -123,7 +123,6 @@ def test_decoding_imports_only_what_a_served_model_has() -> None:
     assert {name.partition(".")[0] for name in names} <= allowed
 
 
-@pytest.mark.xfail(strict=True, reason="run_ramp gives clip_grad_norm a default")
 def test_components_take_their_tunables_as_required_arguments() -> None:
     """A default stands once, in the configuration: no parameter named like one of its keys has another."""
     from pipeline.config import Config

@@ -104,9 +104,7 @@ def test_transparency_is_laid_over_black(encode):
 def test_a_transparent_palette_entry_is_laid_over_black(encode):
     image = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
     image.putpalette([255, 255, 255, 10, 20, 30])
-    np.testing.assert_array_equal(
-        decode_image(encode(image, transparency=0)).pixels, [[[0, 0, 0], [10, 20, 30]]]
-    )
+    np.testing.assert_array_equal(decode_image(encode(image, transparency=0)).pixels, [[[0, 0, 0], [10, 20, 30]]])
 
 
 def test_a_wholly_transparent_image_is_refused_rather_than_black(encode):
@@ -207,14 +205,10 @@ def test_the_file_stands_alone_because_every_exported_model_carries_a_copy(tmp_p
     source = Path(decode.__file__)
     tree = ast.parse(source.read_text(encoding="utf-8"))
     roots = {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    roots |= {
-        a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names
-    }
+    roots |= {a.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
     assert roots - set(sys.stdlib_module_names) == {"numpy", "PIL"}
     (tmp_path / "copied_decode.py").write_bytes(source.read_bytes())
     (tmp_path / "image.png").write_bytes(encode(CORNERS))
     code = "import copied_decode as d; print(d.decode_image(open('image.png','rb').read()).pixels.sum())"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 3 * int(CORNERS.sum())

@@ -48,9 +48,7 @@ def test_conflicting_labels_of_the_same_bytes_are_listed():
         }
     )
     conflicts = label_conflicts(table)
-    assert conflicts.to_dict("records") == [
-        {"sha256": "x", "paths": "1.png, 2.png, 6.png", "labels": "crack, good"}
-    ]
+    assert conflicts.to_dict("records") == [{"sha256": "x", "paths": "1.png, 2.png, 6.png", "labels": "crack, good"}]
 
 
 def test_without_conflicts_the_table_is_empty_with_its_columns():

@@ -108,9 +108,7 @@ def test_a_tiny_network_learns_it_and_the_mean_brightness_does_not_tell(options,
     listing = list_source("generated:count=240,size=48,defect_rate=0.4,parts=80", options())
     result = build_pack(listing, size=48, directory=tmp_path, workers=2, on_progress=lambda *_: None)
     fractions = {"train": 0.7, "val": 0.1, "calibration": 0.1, "test": 0.1}
-    manifest = build_manifest(
-        listing, result, good_labels=["good"], fractions=fractions, seed=0, conflict="error"
-    )
+    manifest = build_manifest(listing, result, good_labels=["good"], fractions=fractions, seed=0, conflict="error")
     pack, classes = open_pack(tmp_path), classes_of(manifest)
     brightness = pack[manifest["pack_index"]].mean(axis=(1, 2, 3))
     assert 0.35 < roc_auc_score(manifest["is_defect"], brightness) < 0.65

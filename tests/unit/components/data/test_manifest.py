@@ -38,9 +38,7 @@ def parts(tmp_path, encode):
         metadata={"camera": ["left", None] * 9},
         description="",
     )
-    return listing, build_pack(
-        listing, size=8, directory=tmp_path / "pack", workers=2, on_progress=lambda *_: None
-    )
+    return listing, build_pack(listing, size=8, directory=tmp_path / "pack", workers=2, on_progress=lambda *_: None)
 
 
 def build(parts, good_labels=("good",), **changes):
@@ -102,9 +100,7 @@ def test_the_digest_follows_every_cell(parts):
 
 
 def test_good_labels_that_are_no_class_are_refused_with_the_classes_there_are(parts):
-    with pytest.raises(
-        InputError, match=r"data\.good_labels=\['ok'\].*'ok'; the classes are: crack, good, pit"
-    ):
+    with pytest.raises(InputError, match=r"data\.good_labels=\['ok'\].*'ok'; the classes are: crack, good, pit"):
         build(parts, good_labels=("ok",))
 
 

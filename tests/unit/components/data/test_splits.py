@@ -65,9 +65,7 @@ def test_three_groups_are_too_few_and_each_such_class_is_named():
     table = table_of(["good"] * 40 + ["crack"] * 4 + ["dent"], group)
     with pytest.raises(InputError) as caught:
         assign(table)
-    assert "class crack has 3 groups (of the same part or bytes) to spread: it cannot be in 4" in str(
-        caught.value
-    )
+    assert "class crack has 3 groups (of the same part or bytes) to spread: it cannot be in 4" in str(caught.value)
     assert "class dent has 1 group (" in str(caught.value)
 
 
@@ -104,9 +102,7 @@ def test_whatever_the_groups_none_crosses_a_split_and_each_class_is_in_each(seed
             rows.append((f"class{label}", f"part{part}"))
     table = table_of([label for label, _ in rows], [group for _, group in rows])
     splits = assign(table, seed=seed)
-    assert (
-        (pd.DataFrame({"group": table["group"], "split": splits}).groupby("group").nunique() == 1).all().all()
-    )
+    assert (pd.DataFrame({"group": table["group"], "split": splits}).groupby("group").nunique() == 1).all().all()
     assert (counts(table, splits) > 0).all().all()
 
 
@@ -138,9 +134,7 @@ def test_val_and_calibration_are_carved_out_of_train_and_never_out_of_test():
     assert (splits[160:] == "test").all()
     found = counts(table, splits)
     # of 80 train images a class: 0.6, 0.1 and 0.15 of 0.85
-    assert found.loc["good"].tolist() == pytest.approx(
-        [80 * 0.6 / 0.85, 80 * 0.1 / 0.85, 80 * 0.15 / 0.85, 20], abs=1
-    )
+    assert found.loc["good"].tolist() == pytest.approx([80 * 0.6 / 0.85, 80 * 0.1 / 0.85, 80 * 0.15 / 0.85, 20], abs=1)
 
 
 def test_rows_without_a_split_fill_train_and_what_is_missing_but_not_a_given_test():
@@ -154,9 +148,7 @@ def test_rows_without_a_split_fill_train_and_what_is_missing_but_not_a_given_tes
 
 def test_a_row_without_a_split_follows_its_group():
     group = ["a", "a"] + [f"g{n}" for n in range(38)]
-    table = table_of(
-        ["good", "crack"] * 20, group, ["test", None] + (["train"] * 2 + ["test"] * 2) * 9 + ["train"] * 2
-    )
+    table = table_of(["good", "crack"] * 20, group, ["test", None] + (["train"] * 2 + ["test"] * 2) * 9 + ["train"] * 2)
     assert assign(table)[1] == "test"
 
 
@@ -168,9 +160,7 @@ def test_given_train_rows_count_towards_the_share_of_train():
 
 
 def test_an_unknown_split_name_is_refused():
-    with pytest.raises(
-        InputError, match=r"data\.split_column: unknown splits 'holdout'; use train, training"
-    ):
+    with pytest.raises(InputError, match=r"data\.split_column: unknown splits 'holdout'; use train, training"):
         assign(table_of(["good", "crack"] * 4, split=["holdout"] * 8))
 
 

@@ -93,9 +93,7 @@ def test_nan_labels_of_a_parquet_table_are_refused_too(images, options):
 
 
 def test_numbers_of_a_parquet_table_become_text(images, options):
-    frame = pd.DataFrame(
-        {"path": ["a.png", "b.png"], "label": [0, 1], "part": [7.0, np.nan], "gain": [1.5, 2.0]}
-    )
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": [0, 1], "part": [7.0, np.nan], "gain": [1.5, 2.0]})
     frame.to_parquet(images / "list.parquet")
     chosen = options(group_column="part", metadata_columns=("gain",))
     table = list_source(f"parquet:{images / 'list.parquet'}", chosen).table

@@ -109,9 +109,7 @@ def test_the_bootstrap_draws_whole_groups() -> None:
 
 
 def test_the_same_seed_draws_the_same_resamples() -> None:
-    first, second = (
-        bootstrap_values(lambda i: i.mean(), np.arange(30), samples=20, seed=5) for _ in range(2)
-    )
+    first, second = (bootstrap_values(lambda i: i.mean(), np.arange(30), samples=20, seed=5) for _ in range(2))
     assert np.array_equal(first, second)
 
 

@@ -98,9 +98,7 @@ def test_ranking_limits_hold_the_value_and_the_calibration_error_has_none(ten: t
 
 def test_class_metrics_by_hand() -> None:
     probabilities = np.eye(3)[[0, 0, 1, 1, 0]]
-    result = class_metrics(
-        probabilities, np.array([0, 0, 0, 1, 1]), ["good", "pit", "crack"], groups=None, **SETTINGS
-    )
+    result = class_metrics(probabilities, np.array([0, 0, 0, 1, 1]), ["good", "pit", "crack"], groups=None, **SETTINGS)
     assert result["confusion_matrix"] == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
     assert result["accuracy"]["value"] == pytest.approx(0.6)
     assert result["balanced_accuracy"]["value"] == pytest.approx((2 / 3 + 1 / 2) / 2)

@@ -101,9 +101,7 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
     broken = 0
     for _ in range(1000):
         scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
-        point = choose_operating_point(
-            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=None
-        )
+        point = choose_operating_point(scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=None)
         broken += point.threshold > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
 

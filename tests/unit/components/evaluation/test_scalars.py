@@ -28,9 +28,7 @@ def test_numbers_from_a_confusion_agree_with_scikit_learn() -> None:
     actual, predicted = generator.integers(0, 4, 200), generator.integers(0, 4, 200)
     table = scalars.confusion(actual, predicted, 4)
     assert np.array_equal(table, reference.confusion_matrix(actual, predicted))
-    assert scalars.balanced_accuracy(table) == pytest.approx(
-        reference.balanced_accuracy_score(actual, predicted)
-    )
+    assert scalars.balanced_accuracy(table) == pytest.approx(reference.balanced_accuracy_score(actual, predicted))
     assert scalars.matthews(table) == pytest.approx(reference.matthews_corrcoef(actual, predicted))
     assert scalars.f1(table, 2) == pytest.approx(reference.f1_score(actual, predicted, average=None)[2])
 

@@ -28,9 +28,7 @@ def bounds() -> dict[str, Any]:
 def curves() -> pd.DataFrame:
     rates = np.logspace(-6, 0, 60)
     loss = np.append(0.7 - 0.5 / (1 + (1e-3 / rates[:-1])), np.nan)
-    return pd.concat(
-        [pd.DataFrame({"seed": seed, "step": range(60), "lr": rates, "loss": loss}) for seed in range(2)]
-    )
+    return pd.concat([pd.DataFrame({"seed": seed, "step": range(60), "lr": rates, "loss": loss}) for seed in range(2)])
 
 
 @pytest.fixture
@@ -87,9 +85,7 @@ def test_learning_curves_mark_the_best_epoch() -> None:
         {"epoch": [1, 2, 3], "train_loss": [0.6, 0.4, 0.3], "val_loss": [0.6, np.nan, 0.5],
          "val_metric": [0.7, 0.9, 0.8], "lr": [1e-3, 5e-4, 0.0]}
     )  # fmt: skip
-    assert {"best 0.9, epoch 2", "training", "validation"} <= _words(
-        figures.learning_curves(history, best_epoch=2)
-    )
+    assert {"best 0.9, epoch 2", "training", "validation"} <= _words(figures.learning_curves(history, best_epoch=2))
 
 
 def test_search_names_the_defaults_the_best_and_the_failures(trials: pd.DataFrame) -> None:
@@ -132,9 +128,7 @@ def test_confusion_shows_counts_and_shares_of_the_actual_class() -> None:
 
 def test_gallery_captions_every_image() -> None:
     images = [np.zeros((4, 4, 3), dtype=np.uint8)] * 7
-    assert {f"n{i}" for i in range(7)} <= _words(
-        figures.gallery(images, [f"n{i}" for i in range(7)], "Escapes")
-    )
+    assert {f"n{i}" for i in range(7)} <= _words(figures.gallery(images, [f"n{i}" for i in range(7)], "Escapes"))
 
 
 @pytest.mark.parametrize(

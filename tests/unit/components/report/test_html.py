@@ -38,9 +38,7 @@ def test_every_text_is_escaped() -> None:
 
 def test_the_same_input_gives_the_same_bytes() -> None:
     def page() -> str:
-        return _page(
-            Section("Results", figures=[("Confusion", confusion_figure([[3, 1], [0, 4]], ["a", "b"]))])
-        )
+        return _page(Section("Results", figures=[("Confusion", confusion_figure([[3, 1], [0, 4]], ["a", "b"]))]))
 
     assert page() == page()
 
@@ -93,9 +91,7 @@ def test_the_contents_link_to_every_section() -> None:
 
 
 def test_every_tag_is_closed(drawing: Figure) -> None:
-    section = Section(
-        "T", "text", tables=[("c", pd.DataFrame({"a": [1]}))], figures=[("f", drawing)], notes=["n"]
-    )
+    section = Section("T", "text", tables=[("c", pd.DataFrame({"a": [1]}))], figures=[("f", drawing)], notes=["n"])
     parser = _Balance()
     parser.feed(_page(section, section, section))
     assert parser.open == []

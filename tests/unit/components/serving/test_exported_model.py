@@ -75,12 +75,8 @@ def test_paths_are_refused_unless_the_loader_allows_them(model_directory, images
     frame = pd.DataFrame({"image": [str(path)]})
     closed = mlflow.pyfunc.load_model(str(model_directory))
     assert closed.predict(frame)["decision"].tolist() == ["review"]
-    opened = mlflow.pyfunc.load_model(
-        str(model_directory), model_config={"allow_paths": True, "device": "cpu"}
-    )
-    assert opened.predict(frame)["defect_score"].tolist() == pytest.approx(
-        in_process["defect_score"][:1].tolist()
-    )
+    opened = mlflow.pyfunc.load_model(str(model_directory), model_config={"allow_paths": True, "device": "cpu"})
+    assert opened.predict(frame)["defect_score"].tolist() == pytest.approx(in_process["defect_score"][:1].tolist())
 
 
 @pytest.mark.slow
@@ -172,9 +168,7 @@ def test_the_server_reads_no_file_for_a_client_and_one_bad_row_does_not_fail_the
     path = tmp_path / "secret.png"
     path.write_bytes(images[0])
     items = [base64.b64encode(images[0]).decode(), str(path), "broken", None]
-    rows = post(
-        server, {"dataframe_records": [{"image": item} for item in items], "params": {"allow_paths": True}}
-    )
+    rows = post(server, {"dataframe_records": [{"image": item} for item in items], "params": {"allow_paths": True}})
     assert rows[0]["defect_score"] == pytest.approx(in_process["defect_score"][0], rel=1e-4)
     for row in rows[1:]:
         assert row["decision"] == "review"

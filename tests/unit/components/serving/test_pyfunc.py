@@ -28,9 +28,7 @@ def load(exported):
     def load_model(directory=exported.bundle, **model_config) -> InspectionModel:
         model = InspectionModel()
         model.load_context(
-            SimpleNamespace(
-                artifacts={"bundle": str(directory)}, model_config={"device": "cpu", **model_config}
-            )
+            SimpleNamespace(artifacts={"bundle": str(directory)}, model_config={"device": "cpu", **model_config})
         )
         return model
 
@@ -173,9 +171,7 @@ def test_bad_items_are_reviewed_with_a_reason_and_leave_the_others_as_they_were(
     bad = out.drop(index=[1, 5])
     assert set(bad["decision"]) == {"review"}
     assert all(reason for reason in bad["error"])
-    assert (
-        bad[["label", "defect_score", "p_good", "p_pit", "p_scratch"]].map(lambda v: v is None).all(axis=None)
-    )
+    assert bad[["label", "defect_score", "p_good", "p_pit", "p_scratch"]].map(lambda v: v is None).all(axis=None)
 
 
 def test_a_batch_of_bad_items_alone_is_answered(load):
@@ -203,9 +199,7 @@ def test_nothing_random_is_left_in_the_network(load, images):
 
 
 def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
-    bundle.save_bundle(
-        tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[]
-    )
+    bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[])
     path = tmp_path / "b" / "model.json"
     path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
     with pytest.raises(ValueError, match=r"format_version=2.*reads 1"):
@@ -311,9 +305,7 @@ def test_a_request_cannot_open_paths_by_its_parameters(load, images, tmp_path):
 
 
 def test_all_faulty_settings_are_reported_at_once():
-    with pytest.raises(
-        ValueError, match=r"unknown key 'batchsize'.*device='tpu'.*batch_size=0.*allow_paths='false'"
-    ):
+    with pytest.raises(ValueError, match=r"unknown key 'batchsize'.*device='tpu'.*batch_size=0.*allow_paths='false'"):
         read_settings({"batchsize": 1, "device": "tpu", "batch_size": 0, "allow_paths": "false"})
 
 

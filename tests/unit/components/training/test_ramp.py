@@ -43,7 +43,8 @@ def sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
 
 
 def ramp(model=None, *, batches=None, factory=sgd, loss=None, held_out=None, **changes):
-    settings = {"low": 1e-4, "high": 1e-1, "steps_per_decade": 10, "seed": 0, "device": torch.device("cpu")}
+    settings = {"low": 1e-4, "high": 1e-1, "steps_per_decade": 10, "seed": 0, "clip_grad_norm": None}
+    settings["device"] = torch.device("cpu")
     return run_ramp(
         model or small_model(),
         factory,
@@ -110,7 +111,7 @@ def test_every_group_keeps_its_ratio():
 def test_the_held_out_loss_falls_and_is_measured_on_a_regular_subset():
     steps = list(ramp(model=small_model(dropout=0.0), high=1e-2, steps_per_decade=20))
     measured = [step for step in steps if not math.isnan(step.heldout_loss)]
-    assert [step.step for step in measured] == list(range(0, 41, 2))
+    assert [step.step for step in measured] == list(range(0, 41, 5))
     assert measured[-1].heldout_loss < measured[0].heldout_loss
 
 

@@ -1,0 +1,180 @@
+"""Every command of the documentation runs, shrunk to the smoke configuration; a new one has to be entered here."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytestmark = pytest.mark.integration
+
+REPOSITORY = Path(__file__).parents[2]
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+
+#: Installation and checks: run by .ci/run in an environment of their own.
+RUN_BY_CI = {
+    "pip install -e '.[demo]'",
+    "pip install -e '.[demo,test]'",
+    "pytest",
+    'pytest tests/unit -m "not slow"',
+    "ruff format --check .",
+    "ruff check .",
+    "mypy",
+}
+#: Run by the tests below, in one place, in this order.
+RUN_HERE = (
+    "mlflow run . --env-manager local",
+    "escapement run --config castings.yaml --dry-run",
+    "escapement run --config castings.yaml",
+    "escapement predict --model models:/castings@champion new_images/",
+    "mlflow models serve -m models:/castings@champion --env-manager local",
+    "mlflow run . -P config=castings.yaml -P train.epochs=50",
+    "mlflow run . -e search",
+    "escapement run --dry-run",
+    "python -m pipeline.reference > docs/configuration.md",
+)
+#: Words in code style that start like a command and are none.
+INLINE = re.compile(r"`((?:escapement|mlflow|python|pip|pytest|ray) [^`]+)`")
+
+
+def commands_of(page):
+    """Commands in the bash blocks and in the running text of a page, without comments."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    inline = [re.sub(r"\s+", " ", found) for found in INLINE.findall(prose)]
+    parts = [part.strip() for line in [*lines, *inline] for part in line.split(" && ")]
+    return [part for part in parts if part and "…" not in part]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_documented_command_is_run_by_a_test(page):
+    unknown = set(commands_of(page)) - RUN_BY_CI - set(RUN_HERE) - {"mlflow run . -P train.epochs=3", "mlflow run ."}
+    assert not unknown
+
+
+def test_the_extras_that_the_commands_install_exist():
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    lists = [found for page in PAGES for found in re.findall(r"\.\[([\w,]+)\]", page.read_text(encoding="utf-8"))]
+    named = {name for found in lists for name in found.split(",")}
+    assert named <= set(extras)
+
+
+def test_the_configuration_page_is_what_the_code_says():
+    printed = subprocess.run(
+        [sys.executable, "-m", "pipeline.reference"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def castings(tmp_path_factory, open_workplace):
+    """A workplace with the README's configuration of class folders, and generated images in them."""
+    from pipeline.config import DataConfig
+    from pipeline.sources import list_images
+
+    place = open_workplace(tmp_path_factory.mktemp("castings"))
+    source = DataConfig(source="generated:count=160,size=48,defect_rate=0.5,parts=54")
+    listing = list_images(source, place.folder / "generator")
+    for name, label in zip(listing.table["path"], listing.table["label"], strict=True):
+        target = place.folder / "data" / "castings" / ("ok" if label == "good" else label) / Path(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((listing.root / name).read_bytes())
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    text = re.search(r"```yaml\n(.*?)```", readme, flags=re.DOTALL).group(1)
+    (place.folder / "castings.yaml").write_text(text.replace("folder:/data/", f"folder:{place.folder}/data/"))
+    new = place.folder / "new_images"
+    new.mkdir()
+    for image in sorted((place.folder / "data" / "castings" / "ok").glob("*.png"))[:3]:
+        (new / image.name).write_bytes(image.read_bytes())
+    return place
+
+
+@pytest.fixture(scope="module")
+def smoke_options():
+    """What shrinks a documented run: the smoke configuration's keys but for its project and data source."""
+    smoke = yaml.safe_load((REPOSITORY / "pipeline" / "configs" / "smoke.yaml").read_text())
+    flat = {
+        "data.image_size": 48,
+        "model.backbone": smoke["model"]["backbone"],
+        "model.weights": "none",
+        "lr_range_test.num_seeds": 1,
+        "lr_range_test.steps_per_decade": 5,
+        "search.num_trials": 2,
+        "search.max_epochs": 1,
+        "train.epochs": 2,
+        "operating_point.escape_budget": 0.4,
+        "promote.gates.min_auroc": 0,
+        "promote.gates.max_escape_rate": 1,
+        "promote.gates.max_overkill_rate": 1,
+    }
+    return [f"--set={key}={value}" for key, value in flat.items()]
+
+
+def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options):
+    planned = escapement(castings, "escapement run --config castings.yaml --dry-run", smoke_options)
+    assert "no result yet" in planned.stderr
+    assert not castings.storage.joinpath("prepare").exists()
+    done = escapement(castings, "escapement run --config castings.yaml", [*smoke_options, "--json"])
+    assert done.summary["headline"]["alias"] == "champion"
+    predicted = escapement(castings, "escapement predict --model models:/castings@champion new_images/", ["--json"])
+    assert len(predicted.summary["predictions"]) == 3
+    assert_serves(castings)
+
+
+def test_the_projects_commands_run_under_mlflow(castings, smoke_options):
+    parameters = [f"-P{option.removeprefix('--set=')}" for option in smoke_options]
+    folder = castings.folder
+    place = [f"-Pstorage.root={castings.storage}", "--env-manager", "local"]
+    for documented in ("mlflow run . -P config=castings.yaml -P train.epochs=50", "mlflow run . -e search"):
+        command = documented.replace("run .", f"run {REPOSITORY}").replace(" -P train.epochs=50", "")
+        command = command.replace(" -P config=castings.yaml", "") + f" -P config={folder / 'castings.yaml'}"
+        done = castings.execute(
+            sys.executable, "-m", *shlex.split(command), *parameters, *place, MLFLOW_TRACKING_URI=castings.tracking_uri
+        )
+        assert done.code == 0, done.stderr[-3000:]
+    assert not castings.running()
+
+
+def escapement(place, command, options):
+    """Run a documented `escapement …` as `python -m pipeline …`."""
+    words = shlex.split(command)
+    assert words[0] == "escapement"
+    done = place.execute(sys.executable, "-m", "pipeline", *words[1:], *options)
+    assert done.code == 0, done.stderr[-3000:]
+    return done
+
+
+def assert_serves(place):
+    """The documented server starts, and answers; in a process group that is ended afterwards."""
+    words = shlex.split("mlflow models serve -m models:/castings@champion --env-manager local")
+    server = place.start(sys.executable, "-m", *words, "--port", "5127", MLFLOW_TRACKING_URI=place.tracking_uri)
+    try:
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            assert server.poll() is None, server.stderr.read()[-2000:]
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:5127/ping", timeout=2) as answer:
+                    assert answer.status == 200
+                    return
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                time.sleep(0.5)
+        pytest.fail("the server did not come up")
+    finally:
+        place.end_leftovers(patience=0)
+        server.communicate()
+
+
+def test_the_json_summary_is_the_last_line(castings, smoke_options):
+    done = escapement(castings, "escapement run --config castings.yaml", [*smoke_options, "--json"])
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "finished"
+    assert {stage["action"] for stage in done.summary["stages"] if stage["name"] != "promote"} == {"reused"}

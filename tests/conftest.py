@@ -6,6 +6,7 @@ Nothing heavy is imported here: the unit tests load this file too.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -236,26 +237,28 @@ def finished(
     return place, place.run("run")
 
 
-@pytest.fixture
-def copy_of_finished(
-    tmp_path: Path, finished: tuple[Workplace, Ended], open_workplace: Callable[[Path], Workplace]
-) -> Iterator[Callable[..., Workplace]]:
-    """Copies the finished run's storage and MLflow store, without the results of some stages."""
+@pytest.fixture(scope="session")
+def copy_finished_to(
+    finished: tuple[Workplace, Ended], open_workplace: Callable[[Path], Workplace]
+) -> Callable[..., Workplace]:
+    """Copies the finished run's storage and MLflow store to a folder, without the results of some stages."""
     original, _ = finished
-    made: list[Workplace] = []
 
-    def copy(*without: str) -> Workplace:
-        place = open_workplace(tmp_path)
-        made.append(place)
+    def copy(folder: Path, *without: str) -> Workplace:
+        place = open_workplace(folder)
         shutil.copytree(original.storage, place.storage, ignore=shutil.ignore_patterns("*.lock"))
         shutil.copy2(original.folder / "mlflow.db", place.folder / "mlflow.db")
         for stage in without:
             shutil.rmtree(place.storage / stage)
         return place
 
-    yield copy
-    for place in made:
-        place.end_leftovers(patience=0)
+    return copy
+
+
+@pytest.fixture
+def copy_of_finished(tmp_path: Path, copy_finished_to: Callable[..., Workplace]) -> Callable[..., Workplace]:
+    """The same, to a folder of the test's own: `copy_of_finished(*without)`."""
+    return functools.partial(copy_finished_to, tmp_path)
 
 
 @pytest.fixture(scope="session")

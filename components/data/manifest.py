@@ -10,7 +10,7 @@ from components.data.digests import table_sha256
 from components.data.duplicates import link_groups
 from components.data.listing import Listing
 from components.data.pack import PackResult
-from components.data.splits import assign_splits
+from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
 
 _COLUMNS = (
@@ -43,6 +43,7 @@ def build_manifest(
     table["is_defect"] = ~table["label"].isin(list(good_labels)) if good_labels else None
     table["group"] = link_groups(table["sha256"].tolist(), table["group"].tolist())
     table["split"] = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict)
+    _check_kinds(table)
     metadata = [name for name in table.columns if name.startswith("meta_")]
     return _typed(table[[*_COLUMNS, *metadata]])
 
@@ -79,6 +80,24 @@ def _check_good_labels(good_labels: Sequence[str], classes: list[str]) -> None:
             f"data.good_labels={list(good_labels)} names every class there is, so nothing is a defect; "
             "leave the defect classes out of it"
         )
+
+
+def _check_kinds(table: pd.DataFrame) -> None:
+    """Every split needs what its stage works with: good and defective images, or at least two classes.
+
+    Splits that are made here have both; a given one may not.
+    """
+    graded = table["is_defect"].notna().all()
+    kinds = table["is_defect"].map({True: "defective", False: "good"}) if graded else table["label"]
+    wanted = {"good", "defective"} if graded else set(kinds)
+    for split in SPLITS:
+        there = set(kinds[table["split"] == split])
+        if len(there) < 2:
+            missing = ", ".join(sorted(wanted - there))
+            raise InputError(
+                f"data.source: the split {split} has no image of {missing}; every split needs at least two kinds: "
+                "add images to it, or leave the split column out so that the splits are made for you"
+            )
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

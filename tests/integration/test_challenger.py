@@ -12,14 +12,9 @@ SECOND = {"seed": 1, "recipe.optimizer": "sgd", "search.num_trials": 0}
 
 
 @pytest.fixture(scope="module")
-def challenged(tmp_path_factory, finished, open_workplace):
+def challenged(tmp_path_factory, copy_finished_to):
     """The champion, and a second model that is to pass a gate which none can pass."""
-    import shutil
-
-    original, _ = finished
-    place = open_workplace(tmp_path_factory.mktemp("challenged"))
-    shutil.copytree(original.storage, place.storage)
-    shutil.copy2(original.folder / "mlflow.db", place.folder / "mlflow.db")
+    place = copy_finished_to(tmp_path_factory.mktemp("challenged"))
     return place, place.run("run", {**SECOND, "promote.gates.min_auroc": 1})
 
 

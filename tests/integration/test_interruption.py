@@ -34,9 +34,9 @@ def _interrupt(place, command, waiting, ending, number, *, sign):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, finished, open_workplace):
+def undisturbed(tmp_path_factory, copy_finished_to):
     """History and weights of the long training, never interrupted."""
-    place = open_workplace(tmp_path_factory.mktemp("undisturbed"))
+    place = copy_finished_to(tmp_path_factory.mktemp("undisturbed"), "train", "evaluate", "promote")
     done = place.run("train", LONG_TRAINING)
     folder = place.result(done, "train")
     return pd.read_parquet(folder / "history.parquet"), (folder / WEIGHTS).read_bytes()
@@ -142,4 +142,5 @@ def test_a_search_that_was_interrupted_is_not_taken_for_a_finished_one(copy_of_f
     assert place.running() == []
     assert place.leftovers() == []
     assert not list(place.storage.glob("search/*/stage.json"))
-    _check_resumed_search(place, place.run("search", LONG_SEARCH))
+    plan = place.run("search", LONG_SEARCH, "--dry-run").actions
+    assert plan == {"prepare": "reused", "lr_range_test": "reused", "search": "continued"}

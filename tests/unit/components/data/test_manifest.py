@@ -1,10 +1,12 @@
 """The manifest: one row per image, and the same one again from its file."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from components.data.listing import make_listing
 from components.data.manifest import (
+    _check_kinds,
     build_manifest,
     classes_of,
     load_manifest,
@@ -111,3 +113,11 @@ def test_good_labels_that_are_all_classes_are_refused(parts):
 
 def test_classes_are_sorted(parts):
     assert classes_of(build(parts)) == ["crack", "good", "pit"]
+
+
+def test_a_given_split_without_defective_images_is_refused(tmp_path):
+    table = pd.DataFrame({"label": ["good", "bad"] * 4, "is_defect": [False, True] * 4})
+    table["split"] = ["train", "train", "val", "val", "calibration", "calibration", "test", "test"]
+    _check_kinds(table)
+    with pytest.raises(InputError, match="split val has no image of defective"):
+        _check_kinds(table[~((table["split"] == "val") & table["is_defect"])])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import ray
@@ -23,9 +25,11 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
         return
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    on_request_to_end = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             ray.init(
+                address="local",  # without it, RAY_ADDRESS or a Ray that runs on this machine would be joined
                 num_cpus=num_cpus,
                 num_gpus=num_gpus,
                 include_dashboard=False,
@@ -40,6 +44,8 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
             f"compute.ray_address={address}: {where} cannot be reached ({error}); "
             "start the cluster, or leave the key null to run on this machine"
         ) from error
+    if threading.current_thread() is threading.main_thread() and on_request_to_end is not None:
+        signal.signal(signal.SIGTERM, on_request_to_end)  # Ray has put its own in place
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,6 +51,7 @@ TAG_FINGERPRINT = "escapement.fingerprint"
 TAG_HOST, TAG_PID, TAG_STARTED = "escapement.host", "escapement.pid", "escapement.process_started"
 TAG_HEARTBEAT = "escapement.heartbeat"
 TAG_SUPERSEDED = "escapement.superseded_by"
+TAG_STORAGE = "escapement.storage"
 TAG_PARENT = "mlflow.parentRunId"
 
 
@@ -153,8 +154,8 @@ class Tracker:
                 )
             except Exception as error:
                 raise InputError(
-                    f"tracking.uri={_without_password(uri)}: the tracking store cannot be used "
-                    f"({_first_line(error).replace(uri, _without_password(uri))}); start the server, or give another "
+                    f"tracking.uri={without_password(uri)}: the tracking store cannot be used "
+                    f"({_first_line(error).replace(uri, without_password(uri))}); start the server, or give another "
                     "URI (null: a SQLite file in the working directory)"
                 ) from error
         if found and found.lifecycle_stage == "deleted":
@@ -167,7 +168,7 @@ class Tracker:
     @property
     def shown_uri(self) -> str:
         """The URI without a user's name and password."""
-        return _without_password(self.uri)
+        return without_password(self.uri)
 
     def run(self, run_id: str) -> Run:
         return Run(self.client, run_id, self.experiment_id)
@@ -203,26 +204,44 @@ class Tracker:
 
     def start_child(self, parent: Run, name: str, tags: Mapping[str, str]) -> Run:
         tags = {TAG_PARENT: parent.id, **tags, **_user_tags()}
-        made = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
-        return self.run(made.info.run_id)
+        made = self.client.create_run(parent.experiment_id, run_name=name, tags=tags)
+        return Run(self.client, made.info.run_id, parent.experiment_id)
 
-    def start_stage(self, root: Run, stage: str, fingerprint: str) -> Run:
-        """The run of a stage: an interrupted one of the same fingerprint goes on under `root`, else a new one."""
-        unfinished = self._search(
+    def start_stage(self, root: Run, stage: str, fingerprint: str, *, resume: bool) -> Run:
+        """The run of a stage. `resume`: an interrupted one of the same fingerprint goes on under `root`.
+
+        Otherwise, or where there is none, a new run, which supersedes the interrupted ones.
+        """
+        found = self._search(
             f"tags.`{TAG_STAGE}` = '{stage}' AND tags.`{TAG_FINGERPRINT}` = '{fingerprint}' "
             "AND attributes.status != 'FINISHED' AND attributes.status != 'RUNNING'"
         )
-        if not unfinished:
-            tags = {TAG_STAGE: stage, TAG_FINGERPRINT: fingerprint, TAG_ROOT: root.id}
-            return self.start_child(root, stage, tags)
-        info, old_tags = unfinished[0].info, unfinished[0].data.tags
-        run = self.run(info.run_id)
-        self.client.update_run(run.id, status="RUNNING")
+        unfinished = [run for run in found if TAG_SUPERSEDED not in run.data.tags]
+        if resume and unfinished:
+            return self._reopen(unfinished[0], root)
+        tags = {TAG_STAGE: stage, TAG_FINGERPRINT: fingerprint, TAG_ROOT: root.id}
+        started = self.start_child(root, stage, tags)
+        for old in unfinished:
+            self.run(old.info.run_id).set_tags({TAG_SUPERSEDED: started.id})
+        return started
+
+    def _reopen(self, old: Any, root: Run) -> Run:  # noqa: ANN401 - an MLflow run, as a search returns it
+        """Go on with an ended run under another root. It stays in its own experiment."""
+        run = Run(self.client, old.info.run_id, old.info.experiment_id)
+        # The parent comes first: what is RUNNING below an ended root would be reaped.
         run.set_tags({TAG_PARENT: root.id, TAG_ROOT: root.id})
-        old_root = old_tags.get(TAG_ROOT)
+        self.client.update_run(run.id, status="RUNNING")
+        old_root = old.data.tags.get(TAG_ROOT)
         if old_root and old_root != root.id and self.exists(old_root):
             self.run(old_root).set_tags({TAG_SUPERSEDED: root.id})
         return run
+
+    def unfinished(self, run_id: str) -> Run | None:
+        """The run, where the store holds it and it has not ended well."""
+        if not self.exists(run_id):
+            return None
+        info = self.client.get_run(run_id).info
+        return None if info.status == "FINISHED" else Run(self.client, run_id, info.experiment_id)
 
     def children(self, run: Run) -> list[Any]:
         """The MLflow runs directly below a run."""
@@ -236,16 +255,19 @@ class Tracker:
                 continue
             reaped += self.end_tree(root.info.run_id, "KILLED")
         # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
-        for run in self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_PARENT}` LIKE '%'"):
+        ours = f"tags.`{TAG_STAGE}` LIKE '%' AND tags.`{TAG_PARENT}` LIKE '%'"
+        for run in self._search(f"attributes.status = 'RUNNING' AND {ours}"):
             parent = run.data.tags[TAG_PARENT]
             if self.exists(parent) and self.client.get_run(parent).info.status != "RUNNING":
                 reaped += self.end_tree(run.info.run_id, "KILLED")
         return reaped
 
-    def running_roots(self) -> list[str]:
-        """Ids of the root runs whose process lives."""
+    def running_roots(self, *, storage: Path | None = None) -> list[str]:
+        """Ids of the root runs whose process lives; those that write into `storage`, where it is given."""
         roots = self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'")
-        return [root.info.run_id for root in roots if not _is_dead(root.data.tags)]
+        alive = [root for root in roots if not _is_dead(root.data.tags)]
+        wanted = [root for root in alive if storage is None or root.data.tags.get(TAG_STORAGE) == str(storage)]
+        return [root.info.run_id for root in wanted]
 
     def end_tree(self, run_id: str, status: Status) -> int:
         """End a run and all that is RUNNING below it; the number of runs ended."""
@@ -278,7 +300,7 @@ class Tracker:
     def log_model(self, run: Run, directory: Path, *, name: str, params: Mapping[str, Any]) -> str:
         """Log a saved MLflow model folder as an output of the run; its model id."""
         model = self.client.create_logged_model(
-            self.experiment_id,
+            run.experiment_id,
             name,
             source_run_id=run.id,
             params={key: str(value) for key, value in params.items()},
@@ -290,16 +312,14 @@ class Tracker:
         return model.model_id
 
     def _search(self, filter_string: str) -> list[Any]:
-        found: list[Any] = []
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], filter_string, order_by=["attributes.start_time DESC"], page_token=token
-            )
-            found += page
-            token = page.token
-            if not token:
-                return found
+        """Runs of every active experiment, the newest first: `mlflow run` may have put a root into any of them."""
+        experiments = [
+            entry.experiment_id for entry in _all_pages(lambda token: self.client.search_experiments(page_token=token))
+        ]
+        newest_first = ["attributes.start_time DESC"]
+        return _all_pages(
+            lambda token: self.client.search_runs(experiments, filter_string, order_by=newest_first, page_token=token)
+        )
 
 
 class Registry:
@@ -384,8 +404,30 @@ def use_store(uri: str | None) -> None:
 
 
 def load_pyfunc(uri: str, *, model_config: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Load a model folder or `models:/name@alias`; its `predict` takes a table."""
-    return mlflow.pyfunc.load_model(uri, model_config=dict(model_config))
+    """Load a model folder or `models:/name@alias`; its `predict` takes a table.
+
+    Raises `InputError` where there is no such model.
+    """
+    try:
+        return mlflow.pyfunc.load_model(uri, model_config=dict(model_config))
+    except (MlflowException, OSError) as error:
+        store = mlflow.get_tracking_uri()
+        raise InputError(
+            f"model={uri}: cannot be loaded ({_first_line(error).replace(store, without_password(store))}); "
+            f"give models:/name@alias of a model registered in {without_password(store)}, or a model folder"
+        ) from error
+
+
+def _all_pages(search: Callable[[str | None], Any]) -> list[Any]:
+    """Everything that a search finds; `search(token)` returns one page."""
+    found: list[Any] = []
+    token = None
+    while True:
+        page = search(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 def _resolve_uri(uri: str | None) -> str:
@@ -452,7 +494,8 @@ def _is_dead(tags: Mapping[str, str]) -> bool:
     return abs(started - float(tags[TAG_STARTED])) > 1  # the pid now belongs to somebody else
 
 
-def _without_password(uri: str) -> str:
+def without_password(uri: str) -> str:
+    """A URI as it may be shown: without a user's name and password."""
     scheme, separator, rest = uri.partition("://")
     authority, slash, path = rest.partition("/")
     return f"{scheme}://…@{authority.rpartition('@')[2]}{slash}{path}" if separator and "@" in authority else uri

@@ -7,18 +7,23 @@ everything for human eyes to standard error.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from components.errors import InputError
+
+if TYPE_CHECKING:
+    from pipeline.runner import PipelineRun
 
 app = typer.Typer(
     name="escapement",
@@ -29,6 +34,7 @@ app = typer.Typer(
 )
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 # `mlflow run -P train.epochs=3` appends `--train.epochs 3`, so dotted options are overrides like `--set`.
 DOTTED_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -36,13 +42,14 @@ DOTTED_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 ConfigOption = Annotated[str, typer.Option("--config", help="A YAML file, or: default, demo, smoke.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, as key=value; repeatable.")]
 ForceOption = Annotated[list[str] | None, typer.Option("--force", help="Run this stage anew; repeatable.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the configuration and the plan; run nothing.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the configuration and the plan; run no stage.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 
 
 def main() -> None:
     """Entry point of the console script: faults of the user's end as one message and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in STOPPING:
+        signal.signal(number, _interrupt_once)
     try:
         app()
     except InputError as error:
@@ -50,8 +57,13 @@ def main() -> None:
         sys.exit(EXIT_INPUT)
 
 
-def _terminate(number: int, frame: object) -> None:
-    # As Ctrl-C: runs are ended, not left RUNNING.
+def _interrupt_once(number: int, frame: object) -> None:
+    """Interrupt, then ignore what follows, so that runs are ended and not left RUNNING.
+
+    Under `mlflow run` one Ctrl-C arrives twice: from the terminal, and as the launcher's SIGTERM.
+    """
+    for each in STOPPING:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -72,14 +84,16 @@ def _stage_command(name: str, until: str, help_text: str) -> None:
         dry_run: DryRunOption = False,
         json_: JsonOption = False,
     ) -> None:
-        from pipeline import commands
+        with _ready(as_json=json_) as attempt:
+            from pipeline import commands
 
-        overrides = parse_overrides([*(set_ or []), *_dotted(context.args)])
-        with _ready():
+            overrides = _overrides(context, set_)
             if dry_run:
                 commands.show_plan(config, overrides, until=until, force=force or [], as_json=json_)
             else:
-                commands.run(config, overrides, until=until, force=force or [], as_json=json_)
+                commands.run(
+                    config, overrides, until=until, force=force or [], as_json=json_, starting=attempt.starting
+                )
 
 
 _stage_command("run", "promote", "Run the whole pipeline; what is unchanged is reused.")
@@ -100,9 +114,9 @@ def predict(
     json_: JsonOption = False,
 ) -> None:
     """Inspect images with a registered model: label, defect score, accept or reject."""
-    from pipeline import commands
+    with _ready(as_json=json_):
+        from pipeline import commands
 
-    with _ready():
         commands.predict(images, model, output=output, tracking_uri=tracking_uri, as_json=json_)
 
 
@@ -111,10 +125,10 @@ def status(
     context: typer.Context, config: ConfigOption = "default", set_: SetOption = None, json_: JsonOption = False
 ) -> None:
     """Show which results stand, which model is champion, and which runs are running."""
-    from pipeline import commands
+    with _ready(as_json=json_):
+        from pipeline import commands
 
-    with _ready():
-        commands.show_status(config, parse_overrides([*(set_ or []), *_dotted(context.args)]), as_json=json_)
+        commands.show_status(config, _overrides(context, set_), as_json=json_)
 
 
 @app.command(context_settings=DOTTED_OPTIONS)
@@ -126,11 +140,10 @@ def clean(
     json_: JsonOption = False,
 ) -> None:
     """Remove stored results that this configuration does not use, and end runs whose process is gone."""
-    from pipeline import commands
+    with _ready(as_json=json_):
+        from pipeline import commands
 
-    with _ready():
-        overrides = parse_overrides([*(set_ or []), *_dotted(context.args)])
-        commands.clean(config, overrides, remove=yes, as_json=json_)
+        commands.clean(config, _overrides(context, set_), remove=yes, as_json=json_)
 
 
 @app.command(context_settings=DOTTED_OPTIONS)
@@ -138,10 +151,10 @@ def doctor(
     context: typer.Context, config: ConfigOption = "default", set_: SetOption = None, json_: JsonOption = False
 ) -> None:
     """Check this machine and this configuration: packages, devices, storage, tracking, weights, data."""
-    from pipeline import commands
+    with _ready(as_json=json_):
+        from pipeline import commands
 
-    with _ready():
-        commands.doctor(config, parse_overrides([*(set_ or []), *_dotted(context.args)]), as_json=json_)
+        commands.doctor(config, _overrides(context, set_), as_json=json_)
 
 
 def parse_overrides(entries: list[str]) -> dict[str, str]:
@@ -153,6 +166,10 @@ def parse_overrides(entries: list[str]) -> dict[str, str]:
             raise InputError(f"--set {entry}: must be key=value, for instance train.epochs=3")
         overrides[key] = value
     return overrides
+
+
+def _overrides(context: typer.Context, set_: list[str] | None) -> dict[str, str]:
+    return parse_overrides([*(set_ or []), *_dotted(context.args)])
 
 
 def _dotted(arguments: list[str]) -> list[str]:
@@ -171,11 +188,28 @@ def _dotted(arguments: list[str]) -> list[str]:
     return entries
 
 
+@dataclass
+class _Attempt:
+    """How far a command got, for the JSON object of its failure."""
+
+    pipeline: PipelineRun | None = None
+
+    def starting(self, pipeline: PipelineRun) -> None:
+        self.pipeline = pipeline
+
+    def failure(self, error: BaseException) -> str:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+        message = str(error) or type(error).__name__
+        if self.pipeline is not None:
+            return self.pipeline.summary(status, message).to_json()  # type: ignore[arg-type]
+        return json.dumps({"status": status, "parent_run_id": None, "stages": [], "headline": {}, "error": message})
+
+
 @contextlib.contextmanager
-def _ready() -> Iterator[None]:
+def _ready(*, as_json: bool) -> Iterator[_Attempt]:
     """Quiet the libraries for the length of a command: what they say by themselves is noise at a terminal.
 
-    Ctrl-C ends it with a message and exit code 130.
+    Ctrl-C ends it with a message and exit code 130. Whatever ends it early is a JSON object where JSON is asked for.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -187,8 +221,23 @@ def _ready() -> Iterator[None]:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(mlflow|ray|torch|albumentations)(\.|$)")
+    attempt = _Attempt()
     try:
-        yield
+        with _failure_as_json(attempt, as_json=as_json):
+            yield attempt
     except KeyboardInterrupt as error:  # Typer by itself would end without a word
         _complain("interrupted; the same command goes on from here")
         raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+@contextlib.contextmanager
+def _failure_as_json(attempt: _Attempt, *, as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        # A command that has given its answer may still exit with a code of its own, as doctor does.
+        answered = isinstance(error, SystemExit) and attempt.pipeline is None
+        if as_json and not answered:
+            sys.stdout.write(attempt.failure(error) + "\n")
+            sys.stdout.flush()
+        raise

@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from components.data.listing import IMAGE_SUFFIXES
 from components.errors import InputError
 from pipeline.config import Config, load
 from pipeline.console import Console, duration
-from pipeline.runner import PipelineRun, PlannedStage, Summary, check_storage, is_interruption, make_plan
+from pipeline.runner import PipelineRun, PlannedStage, Summary, check_storage, make_plan, shown_config
 from pipeline.stages import STAGES
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 #: Stages that build the model, and so need its weights.
 NEED_WEIGHTS = {"lr_range_test", "search", "train"}
 
 
-def run(config_source: str, overrides: Mapping[str, str], *, until: str, force: Sequence[str], as_json: bool) -> None:
-    """Check everything that can be checked beforehand, then run up to a stage and show the summary."""
-    console = Console()
-    pipeline: PipelineRun | None = None
-    try:
-        config = load(config_source, overrides)
-        check_storage(config)
-        plan = make_plan(config, STAGES, until=until, force=force)
-        preflight(config, plan)
-        from components.tracking import Tracker
+def run(
+    config_source: str,
+    overrides: Mapping[str, str],
+    *,
+    until: str,
+    force: Sequence[str],
+    as_json: bool,
+    starting: Callable[[PipelineRun], None],
+) -> None:
+    """Check everything that can be checked beforehand, then run up to a stage and show the summary.
 
-        tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
-        pipeline = PipelineRun(plan, config, tracker, console)
-        summary = pipeline.execute(name=until if until != STAGES[-1].name else config.project.name)
-    except BaseException as error:
-        if as_json:
-            _print_json(_failure(pipeline, error))
-        raise
+    `starting` is told the run before it starts, so that the caller can say how far it got when it fails.
+    """
+    console = Console()
+    config = load(config_source, overrides)
+    check_storage(config)
+    plan = make_plan(config, STAGES, until=until, force=force)
+    preflight(config, plan)
+    from components.tracking import Tracker
+
+    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    pipeline = PipelineRun(plan, config, tracker, console)
+    starting(pipeline)
+    summary = pipeline.execute(name=until if until != STAGES[-1].name else config.project.name)
     console.table(summary_table(summary))
     _say_where(console, summary)
     if as_json:
@@ -59,9 +66,9 @@ def show_plan(
         stages = [
             {"name": p.stage.name, "action": p.action, "reason": p.reason, "fingerprint": p.fingerprint} for p in plan
         ]
-        _print_json(json.dumps({"config": config.model_dump(mode="json"), "stages": stages}))
+        _print_json(json.dumps({"config": shown_config(config), "stages": stages}))
         return
-    sys.stdout.write(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    sys.stdout.write(yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True))
     table = Table(title="Plan", title_justify="left")
     for column in ("stage", "would be", "because"):
         table.add_column(column)
@@ -92,6 +99,8 @@ def predict(
     from components.tracking import load_pyfunc, use_store
 
     files = _image_files(images)
+    if output is not None:
+        _check_output(output)
     console = Console()
     use_store(tracking_uri)
     inspector = load_pyfunc(model, model_config={"allow_paths": True})
@@ -128,7 +137,7 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     running = tracker.running_roots()
     state: dict[str, Any] = {
         "storage": str(Path(config.storage.root).absolute()),
-        "tracking_uri": tracker.uri,
+        "tracking_uri": tracker.shown_uri,
         "stages": [
             {"name": p.stage.name, "done": p.action == "reused", "next": p.reason, "directory": str(p.directory)}
             for p in plan
@@ -164,21 +173,19 @@ def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_
         if folder.is_dir() and folder not in used
     )
     sizes = {str(folder): sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) for folder in folders}
-    reaped = 0
+    reaped, in_use = 0, []
     if remove:
-        from components.tracking import Tracker
-
-        reaped = Tracker.connect(
-            config.tracking.uri, experiment=config.tracking.experiment or config.project.name
-        ).reap()
-        for folder in folders:
-            with _unless_locked(folder):
-                shutil.rmtree(folder)
+        reaped = _end_dead_runs(config, storage)
+        in_use = [str(folder) for folder in folders if not _remove_unlocked(folder)]
+    for name in in_use:
+        del sizes[name]
     if as_json:
-        _print_json(json.dumps({"removed": remove, "folders": sizes, "runs_ended": reaped}))
+        _print_json(json.dumps({"removed": remove, "folders": sizes, "in_use": in_use, "runs_ended": reaped}))
         return
-    for folder_name, size in sizes.items():
-        sys.stdout.write(f"{'removed' if remove else 'would remove'} {folder_name} ({size / 1e6:.1f} MB)\n")
+    for name, size in sizes.items():
+        sys.stdout.write(f"{'removed' if remove else 'would remove'} {name} ({size / 1e6:.1f} MB)\n")
+    for name in in_use:
+        sys.stdout.write(f"kept {name}: in use by another process\n")
     hint = "" if remove or not folders else "; --yes removes them"
     sys.stdout.write(f"{len(folders)} unused results{hint}\n")
 
@@ -226,15 +233,16 @@ def _headline_text(headline: Mapping[str, Any]) -> str:
 
 def _say_where(console: Console, summary: Summary) -> None:
     console.say(f"finished in {duration(summary.seconds)}; run {summary.parent_run_id}")
-    console.say(f"look at it: mlflow ui --backend-store-uri {summary.tracking_uri}")
+    console.say(f"look at it: {where_to_look(summary.tracking_uri or '')}")
 
 
-def _failure(pipeline: PipelineRun | None, error: BaseException) -> str:
-    status = "interrupted" if is_interruption(error) else "failed"
-    message = str(error) or type(error).__name__
-    if pipeline is not None:
-        return pipeline.summary(status, message).to_json()  # type: ignore[arg-type]
-    return json.dumps({"status": status, "parent_run_id": None, "stages": [], "headline": {}, "error": message})
+def where_to_look(shown_uri: str) -> str:
+    """A server's address, the command that shows a SQLite file, or else the store as it may be shown."""
+    if shown_uri.startswith(("http://", "https://")):
+        return shown_uri.replace("://…@", "://")
+    if shown_uri.startswith("sqlite:///"):
+        return f"mlflow ui --backend-store-uri {shlex.quote(shown_uri)}"
+    return shown_uri
 
 
 def _image_files(paths: Sequence[Path]) -> list[Path]:
@@ -252,20 +260,37 @@ def _image_files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-@contextlib.contextmanager
-def _unless_locked(folder: Path) -> Iterator[None]:
+def _check_output(output: Path) -> None:
+    """Raise `InputError` beforehand for a file that could not be written in the end."""
+    target = output if output.exists() else output.parent
+    if output.is_dir() or not output.parent.is_dir() or not os.access(target, os.W_OK):
+        raise InputError(
+            f"output={output}: cannot be written; give a file in a folder that exists and that you may write"
+        )
+
+
+def _end_dead_runs(config: Config, storage: Path) -> int:
+    """End the runs whose process is gone; the number of them. Refuses while a live one uses the storage."""
+    from components.tracking import Tracker
+
+    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    reaped = tracker.reap()
+    running = tracker.running_roots(storage=storage.resolve())
+    if running:
+        raise InputError(f"storage.root={config.storage.root}: in use by the run {running[0]}; clean when it has ended")
+    return reaped
+
+
+def _remove_unlocked(folder: Path) -> bool:
+    """Remove a result, unless a process is making it. The lock file stays: another may be about to take it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(str(folder) + ".lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"{folder} is in use by another process; wait for it to end") from error
-    try:
-        yield
-    finally:
-        lock.release()
-        Path(str(folder) + ".lock").unlink(missing_ok=True)
+        with FileLock(str(folder) + ".lock").acquire(timeout=0):
+            shutil.rmtree(folder)
+    except Timeout:
+        return False
+    return True
 
 
 def _stdout_table(table: Table) -> None:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from components.errors import InputError
 
 CONFIGS = Path(__file__).parent / "configs"
 
 Optimizer = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"]
-Fraction = Field(gt=0, lt=1)
+#: A name that is safe as a registered model, an experiment and a file.
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 class Section(BaseModel):
@@ -35,9 +36,17 @@ class Section(BaseModel):
         allow_inf_nan=False,
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - whatever was given
+        # Python counts true as 1, so `lr: yes` would train at a rate of 1.
+        if isinstance(value, bool) and info.field_name and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("true and false have no meaning here; quote it if it is a name")
+        return value
+
 
 class ProjectConfig(Section):
-    name: str = Field(default="escapement", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(default="escapement", pattern=NAME_PATTERN)
     """Name of what is inspected; the default name of the experiment and of the registered model."""
 
 
@@ -251,7 +260,7 @@ class Gates(Section):
 
 
 class PromoteConfig(Section):
-    model_name: str | None = None
+    model_name: str | None = Field(default=None, pattern=NAME_PATTERN)
     """Registered model; null: `project.name`."""
     gates: Gates = Gates()
     escape_margin: float = Field(default=0.03, ge=0, lt=1)
@@ -395,10 +404,13 @@ def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
 def _parse(value: Any) -> Any:  # noqa: ANN401 - whatever a YAML scalar can be
     if not isinstance(value, str):
         return value
+    # Scalars are left to their keys' types: YAML would cut `folder:/lots #2` short and read a class `no` as false.
+    if value not in ("null", "~") and not value.startswith(("[", "{")):
+        return value
     try:
-        return yaml.safe_load(value) if value else value
+        return yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):
-        return value  # a plain string such as `csv:/a, b` (or 2024-13-45, no date) needs no quoting
+        return value
 
 
 def _validate(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
@@ -417,7 +429,7 @@ def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         return f"{path}: unknown key; {hint}"
-    shown = "" if isinstance(value, dict | Section) else f"={value!r}"
+    shown = "" if isinstance(value, dict | Section) else f"={value}"
     return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}"
 
 

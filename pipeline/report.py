@@ -31,13 +31,17 @@ THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What the report is made from. pixels: (N, S, S, 3) uint8, in the order of the predictions."""
+    """What the report is made from.
+
+    pack: (M, S, S, 3) uint8, memory-mapped. pack_indices: (N,) int, where in it the image of each prediction is.
+    """
 
     context: StageContext
     card: ModelCard
     metrics: dict[str, Any]
     predictions: pd.DataFrame
-    pixels: np.ndarray
+    pack: np.ndarray
+    pack_indices: np.ndarray
 
 
 def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
@@ -120,7 +124,8 @@ def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title
         f"{image[-22:]}\n{label}, score {score:.3f}"
         for image, label, score in zip(rows["image_id"], rows["label"], rows["defect_score"], strict=True)
     ]
-    return gallery([report.pixels[index] for index in chosen], captions, f"{title} ({int(where.sum())} in all)")
+    images = [np.asarray(report.pack[index]) for index in report.pack_indices[chosen]]
+    return gallery(images, captions, f"{title} ({int(where.sum())} in all)")
 
 
 def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
@@ -169,13 +174,10 @@ def _training_section(report: EvaluationReport) -> Section:
     history = pd.read_parquet(folder / "history.parquet")
     training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
     recipe = {
-        key: value
-        for section, values in training["recipe"].items()
-        for key, value in values.items()
-        if value is not None and section
+        key: value for values in training["recipe"].values() for key, value in values.items() if value is not None
     }
     settings = pd.DataFrame([{"setting": key, "value": _setting(value)} for key, value in recipe.items()])
-    figure = learning_curves(history.rename(columns={"val_score": "val_metric"}), best_epoch=training["best_epoch"])
+    figure = learning_curves(history, best_epoch=training["best_epoch"])
     text = f"{len(history)} epochs; the weights of epoch {training['best_epoch']} were kept."
     return Section("Training", text, tables=[("Recipe", settings)], figures=[("Learning curves", figure)])
 
@@ -186,16 +188,25 @@ def _search_section(report: EvaluationReport) -> Section:
     trials = pd.read_parquet(folder / "trials.parquet")
     if trials.empty:
         return Section("Search", "No search was made; the recipe was trained as configured.")
-    bounds = _bounds(report)
     figure = search_figure(
         trials,
         default_trial=0,
         best_trial=best["trial"],
-        bounds={name: (record["lower"], record["upper"]) for name, record in bounds.items()},
+        bounds={name: (low, high) for name, (low, high) in best["lr_ranges"].items()},
         metric_name=best["objective"],
     )
-    text = f"{len(trials)} trials, trial 0 with the defaults. {best['note']}"
-    return Section("Search", text, tables=[("Trials", trials)], figures=[("Trials", figure)])
+    text = f"{len(trials)} trials, trial 0 with the defaults. {_gain(best)}"
+    return Section("Search", text, tables=[("Trials", trials)], figures=[("Trials", figure)], notes=[best["note"]])
+
+
+def _gain(best: dict[str, Any]) -> str:
+    if best["gain"] is None:
+        return f"Trial {best['trial']} was taken; the defaults reached no score to compare it with."
+    return (
+        f"Trial {best['trial']} was taken. After epoch {best['compared_at_epoch']}, the last that both reached, "
+        f"{best['objective']} was {_decimal(best['score'])}, and {_decimal(best['score_of_defaults'])} with the "
+        f"defaults ({best['gain']:+.3f})."
+    )
 
 
 def _range_test_section(report: EvaluationReport) -> Section:

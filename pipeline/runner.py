@@ -6,14 +6,17 @@ shown (`--dry-run`) and is what then happens.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +24,11 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from components.errors import InputError
-from components.tracking import Run, Tracker
+from components.tracking import TAG_STORAGE, Run, Tracker, without_password
 from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.stage import (
+    COMMIT_FILE,
     WORK_FOLDER,
     Stage,
     StageContext,
@@ -53,6 +57,7 @@ class PlannedStage:
     sections: dict[str, Any]
     action: Action
     reason: str
+    forced: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,12 @@ def make_plan(
     plan: dict[str, PlannedStage] = {}
     for stage in _upstream(stages, until):
         values = section_values(config, stage.sections)
-        external = stage.external(storage, **_sections(config, stage)) if stage.external else ""
+        external = _external_digest(stage, config, storage)
         digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
         directory = storage / stage.name / digest[:16]
-        action, reason = _decide(stage, digest, directory, values, plan, forced=stage.name in force)
-        plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason)
+        forced = stage.name in force
+        action, reason = _decide(stage, digest, directory, values, plan, forced=forced)
+        plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced)
     return list(plan.values())
 
 
@@ -121,16 +127,21 @@ class PipelineRun:
         reaped = self._tracker.reap()
         if reaped:
             self._console.say(f"ended {reaped} runs that a killed process had left running")
-        tags = {"escapement.commit": self._commit, "mlflow.source.git.commit": self._commit}
+        tags = {
+            "escapement.commit": self._commit,
+            "mlflow.source.git.commit": self._commit,
+            TAG_STORAGE: str(Path(self._config.storage.root).resolve()),
+        }
         root = self._root = self._tracker.start_root(name, tags)
         try:
-            root.log_text(self._shown_config(), "config.json")
+            root.log_text(json.dumps(shown_config(self._config), indent=2), "config.json")
+            root.log_text(json.dumps(package_versions(), indent=2), "environment.json")
             with self._tracker.heartbeat(root):
                 for number, item in enumerate(self._plan, 1):
                     self._console.say(f"[{number}/{len(self._plan)}] {item.stage.name}: {item.reason}", "bold")
-                    record = self._carry_out(item, root)
+                    done, record = self._carry_out(item, root)
                     self._records[item.stage.name] = record
-                    self._summaries.append(_summarise(item, record))
+                    self._summaries.append(_summarise(done, record))
                     root.set_tags({f"stage.{item.stage.name}": record.run_id})
                     root.log_metrics(_numbers(record.headline))
             summary = self.summary("finished")
@@ -157,43 +168,68 @@ class PipelineRun:
     def _end_runs(self, root: Run, error: BaseException) -> None:
         """End what the error interrupts. Should the store be gone as well, the first error still is the one to see."""
         try:
-            self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
+            with _undisturbed():
+                self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
         except Exception as failure:  # noqa: BLE001 - kept as a note on the error that propagates
             error.add_note(f"the runs below {root.id} could not be ended ({failure}); the next run ends them")
 
-    def _shown_config(self) -> str:
-        """The resolved configuration as JSON, without the password that a tracking URI may hold."""
-        values = self._config.model_dump(mode="json")
-        if self._config.tracking.uri is not None:
-            values["tracking"]["uri"] = self._tracker.shown_uri
-        return json.dumps(values, indent=2)
-
-    def _carry_out(self, item: PlannedStage, root: Run) -> StageRecord:
+    def _carry_out(self, item: PlannedStage, root: Run) -> tuple[PlannedStage, StageRecord]:
+        """What was done about the stage in the end, and its result."""
         if item.action == "reused":
             record = read_record(item.directory)
             assert record is not None  # the plan found it
-            return record
+            self._settle(record)
+            return item, record
         item.directory.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(item.directory) + ".lock")
         try:
             with lock.acquire(timeout=0):
-                record = self._run_stage(item, root)
+                made = self._made_meanwhile(item)
+                record = made or self._run_stage(item, root)
         except Timeout as error:
             raise InputError(
                 f"storage.root={self._config.storage.root}: another process is making this very result of "
                 f"{item.stage.name}; wait for it, or give another storage.root"
             ) from error
+        if made:
+            return replace(item, action="reused", reason="another process made it meanwhile"), record
         self._console.say(f"  {item.stage.name} done in {duration(record.seconds)}")
-        return record
+        return item, record
+
+    def _made_meanwhile(self, item: PlannedStage) -> StageRecord | None:
+        """The result that another process committed since the plan was made, if it is the one that is wanted."""
+        record = read_record(item.directory)
+        if record is None or item.forced or not item.stage.cached:
+            return None
+        wanted = (item.fingerprint, self._input_ids(item.stage))
+        stands = (record.fingerprint, record.inputs) == wanted and missing_artifact(record) is None
+        return record if stands else None
+
+    def _input_ids(self, stage: Stage) -> dict[str, str]:
+        return {name: self._records[name].result_id for name in stage.inputs}
+
+    def _settle(self, record: StageRecord) -> None:
+        """Do what a process that died right after its commit left undone."""
+        run = self._tracker.unfinished(record.run_id)
+        work = record.directory / WORK_FOLDER
+        if run is None and not work.exists():
+            return
+        # Where the lock is held, its holder is about to do all this.
+        with contextlib.suppress(Timeout), FileLock(str(record.directory) + ".lock").acquire(timeout=0):
+            if run is not None:
+                _finish(run, record)
+            shutil.rmtree(work, ignore_errors=True)
 
     def _run_stage(self, item: PlannedStage, root: Run) -> StageRecord:
         """Run and commit. A stage that fails leaves no stage.json, so nothing of it is ever taken for a result."""
         stage = item.stage
         if item.action == "run" and item.directory.exists():
+            # The commit goes first: half of an old result must not look like a whole one.
+            (item.directory / COMMIT_FILE).unlink(missing_ok=True)
             shutil.rmtree(item.directory)
         item.directory.mkdir(parents=True, exist_ok=True)
-        inputs = {name: self._records[name].result_id for name in stage.inputs}
-        run = self._tracker.start_stage(root, stage.name, item.fingerprint)
+        inputs = self._input_ids(stage)
+        run = self._tracker.start_stage(root, stage.name, item.fingerprint, resume=item.action == "continued")
         context = StageContext(
             directory=item.directory,
             inputs={name: self._records[name] for name in stage.inputs},
@@ -208,9 +244,6 @@ class PipelineRun:
         run.log_params(_flat(item.sections))
         headline = stage.run(context, **_sections(self._config, stage))
         seconds = round(time.monotonic() - started, 2)
-        shutil.rmtree(context.work)
-        run.log_metrics({"stage_seconds": seconds, **_numbers(headline)})
-        run.finish()
         record = StageRecord(
             stage=stage.name,
             fingerprint=item.fingerprint,
@@ -226,8 +259,19 @@ class PipelineRun:
             versions=package_versions(),
             directory=item.directory,
         )
+        # Committed before the store is told and the scratch removed: `_settle` can make up for those, not for this.
         record.write()
+        _finish(run, record)
+        shutil.rmtree(context.work)
         return record
+
+
+def shown_config(config: Config) -> dict[str, Any]:
+    """The resolved configuration as plain values, without the password that a tracking URI may hold."""
+    values = config.model_dump(mode="json")
+    if config.tracking.uri is not None:
+        values["tracking"]["uri"] = without_password(config.tracking.uri)
+    return values
 
 
 def is_interruption(error: BaseException) -> bool:
@@ -290,6 +334,18 @@ def _upstream(stages: Sequence[Stage], until: str) -> list[Stage]:
 
 def _sections(config: Config, stage: Stage) -> dict[str, Any]:
     return {name: getattr(config, name) for name in stage.sections}
+
+
+def _external_digest(stage: Stage, config: Config, storage: Path) -> str:
+    if stage.external is None:
+        return ""
+    try:
+        return stage.external(storage, **_sections(config, stage))
+    except OSError as error:
+        raise InputError(
+            f"data.source={config.data.source}, storage.root={config.storage.root}: the images cannot be listed "
+            f"({error.strerror}: {error.filename}); give a source that you may read and a folder that you may write"
+        ) from error
 
 
 def _decide(
@@ -374,6 +430,26 @@ def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
         headline=record.headline,
         reason=item.reason,
     )
+
+
+def _finish(run: Run, record: StageRecord) -> None:
+    run.log_metrics({"stage_seconds": record.seconds, **_numbers(record.headline)})
+    run.finish()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and requests to end while the block runs; under `mlflow run` one Ctrl-C arrives twice."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals arrive in the main thread only
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _numbers(headline: Mapping[str, Any]) -> dict[str, float]:

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.data.digests import file_sha256
 from components.data.listing import Listing
 from components.data.manifest import load_manifest
 from components.data.sources import SourceOptions, list_source
-from pipeline.config import DataConfig
+from components.errors import InputError
+from pipeline.config import DataConfig, ModelConfig, RangeTestConfig, RecipeConfig
 
 if TYPE_CHECKING:
     from components.tracking import Run
@@ -28,6 +30,18 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         cache_dir=storage / "generated",
     )
     return list_source(data.source, options)
+
+
+def weights_digest(
+    storage: Path, *, seed: int, model: ModelConfig, recipe: RecipeConfig, lr_range_test: RangeTestConfig
+) -> str:
+    """Digest of a weights file, whose content is not in the configuration; empty for weights known by name."""
+    if not model.weights.startswith("file:"):
+        return ""
+    path = Path(model.weights.removeprefix("file:"))
+    if not path.is_file():
+        raise InputError(f"model.weights={model.weights!r}: there is no such file; give the path of an existing one")
+    return file_sha256(path)
 
 
 def log_lineage(run: Run, prepared: Path, *, used_for: str) -> None:

@@ -34,8 +34,10 @@ class Stage:
     """Bumped when the meaning of its output changes."""
     run: Callable[..., dict[str, Any]]
     """`run(context, **sections)` writes files into `context.directory` and returns the headline figures."""
+    unhashed: tuple[str, ...] = ()
+    """Dotted keys of its sections that do not shape its result, or whose effect `external` already covers."""
     external: Callable[..., str] | None = None
-    """Digest of what lies outside the configuration: `external(context-free sections, storage)`."""
+    """Digest of what lies outside the configuration: `external(storage, **sections)`."""
     resumes: bool = False
     """Whether an interrupted run is continued; otherwise its directory is cleared."""
     cached: bool = True
@@ -110,6 +112,12 @@ def section_values(config: Config, sections: tuple[str, ...]) -> dict[str, Any]:
 
 def fingerprint(stage: Stage, sections: Mapping[str, Any], upstream: Mapping[str, str], external: str = "") -> str:
     """Sha256 of the stage's name and version, its sections, its upstream fingerprints and its external digest."""
+    sections = {
+        name: {key: entry for key, entry in value.items() if f"{name}.{key}" not in stage.unhashed}
+        if isinstance(value, dict)
+        else value
+        for name, value in sections.items()
+    }
     identity = {
         "name": stage.name,
         "version": stage.version,

@@ -48,6 +48,23 @@ def build_manifest(
     return _typed(table[[*_COLUMNS, *metadata]])
 
 
+def check_listing(
+    listing: Listing,
+    *,
+    good_labels: Sequence[str],
+    fractions: Mapping[str, float],
+    seed: int,
+    conflict: Literal["error", "train", "majority"],
+) -> None:
+    """Raise the InputErrors of `build_manifest` that show without reading a file: labels, groups and given splits."""
+    table = listing.table.copy()
+    _check_good_labels(good_labels, sorted(set(table["label"])))
+    table["is_defect"] = ~table["label"].isin(list(good_labels)) if good_labels else None
+    table["group"] = link_groups(table["path"].tolist(), table["group"].tolist())
+    table["split"] = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict)
+    _check_kinds(table)
+
+
 def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
     """Write parquet."""
     manifest.to_parquet(path, index=False)

@@ -41,13 +41,12 @@ class Calibration:
         return cls(float(record["scale"]), float(record["bias"]), str(record.get("note", "")))
 
 
-def fit_calibration(scores: np.ndarray, is_defect: np.ndarray, *, prior: float | None = None) -> Calibration:
+def fit_calibration(scores: np.ndarray, is_defect: np.ndarray) -> Calibration:
     """Fit scale and bias by logistic regression on the logit of the score.
 
-    scores: (N,) float in [0, 1]; is_defect: (N,) bool. prior: share of defectives on the line, in (0, 1),
-    when it differs from the share in these images (the bias is moved by the difference of the log odds).
-    Without both classes the identity is returned, with a note. When the fitted scale is not positive (the
-    scores rank no better than chance) the scale stays 1, the bias alone is fitted, and the note says so.
+    scores: (N,) float in [0, 1]; is_defect: (N,) bool. Without both classes the identity is returned, with a
+    note. When the fitted scale is not positive (the scores rank no better than chance) the scale stays 1, the
+    bias alone is fitted, and the note says so.
     """
     is_defect = np.asarray(is_defect, dtype=bool)
     defects, goods = int(is_defect.sum()), int((~is_defect).sum())
@@ -61,8 +60,6 @@ def fit_calibration(scores: np.ndarray, is_defect: np.ndarray, *, prior: float |
     if not scale > SMALLEST_SCALE:
         note = f"fitted scale {scale:.3g} is not positive: the scores do not rank defectives higher; bias only"
         scale, bias = 1.0, _fit_bias(logits, float(targets.mean()))
-    if prior is not None:
-        bias += float(special.logit(prior) - special.logit(defects / is_defect.size))
     return Calibration(float(scale), float(bias), note)
 
 

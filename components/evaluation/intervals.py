@@ -129,23 +129,6 @@ def defects_needed(misses: int, budget: float, *, confidence: float) -> int:
     return high
 
 
-def group_bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    groups: np.ndarray,
-    *,
-    samples: int,
-    confidence: float,
-    seed: int,
-) -> Interval:
-    """Two-sided percentile limits of a statistic, resampling whole groups.
-
-    statistic: gets (M,) int64 positions, returns a value, nan where it is undefined (then the resample
-    is dropped, and counted). groups: (N,) group ids.
-    """
-    values = bootstrap_values(statistic, groups, samples=samples, seed=seed)
-    return percentile_interval(values[:, 0] if samples else np.empty(0), confidence=confidence)
-
-
 def percentile_interval(values: np.ndarray, *, confidence: float) -> Interval:
     """Percentile limits of (B,) resampled values, nan for dropped ones.
 

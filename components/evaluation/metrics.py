@@ -40,7 +40,8 @@ def inspection_metrics(
     part their limits rest on fewer effective observations, and `by_group` gives one decision per part
     (defective if any image is, rejected if any image is).
     `escape_rate_upper_bound` is one-sided, to be held against an escape budget; 1.0 when there is no
-    defective image.
+    defective image. Balanced accuracy has bootstrap limits, or exact ones where the bootstrap cannot vary
+    (`_uniform_limits`).
     """
     is_defect = np.asarray(is_defect, dtype=bool)
     rejected = np.asarray(scores, dtype=np.float64) >= threshold
@@ -51,6 +52,7 @@ def inspection_metrics(
         return np.array([scalars.balanced_accuracy(table), scalars.matthews(table), scalars.f1(table, positive=1)])
 
     summaries = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
+    summaries[0] = _uniform_limits(summaries[0], is_defect == rejected, is_defect, groups, confidence=confidence)
     shared = groups is not None and np.unique(keys).size < keys.size
     return {
         "threshold": float(threshold),
@@ -109,7 +111,7 @@ def class_metrics(
 
     probabilities: (N, K); labels: (N,) int positions in `classes` (K names). confusion_matrix: rows actual,
     columns predicted, in the order of `classes`. Classes without a test image are listed in
-    `absent_classes` and left out of balanced accuracy.
+    `absent_classes` and left out of balanced accuracy, whose limits are those of `inspection_metrics`.
     """
     labels = np.asarray(labels, dtype=np.int64)
     count = len(classes)
@@ -127,6 +129,7 @@ def class_metrics(
     table = scalars.confusion(labels, predicted, count)
     correct = labels == predicted
     limits = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
+    limits[0] = _uniform_limits(limits[0], correct, labels, groups, confidence=confidence)
     return {
         "images": int(labels.size),
         "accuracy": share(correct, np.ones_like(correct)),
@@ -211,6 +214,33 @@ def _with_limits(
             }
         )
     return records
+
+
+def _uniform_limits(
+    record: dict[str, Any],
+    correct: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    confidence: float,
+) -> dict[str, Any]:
+    """The record of a balanced accuracy, with exact limits where each class is wholly right or wholly wrong.
+
+    Every resample then has the same value, and the bootstrap no width. The limits are the means of the classes'
+    Clopper–Pearson limits. They are conservative: recalls under which all hits are as likely as the tail lose in
+    each class at most what that class's own limit grants.
+    """
+    if record["value"] is None:
+        return record
+    rates = [
+        grouped_rate(correct[where], None if groups is None else np.asarray(groups)[where],
+                     confidence=confidence, unit="image")
+        for where in (labels == position for position in np.unique(labels))
+    ]  # fmt: skip
+    if any(rate.value not in (0.0, 1.0) for rate in rates):
+        return record
+    low, high = (float(np.mean([getattr(rate, side) for rate in rates])) for side in ("low", "high"))
+    return {**record, "low": low, "high": high}
 
 
 def _separated_limits(

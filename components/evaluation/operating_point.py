@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +46,6 @@ class OperatingPoint:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> OperatingPoint:
-        return cls(**{field.name: record[field.name] for field in dataclasses.fields(cls)})
 
 
 def choose_operating_point(
@@ -113,7 +108,7 @@ def _check(scores: np.ndarray, is_defect: np.ndarray) -> None:
         if count == 0:
             raise InputError(
                 f"the calibration split has no {missing} image (of {is_defect.size}): an operating point"
-                " needs both kinds; add images or raise data.fractions for the calibration split"
+                " needs both kinds; add images or raise data.splits.calibration"
             )
 
 

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 
 from components.report import style
 
-FINISHED = frozenset({"complete", "completed", "finished", "terminated", "done"})
-"""Trial states that mean: trained to its full length. Any other is drawn hollow."""
+COMPLETED, STOPPED = "completed", "stopped"
+"""A trial that was trained to its full length, and one that was stopped before; the latter is drawn hollow."""
 
 
 def search_figure(
@@ -26,7 +26,8 @@ def search_figure(
 ) -> Figure:
     """Score against learning rate, a colour and marker per optimizer, its search bounds as a bar below.
 
-    trials: columns trial, status, optimizer, lr (> 0), score (nan: diverged or failed), epochs.
+    trials: columns trial, status, optimizer, lr (> 0), score, epochs. A trial that diverged or failed has the score
+    nan, and is a cross below the others.
     default_trial, best_trial: values of `trial`, None for none; bounds: optimizer → (low, high).
     """
     heading = f"Search: {metric_name} against learning rate"
@@ -71,7 +72,7 @@ def _score_limits(scores: np.ndarray) -> tuple[float, float]:
 
 def _scatter(axes: Axes, trials: pd.DataFrame, *, color: str, marker: str, failed_at: float) -> None:
     scored = np.isfinite(trials["score"].to_numpy(dtype=float))
-    full = trials["status"].astype(str).str.lower().isin(FINISHED).to_numpy()
+    full = trials["status"].eq(COMPLETED).to_numpy()
     for kept, face in ((scored & full, color), (scored & ~full, "none")):
         axes.scatter(
             trials["lr"][kept], trials["score"][kept],
@@ -141,7 +142,7 @@ def _search_key(axes: Axes, optimizers: list[str], trials: pd.DataFrame) -> None
         Line2D([], [], linestyle="", marker=style.MARKERS[order % 6], color=style.CYCLE[order % 6], label=name)
         for order, name in enumerate(optimizers)
     ]
-    if not trials["status"].astype(str).str.lower().isin(FINISHED).all():
+    if trials["status"].eq(STOPPED).any():
         handles.append(
             Line2D(
                 [],

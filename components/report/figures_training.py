@@ -14,7 +14,7 @@ from components.report import style
 def learning_curves(history: pd.DataFrame, *, best_epoch: int) -> Figure:
     """Three panels over the epochs: training and validation loss, validation metric, learning rate.
 
-    history: columns epoch, train_loss, val_loss, val_metric, lr; nan where not measured.
+    history: columns epoch, train_loss, val_loss, val_score, lr; nan where not measured.
     best_epoch: the epoch whose weights were kept, marked in the first two panels.
     """
     if history.empty:
@@ -27,7 +27,7 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int) -> Figure:
         style.label_axes(axes, x="epoch")
     _line(loss, history, "train_loss", style.MUTED, "training")
     _line(loss, history, "val_loss", style.BLUE, "validation")
-    _line(metric, history, "val_metric", style.BLUE, "")
+    _line(metric, history, "val_score", style.BLUE, "")
     _line(rate, history, "lr", style.GREEN, "")
     rate.yaxis.set_major_formatter(lambda value, _: style.rate(value) if value > 0 else "0")
     rate.set_ylim(bottom=0)
@@ -35,7 +35,7 @@ def learning_curves(history: pd.DataFrame, *, best_epoch: int) -> Figure:
     style.title(metric, "Validation metric")
     style.title(rate, "Learning rate")
     _mark_best(loss, history, "val_loss", best_epoch, named=False)
-    _mark_best(metric, history, "val_metric", best_epoch, named=True)
+    _mark_best(metric, history, "val_score", best_epoch, named=True)
     return style.finish(figure)
 
 

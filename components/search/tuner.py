@@ -7,6 +7,7 @@ an observer in the driver, which is where runs are logged: workers know nothing 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -25,8 +26,10 @@ STATE_SECONDS = "1"
 EXPERIMENT = "tune"
 #: What ASHA has seen, beside Tune's own state: that brings back the trials, but not their scheduler.
 RUNGS_FILE = "rungs.pkl"
+#: The score of each trial after each epoch: Tune itself keeps the last one alone.
+SCORES_FILE = "scores.json"
 SCORE = "score"
-#: What a diverged trial scores: ASHA would let a NaN go on.
+#: What a diverged trial tells ASHA, which would let a NaN go on; its result has no score.
 WORST_SCORE = 0.0
 
 TrialStatus = Literal["completed", "stopped", "diverged", "failed"]
@@ -55,12 +58,17 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
-    """How a trial ended: epochs run, its last score (None if it failed) and the message of a failure."""
+    """How a trial ended, and the message of a failure.
+
+    epochs: run, a diverged one among them. score: the last one; None if the trial failed or diverged.
+    scores: after each epoch, those in which a trial diverged or failed left out.
+    """
 
     index: int
     status: TrialStatus
     epochs: int
     score: float | None
+    scores: tuple[float, ...]
     seconds: float
     message: str
 
@@ -102,6 +110,7 @@ def run_trials(
     seen = settings.storage / RUNGS_FILE
     if begun and seen.is_file():
         scheduler.restore(str(seen))
+    scores = _KeepScores(settings.storage / SCORES_FILE, begun=begun)
     trainable = tune.with_parameters(_EpochTrainable, open_session=open_session, rungs=rungs)
     analysis = tune.run(
         trainable,
@@ -112,7 +121,7 @@ def run_trials(
         scheduler=scheduler,
         stop={"training_iteration": settings.max_epochs},
         checkpoint_config=CheckpointConfig(num_to_keep=1),
-        callbacks=[_Relay(observer, settings.max_epochs), _KeepRungs(scheduler, seen)],
+        callbacks=[scores, _Relay(observer, settings.max_epochs), _KeepRungs(scheduler, seen)],
         max_concurrent_trials=settings.concurrent,
         reuse_actors=True,
         raise_on_failed_trial=False,
@@ -122,7 +131,8 @@ def run_trials(
     unfinished = [trial.config["trial"] for trial in analysis.trials if not trial.is_finished()]
     if unfinished:
         raise RuntimeError(f"Ray Tune stopped before trials {unfinished} were done; the same command goes on with them")
-    return sorted((_result(trial, settings.max_epochs) for trial in analysis.trials), key=lambda r: r.index)
+    results = (_result(trial, settings.max_epochs, scores.of(trial)) for trial in analysis.trials)
+    return sorted(results, key=lambda result: result.index)
 
 
 def rung_epochs(settings: TuneSettings) -> tuple[int, ...]:
@@ -185,12 +195,41 @@ class _Relay(Callback):
         self._observer.reported(trial.config["trial"], result)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        result = _result(trial, self._max_epochs)
+        result = _result(trial, self._max_epochs, ())
         self._observer.ended(result.index, result.status, result.message)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        result = _result(trial, self._max_epochs)
+        result = _result(trial, self._max_epochs, ())
         self._observer.ended(result.index, "failed", result.message)
+
+
+class _KeepScores(Callback):
+    """Writes down every score, so that a search that goes on knows those of the trials that ended before."""
+
+    def __init__(self, path: Path, *, begun: bool) -> None:
+        self._path = path
+        self._scores: dict[str, list[float]] = {}
+        if begun and path.is_file():
+            self._scores = json.loads(path.read_text(encoding="utf-8"))
+
+    def of(self, trial: Trial) -> tuple[float, ...]:
+        return tuple(self._scores.get(str(trial.config["trial"]), ()))
+
+    def on_trial_result(
+        self,
+        iteration: int,
+        trials: list[Trial],
+        trial: Trial,
+        result: dict[str, Any],
+        **info: Any,  # noqa: ANN401
+    ) -> None:
+        key, epoch = str(trial.config["trial"]), int(result["training_iteration"])
+        # A trial that goes on from a checkpoint, or begins anew, replaces what it told before of these epochs.
+        before = self._scores.get(key, [])[: epoch - 1]
+        self._scores[key] = before if result["diverged"] else [*before, float(result[SCORE])]
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        temporary.write_text(json.dumps(self._scores), encoding="utf-8")
+        temporary.replace(self._path)
 
 
 class _KeepRungs(Callback):
@@ -205,7 +244,7 @@ class _KeepRungs(Callback):
         temporary.replace(self._path)
 
 
-def _result(trial: Trial, max_epochs: int) -> TrialResult:
+def _result(trial: Trial, max_epochs: int, scores: tuple[float, ...]) -> TrialResult:
     last = trial.last_result or {}
     epochs = int(last.get("training_iteration", 0))
     message = ""
@@ -220,7 +259,8 @@ def _result(trial: Trial, max_epochs: int) -> TrialResult:
         index=trial.config["trial"],
         status=status,
         epochs=epochs,
-        score=None if status == "failed" else last.get(SCORE),
+        score=None if status in ("failed", "diverged") else last.get(SCORE),
+        scores=scores,
         seconds=float(last.get("time_total_s", 0.0)),
         message=message,
     )

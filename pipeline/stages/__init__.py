@@ -7,12 +7,15 @@ from typing import Any
 
 from pipeline.stage import Stage
 
+#: What lays out the rate over the final training: the range test and the search use rates of their own.
+SCHEDULE_KEYS = ("recipe.schedule", "recipe.final_lr_fraction", "recipe.schedule_drops", "recipe.ema_decay")
+
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
     """Import a stage only when it runs: a reused stage, a plan and `--help` need neither torch nor Ray."""
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        return getattr(importlib.import_module(f"pipeline.stages.{module}"), function)(*args, **kwargs)
+        return getattr(importlib.import_module(module), function)(*args, **kwargs)
 
     return call
 
@@ -24,8 +27,10 @@ STAGES: tuple[Stage, ...] = (
         inputs=(),
         sections=("seed", "data"),
         version=1,
-        run=_lazily("prepare", "run"),
-        external=_lazily("prepare", "source_digest"),
+        run=_lazily("pipeline.stages.prepare", "run"),
+        # The digest covers what the source holds, wherever it lies.
+        unhashed=("data.source", "data.root", "data.max_quarantined_fraction"),
+        external=_lazily("pipeline.stages.prepare", "source_digest"),
     ),
     # → curves.parquet, lr_bounds.json
     Stage(
@@ -33,15 +38,18 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
         version=1,
-        run=_lazily("lr_range_test", "run"),
+        unhashed=(*SCHEDULE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.objective"),
+        external=_lazily("pipeline.sources", "weights_digest"),
+        run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
     # → trials.parquet, best.json (overrides of the configuration)
     Stage(
         name="search",
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
+        unhashed=SCHEDULE_KEYS,
         version=1,
-        run=_lazily("search", "run"),
+        run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
     # → model/, history.parquet, calibration_predictions.parquet, operating_point.json
@@ -50,7 +58,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "search"),
         sections=("seed", "model", "recipe", "train", "operating_point"),
         version=1,
-        run=_lazily("train", "run"),
+        run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),
     # → test_predictions.parquet, metrics.json, report.html
@@ -59,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "lr_range_test", "search", "train"),
         sections=("seed", "evaluate"),
         version=1,
-        run=_lazily("evaluate", "run"),
+        run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias
     Stage(
@@ -67,7 +75,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "train", "evaluate"),
         sections=("seed", "data", "promote"),
         version=1,
-        run=_lazily("promote", "run"),
+        run=_lazily("pipeline.stages.promote", "run"),
         cached=False,
     ),
 )

@@ -42,8 +42,14 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     text = json.dumps(metrics, indent=2, allow_nan=False)
     (context.directory / "metrics.json").write_text(text, encoding="utf-8")
     headline = _headline(metrics)
-    pixels = open_pack(prepared)[test["pack_index"].to_numpy()]
-    report = EvaluationReport(context=context, card=card, metrics=metrics, predictions=predictions, pixels=pixels)
+    report = EvaluationReport(
+        context=context,
+        card=card,
+        metrics=metrics,
+        predictions=predictions,
+        pack=open_pack(prepared),
+        pack_indices=test["pack_index"].to_numpy(),
+    )
     write_report(report, gallery_size=evaluate.gallery_size)
     for name in ("metrics.json", "report.html", "test_predictions.parquet"):
         context.run.log_artifact(context.directory / name)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from components.data.duplicates import label_conflicts
-from components.data.manifest import build_manifest, classes_of, manifest_digest, save_manifest
+from components.data.manifest import build_manifest, check_listing, classes_of, manifest_digest, save_manifest
 from components.data.pack import PackResult, build_pack, open_pack
 from components.data.sources import Listing, content_digest
 from components.data.splits import SPLITS
@@ -30,8 +30,19 @@ SAMPLES_PER_CLASS = 8
 
 
 def source_digest(storage: Path, *, seed: int, data: DataConfig) -> str:
-    """Digest of what the source holds: labels, groups, given splits and the bytes of every file."""
-    return content_digest(list_images(data, storage))
+    """Digest of what the source holds: labels, groups, given splits and the bytes of every file.
+
+    What the listing alone can tell to be wrong is refused here, before any file is read.
+    """
+    listing = list_images(data, storage)
+    check_listing(
+        listing,
+        good_labels=data.good_labels,
+        fractions=data.splits.model_dump(),
+        seed=seed,
+        conflict=data.split_conflict,
+    )
+    return content_digest(listing)
 
 
 def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]:
@@ -75,8 +86,6 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
 def _check_quarantine(pack: PackResult, total: int, data: DataConfig, context: StageContext) -> None:
     bad = len(pack.quarantine)
     first = "; ".join(f"{row.path}: {row.reason}" for row in pack.quarantine.head(3).itertuples())
-    if bad == total:
-        raise InputError(f"data.source={data.source}: none of the {total} files is an image that decodes ({first})")
     if bad / total > data.max_quarantined_fraction:
         raise InputError(
             f"data.max_quarantined_fraction={data.max_quarantined_fraction:g}: {bad} of {total} files "

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from components.errors import InputError
 from components.evaluation.comparison import non_inferiority
-from components.serving.bundle import load_bundle, read_seen_images
+from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import Registry, load_pyfunc
 from pipeline.config import DataConfig, PromoteConfig
 from pipeline.gates import GateResult, judge_gates
@@ -24,7 +24,6 @@ from pipeline.sources import list_images
 from pipeline.stage import StageContext
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-SEEN_PREFIX = 16
 BATCH = 64
 
 
@@ -121,7 +120,7 @@ def _compare(
     if not card.good_classes:
         return None
     seen = read_seen_images(folder)
-    fresh = predictions[~predictions["sha256"].str[:SEEN_PREFIX].isin(seen)].reset_index(drop=True)
+    fresh = predictions[~predictions["sha256"].str[:SEEN_PREFIX_LENGTH].isin(seen)].reset_index(drop=True)
     root = list_images(data, context.storage).root
     decisions = _champion_decisions(context, folder, [root / image for image in fresh["image_id"]])
     result = non_inferiority(

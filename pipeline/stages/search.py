@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pandas as pd
 from components.cluster import ray_session
 from components.errors import InputError
 from components.optim.lr_bounds import LrBounds
+from components.optim.optimizers import OPTIMIZERS
 from components.report.figures import search_figure
 from components.search.samplers import latin_hypercube
 from components.search.space import Choice, ConditionalInterval, Interval
@@ -30,6 +32,14 @@ from pipeline.stage import StageContext
 from pipeline.training import TrialSession, cpu_threads, open_data, read_bounds, use_threads, with_learning_rate
 
 TAG_TRIAL = "escapement.trial"
+#: Weight decay shifts where a rate is stable, by little: the range is widened to both sides by this factor.
+WIDENED = 1.5
+UNCONFIRMED = (
+    "The trial of the top score is taken, one seed on the validation split, without a repetition: "
+    "its gain is unconfirmed, and may be within the noise of the defaults."
+)
+#: Rates searched per optimizer, (low, high); empty where the range test does not bound the search.
+Ranges = dict[str, tuple[float, float]]
 #: Keys of a trial's result that are worth a chart.
 LOGGED = ("train_loss", "val_loss", "val_score", "lr", "lr_lowest", "grad_norm", "images_per_second")
 
@@ -42,12 +52,15 @@ def run(
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
     configured = Recipe(model=model, recipe=recipe)
     default = with_learning_rate(configured, bounds)
-    space = tuple(_expand(dimension, bounds, recipe) for dimension in search.space)
+    ranges, notes = _searched_ranges(search, bounds), _adjustments(search, recipe)
+    space = tuple(_expand(dimension, ranges, recipe) for dimension in search.space)
     sampled = latin_hypercube(space, max(0, search.num_trials - 1), seed=seed)
-    trials: list[dict[str, Any]] = [{}, *(_with_own_rate(trial, configured, bounds) for trial in sampled)]
-    trials = trials[: search.num_trials]
+    own = (_with_own_rate(trial, configured, bounds, within_bounds=bool(ranges)) for trial in sampled)
+    trials: list[dict[str, Any]] = [{}, *own][: search.num_trials]
     if not trials:
-        return _conclude(context, default, trials, [], bounds)
+        return _conclude(context, default, trials, [], ranges, [])
+    for note in notes:
+        context.console.say(f"  {note}")
     settings = _settings(context, search)
     open_trial = _session_opener(context, default, trials, search, settings, seed)
     with (
@@ -58,7 +71,7 @@ def run(
         log = _TrialLog(context, default, trials, advance)
         results = run_trials(len(trials), open_trial, log, settings)
     _raise_if_all_failed(results)
-    return _conclude(context, default, trials, results, bounds)
+    return _conclude(context, default, trials, results, ranges, notes)
 
 
 def open_session(
@@ -113,7 +126,8 @@ def _settings(context: StageContext, search: SearchConfig) -> TuneSettings:
         )
     concurrent = context.compute.concurrent_trials
     if concurrent is None:
-        concurrent = int(gpus / gpus_per_trial) if gpus_per_trial else max(1, cpus // 2)
+        # A driver without a GPU of its own may hand its trials to a cluster that has some.
+        concurrent = max(1, int(gpus / gpus_per_trial) if gpus_per_trial else cpus // 2)
     return TuneSettings(
         storage=context.work,
         max_epochs=search.max_epochs,
@@ -133,24 +147,68 @@ def _ray(compute: ComputeConfig, settings: TuneSettings) -> Any:  # noqa: ANN401
     )
 
 
-def _expand(dimension: Dimension, bounds: Mapping[str, LrBounds], recipe: RecipeConfig) -> SpaceDimension:
-    """A configured dimension as a dimension of the space; the range test's bounds are put in per optimizer."""
+def _searched_ranges(search: SearchConfig, bounds: Mapping[str, LrBounds]) -> Ranges:
+    """The range test's bounds per optimizer, widened where trials differ in weight decay."""
+    if all(dimension.bounds is None for dimension in search.space):
+        return {}
+    factor = WIDENED if _searches(search, "recipe.weight_decay") else 1.0
+    return {name: (found.lower / factor, found.upper * factor) for name, found in bounds.items()}
+
+
+def _searches(search: SearchConfig, key: str) -> bool:
+    return any(dimension.sets == key for dimension in search.space)
+
+
+def _adjustments(search: SearchConfig, recipe: RecipeConfig) -> list[str]:
+    """In words, what is done where trials differ in a setting that the range test held fixed."""
+    notes = []
+    bounded = any(dimension.bounds for dimension in search.space)
+    if bounded and _searches(search, "recipe.weight_decay"):
+        notes.append(
+            f"The range test's bounds hold for the recipe's weight decay; trials vary it, so they are widened by a "
+            f"factor of {WIDENED:g} to both sides."
+        )
+    suggested = recipe.lr == "auto" and not _searches(search, "recipe.lr")
+    if (bounded or suggested) and _searches(search, "recipe.batch_size"):
+        notes.append(
+            "The range test's rates hold for the recipe's batch size; a trial of another one has its rate scaled, "
+            "in proportion for sgd and by the square root for the adaptive optimizers."
+        )
+    return notes
+
+
+def _expand(dimension: Dimension, ranges: Ranges, recipe: RecipeConfig) -> SpaceDimension:
+    """A configured dimension as a dimension of the space; the ranges of the rate are put in per optimizer."""
     if dimension.choices is not None:
         return Choice(dimension.sets, dimension.choices)
     if dimension.bounds is not None:
-        ranges = {name: (found.lower, found.upper) for name, found in bounds.items()}
         return ConditionalInterval(dimension.sets, "recipe.optimizer", ranges, default=recipe.optimizer)
     assert dimension.low is not None  # the configuration asks for both
     assert dimension.high is not None
     return Interval(dimension.sets, dimension.low, dimension.high, dimension.log)
 
 
-def _with_own_rate(trial: dict[str, Any], configured: Recipe, bounds: Mapping[str, LrBounds]) -> dict[str, Any]:
-    """A trial whose rate is left to the range test takes the suggestion for its own optimizer."""
+def _with_own_rate(
+    trial: dict[str, Any], configured: Recipe, bounds: Mapping[str, LrBounds], *, within_bounds: bool
+) -> dict[str, Any]:
+    """A trial whose rate comes from the range test has it fitted to its own optimizer and batch size.
+
+    within_bounds: the trial's rate was drawn within the range test's bounds. A rate that was given otherwise stays.
+    """
     recipe = override(configured, trial)
-    if recipe.recipe.lr != "auto":
+    if recipe.recipe.lr != "auto" and not within_bounds:
         return trial
-    return {**trial, "recipe.lr": with_learning_rate(recipe, bounds).recipe.lr}
+    rate = with_learning_rate(recipe, bounds).recipe.lr
+    assert not isinstance(rate, str)
+    return {**trial, "recipe.lr": rate * _batch_factor(recipe.recipe, configured.recipe)}
+
+
+def _batch_factor(trial: RecipeConfig, measured: RecipeConfig) -> float:
+    """How the rate follows the batch size: linearly for SGD (Goyal et al. 2017), by the square root for the adaptive
+    optimizers (Malladi et al. 2022).
+    """
+    ratio = trial.batch_size / measured.batch_size
+    return ratio if OPTIMIZERS[trial.optimizer].family == "sgd" else math.sqrt(ratio)
 
 
 class _TrialLog:
@@ -213,21 +271,21 @@ def _conclude(
     default: Recipe,
     trials: list[dict[str, Any]],
     results: list[TrialResult],
-    bounds: Mapping[str, LrBounds],
+    ranges: Ranges,
+    notes: list[str],
 ) -> dict[str, Any]:
     """Pick the best trial among those that went furthest, write the files, log figure and table."""
     best = _best(results)
     chosen = trials[best.index] if best is not None else {}
-    overrides = {"recipe.lr": default.recipe.lr, **chosen}
-    base = next((result.score for result in results if result.index == 0), None)
-    gain = best.score - base if best is not None and best.score is not None and base is not None else None
+    gain = _gain(best, results)
     outcome = {
-        "overrides": overrides,
+        "overrides": {"recipe.lr": default.recipe.lr, **chosen},
         "trial": best.index if best else None,
-        "score": best.score if best else None,
-        "score_of_defaults": base,
+        **gain,
+        "last_score": best.score if best else None,
         "objective": default.recipe.objective,
-        "note": "The gain over the defaults is that of one seed each on the validation split; it is not confirmed.",
+        "lr_ranges": ranges,
+        "note": " ".join([UNCONFIRMED, *notes]) if best else "",
     }
     (context.directory / "best.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     context.run.log_artifact(context.directory / "best.json")
@@ -236,35 +294,52 @@ def _conclude(
     if best is None:
         return {"trials": 0}
     context.run.log_table(table, "tables/trials.json")
-    context.run.log_figure(
-        search_figure(
-            table,
-            default_trial=0,
-            best_trial=best.index,
-            bounds={name: (found.lower, found.upper) for name, found in bounds.items()},
-            metric_name=default.recipe.objective,
-        ),
-        "figures/search.png",
+    figure = search_figure(
+        table, default_trial=0, best_trial=best.index, bounds=ranges, metric_name=default.recipe.objective
     )
-    settings = effective_settings(default, chosen)
-    gain_text = f"{gain:+.4f} over the defaults" if gain is not None else "the defaults failed"
-    context.console.say(
-        f"  best: trial {best.index} ({settings['recipe.optimizer']}, lr {settings['recipe.lr']:.2e}), "
-        f"{default.recipe.objective} {best.score:.4f}, {gain_text}"
-    )
+    context.run.log_figure(figure, "figures/search.png")
+    _say(context, default, best, chosen, gain)
     return {
         "trials": len(results),
         "trials_stopped_early": sum(result.status == "stopped" for result in results),
         "trials_diverged": sum(result.status == "diverged" for result in results),
         "best_trial": best.index,
         "best_val_score": best.score,
-        "gain_over_defaults": gain,
+        "gain_over_defaults": gain["gain"],
     }
+
+
+def _gain(best: TrialResult | None, results: list[TrialResult]) -> dict[str, Any]:
+    """Best trial and defaults after the last epoch that both reached; later scores are higher for that alone."""
+    defaults = next((result for result in results if result.index == 0 and result.score is not None), None)
+    epoch = min(len(best.scores), len(defaults.scores)) if best is not None and defaults is not None else 0
+    if best is None or defaults is None or not epoch:
+        return {
+            "score": best.score if best else None,
+            "score_of_defaults": None,
+            "compared_at_epoch": None,
+            "gain": None,
+        }
+    score, base = best.scores[epoch - 1], defaults.scores[epoch - 1]
+    return {"score": score, "score_of_defaults": base, "compared_at_epoch": epoch, "gain": score - base}
+
+
+def _say(
+    context: StageContext, default: Recipe, best: TrialResult, chosen: Mapping[str, Any], gain: Mapping[str, Any]
+) -> None:
+    settings = effective_settings(default, chosen)
+    text = "the defaults reached no score"
+    if gain["gain"] is not None:
+        text = f"{gain['gain']:+.4f} over the defaults after epoch {gain['compared_at_epoch']}, unconfirmed"
+    context.console.say(
+        f"  best: trial {best.index} ({settings['recipe.optimizer']}, lr {settings['recipe.lr']:.2e}), "
+        f"{default.recipe.objective} {best.score:.4f}, {text}"
+    )
 
 
 def _best(results: list[TrialResult]) -> TrialResult | None:
     """The best score among the trials of the most epochs: a score at an early rung is no match for a later one."""
-    usable = [result for result in results if result.score is not None and result.status != "diverged"]
+    usable = [result for result in results if result.score is not None]
     if not usable:
         return None
     furthest = max(result.epochs for result in usable)

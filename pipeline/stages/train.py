@@ -6,6 +6,8 @@ The calibration split is used here once, after the weights are final; neither th
 from __future__ import annotations
 
 import json
+import math
+import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from components.errors import InputError
 from components.evaluation.calibration import Calibration, apply_calibration, defect_scores, fit_calibration
 from components.evaluation.operating_point import OperatingPoint, choose_operating_point
 from components.report.figures import learning_curves
@@ -59,10 +62,10 @@ def run(
     with context.run.system_metrics():
         history = _train(context, learner, chosen, data, train)
     best_epoch = _best_epoch(history)
-    learner.scored.load_state_dict(_load(context.work / "best.pt", learner)["weights"])
+    learner.scored.load_state_dict(_load(_weights_file(context, best_epoch), learner)["weights"])
     table = _history_table(history)
     table.to_parquet(context.directory / "history.parquet", index=False)
-    figure = learning_curves(table.rename(columns={"val_score": "val_metric"}), best_epoch=best_epoch)
+    figure = learning_curves(table, best_epoch=best_epoch)
     context.run.log_figure(figure, "figures/learning_curves.png")
     calibration, point = _calibrate(context, learner, data, operating_point)
     card = _model_card(context, learner, chosen, data, calibration, point)
@@ -87,13 +90,14 @@ def _train(
     context: StageContext, learner: Learner, recipe: Recipe, data: TrainingData, train: TrainConfig
 ) -> list[EpochRecord]:
     """Epochs up to the last, or until patience is out; goes on from the last checkpoint where there is one."""
-    last, best = context.work / "last.pt", context.work / "best.pt"
+    last = context.work / "last.pt"
     history: list[EpochRecord] = []
     if last.is_file():
         state = _load(last, learner)
         learner.load_state_dict(state["learner"])
         history = [EpochRecord(**record) for record in state["history"]]
         context.console.say(f"  going on after epoch {learner.epoch}")
+        _log_missing(context, history)
     steps = steps_per_epoch(recipe, data) * train.epochs
     with context.console.bar("training", steps, done=learner.step) as advance:
         epochs = run_epochs(
@@ -105,23 +109,48 @@ def _train(
         )
         while not _out_of_patience(history, train.patience) and (record := next(epochs, None)) is not None:
             if record.diverged:
-                raise RuntimeError(
-                    f"training diverged in epoch {record.epoch} at lr {record.lr:.2e}; "
+                raise InputError(
+                    f"recipe.lr={record.lr:.2e}: training diverged in epoch {record.epoch}; "
                     "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
                 )
             history.append(record)
+            _save(context, learner, history)
             _log_epoch(context, record)
-            if _best_epoch(history) == record.epoch:
-                save_checkpoint(best, {"weights": learner.scored.state_dict()})
-            save_checkpoint(last, {"learner": learner.state_dict(), "history": [asdict(r) for r in history]})
     return history
+
+
+def _save(context: StageContext, learner: Learner, history: list[EpochRecord]) -> None:
+    """Commit an epoch: `last.pt` is written last, and its history says which epoch's weights are the best.
+
+    Until it stands, the file of the best weights that the earlier `last.pt` means is kept.
+    """
+    best = _weights_file(context, _best_epoch(history))
+    if _best_epoch(history) == learner.epoch:
+        save_checkpoint(best, {"weights": learner.scored.state_dict()})
+    state = {"learner": learner.state_dict(), "history": [asdict(record) for record in history]}
+    save_checkpoint(context.work / "last.pt", state)
+    for file in context.work.glob("best-*.pt"):
+        if file != best:
+            file.unlink()
+
+
+def _weights_file(context: StageContext, epoch: int) -> Path:
+    return context.work / f"best-{epoch}.pt"
 
 
 def _note(history: list[EpochRecord]) -> str:
     if not history:
         return ""
-    best = max(history, key=lambda record: record.metrics["val_score"])
+    best = max(history, key=_rank)
     return f"best score {best.metrics['val_score']:.4f} (epoch {best.epoch})"
+
+
+def _log_missing(context: StageContext, history: list[EpochRecord]) -> None:
+    """Log the epochs that the run lacks: an epoch is saved before it is logged."""
+    logged = {metric.step for metric in context.run.client.get_metric_history(context.run.id, "train_loss")}
+    for record in history:
+        if record.epoch not in logged:
+            _log_epoch(context, record)
 
 
 def _log_epoch(context: StageContext, record: EpochRecord) -> None:
@@ -133,7 +162,13 @@ def _log_epoch(context: StageContext, record: EpochRecord) -> None:
 
 def _best_epoch(history: list[EpochRecord]) -> int:
     """The epoch of the best validation score; of equal ones the first."""
-    return max(history, key=lambda record: (record.metrics["val_score"], -record.epoch)).epoch
+    return max(history, key=_rank).epoch
+
+
+def _rank(record: EpochRecord) -> tuple[float, int]:
+    """Greater is better. A score that is NaN is below every other: no comparison with NaN would hold."""
+    score = record.metrics["val_score"]
+    return (-math.inf if math.isnan(score) else score, -record.epoch)
 
 
 def _out_of_patience(history: list[EpochRecord], patience: int) -> bool:
@@ -192,8 +227,9 @@ def _model_card(
     point: OperatingPoint | None,
 ) -> ModelCard:
     preprocessing = learner.preprocessing
+    report = json.loads(context.input("prepare", "data_report.json").read_text(encoding="utf-8"))
     return ModelCard(
-        name=context.run.id,
+        name=f"{recipe.model.backbone}-{context.run.id[:8]}",
         backbone=recipe.model.backbone,
         num_classes=len(data.classes),
         classes=data.classes,
@@ -206,6 +242,8 @@ def _model_card(
         provenance={
             "run_id": context.run.id,
             "commit": context.commit,
+            "versions": {"python": platform.python_version(), **dict(pin.split("==") for pin in pip_requirements())},
+            "manifest_digest": report["digest"],
             "fingerprints": {name: record.fingerprint for name, record in context.inputs.items()},
             "recipe": recipe.model_dump(mode="json"),
         },

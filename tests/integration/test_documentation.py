@@ -36,15 +36,13 @@ RUN_HERE = (
     "escapement run --config castings.yaml",
     "escapement predict --model models:/castings@champion new_images/",
     "mlflow models serve -m models:/castings@champion --env-manager local",
-    "mlflow run . -P config=castings.yaml -P train.epochs=50",
-    "mlflow run . -e search",
-    "escapement run --dry-run",
+    "mlflow run . --env-manager local -P config=castings.yaml -P train.epochs=50",
+    "mlflow run . --env-manager local -e search -P config=castings.yaml",
+    "escapement run --config demo --dry-run",
     "python -m pipeline.reference > docs/configuration.md",
 )
 #: The same as one above with another parameter, or a command's name in running text.
 COVERED = {
-    "mlflow run . -P train.epochs=3",
-    "mlflow run .",
     "mlflow run",
     "mlflow ui",
     "mlflow models serve",
@@ -143,10 +141,13 @@ def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options):
 def test_the_projects_commands_run_under_mlflow(castings, smoke_options):
     parameters = [f"-P{option.removeprefix('--set=')}" for option in smoke_options]
     folder = castings.folder
-    place = [f"-Pstorage.root={castings.storage}", "--env-manager", "local"]
-    for documented in ("mlflow run . -P config=castings.yaml -P train.epochs=50", "mlflow run . -e search"):
+    place = [f"-Pstorage.root={castings.storage}"]
+    for documented in (
+        "mlflow run . --env-manager local -P config=castings.yaml -P train.epochs=50",
+        "mlflow run . --env-manager local -e search -P config=castings.yaml",
+    ):
         command = documented.replace("run .", f"run {REPOSITORY}").replace(" -P train.epochs=50", "")
-        command = command.replace(" -P config=castings.yaml", "") + f" -P config={folder / 'castings.yaml'}"
+        command = command.replace("castings.yaml", str(folder / "castings.yaml"))
         done = castings.execute(
             sys.executable, "-m", *shlex.split(command), *parameters, *place, MLFLOW_TRACKING_URI=castings.tracking_uri
         )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 
 import pandas as pd
 import pytest
@@ -144,3 +145,32 @@ def test_a_search_that_was_interrupted_is_not_taken_for_a_finished_one(copy_of_f
     assert not list(place.storage.glob("search/*/stage.json"))
     plan = place.run("search", LONG_SEARCH, "--dry-run").actions
     assert plan == {"prepare": "reused", "lr_range_test": "reused", "search": "continued"}
+
+
+def test_one_ctrl_c_that_reaches_mlflow_run_and_its_project_leaves_nothing_running(
+    copy_of_finished, waiting, ending
+) -> None:
+    place = copy_of_finished("train", "evaluate", "promote")
+    small = [part.removeprefix("--set=") for part in place.pipeline("train", LONG_TRAINING) if "--set=" in part]
+    # An entry point runs in the project's folder, so the storage is given as an absolute path.
+    parameters = [f"-P{entry}" for entry in ["config=smoke", *small, f"storage.root={place.storage}"]]
+    repository = place.environment()["PYTHONPATH"]
+    process = place.start(
+        *(sys.executable, "-m", "mlflow", "run", repository, "--env-manager", "local", "-e", "train", *parameters),
+        MLFLOW_TRACKING_URI=place.tracking_uri,
+        PYTHONPATH="",
+    )
+    waiting(lambda: _checkpoint(place) or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[1][-4000:]
+    os.killpg(process.pid, signal.SIGINT)  # the launcher then sends SIGTERM to the project as well
+    stopped = ending(process)
+    place.end_leftovers()
+    assert stopped.code != 0
+    assert "error: interrupted; the same command goes on from here" in stopped.stderr
+    assert "could not be ended" not in stopped.stderr
+    waiting(lambda: place.running() == [], timeout=10)
+    assert not list(place.storage.glob("train/*/stage.json"))
+    # The command line's own experiment is another one than the launcher's; the run is found there all the same.
+    resumed = place.run("train", LONG_TRAINING)
+    assert resumed.actions["train"] == "continued"
+    assert place.running() == []

@@ -27,9 +27,12 @@ def store_uri(tmp_path_factory) -> str:
 
 @pytest.fixture
 def tracker(store_uri, monkeypatch, tmp_path):
-    """A connection with an experiment of the test's own."""
+    """A connection with an experiment of the test's own, which later tests do not see."""
     from components.tracking import Tracker
 
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.chdir(tmp_path)
-    return Tracker.connect(store_uri, experiment=f"test-{uuid.uuid4().hex}")
+    opened = Tracker.connect(store_uri, experiment=f"test-{uuid.uuid4().hex}")
+    yield opened
+    if opened.client.get_experiment(opened.experiment_id).lifecycle_stage == "active":
+        opened.client.delete_experiment(opened.experiment_id)

@@ -1,5 +1,7 @@
 """Starting and stopping Ray, with Ray itself replaced: a real one is part of the integration tests."""
 
+import signal
+
 import pytest
 
 from components import cluster
@@ -18,6 +20,7 @@ class FakeRay:
 
     def init(self, **options) -> None:
         self.calls.append(options)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)  # as Ray does
         if self.fault is not None:
             raise self.fault
         self.running = True
@@ -42,7 +45,7 @@ def test_a_local_ray_gets_what_it_may_use_and_is_stopped_afterwards(install) -> 
     with ray_session(address=None, num_cpus=3, num_gpus=1):
         assert fake.running
     assert (fake.calls[0]["num_cpus"], fake.calls[0]["num_gpus"]) == (3, 1)
-    assert "address" not in fake.calls[0]
+    assert fake.calls[0]["address"] == "local"  # and not one that RAY_ADDRESS names
     assert fake.stopped == 1
 
 
@@ -84,3 +87,10 @@ def test_a_fault_inside_the_block_is_not_taken_for_one_of_the_cluster(install) -
     with pytest.raises(ValueError, match="ours") as caught, ray_session(address="auto", num_cpus=1, num_gpus=0):
         raise ValueError("ours")
     assert not isinstance(caught.value, InputError)
+
+
+def test_who_hears_a_request_to_end_stays_the_same(install) -> None:
+    install()
+    before = signal.getsignal(signal.SIGTERM)
+    with ray_session(address=None, num_cpus=1, num_gpus=0):
+        assert signal.getsignal(signal.SIGTERM) is before

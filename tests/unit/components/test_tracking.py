@@ -168,7 +168,7 @@ def test_a_missed_beat_stops_nothing(tracker, monkeypatch, caplog) -> None:
 
 def test_a_stage_is_a_child_of_the_root(tracker) -> None:
     root = tracker.start_root("r", {})
-    stage = tracker.start_stage(root, "train", "f1")
+    stage = tracker.start_stage(root, "train", "f1", resume=False)
     assert [child.info.run_id for child in tracker.children(root)] == [stage.id]
     assert tags(tracker, stage)["escapement.fingerprint"] == "f1"
     assert tags(tracker, stage)["escapement.root"] == root.id
@@ -177,11 +177,11 @@ def test_a_stage_is_a_child_of_the_root(tracker) -> None:
 @pytest.mark.parametrize("end", ["KILLED", "FAILED"])
 def test_an_unfinished_stage_goes_on_under_the_new_root_and_the_old_root_is_superseded(tracker, end) -> None:
     old = tracker.start_root("old", {})
-    stage = tracker.start_stage(old, "train", "f1")
+    stage = tracker.start_stage(old, "train", "f1", resume=False)
     stage.log_params({"lr": 1})
     tracker.end_tree(old.id, end)
     new = tracker.start_root("new", {})
-    again = tracker.start_stage(new, "train", "f1")
+    again = tracker.start_stage(new, "train", "f1", resume=True)
     assert again.id == stage.id
     assert status(tracker, again) == "RUNNING"
     assert [child.info.run_id for child in tracker.children(new)] == [stage.id]
@@ -194,35 +194,99 @@ def test_an_unfinished_stage_goes_on_under_the_new_root_and_the_old_root_is_supe
 @pytest.mark.parametrize(("stage", "fingerprint"), [("search", "f1"), ("train", "f2")])
 def test_another_stage_or_fingerprint_gets_a_run_of_its_own(tracker, stage, fingerprint) -> None:
     old = tracker.start_root("old", {})
-    killed = tracker.start_stage(old, "train", "f1")
+    killed = tracker.start_stage(old, "train", "f1", resume=False)
     tracker.end_tree(old.id, "KILLED")
     new = tracker.start_root("new", {})
-    assert tracker.start_stage(new, stage, fingerprint).id != killed.id
+    assert tracker.start_stage(new, stage, fingerprint, resume=True).id != killed.id
     assert "escapement.superseded_by" not in tags(tracker, old)
 
 
 @pytest.mark.parametrize("end", ["FINISHED", "RUNNING"])
 def test_a_finished_or_running_stage_is_not_taken_over(tracker, end) -> None:
     root = tracker.start_root("r", {})
-    first = tracker.start_stage(root, "train", "f1")
+    first = tracker.start_stage(root, "train", "f1", resume=False)
     if end != "RUNNING":
         first.finish(end)
-    assert tracker.start_stage(root, "train", "f1").id != first.id
+    assert tracker.start_stage(root, "train", "f1", resume=True).id != first.id
 
 
 def test_a_stage_whose_old_root_was_deleted_still_goes_on(tracker) -> None:
     old = tracker.start_root("old", {})
-    stage = tracker.start_stage(old, "train", "f1")
+    stage = tracker.start_stage(old, "train", "f1", resume=False)
     tracker.end_tree(old.id, "KILLED")
     tracker.client.delete_run(old.id)
-    assert tracker.start_stage(tracker.start_root("new", {}), "train", "f1").id == stage.id
+    assert tracker.start_stage(tracker.start_root("new", {}), "train", "f1", resume=True).id == stage.id
+
+
+def test_a_stage_begun_anew_supersedes_the_interrupted_one(tracker) -> None:
+    old = tracker.start_root("old", {})
+    killed = tracker.start_stage(old, "train", "f1", resume=False)
+    tracker.end_tree(old.id, "KILLED")
+    new = tracker.start_root("new", {})
+    anew = tracker.start_stage(new, "train", "f1", resume=False)
+    assert anew.id != killed.id
+    assert tags(tracker, killed)["escapement.superseded_by"] == anew.id
+    assert status(tracker, killed) == "KILLED"
+    anew.finish("KILLED")
+    assert tracker.start_stage(new, "train", "f1", resume=True).id == anew.id
+
+
+@pytest.fixture
+def elsewhere(store_uri, tracker):
+    """A second experiment of the same store, as `mlflow run` would use it."""
+    other = Tracker.connect(store_uri, experiment=f"elsewhere-{uuid.uuid4().hex}")
+    yield other
+    other.client.delete_experiment(other.experiment_id)
+
+
+def test_a_stage_of_another_experiment_goes_on_where_it_is(tracker, elsewhere) -> None:
+    old = elsewhere.start_root("old", {})
+    stage = elsewhere.start_stage(old, "search", "f1", resume=False)
+    elsewhere.end_tree(old.id, "KILLED")
+    again = tracker.start_stage(tracker.start_root("new", {}), "search", "f1", resume=True)
+    assert (again.id, again.experiment_id) == (stage.id, elsewhere.experiment_id)
+    trial = tracker.start_child(again, "trial-0", {})
+    assert tracker.client.get_run(trial.id).info.experiment_id == elsewhere.experiment_id
+    assert [child.info.run_id for child in tracker.children(again)] == [trial.id]
+
+
+def test_the_dead_and_the_living_are_found_in_every_experiment(tracker, elsewhere, gone_pid) -> None:
+    dead = as_if_of(elsewhere.start_root("dead", {}), pid=gone_pid)
+    stage = elsewhere.start_stage(dead, "train", "f1", resume=False)
+    alive = elsewhere.start_root("alive", {})
+    assert tracker.running_roots() == [alive.id]
+    assert tracker.reap() == 2
+    assert [status(tracker, run) for run in (dead, stage)] == ["KILLED"] * 2
+
+
+def test_a_run_counts_as_unfinished_until_it_has_ended_well(tracker) -> None:
+    run = tracker.start_root("r", {})
+    assert tracker.unfinished(run.id).id == run.id
+    run.finish("KILLED")
+    assert tracker.unfinished(run.id).id == run.id
+    run.finish()
+    assert tracker.unfinished(run.id) is None
+    assert tracker.unfinished("0" * 32) is None
+
+
+def test_the_living_are_told_apart_by_the_storage_that_they_use(tracker, tmp_path) -> None:
+    root = tracker.start_root("r", {tracking.TAG_STORAGE: str(tmp_path)})
+    assert tracker.running_roots(storage=tmp_path) == [root.id]
+    assert tracker.running_roots(storage=tmp_path / "other") == []
+
+
+@pytest.mark.parametrize("model", ["models:/nope@champion", "./nofolder"])
+def test_a_model_that_is_not_there_is_a_fault_of_the_user(store_uri, tracker, monkeypatch, model: str) -> None:
+    tracking.use_store(store_uri)
+    with pytest.raises(InputError, match=r"^model=.*cannot be loaded.*or a model folder"):
+        tracking.load_pyfunc(model, model_config={})
 
 
 def test_ending_a_tree_ends_what_runs_below_and_nothing_that_has_ended(tracker) -> None:
     root = tracker.start_root("r", {})
-    done = tracker.start_stage(root, "prepare", "f0")
+    done = tracker.start_stage(root, "prepare", "f0", resume=False)
     done.finish()
-    stage = tracker.start_stage(root, "search", "f1")
+    stage = tracker.start_stage(root, "search", "f1", resume=False)
     trial = tracker.start_child(stage, "trial-0", {})
     other = tracker.start_root("other", {})
     assert tracker.end_tree(root.id, "KILLED") == 3
@@ -237,7 +301,7 @@ def test_ending_a_tree_ends_what_runs_below_and_nothing_that_has_ended(tracker) 
 
 def test_the_run_of_a_process_that_is_gone_is_ended_with_all_below(tracker, gone_pid) -> None:
     root = as_if_of(tracker.start_root("r", {}), pid=gone_pid)
-    stage = tracker.start_stage(root, "search", "f1")
+    stage = tracker.start_stage(root, "search", "f1", resume=False)
     trial = tracker.start_child(stage, "trial-0", {})
     assert tracker.running_roots() == []
     assert tracker.reap() == 3
@@ -247,7 +311,7 @@ def test_the_run_of_a_process_that_is_gone_is_ended_with_all_below(tracker, gone
 
 def test_the_run_of_a_living_process_is_left_alone(tracker) -> None:
     root = tracker.start_root("r", {})
-    stage = tracker.start_stage(root, "search", "f1")
+    stage = tracker.start_stage(root, "search", "f1", resume=False)
     assert tracker.reap() == 0
     assert status(tracker, stage) == "RUNNING"
     assert tracker.running_roots() == [root.id]
@@ -273,7 +337,7 @@ def test_on_another_host_the_heartbeat_decides(tracker) -> None:
 
 def test_what_runs_below_a_root_that_its_launcher_has_ended_is_ended(tracker) -> None:
     root = tracker.start_root("r", {})
-    stage = tracker.start_stage(root, "search", "f1")
+    stage = tracker.start_stage(root, "search", "f1", resume=False)
     trial = tracker.start_child(stage, "trial-0", {})
     root.finish("FAILED")
     assert tracker.reap() == 2
@@ -282,8 +346,11 @@ def test_what_runs_below_a_root_that_its_launcher_has_ended_is_ended(tracker) ->
 
 def test_runs_that_are_not_ours_are_left_alone(tracker) -> None:
     foreign = tracker.client.create_run(tracker.experiment_id)
+    ended = tracker.client.create_run(tracker.experiment_id)
+    tracker.client.set_terminated(ended.info.run_id)
+    below = tracker.client.create_run(tracker.experiment_id, tags={"mlflow.parentRunId": ended.info.run_id})
     assert tracker.reap() == 0
-    assert status(tracker, tracker.run(foreign.info.run_id)) == "RUNNING"
+    assert [status(tracker, tracker.run(run.info.run_id)) for run in (foreign, below)] == ["RUNNING"] * 2
 
 
 # --- logging

@@ -52,8 +52,11 @@ class FakeTracker:
     def start_root(self, name, tags) -> FakeRun:
         return self._add(name, tags)
 
-    def start_stage(self, root, stage, fingerprint) -> FakeRun:
-        return self._add(stage, {"fingerprint": fingerprint})
+    def start_stage(self, root, stage, fingerprint, *, resume) -> FakeRun:
+        return self._add(stage, {"fingerprint": fingerprint, "resume": resume})
+
+    def unfinished(self, run_id) -> FakeRun | None:
+        return next((run for run in self.runs if run.id == run_id and run.status != "FINISHED"), None)
 
     @contextlib.contextmanager
     def heartbeat(self, run):

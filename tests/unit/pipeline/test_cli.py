@@ -1,10 +1,13 @@
 """The command line: how overrides are read, and with which words and exit codes a command ends."""
 
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from components.errors import InputError
 from pipeline import cli, commands
@@ -18,7 +21,7 @@ def called(monkeypatch):
     """What `commands.run` is called with, in place of running it."""
     calls = []
 
-    def run(config, overrides, *, until, force, as_json):
+    def run(config, overrides, *, until, force, as_json, starting):
         calls.append({"config": config, "overrides": overrides, "until": until, "force": force, "as_json": as_json})
 
     monkeypatch.setattr(commands, "run", run)
@@ -128,22 +131,130 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch) -> None:
 
 
 def test_a_failure_before_the_run_is_json_where_json_is_asked_for(monkeypatch, capsys) -> None:
-    import json
-
     assert escapement(monkeypatch, "run", "--config", "smoke", "--train.epochs", "0", "--json") == 2
     answer = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert answer["status"] == "failed"
     assert answer["error"].startswith("train.epochs=0: ")
 
 
-def test_a_dry_run_prints_the_configuration_and_the_plan_and_writes_nothing(monkeypatch, capsys, tmp_path) -> None:
-    import json
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--set", "train.epochs"], "must be key=value"),
+        (["train", "--dry-run", "--train.epochs", "0"], "train.epochs=0: "),
+        (["status", "stray"], "stray: unexpected argument"),
+        (["predict", "nowhere.png", "--model", "m"], "images=nowhere.png: no such file"),
+        (["clean", "--train.epochs", "0"], "train.epochs=0: "),
+    ],
+)
+def test_every_failure_is_json_where_json_is_asked_for(monkeypatch, capsys, arguments, said) -> None:
+    assert escapement(monkeypatch, *arguments, "--json") == 2
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["status"] == "failed"
+    assert said in answer["error"]
 
+
+def test_doctors_answer_is_its_own_also_where_a_check_fails(monkeypatch, capsys) -> None:
+    def doctor(*args, **kwargs):
+        print("{}")
+        sys.exit(1)
+
+    monkeypatch.setattr(commands, "doctor", doctor)
+    assert escapement(monkeypatch, "doctor", "--json") == 1
+    assert capsys.readouterr().out == "{}\n"
+
+
+def test_only_the_first_signal_interrupts() -> None:
+    before = {number: signal.getsignal(number) for number in cli.STOPPING}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli._interrupt_once(signal.SIGINT, None)
+        assert {signal.getsignal(number) for number in cli.STOPPING} == {signal.SIG_IGN}
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("output", ["missing/a.csv", "."])
+def test_an_output_that_cannot_be_written_is_refused_before_inspecting(monkeypatch, capsys, tmp_path, output) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    target = tmp_path / output
+    arguments = ["predict", str(tmp_path / "a.png"), "--model", "models:/nope@x", "--output", str(target)]
+    assert escapement(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err.startswith(f"error: output={target}: cannot be written")
+
+
+@pytest.mark.parametrize("as_json", [["--json"], []])
+def test_a_dry_run_shows_no_password(monkeypatch, capsys, tmp_path, as_json) -> None:
+    monkeypatch.setattr(commands, "make_plan", lambda *args, **kwargs: [])
+    escapement(
+        monkeypatch, "run", "--config", "smoke", "--tracking.uri", "http://me:secret@host", "--dry-run", *as_json
+    )
+    shown = capsys.readouterr().out
+    assert "secret" not in shown
+    assert "@host" in shown
+
+
+def test_a_dry_run_that_cannot_draw_its_images_says_where(monkeypatch, capsys) -> None:
+    assert escapement(monkeypatch, "run", "--config", "smoke", "--storage.root", "/proc/x", "--dry-run") == 2
+    assert "storage.root=/proc/x: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("http://…@host:5000", "http://host:5000"),
+        ("https://host", "https://host"),
+        ("sqlite:////a b/mlflow.db", "mlflow ui --backend-store-uri 'sqlite:////a b/mlflow.db'"),
+        ("postgresql://…@host/db", "postgresql://…@host/db"),
+    ],
+)
+def test_where_to_look_depends_on_the_store(shown: str, expected: str) -> None:
+    assert commands.where_to_look(shown) == expected
+
+
+@pytest.fixture
+def unused(monkeypatch, tmp_path, store_uri, tracker):
+    """A result that no configuration uses, and the command that removes it."""
+    folder = tmp_path / "storage" / "train" / "0123456789abcdef"
+    folder.mkdir(parents=True)
+    (folder / "a.bin").write_bytes(b"x")
+    monkeypatch.setattr(commands, "make_plan", lambda *args, **kwargs: [])
+    experiment = tracker.client.get_experiment(tracker.experiment_id).name
+    arguments = ["clean", "--config", "smoke", "--storage.root", str(tmp_path / "storage"), "--yes", "--json"]
+    return folder, [*arguments, "--tracking.uri", store_uri, "--tracking.experiment", experiment]
+
+
+def test_cleaning_removes_the_unused_and_keeps_what_is_locked(monkeypatch, capsys, unused) -> None:
+    folder, command = unused
+    other = folder.with_name("fedcba9876543210")
+    other.mkdir()
+    with FileLock(f"{folder}.lock"):
+        assert escapement(monkeypatch, *command) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (list(answer["folders"]), answer["in_use"]) == ([str(other)], [str(folder)])
+    assert (folder.exists(), other.exists()) == (True, False)
+    assert escapement(monkeypatch, *command) == 0
+    assert not folder.exists()
+    assert Path(f"{folder}.lock").exists()
+
+
+def test_a_storage_that_a_run_uses_is_not_cleaned(monkeypatch, capsys, unused, tracker, tmp_path) -> None:
+    folder, command = unused
+    root = tracker.start_root("r", {"escapement.storage": str((tmp_path / "storage").resolve())})
+    assert escapement(monkeypatch, *command) == 2
+    assert f"in use by the run {root.id}" in capsys.readouterr().err
+    assert folder.exists()
+
+
+def test_a_dry_run_prints_the_configuration_and_the_plan_and_writes_nothing(monkeypatch, capsys, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "images" / "good").mkdir(parents=True)
     from PIL import Image
 
-    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "good" / "a.png")
+    for label in ("good", "scratch"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for name in "abcd":
+            Image.new("RGB", (8, 8)).save(tmp_path / "images" / label / f"{name}.png")
     before = sorted(tmp_path.rglob("*"))
     arguments = ["train", "--config", "smoke", "--data.source", f"folder:{tmp_path / 'images'}", "--dry-run", "--json"]
     escapement(monkeypatch, *arguments)

@@ -65,6 +65,13 @@ def test_what_could_not_be_measured_does_not_pass(metrics) -> None:
     assert gate.to_dict()["name"] == "escape rate, upper bound"
 
 
+def test_an_estimate_without_a_bound_does_not_pass(metrics) -> None:
+    metrics["operating_points"]["balanced"]["balanced_accuracy"] = rate(0.9, None, None)
+    gate = judge_gates(metrics, ALL)[3]
+    assert not gate.passed
+    assert gate.reason == "estimate 0.900, but too few test images to bound it"
+
+
 def test_without_a_good_class_only_balanced_accuracy_is_asked(metrics) -> None:
     metrics |= {"ranking": None, "operating_points": {}}
     assert verdicts(metrics, ALL) == {"balanced accuracy": False}  # 0.65, that of the likeliest class

@@ -1,7 +1,10 @@
 """Carrying a plan out: what a stage gets, what is committed, and what a failure leaves behind."""
 
 import json
+import os
+import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -113,7 +116,7 @@ def test_what_was_done_before_a_failure_is_in_the_summary(toys, config, fake_tra
     assert summary.parent_run_id == "run-0"
 
 
-def test_an_interrupted_stage_that_can_go_on_finds_its_scratch(execute, toys, plan) -> None:
+def test_an_interrupted_stage_that_can_go_on_finds_its_scratch(execute, toys, plan, fake_tracker) -> None:
     toys.during["second"] = interrupt
     with pytest.raises(KeyboardInterrupt):
         execute()
@@ -121,6 +124,7 @@ def test_an_interrupted_stage_that_can_go_on_finds_its_scratch(execute, toys, pl
     toys.during["second"] = lambda context: found.append((context.work / "half").read_text())
     summary = execute()
     assert found == ["done"]
+    assert fake_tracker.runs[-2].tags["resume"] is True
     assert summary.stages[1].action == "continued"
     assert plan()["second"].action == "reused"
 
@@ -163,6 +167,64 @@ def test_a_result_that_another_process_is_making_is_left_to_it(execute, plan, st
     assert toys.ran == ["first", "second", "third"]
 
 
+def test_a_result_that_another_process_made_since_the_plan_is_reused(
+    toys, config, fake_tracker, console, execute
+) -> None:
+    planned = make_plan(config, toys.stages, until="third")
+    execute()
+    summary = PipelineRun(planned, config, fake_tracker, console).execute("late")
+    assert toys.ran == ["first", "second", "third"]
+    assert {(stage.action, stage.reason) for stage in summary.stages} == {
+        ("reused", "another process made it meanwhile")
+    }
+
+
+def test_a_forced_stage_is_made_anew_whatever_another_process_made(
+    toys, config, fake_tracker, console, execute
+) -> None:
+    planned = make_plan(config, toys.stages, until="third", force=["second"])
+    execute()
+    summary = PipelineRun(planned, config, fake_tracker, console).execute("late")
+    assert [stage.action for stage in summary.stages] == ["reused", "run", "run"]
+
+
+def test_a_process_that_dies_right_after_its_commit_leaves_a_result_and_the_next_one_ends_its_run(
+    execute, toys, plan, fake_tracker, monkeypatch
+) -> None:
+    def die(run, record):
+        raise KeyboardInterrupt
+
+    finish = runner._finish
+    monkeypatch.setattr(runner, "_finish", die)
+    with pytest.raises(KeyboardInterrupt):
+        execute(until="first")
+    monkeypatch.setattr(runner, "_finish", finish)
+    assert plan()["first"].action == "reused"
+    stage_run = fake_tracker.runs[1]
+    assert stage_run.status == "RUNNING"
+    summary = execute(until="first")
+    assert summary.stages[0].action == "reused"
+    assert (stage_run.status, stage_run.metrics["first_number"]) == ("FINISHED", 1.5)
+    assert not (plan()["first"].directory / "work").exists()
+    assert toys.ran == ["first"]
+
+
+def test_ending_the_runs_is_not_disturbed_by_a_second_signal(execute, toys, fake_tracker, monkeypatch) -> None:
+    toys.during["second"] = fail
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def end_tree(run_id, status):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        fake_tracker.ended.append((run_id, status))
+
+    monkeypatch.setattr(fake_tracker, "end_tree", end_tree)
+    with pytest.raises(RuntimeError, match="the lamp went out"):
+        execute()
+    assert fake_tracker.ended == [("run-0", "FAILED")]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
 @pytest.mark.parametrize(
     ("error", "expected"), [(KeyboardInterrupt(), True), (SystemExit(1), True), (RuntimeError(), False)]
 )
@@ -179,6 +241,8 @@ def test_the_root_carries_the_configuration_the_stages_and_the_summary(execute, 
     assert (root.name, root.status) == ("toys", "FINISHED")
     assert json.loads(root.texts["config.json"]) == config.model_dump(mode="json")
     assert json.loads(root.texts["summary.json"])["status"] == "finished"
+    assert json.loads(root.texts["environment.json"]).keys() == set(runner.PACKAGES)
+    assert root.tags["escapement.storage"] == str(Path(config.storage.root).resolve())
     assert {root.tags[f"stage.{stage.name}"] for stage in summary.stages} == {"run-1", "run-2", "run-3"}
     assert root.tags["mlflow.source.git.commit"] == current_commit()
 

@@ -69,6 +69,13 @@ def test_each_ingredient_changes_the_fingerprint(stage, sections, upstream, exte
     assert fingerprint(stage, sections, upstream, external) != fingerprint(STAGE, SECTIONS, UPSTREAM)
 
 
+def test_a_key_that_is_left_out_does_not_change_the_fingerprint() -> None:
+    stage = dataclasses.replace(STAGE, unhashed=("train.epochs",))
+    longer = {"seed": 0, "train": {"epochs": 99}}
+    assert fingerprint(stage, SECTIONS, UPSTREAM) == fingerprint(stage, longer, UPSTREAM)
+    assert fingerprint(STAGE, SECTIONS, UPSTREAM) != fingerprint(STAGE, longer, UPSTREAM)
+
+
 def test_nothing_else_changes_the_fingerprint() -> None:
     other = dataclasses.replace(STAGE, run=lambda context: {"x": 1}, resumes=True, cached=False)
     turned = dict(reversed(list(SECTIONS.items())))

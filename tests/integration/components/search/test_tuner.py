@@ -117,7 +117,8 @@ def test_trials_end_in_their_own_ways_and_the_observer_hears_of_each_once(tmp_pa
         "diverged",
     ]
     assert [result.epochs for result in results] == [3, 3, 1, 2, 1, 1]
-    assert [result.score for result in results] == [0.6, 0.9, 0.1, 0.0, None, 0.0]
+    assert [result.score for result in results] == [0.6, 0.9, 0.1, None, None, None]
+    assert [result.scores for result in results] == [SCORES[0], SCORES[1], (0.1,), (0.95,), (0.96,), ()]
     assert [result.message for result in results][:4] == [""] * 4
     assert "the lamp went out" in results[4].message
     assert all(result.seconds >= 0 for result in results)
@@ -145,6 +146,7 @@ def test_an_interrupted_search_goes_on_without_repeating_what_is_done(tmp_path) 
     # trial 2 begins anew, and is still held against the trials that ended before the interruption
     assert [result.status for result in results] == ["completed", "completed", "stopped", "diverged"]
     assert [result.score for result in results][:2] == [0.6, 0.9]
+    assert [result.scores for result in results] == [SCORES[0], SCORES[1], (0.1,), (0.95,)]
     again = epochs_asked_for(tmp_path)[len(before) :]
     assert not {index for index, _ in again} & done
     assert {entry[1] for entry in second.told} == {2, 3}

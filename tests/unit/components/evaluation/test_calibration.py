@@ -55,13 +55,6 @@ def test_scores_that_rank_backwards_keep_their_order_and_say_so() -> None:
     assert apply_calibration(scores, fitted).mean() == pytest.approx(0.5, abs=1e-6)
 
 
-def test_a_stated_prior_moves_the_bias_by_the_difference_of_log_odds() -> None:
-    is_defect = np.repeat([False, True], 40)
-    scores = special.expit(np.random.default_rng(2).normal(size=80) + is_defect)
-    plain, shifted = fit_calibration(scores, is_defect), fit_calibration(scores, is_defect, prior=0.01)
-    assert shifted.bias - plain.bias == pytest.approx(np.log(0.01 / 0.99))
-
-
 def test_calibration_is_increasing_and_stays_inside_the_unit_interval() -> None:
     calibrated = apply_calibration(np.linspace(0, 1, 101), Calibration(1.7, -0.4))
     assert (np.diff(calibrated) > 0).all()

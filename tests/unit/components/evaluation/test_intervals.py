@@ -12,7 +12,6 @@ from components.evaluation.intervals import (
     defects_needed,
     effective_observations,
     exact_rate,
-    group_bootstrap,
     grouped_rate,
     lower_bound,
     percentile_interval,
@@ -90,9 +89,8 @@ def test_parts_that_spread_their_hits_evenly_lose_little() -> None:
 
 def test_the_bootstrap_of_a_mean_has_its_standard_error() -> None:
     values = np.random.default_rng(1).normal(size=400)
-    interval = group_bootstrap(
-        lambda index: values[index].mean(), np.arange(400), samples=2000, confidence=0.95, seed=0
-    )
+    resampled = bootstrap_values(lambda index: values[index].mean(), np.arange(400), samples=2000, seed=0)
+    interval = percentile_interval(resampled[:, 0], confidence=0.95)
     assert interval.low is not None
     assert interval.high is not None
     assert (interval.high - interval.low) / (2 * 1.96) == pytest.approx(values.std() / 20, rel=0.08)

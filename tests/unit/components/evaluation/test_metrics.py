@@ -90,6 +90,27 @@ def test_a_perfect_ranking_is_not_called_certain() -> None:
     assert auroc["low"] == pytest.approx(0.025 ** (1 / 10))  # ten disjoint pairs, all in order
 
 
+def test_a_perfect_decision_has_exact_limits_on_its_balanced_accuracy() -> None:
+    is_defect = np.arange(30) < 10
+    result = inspection_metrics(
+        is_defect.astype(float), is_defect, 0.5, confidence=0.9, groups=None, bootstrap_samples=50, seed=0
+    )
+    balanced = result["balanced_accuracy"]
+    assert (balanced["value"], balanced["high"]) == (1.0, 1.0)
+    assert balanced["low"] == pytest.approx((0.05 ** (1 / 10) + 0.05 ** (1 / 20)) / 2)
+
+
+def test_classes_that_are_all_wrong_have_exact_limits_and_parts_count_once() -> None:
+    labels = np.repeat([0, 1], 6)
+    result = class_metrics(
+        np.eye(2)[1 - labels], labels, ["a", "b"], confidence=0.9, groups=np.repeat(np.arange(4), 3),
+        bootstrap_samples=50, seed=0,
+    )  # fmt: skip
+    balanced = result["balanced_accuracy"]
+    assert (balanced["value"], balanced["low"]) == (0.0, 0.0)
+    assert balanced["high"] == pytest.approx(1 - 0.05 ** (1 / 2))  # two parts in each class
+
+
 def test_ranking_limits_hold_the_value_and_the_calibration_error_has_none(ten: tuple) -> None:
     result = ranking_metrics(*ten, groups=None, **SETTINGS)
     assert result["auroc"]["low"] <= result["auroc"]["value"] <= result["auroc"]["high"]

@@ -80,7 +80,7 @@ def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
 
 @pytest.mark.parametrize(("is_defect", "missing"), [([True, True], "good"), ([False, False], "defective")])
 def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], missing: str) -> None:
-    with pytest.raises(InputError, match=rf"no {missing} image \(of 2\).*data.fractions"):
+    with pytest.raises(InputError, match=rf"no {missing} image \(of 2\).*data\.splits\.calibration"):
         choose_operating_point(
             np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=None
         )
@@ -93,7 +93,7 @@ def test_scores_that_are_not_finite_are_refused() -> None:
 
 def test_a_point_survives_its_json_record() -> None:
     point = _choose(np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6]))
-    assert OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict(), allow_nan=False))) == point
+    assert OperatingPoint(**json.loads(json.dumps(point.to_dict(), allow_nan=False))) == point
 
 
 def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> None:

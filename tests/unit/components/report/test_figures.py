@@ -83,7 +83,7 @@ def test_a_range_test_without_a_finite_loss_says_so(curves: pd.DataFrame, bounds
 def test_learning_curves_mark_the_best_epoch() -> None:
     history = pd.DataFrame(
         {"epoch": [1, 2, 3], "train_loss": [0.6, 0.4, 0.3], "val_loss": [0.6, np.nan, 0.5],
-         "val_metric": [0.7, 0.9, 0.8], "lr": [1e-3, 5e-4, 0.0]}
+         "val_score": [0.7, 0.9, 0.8], "lr": [1e-3, 5e-4, 0.0]}
     )  # fmt: skip
     assert {"best 0.9, epoch 2", "training", "validation"} <= _words(figures.learning_curves(history, best_epoch=2))
 

@@ -15,8 +15,14 @@ BOUNDS = {
 }
 
 
-def result(index: int, score: float | None, *, epochs: int = 3, status: str = "completed") -> TrialResult:
-    return TrialResult(index=index, status=status, epochs=epochs, score=score, seconds=1.0, message="")
+def result(
+    index: int, score: float | None, *, epochs: int = 3, status: str = "completed", scores: tuple[float, ...] = ()
+) -> TrialResult:
+    return TrialResult(index=index, status=status, epochs=epochs, score=score, scores=scores, seconds=1.0, message="")
+
+
+def own_rate(trial: dict, configured: Recipe, *, within_bounds: bool = False) -> dict:
+    return search._with_own_rate(trial, configured, BOUNDS, within_bounds=within_bounds)
 
 
 @pytest.fixture
@@ -26,24 +32,67 @@ def configured() -> Recipe:
 
 
 def test_an_automatic_rate_is_that_of_the_trials_own_optimizer(configured) -> None:
-    assert search._with_own_rate({"recipe.optimizer": "sgd"}, configured, BOUNDS)["recipe.lr"] == 2e-2
-    assert search._with_own_rate({"recipe.optimizer": "adamw"}, configured, BOUNDS)["recipe.lr"] == 3e-4
+    assert own_rate({"recipe.optimizer": "sgd"}, configured)["recipe.lr"] == 2e-2
+    assert own_rate({"recipe.optimizer": "adamw"}, configured)["recipe.lr"] == 3e-4
     chosen = {"recipe.optimizer": "sgd", "recipe.lr": "auto"}
-    assert search._with_own_rate(chosen, configured, BOUNDS)["recipe.lr"] == 2e-2
+    assert own_rate(chosen, configured)["recipe.lr"] == 2e-2
 
 
 def test_a_rate_that_the_trial_sets_stays(configured) -> None:
     trial = {"recipe.optimizer": "sgd", "recipe.lr": 0.5}
-    assert search._with_own_rate(trial, configured, BOUNDS) == trial
+    assert own_rate(trial, configured) == trial
+
+
+def test_a_rate_of_the_range_test_follows_the_batch_size_of_the_trial(configured) -> None:
+    four_times = {"recipe.batch_size": 64}  # the recipe's is 16
+    sgd = own_rate({**four_times, "recipe.optimizer": "sgd", "recipe.lr": 0.01}, configured, within_bounds=True)
+    assert sgd["recipe.lr"] == pytest.approx(0.04)
+    adamw = own_rate({**four_times, "recipe.lr": 0.01}, configured, within_bounds=True)
+    assert adamw["recipe.lr"] == pytest.approx(0.02)
+    assert own_rate(four_times, configured)["recipe.lr"] == pytest.approx(2 * 3e-4)
+    assert own_rate({**four_times, "recipe.lr": 0.01}, configured)["recipe.lr"] == 0.01
 
 
 def test_the_configured_space_becomes_one_of_the_trials(configured) -> None:
     config = load("smoke")
-    space = [search._expand(dimension, BOUNDS, config.recipe) for dimension in config.search.space]
+    ranges = {"adamw": (1e-5, 1e-3), "sgd": (1e-3, 1e-1)}
+    space = [search._expand(dimension, ranges, config.recipe) for dimension in config.search.space]
     assert [dimension.sets for dimension in space] == [dimension.sets for dimension in config.search.space]
     rate = next(dimension for dimension in space if dimension.sets == "recipe.lr")
-    assert rate.bounds == {"adamw": (1e-5, 1e-3), "sgd": (1e-3, 1e-1)}
+    assert rate.bounds == ranges
     assert rate.default == "adamw"
+
+
+def test_the_range_is_widened_where_weight_decay_is_searched_and_this_is_said() -> None:
+    config = load("smoke")
+    settings = config.search
+    ranges = search._searched_ranges(settings, BOUNDS)
+    assert ranges["adamw"] == pytest.approx((1e-5 / 1.5, 1.5e-3))
+    assert "factor of 1.5" in search._adjustments(settings, config.recipe)[0]
+    without = settings.model_copy(update={"space": tuple(d for d in settings.space if d.sets == "recipe.lr")})
+    assert search._searched_ranges(without, BOUNDS)["adamw"] == (1e-5, 1e-3)
+    assert search._adjustments(without, config.recipe) == []
+    assert search._searched_ranges(settings.model_copy(update={"space": ()}), BOUNDS) == {}
+
+
+def test_best_and_defaults_are_compared_after_the_last_epoch_that_both_reached() -> None:
+    defaults = result(0, 0.6, epochs=1, status="stopped", scores=(0.6,))
+    best = result(1, 0.9, scores=(0.65, 0.8, 0.9))
+    assert search._gain(best, [defaults, best]) == {
+        "score": 0.65,
+        "score_of_defaults": 0.6,
+        "compared_at_epoch": 1,
+        "gain": pytest.approx(0.05),
+    }
+    assert search._gain(defaults, [defaults])["gain"] == 0.0
+
+
+def test_without_a_score_of_the_defaults_there_is_no_gain() -> None:
+    diverged = result(0, None, status="diverged", scores=(0.7,))
+    best = result(1, 0.9, scores=(0.65, 0.8, 0.9))
+    gain = search._gain(best, [diverged, best])
+    assert (gain["score"], gain["score_of_defaults"], gain["gain"]) == (0.9, None, None)
+    assert search._gain(None, [])["gain"] is None
 
 
 def test_the_settings_of_a_trial_are_the_whole_recipe_with_dotted_keys(configured) -> None:
@@ -65,14 +114,14 @@ def test_of_equal_trials_the_first_is_kept_so_that_the_defaults_win_ties() -> No
 
 
 def test_what_diverged_or_failed_is_never_the_best() -> None:
-    results = [result(0, None, status="failed"), result(1, 0.0, status="diverged"), result(2, 0.1, epochs=1)]
+    results = [result(0, None, status="failed"), result(1, None, status="diverged"), result(2, 0.1, epochs=1)]
     assert search._best(results).index == 2
     assert search._best(results[:2]) is None
     assert search._best([]) is None
 
 
 def test_a_search_in_which_nothing_learned_is_said_with_the_remedy() -> None:
-    failed, diverged = result(0, None, status="failed"), result(1, 0.0, status="diverged")
+    failed, diverged = result(0, None, status="failed"), result(1, None, status="diverged")
     with pytest.raises(RuntimeError, match="all 1 trials failed"):
         search._raise_if_all_failed([failed])
     with pytest.raises(InputError, match=r"lower the bounds of recipe\.lr"):

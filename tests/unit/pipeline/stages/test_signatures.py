@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 
+from components.errors import InputError
 from pipeline.config import Config
 from pipeline.stage import Stage
 from pipeline.stages import STAGE_NAMES, STAGES
@@ -48,15 +49,45 @@ def test_where_it_runs_and_where_it_is_tracked_shape_no_result(stage: Stage) -> 
     assert not {"compute", "tracking", "storage", "project"} & set(stage.sections)
 
 
-def test_the_digest_of_the_source_takes_what_prepare_declares() -> None:
+def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
+    from pipeline.sources import weights_digest
     from pipeline.stages.prepare import source_digest
 
-    assert positional(source_digest) == ["storage"]
-    assert keyword_only(source_digest) == set(BY_NAME["prepare"].sections)
+    for name, digest in (("prepare", source_digest), ("lr_range_test", weights_digest)):
+        assert positional(digest) == ["storage"]
+        assert keyword_only(digest) == set(BY_NAME[name].sections)
 
 
-def test_only_prepare_depends_on_something_outside_the_configuration() -> None:
-    assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare"]
+def test_the_images_and_a_file_of_weights_are_what_lies_outside_the_configuration() -> None:
+    assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare", "lr_range_test"]
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)
+def test_what_is_left_out_of_a_fingerprint_is_a_key_of_a_declared_section(stage: Stage) -> None:
+    for key in stage.unhashed:
+        section, _, name = key.partition(".")
+        assert section in stage.sections
+        assert name in getattr(Config(), section).model_dump()
+
+
+def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
+    from pipeline.config import ModelConfig
+    from pipeline.sources import weights_digest
+
+    config = Config()
+    file = tmp_path / "w.safetensors"
+
+    def digest(weights: str) -> str:
+        model = ModelConfig(weights=weights)
+        return weights_digest(tmp_path, seed=0, model=model, recipe=config.recipe, lr_range_test=config.lr_range_test)
+
+    file.write_bytes(b"one")
+    first = digest(f"file:{file}")
+    file.write_bytes(b"two")
+    assert digest(f"file:{file}") != first
+    assert digest("none") == ""
+    with pytest.raises(InputError, match="there is no such file"):
+        digest(f"file:{tmp_path}/absent.safetensors")
 
 
 def test_promote_alone_acts_outside_and_is_never_reused() -> None:

@@ -17,7 +17,8 @@ from components.data.listing import IMAGE_SUFFIXES
 from components.errors import InputError
 from pipeline.config import Config, load
 from pipeline.console import Console, duration
-from pipeline.runner import PipelineRun, PlannedStage, Summary, check_storage, make_plan, shown_config
+from pipeline.plan import PlannedStage, make_plan
+from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
 from pipeline.stages import STAGES
 
 #: Stages that build the model, and so need its weights.
@@ -130,7 +131,8 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     """Print the state of each stage, the registered aliases and the runs that are running."""
     config = load(config_source, overrides)
     plan = make_plan(config, STAGES, until=STAGES[-1].name)
-    from components.tracking import Registry, Tracker
+    from components.registry import Registry
+    from components.tracking import Tracker
 
     tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
     registry = Registry(tracker, config.promote.model_name or config.project.name)

@@ -11,7 +11,8 @@ from pathlib import Path
 from components.errors import InputError
 from pipeline.config import Config, load
 from pipeline.machine import cpu_count
-from pipeline.runner import check_storage, package_versions
+from pipeline.provenance import package_versions
+from pipeline.runner import check_storage
 
 #: Less free space than this makes a run likely to stop half-way.
 MIN_FREE_BYTES = 2_000_000_000

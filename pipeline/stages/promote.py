@@ -16,8 +16,9 @@ from filelock import FileLock
 
 from components.errors import InputError
 from components.evaluation.comparison import non_inferiority
+from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
-from components.tracking import Registry, load_pyfunc
+from components.tracking import load_pyfunc
 from pipeline.config import DataConfig, PromoteConfig
 from pipeline.gates import GateResult, judge_gates
 from pipeline.sources import list_images

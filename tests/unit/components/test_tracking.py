@@ -13,7 +13,8 @@ import pytest
 
 from components import tracking
 from components.errors import InputError
-from components.tracking import Registry, Run, Tracker
+from components.registry import Registry
+from components.tracking import Run, Tracker
 
 
 def status(tracker: Tracker, run: Run) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.config import Config, load
 from pipeline.console import Console
-from pipeline.runner import PipelineRun, make_plan
+from pipeline.plan import make_plan
+from pipeline.runner import PipelineRun
 from pipeline.stage import Stage
 
 

@@ -10,9 +10,11 @@ import pytest
 from filelock import FileLock
 
 from components.errors import InputError
-from pipeline import runner
+from pipeline import provenance, runner
 from pipeline.config import load
-from pipeline.runner import PipelineRun, check_storage, current_commit, is_interruption, make_plan
+from pipeline.plan import make_plan
+from pipeline.provenance import PACKAGES, current_commit
+from pipeline.runner import PipelineRun, check_storage, is_interruption
 from pipeline.stage import read_record
 
 
@@ -52,7 +54,7 @@ def test_the_record_says_what_was_made_from_what(execute, plan) -> None:
     assert third.sections["train"]["epochs"] == 6
     assert third.run_id == summary.stages[2].run_id
     assert third.commit == current_commit()
-    assert set(third.versions) == set(runner.PACKAGES)
+    assert set(third.versions) == set(PACKAGES)
     assert len({record.result_id for record in records.values()}) == 3
 
 
@@ -241,7 +243,7 @@ def test_the_root_carries_the_configuration_the_stages_and_the_summary(execute, 
     assert (root.name, root.status) == ("toys", "FINISHED")
     assert json.loads(root.texts["config.json"]) == config.model_dump(mode="json")
     assert json.loads(root.texts["summary.json"])["status"] == "finished"
-    assert json.loads(root.texts["environment.json"]).keys() == set(runner.PACKAGES)
+    assert json.loads(root.texts["environment.json"]).keys() == set(PACKAGES)
     assert root.tags["escapement.storage"] == str(Path(config.storage.root).resolve())
     assert {root.tags[f"stage.{stage.name}"] for stage in summary.stages} == {"run-1", "run-2", "run-3"}
     assert root.tags["mlflow.source.git.commit"] == current_commit()
@@ -339,7 +341,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.delenv("ESCAPEMENT_COMMIT", raising=False)
     (tmp_path / "pipeline").mkdir()
     (tmp_path / "pipeline" / "runner.py").write_text("1")
-    monkeypatch.setattr(runner, "__file__", str(tmp_path / "pipeline" / "runner.py"))
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "pipeline" / "runner.py"))
     git("init", "-q")
     return git
 

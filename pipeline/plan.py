@@ -1,0 +1,151 @@
+"""What will be done about each stage, and why: made before anything runs, from fingerprints alone.
+
+A result stands when its `stage.json` does, its files are there, and it was made from the upstream results that stand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from components.errors import InputError
+from pipeline.config import Config
+from pipeline.stage import WORK_FOLDER, Stage, fingerprint, missing_artifact, read_record, section_values
+
+#: In a stage's scratch: the results that its unfinished work was begun with.
+INPUTS_FILE = "inputs.json"
+Action = Literal["reused", "run", "continued"]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """What will be done about one stage, and why."""
+
+    stage: Stage
+    fingerprint: str
+    directory: Path
+    sections: dict[str, Any]
+    action: Action
+    reason: str
+    forced: bool = False
+
+
+def make_plan(
+    config: Config, stages: Sequence[Stage], *, until: str, force: Collection[str] = ()
+) -> list[PlannedStage]:
+    """Decide for each stage up to `until` whether its result stands. Reads the data source; writes nothing."""
+    known = {stage.name for stage in stages}
+    for name in [until, *force]:
+        if name not in known:
+            raise InputError(f"stage={name}: unknown; the stages are {', '.join(sorted(known))}")
+    storage = Path(config.storage.root).absolute()
+    plan: dict[str, PlannedStage] = {}
+    for stage in _upstream(stages, until):
+        values = section_values(config, stage.sections)
+        external = _external_digest(stage, config, storage)
+        digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
+        directory = storage / stage.name / digest[:16]
+        forced = stage.name in force
+        action, reason = _decide(stage, digest, directory, values, plan, forced=forced)
+        plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced)
+    return list(plan.values())
+
+
+def _upstream(stages: Sequence[Stage], until: str) -> list[Stage]:
+    by_name = {stage.name: stage for stage in stages}
+    needed = {until}
+    for stage in reversed(stages):
+        if stage.name in needed:
+            needed.update(stage.inputs)
+    return [by_name[stage.name] for stage in stages if stage.name in needed]
+
+
+def stage_sections(config: Config, stage: Stage) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in stage.sections}
+
+
+def _external_digest(stage: Stage, config: Config, storage: Path) -> str:
+    if stage.external is None:
+        return ""
+    try:
+        return stage.external(storage, **stage_sections(config, stage))
+    except OSError as error:
+        raise InputError(
+            f"data.source={config.data.source}, storage.root={config.storage.root}: the images cannot be listed "
+            f"({error.strerror}: {error.filename}); give a source that you may read and a folder that you may write"
+        ) from error
+
+
+def _decide(
+    stage: Stage,
+    digest: str,
+    directory: Path,
+    values: Mapping[str, Any],
+    plan: Mapping[str, PlannedStage],
+    *,
+    forced: bool,
+) -> tuple[Action, str]:
+    if not stage.cached:
+        return "run", "acts on the registry, so it is done each time"
+    if forced:
+        return "run", "forced"
+    rerun = [name for name in stage.inputs if plan[name].action != "reused"]
+    if rerun:
+        return "run", f"{rerun[0]} runs"
+    record = read_record(directory)
+    if record is None:
+        if directory.is_dir():
+            return _about_unfinished(stage, directory, plan)
+        return "run", _what_changed(stage, values, directory.parent)
+    if record.fingerprint != digest:
+        return "run", "stage.json holds another fingerprint"
+    stale = [name for name in stage.inputs if _result_id(plan[name]) != record.inputs.get(name)]
+    if stale:
+        return "run", f"{stale[0]} was made anew since"
+    missing = missing_artifact(record)
+    if missing:
+        return "run", f"its file {missing} is missing or changed"
+    return "reused", "unchanged"
+
+
+def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:
+    """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
+    try:
+        inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # killed before or while it was written
+        return "run", "was interrupted"
+    if not stage.resumes:
+        return "run", "was interrupted"
+    stale = [name for name in stage.inputs if _result_id(plan[name]) != inputs.get(name)]
+    return ("run", f"{stale[0]} was made anew since") if stale else ("continued", "goes on where it was interrupted")
+
+
+def _result_id(item: PlannedStage) -> str | None:
+    record = read_record(item.directory)
+    return record.result_id if record else None
+
+
+def _what_changed(stage: Stage, values: Mapping[str, Any], folder: Path) -> str:
+    """Compare with the newest earlier result of the stage, and name the keys that differ."""
+    commits = sorted(folder.glob("*/stage.json"), key=lambda path: path.stat().st_mtime)
+    record = read_record(commits[-1].parent) if commits else None
+    if record is None:
+        return "no result yet"
+    if record.version != stage.version:
+        return f"the stage itself changed (version {record.version} → {stage.version})"
+    before, now = flatten(record.sections), flatten(values)
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if not keys:
+        return "its inputs changed"
+    shown = ", ".join(f"{key} {before.get(key)} → {now.get(key)}" for key in keys[:3])
+    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value})
+    return flat

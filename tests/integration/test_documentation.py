@@ -40,6 +40,7 @@ RUN_HERE = (
     "mlflow run . --env-manager local -e search -P config=castings.yaml",
     "escapement run --config demo --dry-run",
     "python -m pipeline.reference > docs/configuration.md",
+    "python benchmarks/engine.py --json",
 )
 #: The same as one above with another parameter, or a command's name in running text.
 COVERED = {
@@ -81,6 +82,14 @@ def test_the_configuration_page_is_what_the_code_says():
         [sys.executable, "-m", "pipeline.reference"], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
     assert printed.stdout == (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+
+
+def test_the_benchmark_of_the_engine_gives_ratios(workplace):
+    tiny = shlex.split("--backbone test_efficientnet --images 32 --size 32 --batch-size 8 --repeats 1")
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "engine.py", *tiny, "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert done.summary["ratio_of_time"]["median"] > 0
+    assert done.summary["images_per_second"].keys() == {"engine", "bare loop"}
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,8 @@ def _write_report(
     figures = {"samples": sample_grid(samples), "splits": split_counts(counts)}
     for name, figure in figures.items():
         context.run.log_figure(figure, f"figures/{name}.png")
+    tables = {"Files set aside": pack.quarantine, "Identical images with different labels": conflicts}
+    faults = [(caption, table) for caption, table in tables.items() if len(table)]
     notes = []
     if len(conflicts):
         notes.append(f"{len(conflicts)} sets of byte-identical images carry different labels; see the table.")
@@ -147,8 +149,7 @@ def _write_report(
             Section("Splits", "Images per class and split; groups never cross a split.", tables=[("", counts)],
                     figures=[("", figures["splits"])]),
             Section("Samples", "As the model sees them, after resizing.", figures=[("", figures["samples"])]),
-            Section("Faults", notes=notes, tables=[
-                ("Files set aside", pack.quarantine), ("Identical images with different labels", conflicts)]),
+            Section("Faults", "" if faults else "None was found.", notes=notes, tables=faults),
         ],
     )  # fmt: skip
     (context.directory / "data_report.html").write_text(html, encoding="utf-8")

@@ -285,7 +285,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(finished):
 
 
 def test_a_first_dry_run_makes_neither_results_nor_runs(workplace):
-    workplace.run("run", {"data.source": "generated:count=16,size=16"}, "--dry-run")
+    workplace.run("run", None, "--dry-run")
     # The plan is made from the images' digest, and generated images have to be drawn for it.
     assert [path.name for path in workplace.folder.rglob("*")][:2] == ["storage", "generated"]
     assert {path.name for path in workplace.storage.iterdir()} == {"generated"}

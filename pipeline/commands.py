@@ -15,8 +15,9 @@ from rich.table import Table
 
 from components.data.listing import IMAGE_SUFFIXES
 from components.errors import InputError
-from pipeline.config import Config, load
+from pipeline.config import Config
 from pipeline.console import Console, duration
+from pipeline.loading import load
 from pipeline.plan import PlannedStage, make_plan
 from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
 from pipeline.stages import STAGES

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import InputError
-from pipeline.config import Config, load
+from pipeline.config import Config
+from pipeline.loading import load
 from pipeline.machine import cpu_count
 from pipeline.provenance import package_versions
 from pipeline.runner import check_storage

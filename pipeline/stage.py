@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMIT_FILE = "stage.json"
 #: Below a stage's directory: what it needs to go on after an interruption; not part of its result.
-WORK_FOLDER = "work"
+WORK_FOLDER = "unfinished"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,9 @@ from components.search.space import Choice, ConditionalInterval, Interval
 from components.search.space import Dimension as SpaceDimension
 from components.search.tuner import TrialResult, TrialStatus, TuneSettings, run_trials
 from components.tracking import TAG_PARENT, Run, Status
-from pipeline.config import ComputeConfig, Dimension, ModelConfig, Recipe, RecipeConfig, SearchConfig, override
+from pipeline.config import ComputeConfig, Dimension, ModelConfig, Recipe, RecipeConfig, SearchConfig
 from pipeline.console import Advance
+from pipeline.loading import override
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import TrialSession, cpu_threads, open_data, read_bounds, use_threads, with_learning_rate

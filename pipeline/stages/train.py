@@ -27,7 +27,8 @@ from components.serving.export import MODEL_CONFIG, PYFUNC_FILE, pip_requirement
 from components.tracking import save_pyfunc
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner
-from pipeline.config import ModelConfig, OperatingPointConfig, Recipe, RecipeConfig, TrainConfig, override
+from pipeline.config import ModelConfig, OperatingPointConfig, Recipe, RecipeConfig, TrainConfig
+from pipeline.loading import override
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (

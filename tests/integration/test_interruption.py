@@ -16,11 +16,11 @@ WEIGHTS = "model/artifacts/bundle/weights.safetensors"
 
 
 def _checkpoint(place):
-    return list(place.storage.glob("train/*/work/last.pt"))
+    return list(place.storage.glob("train/*/unfinished/last.pt"))
 
 
 def _first_rung(place):
-    return list(place.storage.glob("search/*/work/tune/*/checkpoint_*/session.pt"))
+    return list(place.storage.glob("search/*/unfinished/tune/*/checkpoint_*/session.pt"))
 
 
 def _interrupt(place, command, waiting, ending, number, *, sign):
@@ -57,7 +57,7 @@ def _check_resumed_training(place, resumed, undisturbed):
     assert mine["epoch"].tolist() == list(range(1, 31))
     pd.testing.assert_frame_equal(mine.drop(columns=measured), history.drop(columns=measured))
     assert (folder / WEIGHTS).read_bytes() == weights
-    assert not (folder / "work").exists()
+    assert not (folder / "unfinished").exists()
     assert place.running() == []
     runs = [run for run in place.runs() if run.data.tags.get("escapement.stage") == "train"]
     begun = [run for run in runs if run.data.params["train.epochs"] == "30"]

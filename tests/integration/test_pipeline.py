@@ -72,7 +72,7 @@ def test_every_stage_commits_its_files_and_keeps_no_scratch(finished):
         assert record["run_id"] == done.stage(stage)["run_id"]
         assert set(names) <= set(record["artifacts"])
         assert all((folder / name).stat().st_size == size for name, size in record["artifacts"].items())
-        assert not (folder / "work").exists()
+        assert not (folder / "unfinished").exists()
 
 
 def test_the_metrics_are_valid_json_with_the_documented_keys(finished):

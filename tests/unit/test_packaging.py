@@ -10,7 +10,7 @@ import yaml
 from typer.main import get_command
 
 from pipeline.cli import app
-from pipeline.config import shipped_configs
+from pipeline.loading import shipped_configs
 from pipeline.stages import STAGE_NAMES
 
 ROOT = Path(__file__).parents[2]

@@ -381,6 +381,8 @@ def test_nothing_to_log_is_no_fault(tracker) -> None:
     run.log_metrics({})
     run.log_params({})
     run.log_history([])
+    logged = tracker.client.get_run(run.id).data
+    assert (logged.metrics, logged.params) == ({}, {})
 
 
 def test_a_data_set_is_recorded_with_its_digest_source_and_context(tracker) -> None:

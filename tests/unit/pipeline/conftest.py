@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Config, load
+from pipeline.config import Config
 from pipeline.console import Console
+from pipeline.loading import load
 from pipeline.plan import make_plan
 from pipeline.runner import PipelineRun
 from pipeline.stage import Stage

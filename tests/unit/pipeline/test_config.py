@@ -8,17 +8,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from components.errors import InputError
-from pipeline.config import (
-    DEFAULT_SPACE,
-    Config,
-    ModelConfig,
-    Recipe,
-    RecipeConfig,
-    TrainConfig,
-    load,
-    override,
-    shipped_configs,
-)
+from pipeline.config import DEFAULT_SPACE, Config, ModelConfig, Recipe, RecipeConfig, TrainConfig
+from pipeline.loading import load, override, shipped_configs
 
 
 def faults_of(overrides: dict, source: str = "smoke") -> list[str]:

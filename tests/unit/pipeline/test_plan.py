@@ -171,7 +171,7 @@ def test_work_that_was_killed_as_it_began_is_started_over(plan, execute, toys, t
     toys.during["second"] = interrupt
     with pytest.raises(KeyboardInterrupt):
         execute()
-    begun = plan()["second"].directory / "work" / "inputs.json"
+    begun = plan()["second"].directory / "unfinished" / "inputs.json"
     begun.unlink() if text is None else begun.write_text(text)
     assert (plan()["second"].action, plan()["second"].reason) == ("run", "was interrupted")
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from components.errors import InputError
 from pipeline import provenance, runner
-from pipeline.config import load
+from pipeline.loading import load
 from pipeline.plan import make_plan
 from pipeline.provenance import PACKAGES, current_commit
 from pipeline.runner import PipelineRun, check_storage, is_interruption
@@ -60,7 +60,7 @@ def test_the_record_says_what_was_made_from_what(execute, plan) -> None:
 
 def test_scratch_is_gone_when_a_stage_is_done(execute, plan) -> None:
     execute()
-    assert not (plan()["second"].directory / "work").exists()
+    assert not (plan()["second"].directory / "unfinished").exists()
 
 
 def test_the_summary_tells_reused_from_run(execute) -> None:
@@ -138,7 +138,7 @@ def test_an_interrupted_stage_that_cannot_go_on_starts_in_an_empty_directory(exe
     found = []
     toys.during["third"] = lambda context: found.extend(path.name for path in context.directory.rglob("*"))
     execute()
-    assert found == ["work", "inputs.json"]
+    assert found == ["unfinished", "inputs.json"]
     assert "leftover.txt" not in read_record(plan()["third"].directory).artifacts
 
 
@@ -207,7 +207,7 @@ def test_a_process_that_dies_right_after_its_commit_leaves_a_result_and_the_next
     summary = execute(until="first")
     assert summary.stages[0].action == "reused"
     assert (stage_run.status, stage_run.metrics["first_number"]) == ("FINISHED", 1.5)
-    assert not (plan()["first"].directory / "work").exists()
+    assert not (plan()["first"].directory / "unfinished").exists()
     assert toys.ran == ["first"]
 
 

@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from pipeline.config import load
+from pipeline.loading import load
 from pipeline.stage import (
     Stage,
     StageContext,
@@ -118,8 +118,8 @@ def test_a_commit_that_cannot_be_read_is_none(tmp_path, text: str) -> None:
 
 
 def test_artifacts_are_all_files_but_the_commit_and_the_scratch(record) -> None:
-    (record.directory / "work").mkdir()
-    (record.directory / "work" / "last.pt").write_text("x")
+    (record.directory / "unfinished").mkdir()
+    (record.directory / "unfinished" / "last.pt").write_text("x")
     (record.directory / "workshop.txt").write_text("xy")
     record.write()
     assert list_artifacts(record.directory) == {"model/weights": 5, "table.csv": 3, "workshop.txt": 2}
@@ -151,4 +151,4 @@ def test_a_context_finds_upstream_files_and_makes_its_scratch(record, tmp_path) 
     assert context.input("train", "table.csv") == record.directory / "table.csv"
     assert context.storage == tmp_path / "storage"
     assert context.work.is_dir()
-    assert context.work == directory / "work"
+    assert context.work == directory / "unfinished"

@@ -99,7 +99,7 @@ def test_search_says_when_the_defaults_were_best(trials: pd.DataFrame) -> None:
 
 
 def test_search_without_any_score_still_draws(trials: pd.DataFrame) -> None:
-    figure_png(_search(trials.assign(score=np.nan), best=None))
+    assert figure_png(_search(trials.assign(score=np.nan), best=None)).startswith(b"\x89PNG")
 
 
 def test_roc_gives_its_area_and_both_errors_at_each_threshold() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from components.errors import InputError
 from components.search.tuner import TrialResult
-from pipeline.config import Recipe, load
+from pipeline.config import Recipe
+from pipeline.loading import load
 from pipeline.stages import search
 
 BOUNDS = {

@@ -384,7 +384,7 @@ def _resolve_uri(uri: str | None) -> str:
 
 
 def _quiet_logs() -> None:
-    for noisy in ("alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
+    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -330,16 +330,16 @@ def save_pyfunc(
     directory: Path,
     *,
     code: Path,
-    bundle: Path,
+    artifacts: Mapping[str, Path],
     requirements: Sequence[str],
     signature_fields: dict[str, Any],
     model_config: Mapping[str, Any],
 ) -> None:
-    """Write an MLflow model folder: models-from-code, so nothing is pickled; the bundle is its one artifact."""
+    """Write an MLflow model folder: models-from-code, so nothing is pickled."""
     mlflow.pyfunc.save_model(
         str(directory),
         python_model=str(code),
-        artifacts={"bundle": str(bundle)},
+        artifacts={name: str(path) for name, path in artifacts.items()},
         pip_requirements=list(requirements),
         signature=ModelSignature.from_dict(signature_fields),
         model_config=dict(model_config),

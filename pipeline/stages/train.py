@@ -23,7 +23,7 @@ from components.evaluation.calibration import Calibration, apply_calibration, de
 from components.evaluation.operating_point import OperatingPoint, choose_operating_point
 from components.report.figures import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
-from components.serving.export import MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
+from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner
@@ -267,7 +267,7 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
     save_pyfunc(
         target,
         code=PYFUNC_FILE,
-        bundle=bundle,
+        artifacts={ARTIFACT: bundle},
         requirements=pip_requirements(),
         signature_fields=signature_fields(card),
         model_config=MODEL_CONFIG,

@@ -96,7 +96,9 @@ def make_learner(images: ImageSet, backbone: str, batch_size: int, device: Devic
 
 
 def batches_of(images: ImageSet, batch_size: int, epoch: int):  # noqa: ANN201 - an iterator of batches
-    return train_batches(images, batch_size=batch_size, augment_strength=0.0, seed=0, epoch=epoch)
+    return train_batches(
+        images, batch_size=batch_size, augment_strength=0.0, augment=(), workers=0, seed=0, epoch=epoch
+    )
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Starting and stopping Ray. The only `ray.init` of the project."""
+"""Starting and stopping Ray, and spreading plain tasks over it. The only `ray.init` of the project."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import ray
 
 from components.errors import InputError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_QUEUED_PER_CORE = 2
 
 
 @contextlib.contextmanager
@@ -50,3 +56,31 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
         yield
     finally:
         ray.shutdown()
+
+
+def cluster_cores() -> int:
+    """Cores of the cluster of the current `ray_session`."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def map_on_cluster(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
+    """Apply a function to each task, on a core each, anywhere in the cluster of the current `ray_session`.
+
+    Results come in any order, and what a task raises is raised here. A node that dies costs its tasks, which are done
+    again elsewhere, so the function has to bear being called twice.
+    """
+    remote = ray.remote(num_cpus=1, max_retries=3)(function)
+    in_flight = _QUEUED_PER_CORE * cluster_cores()
+    waiting: list[ray.ObjectRef] = []
+    try:
+        for task in tasks:
+            waiting.append(remote.remote(task))
+            if len(waiting) >= in_flight:
+                done, waiting = ray.wait(waiting)
+                yield from ray.get(done)
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            yield from ray.get(done)
+    finally:
+        for reference in waiting:
+            ray.cancel(reference)

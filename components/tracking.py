@@ -28,6 +28,7 @@ from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, P
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 
+from components.addresses import redact
 from components.errors import InputError
 
 if TYPE_CHECKING:
@@ -154,8 +155,8 @@ class Tracker:
                 )
             except Exception as error:
                 raise InputError(
-                    f"tracking.uri={without_password(uri)}: the tracking store cannot be used "
-                    f"({_first_line(error).replace(uri, without_password(uri))}); start the server, or give another "
+                    f"tracking.uri={redact(uri)}: the tracking store cannot be used "
+                    f"({_first_line(error).replace(uri, redact(uri))}); start the server, or give another "
                     "URI (null: a SQLite file in the working directory)"
                 ) from error
         if found and found.lifecycle_stage == "deleted":
@@ -168,7 +169,7 @@ class Tracker:
     @property
     def shown_uri(self) -> str:
         """The URI without a user's name and password."""
-        return without_password(self.uri)
+        return redact(self.uri)
 
     def run(self, run_id: str) -> Run:
         return Run(self.client, run_id, self.experiment_id)
@@ -362,8 +363,8 @@ def load_pyfunc(uri: str, *, model_config: Mapping[str, Any]) -> Any:  # noqa: A
     except (MlflowException, OSError) as error:
         store = mlflow.get_tracking_uri()
         raise InputError(
-            f"model={uri}: cannot be loaded ({_first_line(error).replace(store, without_password(store))}); "
-            f"give models:/name@alias of a model registered in {without_password(store)}, or a model folder"
+            f"model={uri}: cannot be loaded ({_first_line(error).replace(store, redact(store))}); "
+            f"give models:/name@alias of a model registered in {redact(store)}, or a model folder"
         ) from error
 
 
@@ -441,13 +442,6 @@ def _is_dead(tags: Mapping[str, str]) -> bool:
     except psutil.NoSuchProcess:
         return True
     return abs(started - float(tags[TAG_STARTED])) > 1  # the pid now belongs to somebody else
-
-
-def without_password(uri: str) -> str:
-    """A URI as it may be shown: without a user's name and password."""
-    scheme, separator, rest = uri.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}://…@{authority.rpartition('@')[2]}{slash}{path}" if separator and "@" in authority else uri
 
 
 def _first_line(error: Exception) -> str:

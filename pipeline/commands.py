@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.table import Table
 
-from components.data.listing import IMAGE_SUFFIXES
+from components.data.sources.listing import IMAGE_SUFFIXES
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.console import Console, duration

@@ -25,14 +25,16 @@ class GateResult:
 def judge_gates(metrics: dict[str, Any], gates: Gates) -> list[GateResult]:
     """Hold metrics.json against the configured gates; a gate that is null is not asked.
 
-    For a problem without a good class only the gate on balanced accuracy applies.
+    Where images are judged in tiles, it is the files that are asked for: a part goes out or not as a whole. For a
+    problem without a good class only the gate on balanced accuracy applies.
     """
     results = []
     if metrics["ranking"] is not None:
-        point = metrics["operating_points"]["escape_budget"]
-        balanced = metrics["operating_points"]["balanced"]["balanced_accuracy"]
+        judged = metrics["per_file"] or metrics
+        point = judged["operating_points"]["escape_budget"]
+        balanced = judged["operating_points"]["balanced"]["balanced_accuracy"]
         results += [
-            _at_least("AUROC, lower bound", metrics["ranking"]["auroc"], gates.min_auroc),
+            _at_least("AUROC, lower bound", judged["ranking"]["auroc"], gates.min_auroc),
             _at_most("escape rate, upper bound", point["escape_rate"], gates.max_escape_rate),
             _at_most("overkill rate, upper bound", point["overkill_rate"], gates.max_overkill_rate),
         ]

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from pipeline.config import ComputeConfig
 
 
 def cpu_count() -> int:
@@ -10,3 +16,13 @@ def cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_threads(compute: ComputeConfig) -> int:
+    """Cores to use: those that were asked for, or all."""
+    return compute.num_threads or cpu_count()
+
+
+def memory_bytes() -> int:
+    """Memory of this machine."""
+    return psutil.virtual_memory().total

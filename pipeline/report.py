@@ -25,6 +25,8 @@ from pipeline.stage import StageContext
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from components.data.pack.reader import Pack
+
 RATES = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate", "reject_precision")
 THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
 
@@ -33,14 +35,14 @@ THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
 class EvaluationReport:
     """What the report is made from.
 
-    pack: (M, S, S, 3) uint8, memory-mapped. pack_indices: (N,) int, where in it the image of each prediction is.
+    pack_indices: (N,) int, where in the pack the image of each prediction is.
     """
 
     context: StageContext
     card: ModelCard
     metrics: dict[str, Any]
     predictions: pd.DataFrame
-    pack: np.ndarray
+    pack: Pack
     pack_indices: np.ndarray
 
 
@@ -59,8 +61,8 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
             report.context.run.log_figure(figure, f"figures/{_slug(name)}.png")
     html = render_report(
         title="Inspection model report",
-        subtitle=f"{report.card.backbone} at {report.card.image_size} px on {report.metrics['images']:,} test images "
-        f"of {len(report.card.classes)} classes",
+        subtitle=f"{report.card.backbone} at {report.card.framing['size']} px on {report.metrics['images']:,} test "
+        f"images of {len(report.card.classes)} classes",
         headline=_headline(report),
         sections=sections,
     )
@@ -124,7 +126,7 @@ def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title
         f"{image[-22:]}\n{label}, score {score:.3f}"
         for image, label, score in zip(rows["image_id"], rows["label"], rows["defect_score"], strict=True)
     ]
-    images = [np.asarray(report.pack[index]) for index in report.pack_indices[chosen]]
+    images = [report.pack[int(index)] for index in report.pack_indices[chosen]]
     return gallery(images, captions, f"{title} ({int(where.sum())} in all)")
 
 

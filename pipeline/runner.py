@@ -18,7 +18,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from components.errors import InputError
-from components.tracking import TAG_STORAGE, Run, Tracker, without_password
+from components.tracking import TAG_STORAGE, Run, Tracker
 from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.plan import INPUTS_FILE, Action, PlannedStage, flatten, stage_sections
@@ -32,6 +32,7 @@ from pipeline.stage import (
     list_artifacts,
     missing_artifact,
     read_record,
+    section_values,
 )
 
 RunStatus = Literal["finished", "failed", "interrupted"]
@@ -229,11 +230,8 @@ class PipelineRun:
 
 
 def shown_config(config: Config) -> dict[str, Any]:
-    """The resolved configuration as plain values, without the password that a tracking URI may hold."""
-    values = config.model_dump(mode="json")
-    if config.tracking.uri is not None:
-        values["tracking"]["uri"] = without_password(config.tracking.uri)
-    return values
+    """The resolved configuration as plain values, without the passwords that addresses may hold."""
+    return section_values(config, tuple(type(config).model_fields))
 
 
 def is_interruption(error: BaseException) -> bool:

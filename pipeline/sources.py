@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.data.digests import file_sha256
-from components.data.listing import Listing
 from components.data.manifest import load_manifest
-from components.data.sources import SourceOptions, list_source
+from components.data.sources.catalogue import SourceOptions, list_source
+from components.data.sources.listing import Listing
 from components.errors import InputError
 from pipeline.config import DataConfig, ModelConfig, RangeTestConfig, RecipeConfig
 
@@ -24,6 +24,7 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         label_column=data.label_column,
         group_column=data.group_column,
         split_column=data.split_column,
+        mask_column=data.mask_column,
         metadata_columns=data.metadata_columns,
         root=data.root,
         defect_threshold=data.defect_threshold,

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.addresses import redact
 from pipeline.config import Config, Section
 
 if TYPE_CHECKING:
@@ -103,11 +104,20 @@ class StageContext:
 
 
 def section_values(config: Config, sections: tuple[str, ...]) -> dict[str, Any]:
-    """The named sections as plain JSON values."""
+    """The named sections as plain JSON values, without the passwords that addresses in them may hold."""
     chosen = {name: getattr(config, name) for name in sections}
     return {
-        name: value.model_dump(mode="json") if isinstance(value, Section) else value for name, value in chosen.items()
+        name: _redacted(value.model_dump(mode="json")) if isinstance(value, Section) else value
+        for name, value in chosen.items()
     }
+
+
+def _redacted(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    if isinstance(value, dict):
+        return {key: _redacted(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_redacted(entry) for entry in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def fingerprint(stage: Stage, sections: Mapping[str, Any], upstream: Mapping[str, str], external: str = "") -> str:

@@ -14,15 +14,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import timm
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from components.data.loader import Batch, ImageSet, eval_batches, image_set, train_batches
+from components.data.framing import Framing
+from components.data.loader import ImageSet, TrainLoader, eval_batches, image_set
 from components.data.manifest import classes_of, load_manifest
-from components.data.pack import open_pack
+from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
 from components.evaluation.objectives import objective_score
 from components.models.backbones import BuiltModel, build_model
@@ -42,7 +44,6 @@ from components.training.engine import (
     train_epochs,
 )
 from pipeline.config import ComputeConfig, Recipe
-from pipeline.machine import cpu_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +57,17 @@ class TrainingData:
     """The splits that training may see, opened from what `prepare` wrote."""
 
     manifest: pd.DataFrame
-    pack: np.ndarray
+    pack: Pack
     classes: tuple[str, ...]
     good_classes: tuple[str, ...]
 
     def split(self, name: str) -> ImageSet:
         return image_set(self.manifest, self.pack, name, self.classes)
+
+    @property
+    def framing(self) -> Framing:
+        """What of an image the model sees."""
+        return self.pack.framing
 
     @property
     def class_counts(self) -> np.ndarray:
@@ -92,12 +98,22 @@ def resolve_device(compute: ComputeConfig) -> Device:
 
 
 def use_threads(count: int) -> None:
-    """Limit the CPU threads of torch in this process; a reused worker would keep its first value."""
+    """Limit the CPU threads of this process; a reused worker would keep its first value.
+
+    OpenCV gets none of its own: augmentation works on images too small to be shared out.
+    """
     torch.set_num_threads(count)
+    cv2.setNumThreads(0)
 
 
-def cpu_threads(compute: ComputeConfig) -> int:
-    return compute.num_threads or cpu_count()
+def loader_workers(compute: ComputeConfig) -> int:
+    """Processes that make batches ahead. On a CPU they would take the training's own cores."""
+    if compute.loader_workers is not None:
+        return compute.loader_workers
+    if resolve_device(compute).target.type == "cpu":
+        return 0
+    # Its own share of the cores, where several trials run beside each other: see `use_threads`.
+    return max(0, min(8, torch.get_num_threads() - 1))
 
 
 def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
@@ -169,19 +185,14 @@ def run_epochs(
     data: TrainingData,
     *,
     until: int,
+    workers: int,
     on_step: Callable[[StepRecord], None] = lambda record: None,
 ) -> Iterator[EpochRecord]:
-    """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`)."""
-    train, val = data.split("train"), data.split("val")
+    """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`).
 
-    def batches(epoch: int) -> Iterator[Batch]:
-        return train_batches(
-            train,
-            batch_size=recipe.recipe.batch_size,
-            augment_strength=recipe.recipe.augment_strength,
-            seed=learner.seed,
-            epoch=epoch,
-        )
+    workers: processes that make the batches; they live as long as this iterator.
+    """
+    val = data.split("val")
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         logits = predict_split(model, val, learner)
@@ -189,7 +200,21 @@ def run_epochs(
         loss = learner.loss(torch.from_numpy(logits).to(learner.device.target), targets.to(learner.device.target))
         return {"val_loss": float(loss), "val_score": validation_score(logits, val.labels, recipe, data)}
 
-    yield from train_epochs(learner, until=until, batches=batches, evaluate=evaluate, on_step=on_step)
+    with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
+        yield from train_epochs(learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step)
+
+
+def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
+    """The training batches that the recipe asks for."""
+    return TrainLoader(
+        data.split("train"),
+        batch_size=recipe.recipe.batch_size,
+        augment_strength=recipe.recipe.augment_strength,
+        augment=recipe.recipe.augment,
+        workers=workers,
+        seed=seed,
+        pin_memory=device.target.type == "cuda",
+    )
 
 
 def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.ndarray:
@@ -239,10 +264,11 @@ class TrialSession:
         self, recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig
     ) -> None:
         self._learner = new_learner(recipe, data, total_epochs=total_epochs, seed=seed, compute=compute)
-        self._recipe, self._data = recipe, data
+        # One iterator for all epochs, so that its worker processes start once; it follows the learner that is loaded.
+        self._epochs = run_epochs(self._learner, recipe, data, until=total_epochs, workers=loader_workers(compute))
 
     def next_epoch(self) -> dict[str, Any]:
-        record = next(run_epochs(self._learner, self._recipe, self._data, until=self._learner.epoch + 1))
+        record = next(self._epochs)
         values = asdict(record)
         metrics = values.pop("metrics")
         return values | metrics | {"score": metrics.get("val_score", math.nan)}

@@ -1,13 +1,34 @@
-"""From the pack to batches of tensors: shuffled and augmented for training, in order for evaluation."""
+"""From the pack to batches of tensors: shuffled and augmented for training, in order for evaluation.
 
-from collections.abc import Iterator, Sequence
+A training batch is a function of (seed, epoch, batch number) alone. So the number of worker processes changes nothing
+but the speed, and a resumed training sees what it would have seen.
+"""
+
+import functools
+import multiprocessing
+import os
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from types import TracebackType
+from typing import Protocol
 
+import cv2
 import numpy as np
 import pandas as pd
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from components.data.augment import build_augmentation
+from components.data.augment import Augmentation, build_augmentation
+
+
+class Pixels(Protocol):
+    """A `Pack`, or an array (M, S, S, 3) uint8: rows by number, (B,) int64 to (B, S, S, 3) uint8, a fresh array."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -21,15 +42,19 @@ class Batch:
     labels: torch.Tensor
     index: torch.Tensor
 
+    def pin_memory(self) -> "Batch":
+        """The same in page-locked memory, from which a GPU copies while it computes."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.index.pin_memory())
+
 
 @dataclass(frozen=True)
 class ImageSet:
     """Some images of a pack, with labels.
 
-    pack: (M, S, S, 3) uint8. indices: (N,) int64, rows of the pack. labels: (N,) int64.
+    pack: of M images. indices: (N,) int64, rows of the pack. labels: (N,) int64.
     """
 
-    pack: np.ndarray
+    pack: Pixels
     indices: np.ndarray
     labels: np.ndarray
 
@@ -37,7 +62,7 @@ class ImageSet:
         return len(self.indices)
 
 
-def image_set(manifest: pd.DataFrame, pack: np.ndarray, split: str, classes: Sequence[str]) -> ImageSet:
+def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequence[str]) -> ImageSet:
     """The images of one split, in the manifest's order; a label is its position in `classes`."""
     rows = manifest[manifest["split"] == split]
     position = {name: number for number, name in enumerate(classes)}
@@ -49,22 +74,26 @@ def image_set(manifest: pd.DataFrame, pack: np.ndarray, split: str, classes: Seq
 
 
 def train_batches(
-    images: ImageSet, *, batch_size: int, augment_strength: float, seed: int, epoch: int
+    images: ImageSet,
+    *,
+    batch_size: int,
+    augment_strength: float,
+    augment: tuple[str, ...],
+    workers: int,
+    seed: int,
+    epoch: int,
 ) -> Iterator[Batch]:
-    """One epoch in a random order, augmented; a function of (seed, epoch) alone, so a resume is exact.
-
-    The last short batch is dropped, unless the whole set is smaller than a batch.
-    """
-    generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(images))
-    augment = build_augmentation(augment_strength, seed=int(generator.integers(2**31)))
-    size = max(1, min(batch_size, len(images)))
-    for start in range(0, len(images) - size + 1, size):
-        positions = order[start : start + size]
-        pixels = images.pack[images.indices[positions]]
-        if augment_strength > 0:
-            pixels = np.stack([augment(image) for image in pixels])
-        yield _batch(images, positions, pixels)
+    """One epoch of a `TrainLoader` that is closed at its end."""
+    with TrainLoader(
+        images,
+        batch_size=batch_size,
+        augment_strength=augment_strength,
+        augment=augment,
+        workers=workers,
+        seed=seed,
+        pin_memory=False,
+    ) as loader:
+        yield from loader.epoch(epoch)
 
 
 def eval_batches(images: ImageSet, *, batch_size: int) -> Iterator[Batch]:
@@ -74,6 +103,128 @@ def eval_batches(images: ImageSet, *, batch_size: int) -> Iterator[Batch]:
         yield _batch(images, positions, images.pack[images.indices[positions]])
 
 
+class TrainLoader:
+    """Training batches, epoch by epoch, from worker processes that start with the first epoch and live until `close`.
+
+    augment_strength, augment: as for `build_augmentation`. workers: 0 makes each batch when it is asked for, in the
+    calling thread. pin_memory: for a training on CUDA.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        augment_strength: float,
+        augment: tuple[str, ...],
+        workers: int,
+        seed: int,
+        pin_memory: bool,
+    ) -> None:
+        feed = _Feed(images, max(1, min(batch_size, len(images))), augment_strength, augment, seed)
+        self._keys = _Keys(len(images) // feed.batch_size)
+        self._running: Generator[Batch] | None = None
+        self._loader: DataLoader[Batch] | None = DataLoader(
+            feed,
+            batch_size=None,  # an item is a batch already
+            sampler=self._keys,
+            num_workers=workers,
+            multiprocessing_context=_context(images) if workers else None,
+            persistent_workers=workers > 0,
+            worker_init_fn=_init_worker,
+            pin_memory=pin_memory,
+            # Else each pass would draw a seed from the global generator, and dropout would depend on the workers.
+            generator=torch.Generator(),
+        )
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of an epoch in a random order; ends an earlier epoch that is still running.
+
+        The last short batch is dropped, unless the whole set is smaller than a batch. What a worker raises is raised
+        here, with the worker's traceback in its message.
+        """
+        self._end_epoch()
+        self._running = self._run(number)
+        return self._running
+
+    def close(self) -> None:
+        """End the worker processes; there are no batches any more."""
+        self._end_epoch()
+        # The data loader ends its processes when nothing refers to it.
+        self._loader = None
+
+    def __enter__(self) -> "TrainLoader":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, number: int) -> Generator[Batch]:
+        if self._loader is None:
+            raise ValueError("this loader is closed")
+        self._keys.epoch = number
+        try:
+            yield from self._loader
+        except Exception as error:
+            if self._loader.num_workers == 0:
+                raise
+            # The frames of the data loader would keep its processes alive; the worker's own are in the message.
+            raise error.with_traceback(None) from None
+
+    def _end_epoch(self) -> None:
+        if self._running is not None:
+            self._running.close()
+            self._running = None
+
+
+@dataclass(frozen=True)
+class _Feed(Dataset[Batch]):
+    """What a worker gets: the way to any batch. A `Pack` in it goes as its folder, which each worker opens."""
+
+    images: ImageSet
+    batch_size: int
+    augment_strength: float
+    augment: tuple[str, ...]
+    seed: int
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, number = key
+        order = _order(self.seed, epoch, len(self.images))
+        positions = order[number * self.batch_size : (number + 1) * self.batch_size]
+        pixels = self.images.pack[self.images.indices[positions]]
+        # From 1 on: numpy takes [seed, epoch, 0] for [seed, epoch], which the order is drawn from.
+        generator = np.random.default_rng([self.seed, epoch, 1 + number])
+        return _batch(self.images, positions, self._augmentation(pixels, generator))
+
+    @functools.cached_property
+    def _augmentation(self) -> Augmentation:
+        """Made where it is used: 2 ms to build, not to be sent to another process."""
+        return build_augmentation(self.augment_strength, self.augment)
+
+
+@dataclass
+class _Keys:
+    """The sampler: the epoch goes along with each batch number, so that workers need not be told of a new one."""
+
+    count: int
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch = self.epoch
+        return ((epoch, number) for number in range(self.count))
+
+
+@functools.lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of the images in an epoch; kept, because each batch asks for it."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
 def _batch(images: ImageSet, positions: np.ndarray, pixels: np.ndarray) -> Batch:
     # (B, S, S, 3) in memory, seen as (B, 3, S, S), is channels-last already: no copy.
     return Batch(
@@ -81,3 +232,33 @@ def _batch(images: ImageSet, positions: np.ndarray, pixels: np.ndarray) -> Batch
         labels=torch.from_numpy(images.labels[positions]),
         index=torch.from_numpy(positions.astype(np.int64)),
     )
+
+
+def _context(images: ImageSet) -> BaseContext:
+    """How workers start: not by a fork of this process, which may hold threads of Ray, gRPC or OpenMP in mid-lock.
+
+    A server process that has imported what they need forks them: one start of it takes seconds, a worker then 0.1 s,
+    and workers share the memory of their imports. Windows only knows fresh processes.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "albumentations", type(images.pack).__module__])
+    return context
+
+
+def _init_worker(number: int) -> None:
+    cv2.setNumThreads(0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed training takes its workers along.
+
+    They hold the pipe by which their server would notice, and torch's own watch looks for the end of the server: each
+    would wait for the other.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

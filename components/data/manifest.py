@@ -1,51 +1,96 @@
-"""The manifest: one row per usable image, with all that the later stages need to know about it."""
+"""The manifest: one row per usable image or tile, with all that the later stages need to know about it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
+from components.data import groups
 from components.data.digests import table_sha256
-from components.data.duplicates import link_groups
-from components.data.listing import Listing
-from components.data.pack import PackResult
+from components.data.folds import assign_folds
+from components.data.sources.listing import Listing
 from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
 
 _COLUMNS = (
-    "image_id", "path", "label", "is_defect", "group", "split",
+    "image_id", "path", "label", "is_defect", "group", "split", "fold",
     "sha256", "width", "height", "mode", "format", "pack_index",
 )  # fmt: skip
-_INTEGERS = ("width", "height", "pack_index")
+_INTEGERS = ("fold", "width", "height", "pack_index")
+_FROM_FILES = ["path", "box", "sha256", "width", "height", "mode", "format", "defect_area", "pack_index"]
+_GROUPS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """table: see `build_manifest`. conflicts: see `groups.label_conflicts`. largest_groups: see there, at most ten.
+
+    notes: what was decided on the way and why, a sentence each. shortages: what could not be done as asked for want of
+    groups, likewise.
+    """
+
+    table: pd.DataFrame
+    conflicts: pd.DataFrame
+    largest_groups: pd.DataFrame
+    notes: tuple[str, ...]
+    shortages: tuple[str, ...]
 
 
 def build_manifest(
     listing: Listing,
-    pack: PackResult,
+    files_table: pd.DataFrame,
     *,
+    pairs: np.ndarray,
     good_labels: Sequence[str],
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
-) -> pd.DataFrame:
-    """Join what was listed with what was decoded, link duplicates into groups, and assign the splits.
+    strata: Sequence[str],
+    num_folds: int,
+    earlier: Mapping[str, str],
+    label_conflicts: Literal["keep", "drop", "stop"],
+) -> Manifest:
+    """Join what was listed with what was read, link duplicates into groups, and assign splits and folds.
 
-    good_labels: the classes that pass; empty for a problem of defect types only, whose is_defect is missing
-    throughout. Returns the columns image_id, path, label, is_defect, group, split, sha256, width, height,
-    mode, format, pack_index, meta_<name>; sorted by path. Raises InputError: good labels that are no class
-    or all classes, and whatever the splits refuse.
+    files_table: one row per framed image: path, box ("left,top,right,bottom"; empty throughout where images are not
+    tiled), sha256, width, height, mode, format, defect_area (share of the box that the mask covers, nan without one),
+    pack_index. pairs: (P, 2) int, pack indices of near duplicates. good_labels: the classes that pass; empty for a
+    problem of defect types only, whose is_defect is missing throughout. earlier: see `assign_splits`.
+
+    The table has the columns image_id (the path, with #box for a tile), path, label, is_defect, group, split, fold (-1
+    outside train and val), sha256, width, height, mode, format, pack_index, mask where the source has masks, and
+    meta_<name>; sorted by path and image_id. Raises InputError: good labels that are no class or all classes, tiles of
+    a defective image without a mask, label conflicts under "stop", and whatever the splits and folds refuse.
     """
-    table = listing.table.merge(pack.table, on="path", how="inner", validate="one_to_one")
-    table = table.sort_values("path", ignore_index=True)
-    _check_good_labels(good_labels, sorted(set(table["label"])))
-    table["image_id"] = table["path"]
-    table["is_defect"] = ~table["label"].isin(list(good_labels)) if good_labels else None
-    table["group"] = link_groups(table["sha256"].tolist(), table["group"].tolist())
-    table["split"] = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict)
+    table = _join(listing.table, files_table)
+    table, notes = _label_tiles(table, good_labels)
+    _check_good_labels(good_labels, set(table["label"]))
+    own = table.set_index("image_id")["group"]
+    rows = _pair_rows(table, pairs)
+    table["group"] = groups.link_groups(table["sha256"], table["group"], rows)
+    conflicts = groups.label_conflicts(table, rows)
+    table, done = groups.apply_conflict_policy(table, conflicts, label_conflicts)
+    table["is_defect"] = _is_defect(table, good_labels)
+    splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
+    table["split"] = splits.split
     _check_kinds(table)
+    folds = assign_folds(table, num_folds=num_folds, seed=seed)
+    table["fold"] = folds.fold
+    masks = ["mask"] if table["mask"].notna().any() else []
     metadata = [name for name in table.columns if name.startswith("meta_")]
-    return _typed(table[[*_COLUMNS, *metadata]])
+    return Manifest(
+        table=_typed(table[[*_COLUMNS, *masks, *metadata]]),
+        conflicts=conflicts,
+        largest_groups=groups.largest_groups(
+            table, own[table["image_id"]], _pair_rows(table, pairs), count=_GROUPS_SHOWN
+        ),
+        notes=(*notes, *done, *splits.notes),
+        shortages=folds.notes,
+    )
 
 
 def check_listing(
@@ -55,14 +100,53 @@ def check_listing(
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
+    strata: Sequence[str],
+    num_folds: int,
+    tiled: bool,
 ) -> None:
-    """Raise the InputErrors of `build_manifest` that show without reading a file: labels, groups and given splits."""
-    table = listing.table.copy()
-    _check_good_labels(good_labels, sorted(set(table["label"])))
-    table["is_defect"] = ~table["label"].isin(list(good_labels)) if good_labels else None
-    table["group"] = link_groups(table["path"].tolist(), table["group"].tolist())
-    table["split"] = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict)
+    """Raise the InputErrors of `build_manifest` that show without reading a file: labels, groups and given splits.
+
+    tiled: images will be cut into tiles, so that each may have a good part.
+    """
+    table = listing.table.astype("str")
+    if tiled:
+        table = pd.concat([table, table.assign(label=good_labels[0])], ignore_index=True)
+    _check_good_labels(good_labels, set(table["label"]))
+    table["is_defect"] = _is_defect(table, good_labels)
+    # As if no two files had the same bytes.
+    names = [hashlib.sha256(path.encode()).hexdigest() for path in table["path"]]
+    table["group"] = groups.link_groups(names, table["group"], np.zeros((0, 2), dtype=np.int64))
+    table["split"] = assign_splits(
+        table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={}
+    ).split
     _check_kinds(table)
+    assign_folds(table, num_folds=num_folds, seed=seed)
+
+
+def load_earlier(address: str) -> dict[str, str]:
+    """sha256 → split, from an earlier manifest: a path, or an address that fsspec knows.
+
+    Raises InputError: not there, no such table, a split that is none, an image in two splits.
+    """
+    key = f"data.earlier_manifest={address!r}"
+    place = address if "://" in address else Path(address).expanduser()
+    try:
+        table = pd.read_parquet(place, columns=["sha256", "split"]).drop_duplicates()
+    except FileNotFoundError as error:
+        raise InputError(f"{key} is not there; give the manifest.parquet of an earlier run, or null") from error
+    except Exception as error:  # pyarrow's own, and remote drivers raise what they like
+        raise InputError(
+            f"{key} cannot be read as a manifest ({type(error).__name__}: {error}); give the manifest.parquet of an "
+            "earlier run, or null"
+        ) from error
+    faulty = ~table["split"].isin(SPLITS) | table["sha256"].isna() | table["sha256"].duplicated()
+    if faulty.any():
+        first = table[faulty].iloc[0]
+        raise InputError(
+            f"{key}: {faulty.sum()} images have no split, an unknown one, or two (the first: {first['sha256']}, split "
+            f"{first['split']}); give the manifest.parquet of an earlier run as it was written"
+        )
+    return dict(zip(table["sha256"], table["split"], strict=True))
 
 
 def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
@@ -76,8 +160,11 @@ def load_manifest(path: Path) -> pd.DataFrame:
 
 
 def manifest_digest(manifest: pd.DataFrame) -> str:
-    """sha256 in hex over all cells; the same before and after a round trip through a file."""
-    return table_sha256(manifest)
+    """sha256 in hex over all cells; the same before and after a round trip through a file, and on any machine.
+
+    Where an image lies in the pack is left out: a pack that has grown holds the same images in another order.
+    """
+    return table_sha256(manifest.drop(columns="pack_index"))
 
 
 def classes_of(manifest: pd.DataFrame) -> list[str]:
@@ -85,14 +172,58 @@ def classes_of(manifest: pd.DataFrame) -> list[str]:
     return sorted(set(manifest["label"]))
 
 
-def _check_good_labels(good_labels: Sequence[str], classes: list[str]) -> None:
+def _join(listed: pd.DataFrame, files_table: pd.DataFrame) -> pd.DataFrame:
+    """One row per framed image, as text that takes little memory."""
+    texts = dict.fromkeys(("path", "box", "sha256", "mode", "format"), "str")
+    table = listed.astype("str").merge(files_table[_FROM_FILES].astype(texts), on="path", validate="one_to_many")
+    tile = table["box"] != ""
+    table["image_id"] = table["path"].where(~tile, table["path"] + "#" + table["box"])
+    return table.sort_values(["path", "image_id"], ignore_index=True)
+
+
+def _label_tiles(table: pd.DataFrame, good_labels: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Give the tiles of a defective image that its mask leaves free the first of the good labels."""
+    defective = ~table["label"].isin(list(good_labels))
+    if not (table["box"] != "").any() or not defective.any():
+        return table, []
+    unmasked = table.loc[defective & table["defect_area"].isna(), "path"].unique()
+    if len(unmasked):
+        raise InputError(
+            f"data.tile_size: no mask for {len(unmasked)} defective images (the first: {unmasked[0]}), so which of "
+            "their tiles show the defect is unknown; give their masks with data.mask_column, use the layout mvtec:, or "
+            "set data.tile_size to null"
+        )
+    hit = table["defect_area"] > 0
+    shown = hit.groupby(table["path"]).transform("any")
+    spared = table.loc[defective & ~shown, "path"].unique()
+    notes = []
+    if len(spared):
+        notes.append(
+            f"No tile shows the defect of {len(spared)} defective images, as their masks are black or lie outside "
+            f"data.region (the first: {spared[0]}): all their tiles count as {good_labels[0]}."
+        )
+    return table.assign(label=table["label"].mask(defective & ~hit, good_labels[0])), notes
+
+
+def _is_defect(table: pd.DataFrame, good_labels: Sequence[str]) -> pd.Series | None:
+    return ~table["label"].isin(list(good_labels)) if good_labels else None
+
+
+def _pair_rows(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
+    """(Q, 2) int64 rows of the table for pairs of pack indices; those that are not in the table are left out."""
+    packed, first = np.unique(table["pack_index"], return_index=True)  # identical files share a place in the pack
+    places = pd.Index(packed).get_indexer(np.ravel(pairs)).reshape(-1, 2)
+    return first[places[(places >= 0).all(axis=1)]]
+
+
+def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:
     unknown = [label for label in good_labels if label not in classes]
     if unknown:
         raise InputError(
             f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}; "
-            f"the classes are: {', '.join(classes)}"
+            f"the classes are: {', '.join(sorted(classes))}"
         )
-    if len(classes) > 1 and set(good_labels) == set(classes):  # one class alone: the splits say what is wrong
+    if len(classes) > 1 and set(good_labels) == classes:  # one class alone: the splits say what is wrong
         raise InputError(
             f"data.good_labels={list(good_labels)} names every class there is, so nothing is a defect; "
             "leave the defect classes out of it"

@@ -1,30 +1,33 @@
 """Four splits that no group crosses, each with every class in its share.
 
-The order of work (rarest class first, to the split that lacks it most) is iterative stratification:
-Sechidis, Tsoumakas, Vlahavas, "On the stratification of multi-label data" (2011), here on groups of images.
+Given splits stand, images keep the split of an earlier manifest (`fixed_splits.py`), and the rest is drawn by group
+(`stratify.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from components.data.fixed_splits import FREE, SPLIT_NAMES, SPLITS, TRAIN, FixedSplits, fix_splits
+from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
 from components.errors import InputError
 
-SPLITS = ("train", "val", "calibration", "test")
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "calibration": "calibration",
-    "test": "test",
-}
+__all__ = ["SPLITS", "SPLIT_NAMES", "SplitResult", "assign_splits"]
 
-_ATTEMPTS = 20
 _SHOWN = 5
+# A class's share of a split that is further off than this is worth a sentence.
+_FAR_OFF = 0.1
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """split: (N,) str. notes: what the user should know of how it came about, a sentence each."""
+
+    split: np.ndarray
+    notes: tuple[str, ...]
 
 
 def assign_splits(
@@ -33,30 +36,33 @@ def assign_splits(
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
-) -> np.ndarray:
-    """A split for each row: given ones stand, the others are drawn by group, stratified by label.
+    strata: Sequence[str],
+    earlier: Mapping[str, str],
+) -> SplitResult:
+    """A split for each row: given ones stand, earlier ones are kept, the others are drawn by group.
 
-    table: N rows with label, group, and split (given, or missing). A row without a given split follows its
-    group; groups without one go to train and to the splits that nothing was given for. When every row is
-    given, missing val and calibration (and test) are carved out of train, never out of test. fractions: one
-    per split, above 0, 1 in sum. conflict: what to do with a group that the given splits tear apart.
+    table: N rows with label, group, split (given, or missing), sha256 where there is an earlier manifest, and
+    meta_<name> for each of strata. fractions: one per split, above 0, 1 in sum; shares of all images, old and new.
+    conflict: what to do with a group that the given splits tear apart. strata: metadata to be spread evenly too, within
+    each class, as far as the groups allow. earlier: sha256 → split of images that were there before; what goes before
+    what, see `fix_splits`.
 
-    Returns (N,) str. For images that are their own groups, every class is within one image of its share. The
-    same for any order of the rows. Raises InputError: see the messages.
+    The same for any order of the rows. For images that are their own groups, every class is within one image of its
+    share, or within two beside strata. Raises InputError: see the messages.
     """
     _check(table, fractions)
-    counts = pd.crosstab(table["group"], table["label"]).sort_index(axis=0).sort_index(axis=1)
-    fixed = _given_splits(table, conflict)
-    given = set(fixed.values())
-    open_splits = tuple(split for split in SPLITS if split == "train" or split not in given)
-    free = [group for group in counts.index if group not in fixed]
-    if not free and len(open_splits) > 1:
-        free = [group for group in counts.index if fixed[group] == "train"]
-        fixed = {group: split for group, split in fixed.items() if split != "train"}
-    if free:
-        fixed |= _fill(counts, fixed, free, open_splits=open_splits, fractions=fractions, seed=seed)
-    _check_train(counts, fixed)
-    return np.array([fixed[group] for group in table["group"]], dtype=object)
+    group, names = pd.factorize(table["group"], sort=True)
+    label, labels = pd.factorize(table["label"], sort=True)
+    groups = count_groups(group, label, _strata_codes(table, strata))
+    settled = fix_splits(table, group, names, conflict=conflict, earlier=earlier)
+    split, notes = settled.split, settled.notes
+    if (split == FREE).any() or (earlier and len(settled.open_splits) > 1):
+        shares = np.array([fractions[SPLITS[number]] for number in settled.open_splits])
+        shares /= shares.sum()
+        split = _fill(groups, settled, shares, labels=list(labels), seed=seed, kept=bool(earlier))
+        notes += _share_notes(groups, split, settled, shares, list(labels))
+    _check_train(groups, split, list(labels))
+    return SplitResult(np.array(SPLITS, dtype=object)[split[group]], notes)
 
 
 def _check(table: pd.DataFrame, fractions: Mapping[str, float]) -> None:
@@ -71,132 +77,99 @@ def _check(table: pd.DataFrame, fractions: Mapping[str, float]) -> None:
         )
 
 
-def _given_splits(table: pd.DataFrame, conflict: str) -> dict[str, str]:
-    """Group → split, for each group with a given one. Raises InputError: an unknown name, a torn group."""
-    rows = table[table["split"].notna()]
-    names = rows["split"].astype(str).str.strip().str.lower()
-    unknown = sorted(set(rows["split"][~names.isin(list(SPLIT_NAMES))]))
+def _strata_codes(table: pd.DataFrame, strata: Sequence[str]) -> list[np.ndarray]:
+    """(N,) int64 codes of each column; a missing value is a value too. Raises InputError for an unknown column."""
+    known = [name.removeprefix("meta_") for name in table.columns if name.startswith("meta_")]
+    unknown = [name for name in strata if name not in known]
     if unknown:
         raise InputError(
-            f"data.split_column: unknown splits {', '.join(map(repr, unknown[:_SHOWN]))}; "
-            f"use {', '.join(SPLIT_NAMES)}, or leave the cell empty"
+            f"data.stratify_columns={list(strata)}: the source has no metadata {', '.join(unknown)}; "
+            f"use some of: {', '.join(known) or '(there is none)'}, or name the columns in data.metadata_columns too"
         )
-    if not len(rows):
-        return {}
-    votes = pd.crosstab(rows["group"], names.map(SPLIT_NAMES)).reindex(columns=list(SPLITS), fill_value=0)
-    torn = votes.index[(votes > 0).sum(axis=1) > 1]
-    if len(torn) and conflict == "error":
-        raise InputError(_torn_message(votes, list(torn)))
-    # idxmax takes the first of equals, and train comes first.
-    split = {str(group): str(name) for group, name in votes.idxmax(axis=1).items()}
-    if conflict == "train":
-        split |= dict.fromkeys(torn, "train")
-    return split
-
-
-def _torn_message(votes: pd.DataFrame, torn: list[str]) -> str:
-    shown = "; ".join(
-        f"{group}: " + ", ".join(f"{split} {n}" for split, n in votes.loc[group].items() if n)
-        for group in torn[:_SHOWN]
-    )
-    return (
-        f"data.split_conflict='error': the given splits tear {len(torn)} groups of the same part or the same "
-        f"bytes apart ({shown}); correct data.split_column, or set data.split_conflict to train (the whole "
-        "group goes to train) or majority (to the split with most of its images)"
-    )
+    return [pd.factorize(table[f"meta_{name}"], sort=True)[0] + 1 for name in strata]
 
 
 def _fill(
-    counts: pd.DataFrame,
-    fixed: Mapping[str, str],
-    free: list[str],
-    *,
-    open_splits: tuple[str, ...],
-    fractions: Mapping[str, float],
-    seed: int,
-) -> dict[str, str]:
-    """Draw a split for each free group, so that every open split gets each class."""
-    placed = np.zeros((len(open_splits), counts.shape[1]))
-    holders = np.zeros_like(placed)
-    for number, split in enumerate(open_splits):
-        groups = [group for group, where in fixed.items() if where == split]
-        placed[number] = counts.loc[groups].sum(axis=0)
-        holders[number] = (counts.loc[groups] > 0).sum(axis=0)
-    sizes = counts.loc[free].to_numpy()
-    _check_enough_groups(sizes, holders, list(counts.columns), open_splits)
-    shares = np.array([fractions[split] for split in open_splits])
-    wanted = np.outer(shares / shares.sum(), sizes.sum(axis=0) + placed.sum(axis=0)) - placed
-    # Groups of several classes can use a class up in the wrong place; another order then mostly does.
-    for attempt in range(_ATTEMPTS):
-        choice = _stratify(sizes, wanted, holders, np.random.default_rng([seed, attempt]))
-        lacking = _lacking(sizes, holders, choice)
-        if not lacking.any():
-            return {group: open_splits[number] for group, number in zip(free, choice, strict=True)}
-    split, label = np.argwhere(lacking)[0]
-    raise InputError(
-        f"data.source: its groups mix classes so that {open_splits[split]} gets no group of class "
-        f"{counts.columns[label]}; add images of that class from other parts, or give data.split_column"
-    )
+    groups: Groups, settled: FixedSplits, shares: np.ndarray, *, labels: list[str], seed: int, kept: bool
+) -> np.ndarray:
+    """(G,) int64: an open split for each free group too, so that every open split gets each class.
+
+    shares: of the open splits, 1 in sum. kept: some are settled by an earlier manifest. Raises InputError.
+    """
+    free = np.flatnonzero(settled.split == FREE)
+    drawn = Groups(groups.images[free], groups.stratum_class)
+    there = [np.flatnonzero(settled.split == number) for number in settled.open_splits]
+    placed = np.stack([groups.images[rows].sum(axis=0) for rows in there])
+    holders = np.stack([_holders(groups, rows) for rows in there])
+    names = [SPLITS[number] for number in settled.open_splits]
+    remedy = ", or leave data.earlier_manifest out, so that all splits are drawn anew" if kept else ""
+    _check_enough_groups(_holders(groups, free), holders, labels, names, remedy)
+    demand = Demand(np.outer(shares, placed.sum(axis=0) + drawn.images.sum(axis=0)) - placed, holders)
+    parts = spread_groups(drawn, demand, seed=seed)
+    absent = np.argwhere(absent_classes(drawn, demand, parts))
+    if len(absent):
+        part, label = absent[0]
+        raise InputError(
+            f"data.source: its groups mix classes so that {names[part]} gets no group of class {labels[label]}; "
+            f"add images of that class from other parts, or give data.split_column{remedy}"
+        )
+    split = settled.split.copy()
+    split[free] = np.array(settled.open_splits)[parts]
+    return split
 
 
 def _check_enough_groups(
-    sizes: np.ndarray, holders: np.ndarray, labels: list[str], open_splits: tuple[str, ...]
+    free: np.ndarray, holders: np.ndarray, labels: list[str], names: list[str], remedy: str
 ) -> None:
-    groups = (sizes > 0).sum(axis=0)
-    needed = (holders == 0).sum(axis=0)
-    short = [
-        f"class {label} has {groups[n]} {'group' if groups[n] == 1 else 'groups'} "
-        f"(of the same part or bytes) to spread: it cannot be in {needed[n]} splits"
-        for n, label in enumerate(labels)
-        if groups[n] < needed[n]
-    ]
+    """free: (C,) groups of each class to draw. holders: (P, C) groups that each open split has already."""
+    short = []
+    for label, count, held in zip(labels, free, holders.T, strict=True):
+        without = [name for name, n in zip(names, held, strict=True) if n == 0]
+        if count < len(without):
+            short.append(
+                f"class {label} has {_plural(count, 'group')}{' left' if held.any() else ''}: "
+                f"it cannot be in {_plural(len(without), 'split')} ({', '.join(without)})"
+            )
     if short:
+        more = f"; and {_plural(len(short) - _SHOWN, 'more class', 'more classes')}" if len(short) > _SHOWN else ""
         raise InputError(
-            f"{'; '.join(short)} ({', '.join(open_splits)}); add images of other parts, merge the class "
-            "with another one, leave it out, or give data.split_column its images in each of these splits"
+            f"data.source: {'; '.join(short[:_SHOWN])}{more}. Images of one part, and images that show the same thing, "
+            "are one group: add images of other parts, merge the class with another one, leave it out, or give "
+            f"data.split_column its images in each of these splits{remedy}"
         )
 
 
-def _stratify(sizes: np.ndarray, wanted: np.ndarray, holders: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """(G,) split numbers. sizes: (G, C) images. wanted, holders: (S, C) images still due, groups held."""
-    wanted, holders = wanted.astype(float).copy(), holders.copy()
-    shuffled = generator.permutation(len(sizes))
-    # Large groups first: the small ones can then even out. The sort is stable, so equals stay shuffled.
-    order = shuffled[np.argsort(-sizes[shuffled].sum(axis=1), kind="stable")]
-    choice = np.full(len(sizes), -1)
-    for label in np.argsort((sizes > 0).sum(axis=0), kind="stable"):
-        mine = order[(choice[order] < 0) & (sizes[order, label] > 0)]
-        for done, group in enumerate(mine):
-            lacking = holders[:, label] == 0
-            # As soon as each group left is needed by a split without the class, only those may have it.
-            allowed = lacking if 0 < lacking.sum() >= len(mine) - done else np.ones_like(lacking)
-            choice[group] = _neediest(wanted, int(label), allowed, generator)
-            wanted[choice[group]] -= sizes[group]
-            holders[choice[group]] += sizes[group] > 0
-    return choice
+def _share_notes(
+    groups: Groups, split: np.ndarray, settled: FixedSplits, shares: np.ndarray, labels: list[str]
+) -> tuple[str, ...]:
+    """The class whose share of an open split is furthest off, where that is far."""
+    images = groups.images[:, : groups.classes]
+    counts = np.stack([images[np.flatnonzero(split == number)].sum(axis=0) for number in settled.open_splits])
+    found = counts / counts.sum(axis=0)
+    off = np.abs(found - shares[:, None])
+    part, label = np.unravel_index(off.argmax(), off.shape)
+    if off[part, label] <= _FAR_OFF:
+        return ()
+    held = int(_holders(groups, np.flatnonzero(np.isin(split, settled.open_splits)))[label])
+    return (
+        f"The shares of data.splits cannot be met with {_plural(held, 'group')} of class {labels[label]}: "
+        f"{SPLITS[settled.open_splits[part]]} has {found[part, label]:.0%} of its images, not {shares[part]:.0%}.",
+    )
 
 
-def _neediest(wanted: np.ndarray, label: int, allowed: np.ndarray, generator: np.random.Generator) -> int:
-    """The allowed split that lacks the class most; of equals the one that lacks images most; else by lot."""
-    candidates = np.flatnonzero(allowed)
-    for need in (wanted[:, label], wanted.sum(axis=1)):
-        most = need[candidates].max()
-        candidates = candidates[np.isclose(need[candidates], most, atol=1e-9)]
-    return int(generator.choice(candidates))
-
-
-def _lacking(sizes: np.ndarray, holders: np.ndarray, choice: np.ndarray) -> np.ndarray:
-    """(S, C) bool: the split has no group of the class."""
-    held = holders.copy()
-    np.add.at(held, choice, sizes > 0)
-    return held == 0
-
-
-def _check_train(counts: pd.DataFrame, split: Mapping[str, str]) -> None:
-    training = [group for group, where in split.items() if where == "train"]
-    absent = counts.columns[counts.loc[training].sum(axis=0) == 0]
+def _check_train(groups: Groups, split: np.ndarray, labels: list[str]) -> None:
+    absent = np.flatnonzero(_holders(groups, np.flatnonzero(split == TRAIN)) == 0)
     if len(absent):
         raise InputError(
-            f"data.split_column: no image of class {', '.join(absent)} is in train, so it cannot be learned; "
-            "give some of them the split train, or leave those cells empty"
+            f"data.split_column: no image of class {', '.join(labels[n] for n in absent)} is in train, so it cannot be "
+            "learned; give some of them the split train, or leave those cells empty"
         )
+
+
+def _holders(groups: Groups, rows: np.ndarray) -> np.ndarray:
+    """(C,) groups of each class among these."""
+    return np.bincount(groups.images[rows, : groups.classes].indices, minlength=groups.classes)
+
+
+def _plural(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -1,19 +1,32 @@
 """Every figure under one name; each lives in the file of its subject."""
 
-from components.report.figures_data import gallery, sample_grid, split_counts
+from components.report.figures_audit import (
+    groups_gallery,
+    leakage_figure,
+    near_duplicate_figure,
+    pairs_gallery,
+    shortcuts_figure,
+)
+from components.report.figures_data import augmentation_grid, gallery, sample_grid, split_counts
 from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
 from components.report.figures_search import search_figure
 from components.report.figures_training import learning_curves
 
 __all__ = [
+    "augmentation_grid",
     "confusion_figure",
     "gallery",
+    "groups_gallery",
+    "leakage_figure",
     "learning_curves",
+    "near_duplicate_figure",
+    "pairs_gallery",
     "range_test_figure",
     "roc_figure",
     "sample_grid",
     "score_histogram",
     "search_figure",
+    "shortcuts_figure",
     "split_counts",
 ]

@@ -1,4 +1,4 @@
-"""Figures of the images themselves: samples of each class, the splits, and galleries of single cases."""
+"""Figures of the images themselves: samples of each class, the splits, augmentation, and galleries of single cases."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from components.report import style
+from components.report import pictures, style
 
 GALLERY_COLUMNS = 6
+MIN_SAMPLE_COLUMNS, MIN_VERSION_COLUMNS = 8, 6
+INCHES_PER_CHAR = 0.082
+"""Of a bold class name, about."""
+LABEL_CHARS = 30
+"""A class name beside a bar is broken into lines of this many characters."""
 MIN_LABELLED_SHARE = 0.055
 """A bar segment narrower than this share of the longest bar has no room for its count."""
 
@@ -22,25 +26,15 @@ def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     if not rows:
         return style.empty_figure("Samples", "no images to show")
     columns = max(len(images) for images in rows.values())
-    width = 1.15 * columns + 0.8
-    figure = style.new_figure(width, 1.18 * len(rows) + 0.45)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for row, (name, images) in enumerate(rows.items()):
-        for column in range(columns):
-            _show(grid[row, column], images[column] if column < len(images) else None)
-        grid[row, 0].annotate(
-            name,
-            (0, 0.5),
-            xytext=(-8, 0),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=style.TEXT_SIZE,
-            fontweight="bold",
-            color=style.INK,
-        )
-    _figure_title(figure, "Samples of each class")
+    longest = max(len(line) for name in rows for line in pictures.wrapped(name, pictures.NAME_CHARS).split("\n"))
+    figure, grid = pictures.places(
+        len(rows), columns, fitting=max(columns, MIN_SAMPLE_COLUMNS), left=0.2 + INCHES_PER_CHAR * longest
+    )
+    for axes, (name, images) in zip(grid, rows.items(), strict=True):
+        for place, image in zip(axes, images, strict=False):
+            pictures.show(place, image)
+        pictures.row_name(axes[0], name)
+    pictures.heading(figure, "Samples of each class")
     return style.finish(figure)
 
 
@@ -48,7 +42,7 @@ def split_counts(counts: pd.DataFrame) -> Figure:
     """Images per class and split, stacked. counts: one row per class, one column per split, int."""
     if counts.empty or int(counts.to_numpy().sum()) == 0:
         return style.empty_figure("Images per class and split", "no images")
-    figure = style.new_figure(style.WIDTH, 1.25 + 0.42 * len(counts))
+    figure = style.new_figure(style.WIDTH, 1.1 + 0.4 * len(counts))
     axes = figure.add_subplot()
     style.quiet_axes(axes, grid=None)
     totals = counts.sum(axis=1).to_numpy()
@@ -75,8 +69,11 @@ def split_counts(counts: pd.DataFrame) -> Figure:
             fontsize=style.SMALL_SIZE,
             color=style.MUTED,
         )
-    axes.set_yticks(positions, [str(name) for name in counts.index], fontsize=style.TEXT_SIZE, color=style.INK)
-    axes.invert_yaxis()
+    names = [pictures.wrapped(str(name), LABEL_CHARS, lines=2) for name in counts.index]
+    axes.set_yticks(positions, names, fontsize=style.TEXT_SIZE, color=style.INK)
+    for text in axes.get_yticklabels():
+        text.set_parse_math(False)  # a class may be named $5
+    axes.set_ylim(len(counts) - 0.5, -0.5)
     axes.set_xticks([])
     axes.set_xlim(0, 1.08 * longest)
     axes.spines["bottom"].set_visible(False)
@@ -84,7 +81,7 @@ def split_counts(counts: pd.DataFrame) -> Figure:
     axes.tick_params(axis="y", length=0)
     style.title(axes, "Images per class and split")
     swatches, _ = axes.get_legend_handles_labels()
-    style.key(axes, swatches)
+    style.key(axes, swatches, drop=6)
     return style.finish(figure)
 
 
@@ -94,37 +91,29 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str) -
         return style.empty_figure(title, "none")
     columns = min(GALLERY_COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    lines = max(str(caption).count("\n") + 1 for caption in captions)
-    figure = style.new_figure(max(1.55 * columns, 4.0), (1.5 + 0.16 * lines) * rows + 0.45)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for position, axes in enumerate(grid.flat):
-        shown = position < len(images)
-        _show(axes, images[position] if shown else None)
-        if shown:
-            axes.annotate(
-                captions[position],
-                (0, 0),
-                xytext=(0, -4),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                ha="left",
-                va="top",
-                fontsize=style.SMALL_SIZE,
-                linespacing=1.25,
-                color=style.MUTED,
-            )
-    _figure_title(figure, title)
+    below = pictures.LINE * pictures.line_count(captions) + 0.1
+    figure, grid = pictures.places(rows, columns, fitting=GALLERY_COLUMNS, below=below)
+    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+        pictures.show(axes, image)
+        pictures.caption(axes, str(caption))
+    pictures.heading(figure, title)
     return style.finish(figure)
 
 
-def _figure_title(figure: Figure, text: str) -> None:
-    figure.suptitle(text, x=0.01, ha="left", fontsize=style.TITLE_SIZE, fontweight="bold", color=style.INK)
-
-
-def _show(axes: Axes, image: np.ndarray | None) -> None:
-    axes.set_axis_off()
-    if image is not None:
-        axes.imshow(image, interpolation="antialiased", aspect="equal")
+def augmentation_grid(rows: Sequence[Sequence[np.ndarray]]) -> Figure:
+    """A row per image: as it is, and beside it what a training may see of it. Images: (H, W, 3) uint8."""
+    rows = [row for row in rows if len(row) > 1]
+    if not rows:
+        return style.empty_figure("Augmentation", "training sees every image as it is")
+    columns = max(len(row) for row in rows)
+    figure, grid = pictures.places(len(rows), columns, fitting=max(columns, MIN_VERSION_COLUMNS), apart=0.25, top=0.2)
+    for axes, images in zip(grid, rows, strict=True):
+        for place, image in zip(axes, images, strict=False):
+            pictures.show(place, image)
+    pictures.title_above(grid[0, 0], "as it is", color=style.MUTED)
+    pictures.title_above(grid[0, 1], "as training may see it", color=style.MUTED)
+    pictures.heading(figure, "Augmentation")
+    return style.finish(figure)
 
 
 def _sum_text(values: np.ndarray, longest: float) -> str:

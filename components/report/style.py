@@ -77,13 +77,13 @@ def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
     axes.set_ylabel(y, fontsize=TEXT_SIZE, color=MUTED)
 
 
-def key(axes: Axes, handles: Sequence[Artist]) -> None:
-    """A one-line key under the axes, flush with their left edge."""
+def key(axes: Axes, handles: Sequence[Artist], *, drop: float = 33.0) -> None:
+    """A one-line key, flush with the axes' left edge and `drop` points under them: below the ticks and the name."""
     axes.legend(
         handles=list(handles),
         loc="upper left",
-        bbox_to_anchor=(0, -0.14),
-        borderaxespad=0,
+        bbox_to_anchor=(0, 0),
+        borderaxespad=drop / SMALL_SIZE,
         ncols=len(handles),
         frameon=False,
         fontsize=SMALL_SIZE,

@@ -1,10 +1,11 @@
 """The bundle: the folder with everything that a trained model needs once it has left this project.
 
-A bundle holds plain data and one source file, nothing pickled::
+A bundle holds plain data and two source files, nothing pickled::
 
     weights.safetensors   the state dict of the timm model
     model.json            the model card: architecture, classes, preprocessing, calibration, operating point
     decode.py             a verbatim copy of components/data/decode.py: the decoding of training, on the line
+    framing.py            likewise: what of an image the model sees
     seen_images.txt       16-hex sha256 prefixes of the images the model was fitted or calibrated on
 
 `pyfunc.py` reads such a folder without importing this project.
@@ -24,17 +25,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from components.data.framing import Framing
 from components.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SEEN_PREFIX_LENGTH = 16
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-DECODE_FILE = "decode.py"
 SEEN_FILE = "seen_images.txt"
 
-DECODE_SOURCE = Path(__file__).resolve().parents[1] / "data" / "decode.py"
+SOURCES = tuple(Path(__file__).resolve().parents[1] / "data" / name for name in ("decode.py", "framing.py"))
+"""Copied into every bundle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class ModelCard:
 
     classes: in the order of the logits.
     good_classes: a subset of the classes; empty for a problem of defect types only.
-    image_size: pixels, of the square that the network sees.
+    framing: the fields of `components.data.framing.Framing`: what of an image the network sees, and at which size.
     mean, std: per channel RGB, of pixels in [0, 1].
     calibration: `scale` and `bias` on the logit of the defect score.
     operating_point: at least `threshold` (reject when the calibrated score >= it); None only where there are
@@ -59,7 +61,7 @@ class ModelCard:
     num_classes: int
     classes: tuple[str, ...]
     good_classes: tuple[str, ...]
-    image_size: int
+    framing: Mapping[str, Any]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     calibration: Mapping[str, float]
@@ -86,6 +88,7 @@ class ModelCard:
         try:
             for key in ("classes", "good_classes", "mean", "std"):
                 content[key] = tuple(content[key])
+            content["framing"] = asdict(Framing.from_dict(content["framing"]))
             return cls(**content)
         except (ValueError, TypeError, AttributeError) as error:  # the last two: a value of another kind
             raise InputError(f"{CARD_FILE}: {error}; export the model again") from error
@@ -118,7 +121,8 @@ def save_bundle(
     }
     save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
     (partial / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
-    shutil.copyfile(DECODE_SOURCE, partial / DECODE_FILE)
+    for source in SOURCES:
+        shutil.copyfile(source, partial / source.name)
     (partial / SEEN_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     _put_in_place(partial, directory)
     return directory
@@ -169,6 +173,7 @@ def find_bundle(directory: Path) -> Path:
 
 def _card_faults(card: ModelCard) -> list[str]:
     """What contradicts, in words."""
+    framing = Framing.from_dict(card.framing)
     threshold = None if card.operating_point is None else card.operating_point.get("threshold")
     rules = {
         f"num_classes={card.num_classes} for {len(card.classes)} classes": card.num_classes == len(card.classes),
@@ -177,7 +182,9 @@ def _card_faults(card: ModelCard) -> list[str]:
             set(card.good_classes) <= set(card.classes)
         ),
         "no defect class": not set(card.classes) <= set(card.good_classes),
-        f"image_size={card.image_size}": card.image_size > 0,
+        "an image of tiles has the answer of its worst tile, which needs good classes": (
+            framing.tile_size is None or bool(card.good_classes)
+        ),
         "mean and std need three channels": len(card.mean) == len(card.std) == 3,
         "std must be positive": all(value > 0 for value in card.std),
         "calibration needs finite scale and bias": all(
@@ -195,13 +202,19 @@ def _is_number(value: object) -> bool:
 
 
 def _parse_card(text: str) -> dict[str, Any]:
-    """The card's keys, all there; keys of no meaning here are dropped."""
+    """The card's keys, all there; keys of no meaning here are dropped.
+
+    Cards of version 1 are read as well: a champion of that time still has to be met.
+    """
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{CARD_FILE} is not JSON ({error}); export the model again") from error
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
+    if version == 1 and "image_size" in content:
+        size = content["image_size"]
+        content["framing"] = {"size": size, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.0}
+    elif version != FORMAT_VERSION:
         raise InputError(
             f"{CARD_FILE}: format_version={version!r}, and this code reads {FORMAT_VERSION}; "
             "use the release that wrote the model, or export it again"

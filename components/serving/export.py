@@ -42,6 +42,7 @@ def signature_fields(card: ModelCard) -> dict[str, str]:
         _column("defect_score", "double", required=False),
         _column("decision", "string", required=False),
         *(_column(f"p_{name}", "double", required=False) for name in card.classes),
+        *([_column("tile", "string", required=False)] if card.framing["tile_size"] else []),
         _column("error", "string", required=False),
     ]
     return {"inputs": json.dumps([_column("image", "string", required=True)]), "outputs": json.dumps(outputs)}

@@ -8,9 +8,10 @@ Input: a frame with a column `image`, or any one-column frame, series, array, li
 the model was loaded with `model_config={"allow_paths": True}`: a server must not read files for its clients.
 
 Output: one row per item, in order: `label` (the likeliest class), `defect_score` (calibrated, in [0, 1]),
-`decision` (accept, reject, or review where the item gives no image), `p_<class>`, `error`. Without good
-classes there is neither score nor decision. What a row lacks is None, never NaN, which the scoring server
-would write as broken JSON.
+`decision` (accept, reject, or review where the item gives no image that can be judged), `p_<class>`, `error`.
+Without good classes there is neither score nor decision. A model that judges tiles answers for an image as for
+its worst tile, and names it: `tile`, as "left,top,right,bottom". What a row lacks is None, never NaN, which the
+scoring server would write as broken JSON.
 """
 
 import base64
@@ -19,7 +20,9 @@ import hashlib
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +35,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DEFAULTS = {"device": "auto", "batch_size": 32, "allow_paths": False}
 DEVICES = ("auto", "cpu", "cuda")
 SCORE_CLIP = 1e-7
@@ -61,6 +64,16 @@ class Answer:
     decision: str | None
     probabilities: tuple[float, ...] | None
     error: str | None
+    tile: str | None = None
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One square that the network sees. item: position of its image; pixels: (S, S, 3) uint8; tile: its box."""
+
+    item: int
+    tile: str
+    pixels: np.ndarray
 
 
 class InspectionModel(PythonModel):
@@ -71,7 +84,9 @@ class InspectionModel(PythonModel):
         bundle = Path(context.artifacts["bundle"])
         self.settings = read_settings(context.model_config)
         self.card = read_card(bundle / "model.json")
-        self.decode = load_decoder(bundle / "decode.py")
+        self.decode = load_source(bundle / "decode.py")
+        self.framing = load_source(bundle / "framing.py")
+        self.frame = self.framing.Framing.from_dict(self.card["framing"])
         self.network = build_network(self.card, bundle / "weights.safetensors", self.settings.device)
 
     def predict(
@@ -86,24 +101,25 @@ class InspectionModel(PythonModel):
         params: none are known. They come from the client, so nothing that opens a door may hang on them.
         """
         items, index = list_items(model_input)
-        size = self.settings.batch_size
-        answers: list[Answer] = []
-        for start in range(0, len(items), size):
-            answers += self._predict_batch(items[start : start + size])
-        return to_frame(answers, self.card["classes"], index)
+        tiled = self.frame.tile_size is not None
+        answers: dict[int, Answer] = {}
+        frames = self._frames(items, answers)
+        # Batches of squares, not of images: the tiles of one large image may be thousands.
+        while batch := list(islice(frames, self.settings.batch_size)):
+            for frame, row in zip(batch, self._probabilities([f.pixels for f in batch]), strict=True):
+                found = answer(row, self.card, tile=frame.tile if tiled else None)
+                answers[frame.item] = worse(answers.get(frame.item), found)
+        return to_frame([answers[k] for k in range(len(items))], self.card["classes"], index, tiled=tiled)
 
-    def _predict_batch(self, items: list[object]) -> list[Answer]:
-        images: list[np.ndarray] = []
-        reasons: list[str | None] = []
-        for item in items:
+    def _frames(self, items: list[object], answers: dict[int, Answer]) -> Iterator[Frame]:
+        """The squares of all items; an item that gives none has its answer put down at once."""
+        for number, item in enumerate(items):
             try:
                 decoded = self.decode.decode_image(read_item(item, allow_paths=self.settings.allow_paths))
-                images.append(self.decode.resize_image(decoded.pixels, self.card["image_size"]))
-                reasons.append(None)
-            except (ItemError, self.decode.DecodeError) as error:
-                reasons.append(str(error) or type(error).__name__)
-        rows = iter(self._probabilities(images)) if images else iter(())
-        return [answer(next(rows), self.card) if reason is None else unanswered(reason) for reason in reasons]
+                for box, pixels in self.framing.iter_frames(decoded.image, self.frame):
+                    yield Frame(number, ",".join(map(str, box)), pixels)
+            except (ItemError, self.decode.DecodeError, self.framing.FramingError) as error:
+                answers[number] = unanswered(str(error) or type(error).__name__)
 
     def _probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """images: each (S, S, 3) uint8. Returns (N, K) float64, not yet calibrated."""
@@ -116,25 +132,37 @@ class InspectionModel(PythonModel):
             return torch.softmax(self.network(batch).double(), dim=1).cpu().numpy()
 
 
-def answer(probabilities: np.ndarray, card: dict[str, Any]) -> Answer:
-    """The row of one image. probabilities: (K,) float64, not yet calibrated."""
+def answer(probabilities: np.ndarray, card: dict[str, Any], *, tile: str | None) -> Answer:
+    """The row of one image or tile. probabilities: (K,) float64, not yet calibrated."""
     if not np.isfinite(probabilities).all():
         # A comparison with NaN is false: without this the image would be accepted.
-        return unanswered("the model's output for this image is not finite")
+        return unanswered(f"the model's output for this {'tile' if tile else 'image'} is not finite", tile=tile)
     classes, good_classes = card["classes"], card["good_classes"]
     if not good_classes:
         label = classes[int(probabilities.argmax())]
-        return Answer(label, None, None, tuple(probabilities.tolist()), None)
+        return Answer(label, None, None, tuple(probabilities.tolist()), None, tile)
     is_good = np.isin(classes, good_classes)
     score = float(calibrate(probabilities[~is_good].sum(), card["calibration"]))
     final = rescale_groups(probabilities, is_good, score)
     decision = "reject" if score >= card["operating_point"]["threshold"] else "accept"
-    return Answer(classes[int(final.argmax())], score, decision, tuple(final.tolist()), None)
+    return Answer(classes[int(final.argmax())], score, decision, tuple(final.tolist()), None, tile)
 
 
-def unanswered(reason: str) -> Answer:
+def worse(first: Answer | None, second: Answer) -> Answer:
+    """Of two tiles' answers the one that speaks for the image; of equal ones the first.
+
+    A reject is certain whatever the other tiles say; a tile that cannot be judged stands before one that passes.
+    """
+
+    def rank(one: Answer) -> tuple[int, float]:
+        return ("accept", "review", "reject").index(one.decision or "accept"), one.defect_score or 0.0
+
+    return second if first is None or rank(second) > rank(first) else first
+
+
+def unanswered(reason: str, *, tile: str | None = None) -> Answer:
     """The row of an item that a person has to look at."""
-    return Answer(None, None, "review", None, reason)
+    return Answer(None, None, "review", None, reason, tile)
 
 
 def calibrate(score: float | np.ndarray, calibration: dict[str, float]) -> np.ndarray:
@@ -227,7 +255,7 @@ def decode_base64(text: str, *, allow_paths: bool) -> bytes:
     return data
 
 
-def to_frame(answers: list[Answer], classes: list[str], index: pd.Index) -> pd.DataFrame:
+def to_frame(answers: list[Answer], classes: list[str], index: pd.Index, *, tiled: bool) -> pd.DataFrame:
     """The output; numbers are float64 in a column without gaps, objects with None in one with gaps."""
     rows = [row.probabilities for row in answers]
     columns: dict[str, list[Any]] = {
@@ -235,9 +263,10 @@ def to_frame(answers: list[Answer], classes: list[str], index: pd.Index) -> pd.D
         "defect_score": [row.defect_score for row in answers],
         "decision": [row.decision for row in answers],
         **{f"p_{name}": [None if p is None else p[k] for p in rows] for k, name in enumerate(classes)},
+        **({"tile": [row.tile for row in answers]} if tiled else {}),
         "error": [row.error for row in answers],
     }
-    texts = ("label", "decision", "error")
+    texts = ("label", "decision", "tile", "error")
     kinds = {name: object if name in texts or None in values else float for name, values in columns.items()}
     return pd.DataFrame(
         {name: pd.Series(values, dtype=kinds[name], index=index) for name, values in columns.items()},
@@ -281,9 +310,9 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def load_decoder(path: Path) -> ModuleType:
-    """The bundle's own decoder, under a name by its content: two models may carry two versions of it."""
-    name = f"bundled_decode_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+def load_source(path: Path) -> ModuleType:
+    """A source file of the bundle, under a name by its content: two models may carry two versions of it."""
+    name = f"bundled_{path.stem}_{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

@@ -21,15 +21,21 @@ def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's
 
 
 STAGES: tuple[Stage, ...] = (
-    # images → manifest.parquet, images.npy (the pack), data_report.html, data_report.json, quarantine.csv
+    # images → manifest.parquet, pack/, data_report.html, data_report.json, statistics.parquet, quarantine.csv
     Stage(
         name="prepare",
         inputs=(),
         sections=("seed", "data"),
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.prepare", "run"),
-        # The digest covers what the source holds, wherever it lies.
-        unhashed=("data.source", "data.root", "data.max_quarantined_fraction"),
+        # The digest covers what the source and the earlier manifest hold, wherever they lie.
+        unhashed=(
+            "data.source",
+            "data.root",
+            "data.earlier_manifest",
+            "data.max_quarantined_fraction",
+            "data.pack",
+        ),
         external=_lazily("pipeline.stages.prepare", "source_digest"),
     ),
     # → curves.parquet, lr_bounds.json
@@ -37,7 +43,7 @@ STAGES: tuple[Stage, ...] = (
         name="lr_range_test",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=1,
+        version=2,
         unhashed=(*SCHEDULE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.objective"),
         external=_lazily("pipeline.sources", "weights_digest"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
@@ -48,7 +54,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
         unhashed=SCHEDULE_KEYS,
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
@@ -57,7 +63,7 @@ STAGES: tuple[Stage, ...] = (
         name="train",
         inputs=("prepare", "search"),
         sections=("seed", "model", "recipe", "train", "operating_point"),
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),
@@ -66,7 +72,7 @@ STAGES: tuple[Stage, ...] = (
         name="evaluate",
         inputs=("prepare", "lr_range_test", "search", "train"),
         sections=("seed", "evaluate"),
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias
@@ -74,7 +80,7 @@ STAGES: tuple[Stage, ...] = (
         name="promote",
         inputs=("prepare", "train", "evaluate"),
         sections=("seed", "data", "promote"),
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.promote", "run"),
         cached=False,
     ),

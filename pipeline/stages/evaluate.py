@@ -6,6 +6,7 @@ Writes `metrics.json` (its schema: docs/metrics.md), the predictions and `report
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,18 @@ import pandas as pd
 
 from components.data.loader import image_set
 from components.data.manifest import load_manifest
-from components.data.pack import open_pack
+from components.data.pack.reader import open_pack
 from components.evaluation.calibration import Calibration, calibrate_probabilities, defect_scores
 from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Preprocessing, predict
 from pipeline.config import EvaluateConfig
+from pipeline.machine import cpu_threads
+from pipeline.per_file import worst_per_file
 from pipeline.report import EvaluationReport, write_report
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
-from pipeline.training import EVAL_BATCH, bare_model, cpu_threads, resolve_device, softmax, use_threads
+from pipeline.training import EVAL_BATCH, bare_model, resolve_device, softmax, use_threads
 
 METRICS_VERSION = 1
 
@@ -47,7 +50,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
         card=card,
         metrics=metrics,
         predictions=predictions,
-        pack=open_pack(prepared),
+        pack=open_pack(prepared / "pack"),
         pack_indices=test["pack_index"].to_numpy(),
     )
     write_report(report, gallery_size=evaluate.gallery_size)
@@ -59,7 +62,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
 def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
     """(N, K) calibrated probabilities of the test split."""
     device = resolve_device(context.compute)
-    images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
+    images = image_set(manifest, open_pack(context.input("prepare", "pack")), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
 
         def batches() -> Any:  # noqa: ANN401 - an iterator of batches
@@ -80,9 +83,9 @@ def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any]
 
 
 def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: ModelCard) -> pd.DataFrame:
-    """One row per test image: what it is, the score, and what is decided."""
+    """One row per test image or tile: what it is, the score, and what is decided. path: of the file."""
     metadata = [name for name in test.columns if name.startswith("meta_")]
-    table = test[["image_id", "sha256", "label", "is_defect", "group", *metadata]].copy()
+    table = test[["image_id", "path", "sha256", "label", "is_defect", "group", *metadata]].copy()
     table["predicted"] = np.asarray(card.classes)[probabilities.argmax(axis=1)]
     for position, name in enumerate(card.classes):
         table[f"p_{name}"] = probabilities[:, position]
@@ -96,40 +99,59 @@ def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: Model
 def _measure(
     table: pd.DataFrame, probabilities: np.ndarray, card: ModelCard, settings: EvaluateConfig, seed: int
 ) -> dict[str, Any]:
-    groups = table["group"].to_numpy()
-    resampling: dict[str, Any] = {
-        "confidence": settings.confidence,
-        "groups": groups,
-        "bootstrap_samples": settings.bootstrap_samples,
-        "seed": seed,
-    }
     position = {name: number for number, name in enumerate(card.classes)}
     labels = table["label"].map(position).to_numpy()
+    overall = class_metrics(
+        probabilities, labels, card.classes, **_resampling(settings, table["group"].to_numpy(), seed)
+    )
     metrics: dict[str, Any] = {
         "version": METRICS_VERSION,
         "split": "test",
         "images": len(table),
         "classes": list(card.classes),
         "good_classes": list(card.good_classes),
-        "class_metrics": class_metrics(probabilities, labels, card.classes, **resampling),
+        "class_metrics": overall,
         "ranking": None,
         "operating_points": {},
+        "per_file": None,
     }
     if card.operating_point is not None:
-        scores, is_defect = table["defect_score"].to_numpy(), table["is_defect"].to_numpy(dtype=bool)
-        thresholds = {
-            "escape_budget": card.operating_point["threshold"],
-            "balanced": card.operating_point["balanced_threshold"],
-        }
-        metrics["ranking"] = ranking_metrics(scores, is_defect, **resampling)
-        metrics["operating_points"] = {
-            name: inspection_metrics(scores, is_defect, threshold, **resampling)
-            for name, threshold in thresholds.items()
-        }
+        metrics |= _decision_metrics(table, card.operating_point, settings, seed)
+        if table["path"].duplicated().any():
+            files = worst_per_file(table)
+            metrics["per_file"] = {
+                "files": len(files),
+                **_decision_metrics(files, card.operating_point, settings, seed),
+            }
         metrics["budget"] = {
             key: card.operating_point[key] for key in ("escape_budget", "confidence", "certified", "statement")
         }
     return metrics
+
+
+def _decision_metrics(
+    table: pd.DataFrame, point: Mapping[str, Any], settings: EvaluateConfig, seed: int
+) -> dict[str, Any]:
+    """`ranking` and `operating_points` of a table with the columns defect_score, is_defect and group."""
+    scores, is_defect = table["defect_score"].to_numpy(), table["is_defect"].to_numpy(dtype=bool)
+    resampling = _resampling(settings, table["group"].to_numpy(), seed)
+    thresholds = {"escape_budget": point["threshold"], "balanced": point["balanced_threshold"]}
+    return {
+        "ranking": ranking_metrics(scores, is_defect, **resampling),
+        "operating_points": {
+            name: inspection_metrics(scores, is_defect, threshold, **resampling)
+            for name, threshold in thresholds.items()
+        },
+    }
+
+
+def _resampling(settings: EvaluateConfig, groups: np.ndarray, seed: int) -> dict[str, Any]:
+    return {
+        "confidence": settings.confidence,
+        "groups": groups,
+        "bootstrap_samples": settings.bootstrap_samples,
+        "seed": seed,
+    }
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -148,4 +170,13 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
         "average_precision": metrics["ranking"]["average_precision"]["value"],
         "balanced_accuracy": balanced["balanced_accuracy"]["value"],
         **{name: at_budget[name]["value"] for name in rates},
+        **_file_headline(metrics["per_file"]),
     }
+
+
+def _file_headline(per_file: dict[str, Any] | None) -> dict[str, Any]:
+    """The rates that the line will see, where an image is judged in tiles."""
+    if per_file is None:
+        return {}
+    point = per_file["operating_points"]["escape_budget"]
+    return {f"{name}_per_file": point[name]["value"] for name in ("escape_rate", "overkill_rate")}

@@ -5,6 +5,7 @@ The result becomes the bounds of the search and, where the recipe says `lr: auto
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -13,23 +14,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from components.data.loader import Batch, ImageSet, eval_batches, train_batches
+from components.data.loader import Batch, ImageSet, eval_batches
 from components.optim.lr_bounds import LrBounds, analyse_curves
 from components.optim.optimizers import OPTIMIZERS, OptimizerSpec, build_optimizer
 from components.report.figures import range_test_figure
-from components.training.engine import Preprocessing
+from components.training.engine import Device, Preprocessing
 from components.training.ramp import ramp_rates, recycling_warning, run_ramp
 from pipeline.config import ModelConfig, RangeTestConfig, Recipe, RecipeConfig
+from pipeline.machine import cpu_threads
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
-    cpu_threads,
+    loader_workers,
     loss_of_constant,
     new_loss,
     new_model,
     open_data,
     resolve_device,
+    train_loader,
     use_threads,
 )
 
@@ -81,6 +84,7 @@ def _curves(
     held_out = _held_out(data.split("val"), settings.held_out_images, seed)
     steps = len(ramp_rates(low, high, settings.steps_per_decade))
     rows = []
+    workers = loader_workers(context.compute)
     with context.console.bar(f"range test {spec.name}", steps * settings.num_seeds) as advance:
         for number in range(settings.num_seeds):
             run_seed = seed + number
@@ -96,7 +100,7 @@ def _curves(
                     layer_decay=plan.recipe.layer_decay,
                 ),
                 new_loss(plan, data).to(device.target),
-                _endless(data.split("train"), plan, seed=run_seed),
+                _endless(plan, data, seed=run_seed, device=device, workers=workers),
                 held_out,
                 low=low,
                 high=high,
@@ -115,17 +119,10 @@ def _curves(
     return pd.DataFrame(rows)
 
 
-def _endless(train: ImageSet, plan: Recipe, *, seed: int) -> Iterator[Batch]:
-    epoch = 0
-    while True:
-        yield from train_batches(
-            train,
-            batch_size=plan.recipe.batch_size,
-            augment_strength=plan.recipe.augment_strength,
-            seed=seed,
-            epoch=epoch,
-        )
-        epoch += 1
+def _endless(plan: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> Iterator[Batch]:
+    with train_loader(plan, data, seed=seed, device=device, workers=workers) as loader:
+        for epoch in itertools.count():
+            yield from loader.epoch(epoch)
 
 
 def _held_out(val: ImageSet, size: int, seed: int) -> Batch:

@@ -1,4 +1,4 @@
-"""prepare: images → a manifest with splits, the pack, a data report.
+"""prepare: images → a manifest with splits and folds, the pack, and a report on what is wrong with the data.
 
 Everything later reads the manifest and the pack; no stage opens an image file again, except promotion, which judges
 models on the files themselves, as the line will.
@@ -6,33 +6,61 @@ models on the files themselves, as the line will.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from components.data.duplicates import label_conflicts
-from components.data.manifest import build_manifest, check_listing, classes_of, manifest_digest, save_manifest
-from components.data.pack import PackResult, build_pack, open_pack
-from components.data.sources import Listing, content_digest
+from components.data.augment import preview
+from components.data.digests import table_sha256
+from components.data.file_index import content_digest, digest_files
+from components.data.framing import Framing
+from components.data.manifest import (
+    Manifest,
+    build_manifest,
+    check_listing,
+    classes_of,
+    load_earlier,
+    manifest_digest,
+    save_manifest,
+)
+from components.data.pack.kinds import Kind, choose_kind
+from components.data.pack.reader import Pack, open_pack
+from components.data.pack.store import PackResult, pack_images
+from components.data.pack.workers import MapTasks, on_cores
+from components.data.sources.listing import Listing
 from components.data.splits import SPLITS
 from components.errors import InputError
-from components.report.figures import sample_grid, split_counts
-from components.report.html import Section, render_report
-from pipeline.config import DataConfig
-from pipeline.machine import cpu_count
+from pipeline.config import Augmentation, DataConfig
+from pipeline.data_audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
+from pipeline.data_findings import DataFindings, summarise, warnings_of, write_tables
+from pipeline.data_report import write_data_report
+from pipeline.machine import cpu_threads, memory_bytes
 from pipeline.sources import list_images, log_lineage
 from pipeline.stage import StageContext
 
-SAMPLES_PER_CLASS = 8
+#: Below storage.root, for the next run: the digests of files, the images that were packed, which of them are alike.
+INDEX_FOLDER, IMAGES_FOLDER, SIMILAR_FOLDER = "files", "images", "similar"
+NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
+STATISTICS = [
+    "image_id", "path", "sha256", "bytes", "width", "height", "mode", "format", "frames", "orientation", "modified",
+    "brightness", "contrast", "sharpness", "border", "colour", "defect_area", "defect_pixels",
+]  # fmt: skip
+HASHING_THREADS = 8
+PREVIEWED_IMAGES, PREVIEW_STRENGTHS = 4, (0.25, 0.5, 0.5, 0.75, 1.0, 1.0)
 
 
 def source_digest(storage: Path, *, seed: int, data: DataConfig) -> str:
     """Digest of what the source holds: labels, groups, given splits and the bytes of every file.
 
-    What the listing alone can tell to be wrong is refused here, before any file is read.
+    What the listing alone can tell to be wrong is refused here, before any file is read. Files are read once, and again
+    only when they change.
     """
     listing = list_images(data, storage)
     check_listing(
@@ -41,121 +69,209 @@ def source_digest(storage: Path, *, seed: int, data: DataConfig) -> str:
         fractions=data.splits.model_dump(),
         seed=seed,
         conflict=data.split_conflict,
+        strata=data.stratify_columns,
+        num_folds=data.num_folds,
+        tiled=data.tile_size is not None,
     )
-    return content_digest(listing)
+    digests = digest_files(
+        listing, index_folder=storage / INDEX_FOLDER, workers=HASHING_THREADS, on_progress=lambda done, total: None
+    )
+    earlier = pd.DataFrame(sorted(_earlier_splits(data).items()), columns=["sha256", "split"])
+    return content_digest(listing, digests) + table_sha256(earlier)
 
 
 def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]:
-    """Decode, quarantine, group, split; write manifest.parquet, the pack, quarantine.csv and the report."""
-    listing = list_images(data, context.storage)
-    with context.console.bar("decoding", len(listing.table)) as advance:
-        state = {"done": 0}
-
-        def on_progress(done: int, total: int) -> None:
-            advance(done - state["done"])
-            state["done"] = done
-
-        pack = build_pack(
-            listing, size=data.image_size, directory=context.directory, workers=cpu_count(), on_progress=on_progress
+    """Read, group, split and audit; write the manifest, the pack, the report and its tables."""
+    watch = _Watch()
+    with watch("listing"):
+        listing = list_images(data, context.storage)
+    packed = _pack(context, listing, data, watch)
+    pack = open_pack(context.directory / "pack")
+    near = None
+    if data.near_duplicates != "off":
+        with watch("near_duplicates"):
+            near = find_duplicates(
+                packed.table,
+                pack,
+                symmetric=data.near_duplicates == "symmetric",
+                folder=context.storage / SIMILAR_FOLDER,
+            )
+    with watch("splitting"):
+        manifest = build_manifest(
+            listing,
+            packed.table,
+            pairs=NO_PAIRS if near is None else near.pairs[["first", "second"]].to_numpy(),
+            good_labels=data.good_labels,
+            fractions=data.splits.model_dump(),
+            seed=seed,
+            conflict=data.split_conflict,
+            strata=data.stratify_columns,
+            num_folds=data.num_folds,
+            earlier=_earlier_splits(data),
+            label_conflicts=data.label_conflicts,
         )
-    pack.quarantine.to_csv(context.directory / "quarantine.csv", index=False)
-    _check_quarantine(pack, len(listing.table), data, context)
-    manifest = build_manifest(
-        listing,
-        pack,
-        good_labels=data.good_labels,
-        fractions=data.splits.model_dump(),
-        seed=seed,
-        conflict=data.split_conflict,
+        save_manifest(manifest.table, context.directory / "manifest.parquet")
+    statistics = _statistics(manifest, packed)
+    statistics.to_parquet(context.directory / "statistics.parquet", index=False)
+    audit = NO_AUDIT
+    if data.audit:
+        with watch("audit"):
+            audit = audit_data(manifest.table, statistics, pack, seed=seed)
+    findings = DataFindings(
+        manifest=manifest.table,
+        statistics=statistics,
+        quarantine=packed.quarantine,
+        listing_description=listing.description,
+        root=listing.files.name,
+        notes=(*listing.notes, *manifest.notes, *audit.notes),
+        warnings=manifest.shortages,
+        conflicts=manifest.conflicts,
+        largest_groups=manifest.largest_groups,
+        near=near,
+        audited=data.audit,
+        probe=audit.probe,
+        shortcuts=audit.shortcuts,
+        doubtful=audit.doubtful,
+        min_defect_note=small_defects_note(statistics, data.image_size),
+        digest=manifest_digest(manifest.table),
     )
-    digest = manifest_digest(manifest)
-    save_manifest(manifest, context.directory / "manifest.parquet")
-    conflicts = label_conflicts(manifest)
-    summary = _summary(manifest, listing, pack, conflicts, digest)
+    with watch("report"):
+        _write(context, findings, pack, seed=seed, watch=watch)
+    return _headline(context, findings, packed)
+
+
+def _pack(context: StageContext, listing: Listing, data: DataConfig, watch: _Watch) -> PackResult:
+    """Read what is new, and stop where too much of it cannot be."""
+    with watch("hashing"):
+        digests = digest_files(
+            listing,
+            index_folder=context.storage / INDEX_FOLDER,
+            workers=HASHING_THREADS,
+            on_progress=lambda done, total: None,
+        )
+    framing = Framing(
+        size=data.image_size,
+        region=data.region,
+        fit=data.fit,
+        tile_size=data.tile_size,
+        tile_overlap=data.tile_overlap,
+    )
+    with (
+        watch("packing"),
+        context.console.bar("decoding", len(listing.table)) as advance,
+        _workers(context) as (workers, map_tasks),
+    ):
+        packed = pack_images(
+            listing,
+            digests,
+            framing=framing,
+            kind=_kind(data, len(listing.table), context.storage),
+            store=context.storage / IMAGES_FOLDER,
+            directory=context.directory / "pack",
+            workers=workers,
+            map_tasks=map_tasks,
+            on_progress=advance,
+        )
+    packed.quarantine.to_csv(context.directory / "quarantine.csv", index=False)
+    _check_quarantine(packed, len(listing.table), data)
+    return packed
+
+
+def _kind(data: DataConfig, images: int, storage: Path) -> Kind:
+    if data.pack != "auto":
+        return data.pack
+    free = shutil.disk_usage(storage).free
+    return choose_kind(images=images, side=data.image_size, free_disk=free, memory=memory_bytes())
+
+
+@contextlib.contextmanager
+def _workers(context: StageContext) -> Iterator[tuple[int, MapTasks]]:
+    """The cores of this machine, or of the cluster where there is one."""
+    threads = cpu_threads(context.compute)
+    if context.compute.ray_address is None:
+        yield threads, on_cores(threads)
+        return
+    from components.cluster import cluster_cores, map_on_cluster, ray_session
+
+    with ray_session(address=context.compute.ray_address, num_cpus=threads, num_gpus=0):
+        yield cluster_cores(), map_on_cluster
+
+
+def _check_quarantine(packed: PackResult, total: int, data: DataConfig) -> None:
+    bad = len(packed.quarantine)
+    if bad / total > data.max_quarantined_fraction:
+        first = "; ".join(f"{row.path}: {row.reason}" for row in packed.quarantine.head(3).itertuples())
+        raise InputError(
+            f"data.max_quarantined_fraction={data.max_quarantined_fraction:g}: {bad} of {total} files "
+            f"({bad / total:.1%}) cannot be used, for instance {first}; repair or remove them, or raise the fraction"
+        )
+
+
+def _earlier_splits(data: DataConfig) -> dict[str, str]:
+    return {} if data.earlier_manifest is None else load_earlier(data.earlier_manifest)
+
+
+def _statistics(manifest: Manifest, packed: PackResult) -> pd.DataFrame:
+    """What the file pass measured, a row for each of the manifest and in its order."""
+    measured = packed.table.drop(columns=["sha256"])
+    boxes = measured["box"].where(measured["box"] == "", "#" + measured["box"])
+    measured = measured.assign(image_id=measured["path"] + boxes)
+    table = manifest.table[["image_id", "sha256"]].merge(measured, on="image_id", validate="one_to_one")
+    return table[STATISTICS]
+
+
+def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: int, watch: _Watch) -> None:
+    """The report, its tables, and all of them as artifacts of the run."""
+    tables = write_tables(findings, context.directory)
+    write_data_report(context.run, context.directory, findings, pack, augmented=_augmented(findings, pack, seed))
+    summary = summarise(findings) | {"pack": pack.kind, "seconds": watch.seconds}
     (context.directory / "data_report.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    _write_report(context, manifest, pack, conflicts, summary)
-    _track(context)
+    results = ["data_report.html", "data_report.json", "quarantine.csv", "manifest.parquet", "statistics.parquet"]
+    for name in (*results, *tables):
+        context.run.log_artifact(context.directory / name)
+    log_lineage(context.run, context.directory, used_for="prepare")
+
+
+def _augmented(findings: DataFindings, pack: Pack, seed: int) -> list[list[np.ndarray]]:
+    """A few images, each followed by versions of rising strength, with all kinds of augmentation."""
+    rows = findings.manifest.groupby("label")["pack_index"].first().to_numpy()[:PREVIEWED_IMAGES]
+    grids = []
+    for number, index in enumerate(rows):
+        row = [pack[int(index)]]
+        for draw, strength in enumerate(PREVIEW_STRENGTHS):
+            row += preview([row[0]], strength, get_args(Augmentation), seed=seed + 10 * number + draw, draws=1)[0][1:]
+        grids.append(row)
+    return grids
+
+
+def _headline(context: StageContext, findings: DataFindings, packed: PackResult) -> dict[str, Any]:
+    """Say what to look at, and return the figures of the run."""
+    for warning in warnings_of(findings):
+        context.console.warn(warning)
+    manifest, probe = findings.manifest, findings.probe
+    overstatement = probe.overstatement if probe is not None else None
     return {
         "images": len(manifest),
         "classes": len(classes_of(manifest)),
-        "quarantined": len(pack.quarantine),
+        "groups": int(manifest["group"].nunique()),
+        "quarantined": len(findings.quarantine),
+        "decoded": packed.decoded,
+        "near_duplicate_pairs": 0 if findings.near is None else len(findings.near.pairs),
+        "label_conflicts": len(findings.conflicts),
+        "suspicious_cues": sum(cue.suspicious for cue in findings.shortcuts),
+        **({} if overstatement is None else {"random_split_overstatement": overstatement}),
         **{f"images_{split}": int((manifest["split"] == split).sum()) for split in SPLITS},
     }
 
 
-def _check_quarantine(pack: PackResult, total: int, data: DataConfig, context: StageContext) -> None:
-    bad = len(pack.quarantine)
-    first = "; ".join(f"{row.path}: {row.reason}" for row in pack.quarantine.head(3).itertuples())
-    if bad / total > data.max_quarantined_fraction:
-        raise InputError(
-            f"data.max_quarantined_fraction={data.max_quarantined_fraction:g}: {bad} of {total} files "
-            f"({bad / total:.1%}) cannot be decoded, for instance {first}; repair or remove them, or raise the fraction"
-        )
-    if bad:
-        context.console.warn(f"{bad} of {total} files cannot be decoded and were set aside: {first}")
+class _Watch:
+    """Notes how long each step takes; seconds: by step."""
 
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
-def _summary(
-    manifest: pd.DataFrame, listing: Listing, pack: PackResult, conflicts: pd.DataFrame, digest: str
-) -> dict[str, Any]:
-    counts = pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
-    sizes = manifest["width"].astype(str) + "×" + manifest["height"].astype(str)
-    return {
-        "source": listing.description,
-        "root": str(listing.root),
-        "digest": digest,
-        "images": len(manifest),
-        "counts": {str(label): {str(k): int(v) for k, v in row.items()} for label, row in counts.iterrows()},
-        "groups": int(manifest["group"].nunique()),
-        "exact_duplicates": int(manifest["sha256"].duplicated().sum()),
-        "label_conflicts": len(conflicts),
-        "quarantined": len(pack.quarantine),
-        "image_sizes": {str(size): int(count) for size, count in sizes.value_counts().head(10).items()},
-        "modes": {str(mode): int(count) for mode, count in manifest["mode"].value_counts().items()},
-    }
-
-
-def _write_report(
-    context: StageContext,
-    manifest: pd.DataFrame,
-    pack: PackResult,
-    conflicts: pd.DataFrame,
-    summary: dict[str, Any],
-) -> None:
-    pixels = open_pack(context.directory)
-    samples: dict[str, list[np.ndarray]] = {}
-    for label in classes_of(manifest):
-        rows = manifest.loc[manifest["label"] == label, "pack_index"].head(SAMPLES_PER_CLASS)
-        samples[label] = [np.asarray(pixels[index]) for index in rows]
-    counts = pd.DataFrame(summary["counts"]).T
-    figures = {"samples": sample_grid(samples), "splits": split_counts(counts)}
-    for name, figure in figures.items():
-        context.run.log_figure(figure, f"figures/{name}.png")
-    tables = {"Files set aside": pack.quarantine, "Identical images with different labels": conflicts}
-    faults = [(caption, table) for caption, table in tables.items() if len(table)]
-    notes = []
-    if len(conflicts):
-        notes.append(f"{len(conflicts)} sets of byte-identical images carry different labels; see the table.")
-    html = render_report(
-        title="Data report",
-        subtitle=summary["source"],
-        headline=[
-            ("Images", f"{summary['images']:,}", f"{summary['groups']:,} groups"),
-            ("Classes", str(len(counts)), ", ".join(counts.index)),
-            ("Exact duplicates", str(summary["exact_duplicates"]), "kept together in one split"),
-            ("Quarantined", str(summary["quarantined"]), "files that do not decode"),
-        ],
-        sections=[
-            Section("Splits", "Images per class and split; groups never cross a split.", tables=[("", counts)],
-                    figures=[("", figures["splits"])]),
-            Section("Samples", "As the model sees them, after resizing.", figures=[("", figures["samples"])]),
-            Section("Faults", "" if faults else "None was found.", notes=notes, tables=faults),
-        ],
-    )  # fmt: skip
-    (context.directory / "data_report.html").write_text(html, encoding="utf-8")
-
-
-def _track(context: StageContext) -> None:
-    for name in ("data_report.html", "data_report.json", "quarantine.csv", "manifest.parquet"):
-        context.run.log_artifact(context.directory / name)
-    log_lineage(context.run, context.directory, used_for="prepare")
+    @contextlib.contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[step] = round(time.perf_counter() - started, 3)

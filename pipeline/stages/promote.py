@@ -1,7 +1,8 @@
 """promote: register the model, hold it against the gates and the champion, and set an alias.
 
-The champion's decisions are made anew, by the registered model itself, on the same image files. Images that the
-champion was fitted or calibrated on are left out of the comparison.
+The champion's decisions are made anew, by the registered model itself, on the same image files, read where the source
+has them. A file is what both models judge, whether or not either cuts it into tiles. Images that the champion was
+fitted or calibrated on are left out of the comparison.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from components.data.files import Files
 from components.errors import InputError
 from components.evaluation.comparison import non_inferiority
 from components.registry import Registry
@@ -21,11 +23,13 @@ from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen
 from components.tracking import load_pyfunc
 from pipeline.config import DataConfig, PromoteConfig
 from pipeline.gates import GateResult, judge_gates
+from pipeline.per_file import worst_per_file
 from pipeline.sources import list_images
 from pipeline.stage import StageContext
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-BATCH = 64
+#: Files that are in memory at a time.
+BATCH = 32
 
 
 def run(context: StageContext, *, seed: int, data: DataConfig, promote: PromoteConfig) -> dict[str, Any]:
@@ -120,10 +124,11 @@ def _compare(
     card, _ = load_bundle(folder)
     if not card.good_classes:
         return None
+    tested = worst_per_file(predictions)
     seen = read_seen_images(folder)
-    fresh = predictions[~predictions["sha256"].str[:SEEN_PREFIX_LENGTH].isin(seen)].reset_index(drop=True)
-    root = list_images(data, context.storage).root
-    decisions = _champion_decisions(context, folder, [root / image for image in fresh["image_id"]])
+    fresh = tested[~tested["sha256"].str[:SEEN_PREFIX_LENGTH].isin(seen)].reset_index(drop=True)
+    files = list_images(data, context.storage).files
+    decisions = _champion_decisions(context, folder, files, fresh["path"].tolist())
     result = non_inferiority(
         fresh["decision"].to_numpy() == "reject",
         decisions != "accept",
@@ -135,22 +140,37 @@ def _compare(
         bootstrap_samples=settings.bootstrap_samples,
         seed=seed,
     )
-    return {**result, "images": len(fresh), "left_out_as_seen_by_champion": len(predictions) - len(fresh)}
+    return {**result, "images": len(fresh), "left_out_as_seen_by_champion": len(tested) - len(fresh)}
 
 
-def _champion_decisions(context: StageContext, folder: Path, files: list[Path]) -> np.ndarray:
-    missing = [file for file in files if not file.is_file()]
+def _champion_decisions(context: StageContext, folder: Path, files: Files, paths: list[str]) -> np.ndarray:
+    """(N,) str: accept, reject or review, of each file in order."""
+    missing = [path for path, stamp in zip(paths, files.stamps(paths), strict=True) if stamp is None]
     if missing:
-        raise InputError(f"data.source: {len(missing)} test images are gone, for instance {missing[0]}; restore them")
-    device = context.compute.device
-    model = load_pyfunc(str(folder), model_config={"allow_paths": True, "batch_size": BATCH, "device": device})
+        raise _gone(files, missing)
+    model = load_pyfunc(str(folder), model_config={"batch_size": BATCH, "device": context.compute.device})
     decisions: list[str] = []
-    with context.console.bar("champion on the same images", len(files)) as advance:
-        for start in range(0, len(files), BATCH):
-            batch = [str(file) for file in files[start : start + BATCH]]
+    with context.console.bar("champion on the same images", len(paths)) as advance:
+        for start in range(0, len(paths), BATCH):
+            batch = [_read(files, path) for path in paths[start : start + BATCH]]
             decisions += model.predict(pd.DataFrame({"image": batch}))["decision"].tolist()
             advance(len(batch))
-    return np.array(decisions)
+    return np.array(decisions, dtype=object)
+
+
+def _read(files: Files, path: str) -> bytes:
+    try:
+        return files.read(path)
+    except FileNotFoundError as error:
+        raise _gone(files, [path]) from error
+    except OSError as error:
+        raise InputError(f"data.source: the test image {path} in {files.uri} cannot be read: {error}") from error
+
+
+def _gone(files: Files, missing: list[str]) -> InputError:
+    return InputError(
+        f"data.source: {len(missing)} test images are gone from {files.uri}, for instance {missing[0]}; restore them"
+    )
 
 
 def _comparison_gate(comparison: dict[str, Any] | None, champion: str) -> GateResult:

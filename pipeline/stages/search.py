@@ -28,9 +28,10 @@ from components.tracking import TAG_PARENT, Run, Status
 from pipeline.config import ComputeConfig, Dimension, ModelConfig, Recipe, RecipeConfig, SearchConfig
 from pipeline.console import Advance
 from pipeline.loading import override
+from pipeline.machine import cpu_threads
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
-from pipeline.training import TrialSession, cpu_threads, open_data, read_bounds, use_threads, with_learning_rate
+from pipeline.training import TrialSession, open_data, read_bounds, use_threads, with_learning_rate
 
 TAG_TRIAL = "escapement.trial"
 #: Weight decay shifts where a rate is stable, by little: the range is widened to both sides by this factor.

@@ -29,11 +29,12 @@ from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner
 from pipeline.config import ModelConfig, OperatingPointConfig, Recipe, RecipeConfig, TrainConfig
 from pipeline.loading import override
+from pipeline.machine import cpu_threads
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
-    cpu_threads,
+    loader_workers,
     new_learner,
     open_data,
     predict_split,
@@ -106,6 +107,7 @@ def _train(
             recipe,
             data,
             until=train.epochs,
+            workers=loader_workers(context.compute),
             on_step=lambda record: advance(1, note=f"epoch {learner.epoch + 1}/{train.epochs}  {_note(history)}"),
         )
         while not _out_of_patience(history, train.patience) and (record := next(epochs, None)) is not None:
@@ -195,7 +197,7 @@ def _calibrate(
     if not np.isfinite(logits).all():
         raise RuntimeError("the trained model gives outputs that are not finite on the calibration split")
     probabilities = softmax(logits)
-    table = rows[["image_id", "label", "is_defect", "group"]].reset_index(drop=True)
+    table = rows[["image_id", "path", "label", "is_defect", "group"]].reset_index(drop=True)
     for position, name in enumerate(data.classes):
         table[f"p_{name}"] = probabilities[:, position]
     calibration, point = Calibration(1.0, 0.0), None
@@ -205,12 +207,14 @@ def _calibrate(
         calibration = fit_calibration(raw, is_defect)
         scores = apply_calibration(raw, calibration)
         table["defect_score"] = scores
+        # The line decides on images, and an image by its worst tile.
+        files = rows.assign(score=scores, is_defect=is_defect).groupby("path", sort=False)
         point = choose_operating_point(
-            scores,
-            is_defect,
+            files["score"].max().to_numpy(),
+            files["is_defect"].any().to_numpy(),
             escape_budget=settings.escape_budget,
             confidence=settings.confidence,
-            groups=rows["group"].to_numpy(),
+            groups=files["group"].first().to_numpy(),
         )
     table.to_parquet(context.directory / "calibration_predictions.parquet", index=False)
     chosen = {"calibration": calibration.to_dict(), "operating_point": point.to_dict() if point else None}
@@ -235,7 +239,7 @@ def _model_card(
         num_classes=len(data.classes),
         classes=data.classes,
         good_classes=data.good_classes,
-        image_size=data.pack.shape[1],
+        framing=asdict(data.framing),
         mean=_triple(preprocessing.mean255),
         std=_triple(preprocessing.std255),
         calibration={"scale": calibration.scale, "bias": calibration.bias},
@@ -272,7 +276,7 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
         signature_fields=signature_fields(card),
         model_config=MODEL_CONFIG,
     )
-    params = {"backbone": card.backbone, "image_size": card.image_size, "classes": ",".join(card.classes)}
+    params = {"backbone": card.backbone, "image_size": card.framing["size"], "classes": ",".join(card.classes)}
     return context.tracker.log_model(context.run, target, name="model", params=params)
 
 

@@ -104,7 +104,7 @@ def castings(tmp_path_factory, open_workplace):
     for name, label in zip(listing.table["path"], listing.table["label"], strict=True):
         target = place.folder / "data" / "castings" / ("ok" if label == "good" else label) / Path(name).name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((listing.root / name).read_bytes())
+        target.write_bytes(listing.files.read(name))
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     text = re.search(r"```yaml\n(.*?)```", readme, flags=re.DOTALL).group(1)
     (place.folder / "castings.yaml").write_text(text.replace("folder:/data/", f"folder:{place.folder}/data/"))

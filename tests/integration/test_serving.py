@@ -30,7 +30,7 @@ def expected(finished):
     place, done = finished
     predictions = pd.read_parquet(place.result(done, "evaluate") / "test_predictions.parquet")
     (root,) = (place.storage / "generated").iterdir()
-    return predictions.assign(file=[root / image for image in predictions["image_id"]])
+    return predictions.assign(file=[root / path for path in predictions["path"]])
 
 
 def _check(answers, expected):

@@ -116,10 +116,11 @@ def test_the_engine_knows_neither_the_tracker_nor_ray() -> None:
         assert importers(module, engine, typing_too=True) == set()
 
 
-def test_decoding_imports_only_what_a_served_model_has() -> None:
-    """It is copied word for word into every exported model."""
+@pytest.mark.parametrize("file", ["decode.py", "framing.py"])
+def test_decoding_and_framing_import_only_what_a_served_model_has(file: str) -> None:
+    """They are copied word for word into every exported model."""
     allowed = {*sys.stdlib_module_names, "numpy", "PIL"}
-    names = imported(ROOT / "components" / "data" / "decode.py", typing_too=True)
+    names = imported(ROOT / "components" / "data" / file, typing_too=True)
     assert {name.partition(".")[0] for name in names} <= allowed
 
 

@@ -21,6 +21,7 @@ def metrics() -> dict:
             "balanced": {"balanced_accuracy": rate(0.88, 0.84, 0.92)},
         },
         "class_metrics": {"balanced_accuracy": rate(0.7, 0.65, 0.75)},
+        "per_file": None,
     }
 
 
@@ -70,6 +71,23 @@ def test_an_estimate_without_a_bound_does_not_pass(metrics) -> None:
     gate = judge_gates(metrics, ALL)[3]
     assert not gate.passed
     assert gate.reason == "estimate 0.900, but too few test images to bound it"
+
+
+def test_where_images_are_tiles_the_files_are_asked_for(metrics) -> None:
+    metrics["per_file"] = {
+        "ranking": {"auroc": rate(0.85, 0.8, 0.9)},
+        "operating_points": {
+            "escape_budget": {"escape_rate": rate(0.01, 0.0, 0.03), "overkill_rate": rate(0.6, 0.5, 0.7)},
+            "balanced": {"balanced_accuracy": rate(0.7, 0.6, 0.8)},
+        },
+    }
+    assert verdicts(metrics, ALL) == {
+        "AUROC": False,
+        "escape rate": True,
+        "overkill rate": False,
+        "balanced accuracy": False,
+    }
+    assert [gate.measured for gate in judge_gates(metrics, ALL)] == [0.8, 0.03, 0.7, 0.6]
 
 
 def test_without_a_good_class_only_balanced_accuracy_is_asked(metrics) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.data.listing import SourceOptions
+from components.data.sources.listing import SourceOptions
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def options(tmp_path):
             "label_column": "label",
             "group_column": None,
             "split_column": None,
+            "mask_column": None,
             "metadata_columns": (),
             "root": None,
             "defect_threshold": 0.5,

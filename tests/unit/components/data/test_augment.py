@@ -1,101 +1,248 @@
-"""Augmentation: a stream of its own, and nothing that hides or fakes a defect."""
+"""Augmentation: decided by its generator alone, and nothing that hides or fakes a defect."""
 
+import random
 import time
 
+import cv2
 import numpy as np
 import pytest
 
-from components.data.augment import build_augmentation
+from components.data.augment import KINDS, build_augmentation, preview
+
+SIDE = 48
 
 
 @pytest.fixture
-def image():
-    return np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+def images():
+    return np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 
 
-def test_strength_zero_returns_the_image_itself(image):
-    assert build_augmentation(0.0, seed=0)(image) is image
+def drawn(image, strength, kinds, *, draws, seed=0):
+    """Many augmented versions of one image, (draws, S, S, 3)."""
+    batch = np.repeat(image[None], draws, axis=0)
+    return build_augmentation(strength, kinds)(batch, np.random.default_rng(seed))
+
+
+def flat(level, side=SIDE):
+    return np.full((side, side, 3), level, np.uint8)
+
+
+def structure(image):
+    """What stands out over an area of 3 × 3 pixels from its surroundings, in grey levels."""
+    grey = image.astype(np.float32).mean(axis=2)
+    return cv2.blur(grey - cv2.blur(grey, (21, 21)), (3, 3))
+
+
+def marked():
+    """An image that looks different in each of the eight orientations."""
+    image = np.zeros((9, 9, 3), np.uint8)
+    image[0, 1] = 255
+    return image
+
+
+def test_strength_zero_or_no_kinds_returns_the_batch_itself(images):
+    generator = np.random.default_rng(0)
+    assert build_augmentation(0.0, KINDS)(images, generator) is images
+    assert build_augmentation(1.0, ())(images, generator) is images
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.3, 1.0])
-def test_shape_and_type_stay_and_the_input_is_left_alone(image, strength):
-    before = image.copy()
-    augment = build_augmentation(strength, seed=0)
-    for _ in range(50):
-        out = augment(image)
-        assert (out.shape, out.dtype) == (image.shape, np.uint8)
-    np.testing.assert_array_equal(image, before)
+@pytest.mark.parametrize("kinds", [KINDS, *((kind,) for kind in KINDS)], ids=lambda kinds: "+".join(kinds))
+def test_shape_and_type_stay_and_the_input_is_left_alone(images, strength, kinds):
+    before = images.copy()
+    augment, generator = build_augmentation(strength, kinds), np.random.default_rng(0)
+    for _ in range(5):
+        out = augment(images, generator)
+        assert (out.shape, out.dtype) == (images.shape, np.uint8)
+        assert not np.shares_memory(out, images)
+    np.testing.assert_array_equal(images, before)
 
 
-def test_the_same_seed_gives_the_same_stream_and_another_one_another(image):
-    def stream(seed):
-        augment = build_augmentation(0.5, seed=seed)
-        return np.stack([augment(image) for _ in range(20)])
-
-    np.testing.assert_array_equal(stream(3), stream(3))
-    assert (stream(3) != stream(4)).any()
+def test_an_empty_batch_stays_empty(images):
+    assert build_augmentation(1.0, KINDS)(images[:0], np.random.default_rng(0)).shape == (0, 32, 32, 3)
 
 
-def test_global_random_state_is_neither_read_nor_changed(image):
+def test_the_generator_decides_everything(images):
+    augment = build_augmentation(1.0, KINDS)
+    first = augment(images, np.random.default_rng(3))
+    # Neither what was drawn before nor the function's own age matters.
+    np.testing.assert_array_equal(augment(images, np.random.default_rng(3)), first)
+    np.testing.assert_array_equal(build_augmentation(1.0, KINDS)(images, np.random.default_rng(3)), first)
+    assert (augment(images, np.random.default_rng(4)) != first).any()
+
+
+def test_images_of_a_batch_are_changed_independently(images):
+    out = drawn(images[0], 0.5, KINDS, draws=64)
+    assert len({image.tobytes() for image in out}) > 60
+
+
+def test_global_random_state_is_neither_read_nor_changed(images):
     np.random.seed(0)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
-    first = build_augmentation(0.5, seed=1)(image)
-    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+    random.seed(0)
+    before = np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    first = build_augmentation(1.0, KINDS)(images, np.random.default_rng(1))
+    np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert random.getstate() == before[1]
     np.random.seed(9)  # noqa: NPY002
-    np.testing.assert_array_equal(build_augmentation(0.5, seed=1)(image), first)
+    random.seed(9)
+    cv2.setRNGSeed(9)
+    np.testing.assert_array_equal(build_augmentation(1.0, KINDS)(images, np.random.default_rng(1)), first)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
 def test_a_strength_out_of_range_is_an_error(strength):
     with pytest.raises(ValueError, match="outside"):
-        build_augmentation(strength, seed=0)
+        build_augmentation(strength, KINDS)
 
 
-def test_all_eight_orientations_come_up_about_equally():
-    corner = np.zeros((9, 9, 3), np.uint8)
-    corner[0, 1] = 255  # a mark whose place tells the eight apart
-    augment = build_augmentation(1e-9, seed=0)
-    places = [tuple(np.argwhere(augment(corner)[:, :, 0] > 100)[0]) for _ in range(800)]
-    counts = [places.count(place) for place in set(places)]
-    assert len(counts) == 8
-    assert min(counts) > 60  # of 100 expected; five standard deviations are 47
+def test_an_unknown_kind_is_an_error_that_lists_the_known():
+    with pytest.raises(ValueError, match=r"\['warp'\].*horizontal_flip.*dropout"):
+        build_augmentation(0.5, ("light", "warp"))
 
 
-def test_light_and_orientation_are_drawn_independently():
-    """With one seed for each transform, as the library does it, the orientation would give the light away."""
-    generator = np.random.default_rng(0)
-    ramp = np.tile(np.linspace(100, 140, 16).astype(np.uint8)[None, :, None], (16, 1, 3))
-    augment = build_augmentation(0.5, seed=int(generator.integers(100)))
-    by_orientation = {}
-    for _ in range(600):
-        out = augment(ramp).astype(float).mean(axis=2)
-        horizontal, vertical = out[:, -1].mean() - out[:, 0].mean(), out[-1].mean() - out[0].mean()
-        turned = abs(vertical) > abs(horizontal)
-        key = (turned, (vertical if turned else horizontal) > 0)
-        by_orientation.setdefault(key, []).append(out.mean())
-    means = [np.mean(values) for values in by_orientation.values()]
-    spreads = [np.std(values) for values in by_orientation.values()]
-    assert len(means) == 4
-    assert np.ptp(means) < np.mean(spreads)
-    assert min(spreads) > 3.0
+ROTATIONS = [lambda i, k=k: np.rot90(i, k) for k in range(4)]
+MIRRORED = [lambda i, k=k: np.rot90(i[:, ::-1], k) for k in range(4)]
 
 
-def test_a_defect_of_three_pixels_survives_a_moderate_strength():
-    plain = np.full((48, 48, 3), 120, np.uint8)
-    plain[23:26, 23:26] = 20
-    augment = build_augmentation(0.3, seed=0)
-    for _ in range(300):
-        out = augment(plain).astype(float).mean(axis=2)
-        assert np.median(out) - out.min() > 40
+@pytest.mark.parametrize(
+    ("kinds", "allowed"),
+    [
+        (("horizontal_flip",), [ROTATIONS[0], np.fliplr]),
+        (("vertical_flip",), [ROTATIONS[0], np.flipud]),
+        (("horizontal_flip", "vertical_flip"), [ROTATIONS[0], np.fliplr, np.flipud, ROTATIONS[2]]),
+        (("quarter_turns",), ROTATIONS),
+        (("quarter_turns", "vertical_flip"), [*ROTATIONS, *MIRRORED]),
+        (("horizontal_flip", "vertical_flip", "quarter_turns"), [*ROTATIONS, *MIRRORED]),
+        (("light", "noise"), [ROTATIONS[0]]),
+    ],
+)
+def test_exactly_the_allowed_orientations_come_up_about_equally(kinds, allowed):
+    """At a strength of almost nothing, so that an image is only turned."""
+    out = (drawn(marked(), 1e-9, kinds, draws=800) > 100).astype(np.uint8) * 255
+    expected = {np.ascontiguousarray(turn(marked())).tobytes() for turn in allowed}
+    seen = [image.tobytes() for image in out]
+    assert set(seen) == expected
+    share = 800 / len(allowed)
+    assert min(seen.count(one) for one in expected) > share - 5 * np.sqrt(share)
+
+
+def was_moved(image):
+    dark = np.argwhere(image < (np.median(image) + image.min()) / 2)
+    return np.abs(dark.mean(axis=0) - 16).max() > 0.5
+
+
+def was_lit(image):
+    return abs(np.median(image) - 120) > 3
+
+
+def was_noisy(image):
+    return np.abs(np.diff(image[:8], axis=1)).mean() > 1
+
+
+@pytest.mark.parametrize(("kind", "happened"), [("shift", was_moved), ("light", was_lit), ("noise", was_noisy)])
+def test_a_kind_happens_when_it_is_named_and_not_when_it_is_left_out(kind, happened):
+    """Seen on a black square in the centre of a grey image; blur and dropout would change the square."""
+    image = flat(120, 33)
+    image[12:21, 12:21] = 0
+
+    def count(kinds):
+        return sum(happened(out) for out in drawn(image, 1.0, kinds, draws=100).astype(float).mean(axis=3))
+
+    assert count((kind,)) > 10
+    assert count(KINDS) > 10
+    assert count(set(KINDS) - {kind, "blur", "dropout"}) == 0
+
+
+def test_blur_lowers_a_point_and_keeps_its_sum():
+    image = flat(0, 33)
+    image[16, 16] = 250
+    out = drawn(image, 1.0, ("blur",), draws=200)[..., 0].astype(int)
+    blurred = out[:, 16, 16] < 250
+    assert 0.2 < blurred.mean() < 0.6
+    assert (np.abs(out.sum(axis=(1, 2)) - 250) < 25).all()
+    assert (out[~blurred] == image[..., 0]).all()
+
+
+def test_the_transforms_draw_their_coins_independently():
+    """With one seed for each transform, as the library does it, whatever is moved would be brightened, too.
+
+    A batch of one each time, because such streams part from the second image on.
+    """
+    image = flat(120, 33)
+    image[16, 16] = 0
+    augment = build_augmentation(1.0, ("shift", "light"))
+    out = np.concatenate([augment(image[None], np.random.default_rng(seed)) for seed in range(800)]).astype(int)
+    moved = out.reshape(len(out), -1, 3)[:, :, 0].argmin(axis=1) != 16 * 33 + 16
+    lit = np.median(out, axis=(1, 2, 3)) != 120
+    assert 0.1 < moved.mean() < 0.95
+    assert 0.5 < lit.mean() < 0.99
+    assert abs(np.corrcoef(moved, lit)[0, 1]) < 5 / np.sqrt(800)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("level", [20, 120, 215])
+def test_a_sound_part_stays_sound_at_a_moderate_strength(strength, level):
+    """Noise has at most 0.05 · 0.5 · 255 = 6.4 grey levels a pixel, 2.1 over 3 × 3; six times that is 13."""
+    for image in drawn(flat(level), strength, KINDS, draws=300):
+        assert np.abs(structure(image)).max() < 13
+
+
+@pytest.mark.parametrize("place", [(22, 22), (0, 0), (45, 20), (30, 45)], ids=["centre", "corner", "bottom", "right"])
+@pytest.mark.parametrize(
+    ("level", "defect"), [(120, 180), (120, 60), (215, 255), (20, 60)], ids=["bright", "dark", "glare", "gloom"]
+)
+def test_a_defect_of_three_pixels_survives_a_moderate_strength(place, level, defect):
+    """Wherever it is: nothing leaves the frame, and no light saturates it."""
+    image = flat(level)
+    top, left = place
+    image[top : top + 3, left : left + 3] = defect
+    before = np.abs(structure(image)).max()
+    for out in drawn(image, 0.5, KINDS, draws=300):
+        assert np.abs(structure(out)).max() > max(13, 0.35 * before)
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.7, 1.0])
+def test_grey_images_stay_grey(strength):
+    grey = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 1), dtype=np.uint8)
+    out = drawn(np.repeat(grey, 3, axis=2), strength, KINDS, draws=100)
+    np.testing.assert_array_equal(out[..., 0], out[..., 1])
+    np.testing.assert_array_equal(out[..., 0], out[..., 2])
+
+
+def test_noise_hits_the_share_and_the_level_that_the_strength_says():
+    out = drawn(flat(128), 1.0, ("noise",), draws=500).astype(float)[..., 0]
+    deviation = out.std(axis=(1, 2))
+    assert abs((deviation > 0).mean() - 0.4) < 5 * np.sqrt(0.4 * 0.6 / 500)
+    assert 10 < deviation.max() < 0.05 * 255 * 1.05
+    assert abs(out.mean() - 128) < 0.1
+
+
+def test_dropout_starts_late_hides_little_and_fakes_nothing(images):
+    assert (drawn(images[0], 0.6, ("dropout",), draws=50) == images[0]).all()
+    busy = np.random.default_rng(0).integers(0, 256, (100, 100, 3), dtype=np.uint8)
+    changed = (drawn(busy, 1.0, ("dropout",), draws=200) != busy).any(axis=3).sum(axis=(1, 2))
+    assert 0 < changed.max() <= 3 * 4 * 4
+    assert (changed == 0).mean() > 0.6
+    assert (drawn(flat(90), 1.0, ("dropout",), draws=200) == 90).all()
+
+
+def test_a_preview_has_a_row_per_image_with_the_original_first(images):
+    rows = preview(images[:2], 0.5, KINDS, seed=0, draws=3)
+    assert [len(row) for row in rows] == [4, 4]
+    for image, row in zip(images, rows, strict=False):
+        np.testing.assert_array_equal(row[0], image)
+        assert len({version.tobytes() for version in row}) == 4
+    again = preview(images[:2], 0.5, KINDS, seed=0, draws=3)
+    np.testing.assert_array_equal(np.array(rows), np.array(again))
+    assert [len(row) for row in preview(images, 0.5, KINDS, seed=0, draws=0)] == [1] * 6
 
 
 def test_it_keeps_up_with_training():
-    """Far below the 5,500 images/s measured, so that a busy machine does not fail it."""
-    image = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    augment = build_augmentation(0.5, seed=0)
-    for _ in range(50):
-        augment(image)
+    """Far below the images/s measured, so that a busy machine does not fail it."""
+    batch = np.random.default_rng(0).integers(0, 256, (32, 96, 96, 3), dtype=np.uint8)
+    augment, generator = build_augmentation(0.5, KINDS), np.random.default_rng(0)
+    augment(batch, generator)
     start = time.thread_time()
-    for _ in range(500):
-        augment(image)
-    assert 500 / (time.thread_time() - start) > 1500
+    for _ in range(10):
+        augment(batch, generator)
+    assert 320 / (time.thread_time() - start) > 2000

@@ -1,11 +1,27 @@
-"""Batches: a function of seed and epoch, and nothing lost where it counts."""
+"""Batches: a function of seed, epoch and number, whoever makes them, and no process outlives its use."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
-from components.data.loader import ImageSet, eval_batches, image_set, train_batches
+from components.data.augment import KINDS
+from components.data.file_index import digest_files
+from components.data.files import Files
+from components.data.framing import Framing
+from components.data.loader import ImageSet, TrainLoader, eval_batches, image_set, train_batches
+from components.data.pack.reader import open_pack
+from components.data.pack.store import pack_images
+from components.data.pack.workers import in_this_process
+from components.data.sources.listing import make_listing
 
 
 @pytest.fixture
@@ -16,8 +32,42 @@ def images():
     return ImageSet(pack=pack, indices=np.arange(19, -1, -2), labels=np.arange(10) % 3)
 
 
-def train(images, *, size=4, strength=0.0, seed=0, epoch=0):
-    return list(train_batches(images, batch_size=size, augment_strength=strength, seed=seed, epoch=epoch))
+def train(images, *, size=4, strength=0.0, kinds=KINDS, workers=0, seed=0, epoch=0):
+    settings = {"batch_size": size, "augment_strength": strength, "augment": kinds, "workers": workers, "seed": seed}
+    return list(train_batches(images, **settings, epoch=epoch))
+
+
+@pytest.fixture
+def open_loader(images):
+    """A loader of batches of two; closed with the test."""
+    opened = []
+
+    def make(workers, *, images=images):
+        settings = {"augment_strength": 0.5, "augment": KINDS, "seed": 0, "pin_memory": False}
+        opened.append(TrainLoader(images, batch_size=2, workers=workers, **settings))
+        return opened[-1]
+
+    yield make
+    for loader in opened:
+        loader.close()
+
+
+def bytes_of(batches):
+    return [b"".join(np.ascontiguousarray(t).tobytes() for t in (b.images, b.labels, b.index)) for b in batches]
+
+
+def living_workers():
+    """Processes that the fork server made; itself and the resource tracker stay for the next loader."""
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if child.is_running() and child.ppid() != os.getpid()]
+
+
+def until(condition, *, seconds):
+    """Whether it holds by then: the system takes a moment to collect a process."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
 
 
 def test_an_image_set_takes_its_split_in_order_with_labels_as_positions():
@@ -101,3 +151,160 @@ def test_a_read_only_pack_gives_tensors_that_can_be_written(images):
     batch = next(eval_batches(images, batch_size=2))
     batch.images.zero_()
     assert images.pack[19].any()
+
+
+def test_the_number_of_workers_changes_no_byte(images):
+    def epochs(workers):
+        return [bytes_of(train(images, size=2, strength=1.0, workers=workers, epoch=epoch)) for epoch in range(2)]
+
+    alone = epochs(0)
+    assert len(alone[0]) == 5
+    assert alone[0] != alone[1]
+    assert epochs(1) == alone
+    assert epochs(2) == alone
+
+
+def test_no_two_batches_of_any_worker_or_epoch_are_augmented_alike(open_loader):
+    """All images are the same, so that nothing but the augmentation tells the batches apart."""
+    one = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
+    same = ImageSet(np.repeat(one, 16, axis=0), np.arange(16), np.zeros(16, np.int64))
+    loader = open_loader(2, images=same)
+    seen = [image.numpy().tobytes() for epoch in range(3) for batch in loader.epoch(epoch) for image in batch.images]
+    # 48 draws; at this strength about one in forty is one of the eight bare orientations, and may come twice.
+    assert len(set(seen)) >= 45
+
+
+def test_workers_live_from_epoch_to_epoch_and_end_with_the_loader(open_loader):
+    loader = open_loader(2)
+    assert living_workers() == []
+    first = bytes_of(loader.epoch(0))
+    workers = living_workers()
+    assert len(workers) == 2
+    assert bytes_of(loader.epoch(1)) != first
+    assert living_workers() == workers
+    assert bytes_of(loader.epoch(0)) == first
+    loader.close()
+    assert until(lambda: living_workers() == [], seconds=10)
+    with pytest.raises(ValueError, match="closed"):
+        list(loader.epoch(2))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_that_is_left_early_spoils_neither_the_next_nor_the_end(open_loader, workers):
+    loader = open_loader(workers)
+    whole = bytes_of(loader.epoch(1))
+    left = loader.epoch(0)
+    next(left)
+    assert bytes_of(loader.epoch(1)) == whole
+    assert list(left) == []
+    held = loader.epoch(2)
+    next(held)
+    loader.close()
+    assert until(lambda: living_workers() == [], seconds=10)
+
+
+def test_an_interrupted_training_leaves_no_process(images):
+    batches = train_batches(images, batch_size=2, augment_strength=0.5, augment=KINDS, workers=2, seed=0, epoch=0)
+    next(batches)
+    assert len(living_workers()) == 2
+    with pytest.raises(KeyboardInterrupt):
+        batches.throw(KeyboardInterrupt)
+    assert until(lambda: living_workers() == [], seconds=10)
+
+
+def test_a_dropped_iterator_leaves_no_process(images):
+    """As when a trial is stopped between two batches and its session is forgotten."""
+    batches = train_batches(images, batch_size=2, augment_strength=0.5, augment=KINDS, workers=1, seed=0, epoch=0)
+    next(batches)
+    assert len(living_workers()) == 1
+    del batches
+    assert until(lambda: living_workers() == [], seconds=10)
+
+
+def test_a_fault_in_a_worker_comes_back_with_its_traceback(images):
+    broken = ImageSet(images.pack, images.indices + 1000, images.labels)
+    with pytest.raises(IndexError, match=r"(?s)worker process.*loader\.py.*out of bounds"):
+        train(broken, workers=1)
+    assert until(lambda: living_workers() == [], seconds=10)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_torch_s_random_state_is_left_alone(images, workers):
+    """Dropout draws from it: the training would depend on the number of workers."""
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    train(images, strength=0.5, workers=workers)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["decoded", "encoded", "none"])
+def test_each_worker_opens_the_pack_for_itself(tmp_path, write_image, kind):
+    folder = tmp_path / "images"
+    names = [f"{number}.png" for number in range(8)]
+    for number, name in enumerate(names):
+        write_image(folder / name, 20 * number)
+    nothing = {"group": None, "split": None, "mask": None, "metadata": {}, "description": ""}
+    listing = make_listing(Files(str(folder)), path=names, label=["good"] * 8, **nothing)
+    pack_images(
+        listing,
+        digest_files(listing, index_folder=tmp_path / "index", workers=1, on_progress=lambda done, total: None),
+        framing=Framing(size=8, region=None, fit="squash", tile_size=None, tile_overlap=0.0),
+        kind=kind,
+        store=tmp_path / "store",
+        directory=tmp_path / "pack",
+        workers=1,
+        map_tasks=in_this_process,
+        on_progress=lambda done: None,
+    )
+    packed = ImageSet(open_pack(tmp_path / "pack"), np.arange(8), np.arange(8))
+    batches = train(packed, size=2, workers=2)
+    levels = {int(label): int(image[0, 0, 0]) for b in batches for label, image in zip(b.labels, b.images, strict=True)}
+    assert sorted(levels) == list(range(8))
+    # The pack's order of the images is its own; the levels are those of the files.
+    assert sorted(levels.values()) == [20 * number for number in range(8)]
+    assert bytes_of(batches) == bytes_of(train(packed, size=2))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_for_a_gpu_lie_in_pinned_memory(images, workers):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    settings = {"batch_size": 2, "augment_strength": 0.5, "augment": KINDS, "seed": 0}
+    with TrainLoader(images, workers=workers, pin_memory=True, **settings) as loader:
+        pinned = list(loader.epoch(0))
+    assert all(tensor.is_pinned() for batch in pinned for tensor in (batch.images, batch.labels, batch.index))
+    assert all(batch.images.is_contiguous(memory_format=torch.channels_last) for batch in pinned)
+    assert bytes_of(pinned) == bytes_of(train(images, size=2, strength=0.5))
+
+
+SCRIPT = """
+import sys, time
+import numpy as np
+from components.data.loader import ImageSet, train_batches
+
+if __name__ == "__main__":
+    images = ImageSet(np.zeros((64, 8, 8, 3), np.uint8), np.arange(64), np.zeros(64, np.int64))
+    settings = {"batch_size": 2, "augment_strength": 0.0, "augment": (), "seed": 0, "epoch": 0}
+    for batch in train_batches(images, workers=2, **settings):
+        print("ready", flush=True)
+        time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_killed_training_leaves_no_process(tmp_path, name):
+    script = tmp_path / "training.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
+    process = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    with process:
+        assert process.stdout.readline() == b"ready\n"
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) == 4  # two workers, their server, and the keeper of shared memory
+        process.send_signal(getattr(signal, name))
+        process.wait(timeout=30)
+        assert psutil.wait_procs(family, timeout=20)[1] == []

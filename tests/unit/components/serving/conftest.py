@@ -14,6 +14,7 @@ from PIL import Image
 from components.serving.bundle import ModelCard, save_bundle
 
 SIZE = 32
+FRAMING = {"size": SIZE, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.25}
 BACKBONE = "test_resnet"
 
 
@@ -33,7 +34,7 @@ def make_card() -> Callable[..., ModelCard]:
             "num_classes": 3,
             "classes": ("good", "pit", "scratch"),
             "good_classes": ("good",),
-            "image_size": SIZE,
+            "framing": FRAMING,
             "mean": (0.5, 0.4, 0.3),
             "std": (0.2, 0.25, 0.3),
             "calibration": {"scale": 1.5, "bias": -0.5},
@@ -57,6 +58,12 @@ def exported(make_card, tmp_path_factory) -> Exported:
 
 
 @pytest.fixture(scope="session")
+def framing() -> Callable[..., dict]:
+    """The framing of the exported model, with changes."""
+    return lambda **changes: {**FRAMING, **changes}
+
+
+@pytest.fixture(scope="session")
 def pixels() -> list[np.ndarray]:
     """Five images of the size that the network sees, so that resizing changes nothing."""
     generator = np.random.default_rng(0)
@@ -64,10 +71,15 @@ def pixels() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def images(pixels) -> list[bytes]:
-    def png(array: np.ndarray) -> bytes:
+def images(pixels, png) -> list[bytes]:
+    return [png(array) for array in pixels]
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[[np.ndarray], bytes]:
+    def encode(array: np.ndarray) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(array).save(buffer, "PNG")
         return buffer.getvalue()
 
-    return [png(array) for array in pixels]
+    return encode

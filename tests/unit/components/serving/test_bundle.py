@@ -1,11 +1,15 @@
 """The bundle: what is written is what is read, whole or not at all."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
+from components.data import decode
+from components.data import framing as framing_module
+from components.data.framing import Framing
 from components.errors import InputError
 from components.serving import bundle
 from components.serving.bundle import ModelCard, find_bundle, load_bundle, read_seen_images, save_bundle
@@ -18,9 +22,24 @@ def test_a_card_survives_json_and_equal_cards_give_equal_bytes(make_card):
 
 
 def test_a_card_of_another_format_version_is_refused_with_both_versions(make_card):
-    content = json.loads(make_card().to_json()) | {"format_version": 2}
-    with pytest.raises(InputError, match=r"format_version=2.*reads 1"):
+    content = json.loads(make_card().to_json()) | {"format_version": 3}
+    with pytest.raises(InputError, match=r"format_version=3.*reads 2"):
         ModelCard.from_json(json.dumps(content))
+
+
+def test_a_card_of_the_first_version_is_read_as_one_that_squashes_the_whole_image(make_card, framing):
+    content = json.loads(make_card().to_json()) | {"format_version": 1, "image_size": 96}
+    del content["framing"]
+    card = ModelCard.from_json(json.dumps(content))
+    assert card == make_card(framing=framing(size=96, tile_overlap=0.0))
+    with pytest.raises(InputError, match="size=0"):
+        ModelCard.from_json(json.dumps(content | {"image_size": 0}))
+
+
+def test_a_framing_comes_back_from_json_as_it_went_in(make_card, framing):
+    card = make_card(framing=framing(region=(1, 2, 30, 40), tile_size=20, fit="letterbox"))
+    assert ModelCard.from_json(card.to_json()) == card
+    assert Framing.from_dict(card.framing).region == (1, 2, 30, 40)
 
 
 def test_a_card_without_a_format_version_is_refused():
@@ -59,11 +78,17 @@ def test_all_missing_keys_are_named_at_once(make_card):
         ({"operating_point": None}, "need an operating point"),
         ({"operating_point": {"threshold": float("nan")}}, "need an operating point"),
         ({"good_classes": ()}, "defect types alone have none"),
+        ({"framing": {"size": 32}}, "has to have the keys"),
     ],
 )
 def test_a_contradictory_card_cannot_be_made(make_card, changes, fault):
     with pytest.raises(ValueError, match=fault):
         make_card(**changes)
+
+
+def test_tiles_without_a_good_class_have_no_worst_one(make_card, framing):
+    with pytest.raises(ValueError, match="worst tile, which needs good classes"):
+        make_card(framing=framing(tile_size=20), good_classes=(), operating_point=None)
 
 
 def test_a_contradictory_card_in_a_file_is_the_users_to_mend(make_card):
@@ -72,9 +97,9 @@ def test_a_contradictory_card_in_a_file_is_the_users_to_mend(make_card):
         ModelCard.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("key", ["classes", "mean", "image_size", "calibration", "operating_point"])
+@pytest.mark.parametrize("key", ["classes", "mean", "framing", "calibration", "operating_point"])
 def test_a_value_of_another_kind_is_refused(make_card, key):
-    content = json.loads(make_card().to_json()) | {key: "x" if key == "image_size" else 7}
+    content = json.loads(make_card().to_json()) | {key: 7}
     with pytest.raises(InputError, match="export the model again"):
         ModelCard.from_json(json.dumps(content))
 
@@ -101,15 +126,17 @@ def test_weights_come_back_bit_for_bit_whatever_their_memory_layout(make_card, t
         assert torch.equal(loaded[key], value)
 
 
-def test_the_bundle_holds_no_more_than_its_four_files(exported):
+def test_the_bundle_holds_no_more_than_its_five_files(exported):
     names = {path.name for path in exported.bundle.iterdir() if path.name != "__pycache__"}
-    assert names == {"weights.safetensors", "model.json", "decode.py", "seen_images.txt"}
+    assert names == {"weights.safetensors", "model.json", "decode.py", "framing.py", "seen_images.txt"}
     with safe_open(exported.bundle / "weights.safetensors", "pt") as weights:
         assert weights.metadata() == {"format": "pt"}
 
 
-def test_the_decoder_is_the_one_of_training_verbatim(exported):
-    assert (exported.bundle / "decode.py").read_bytes() == bundle.DECODE_SOURCE.read_bytes()
+@pytest.mark.parametrize("module", [decode, framing_module])
+def test_decoding_and_framing_are_those_of_training_verbatim(exported, module):
+    source = Path(module.__file__)
+    assert (exported.bundle / source.name).read_bytes() == source.read_bytes()
 
 
 def test_seen_images_are_sorted_prefixes_without_repeats(make_card, tmp_path):
@@ -137,7 +164,7 @@ def test_a_bundle_without_the_list_of_seen_images_says_why_that_matters(make_car
 def test_a_failed_save_leaves_the_old_bundle_as_it_was(make_card, tmp_path, monkeypatch):
     target = tmp_path / "bundle"
     save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name="old"), seen_images=[])
-    monkeypatch.setattr(bundle, "DECODE_SOURCE", tmp_path / "nowhere.py")
+    monkeypatch.setattr(bundle, "SOURCES", (tmp_path / "nowhere.py",))
     with pytest.raises(FileNotFoundError):
         save_bundle(target, state_dict={"w": torch.ones(1)}, card=make_card(name="new"), seen_images=[])
     assert load_bundle(target)[0].name == "old"

@@ -30,6 +30,11 @@ def test_the_signature_is_one_that_mlflow_reads(make_card):
     ]  # fmt: skip
 
 
+def test_the_signature_of_a_model_that_judges_tiles_names_the_tile(make_card, framing):
+    signature = ModelSignature.from_dict(signature_fields(make_card(framing=framing(tile_size=20))))
+    assert signature.outputs.input_names()[-2:] == ["tile", "error"]
+
+
 def test_the_settings_saved_with_a_model_are_those_that_the_pyfunc_knows_and_paths_are_off():
     assert MODEL_CONFIG == pyfunc.DEFAULTS
     assert MODEL_CONFIG["allow_paths"] is False

@@ -20,6 +20,7 @@ from components.serving.pyfunc import (
     read_item,
     read_settings,
     rescale_groups,
+    worse,
 )
 
 
@@ -110,26 +111,26 @@ def card_of(**changes) -> dict:
 
 def test_a_score_at_the_threshold_is_rejected_and_just_below_it_accepted():
     probabilities = np.array([0.5, 0.25, 0.25])
-    score = answer(probabilities, card_of()).defect_score
+    score = answer(probabilities, card_of(), tile=None).defect_score
     assert score == pytest.approx(0.5)
-    assert answer(probabilities, card_of(operating_point={"threshold": score})).decision == "reject"
+    assert answer(probabilities, card_of(operating_point={"threshold": score}), tile=None).decision == "reject"
     above = np.nextafter(score, 1)
-    assert answer(probabilities, card_of(operating_point={"threshold": above})).decision == "accept"
+    assert answer(probabilities, card_of(operating_point={"threshold": above}), tile=None).decision == "accept"
 
 
 def test_the_decision_follows_the_threshold_and_the_label_the_likeliest_class():
-    row = answer(np.array([0.55, 0.25, 0.20]), card_of())
+    row = answer(np.array([0.55, 0.25, 0.20]), card_of(), tile=None)
     assert (row.label, row.decision, row.error) == ("good", "reject", None)
 
 
 def test_without_good_classes_there_is_a_label_but_no_score_and_no_decision():
-    row = answer(np.array([0.2, 0.7, 0.1]), card_of(good_classes=[], operating_point=None))
+    row = answer(np.array([0.2, 0.7, 0.1]), card_of(good_classes=[], operating_point=None), tile=None)
     assert (row.label, row.defect_score, row.decision) == ("pit", None, None)
     assert row.probabilities == pytest.approx((0.2, 0.7, 0.1))
 
 
 def test_an_output_that_is_not_finite_is_reviewed_never_accepted():
-    row = answer(np.array([np.nan, 0.5, 0.5]), card_of())
+    row = answer(np.array([np.nan, 0.5, 0.5]), card_of(), tile=None)
     assert (row.label, row.defect_score, row.decision) == (None, None, "review")
     assert "not finite" in row.error
 
@@ -201,8 +202,8 @@ def test_nothing_random_is_left_in_the_network(load, images):
 def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
     bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[])
     path = tmp_path / "b" / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(ValueError, match=r"format_version=2.*reads 1"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(ValueError, match=r"format_version=3.*reads 2"):
         load(tmp_path / "b")
     assert pyfunc.FORMAT_VERSION == bundle.FORMAT_VERSION
 
@@ -212,6 +213,116 @@ def test_weights_that_do_not_fit_the_backbone_are_refused(load, exported, make_c
     bundle.save_bundle(tmp_path / "b", state_dict=state, card=make_card(), seen_images=[])
     with pytest.raises(RuntimeError, match="Missing key"):
         load(tmp_path / "b")
+
+
+# -- regions and tiles
+
+
+@pytest.fixture
+def framed(load, exported, make_card, framing, tmp_path):
+    """The exported network behind another framing."""
+
+    def make(*, batch_size=32, point=None, **changes) -> InspectionModel:
+        card = make_card(framing=framing(**changes), operating_point=point or exported.card.operating_point)
+        bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=card, seen_images=[])
+        return load(tmp_path / "b", batch_size=batch_size)
+
+    return make
+
+
+@pytest.fixture
+def mosaic(pixels) -> np.ndarray:
+    """Four images of the network's size side by side, (32, 128, 3)."""
+    return np.concatenate(pixels[:4], axis=1)
+
+
+def test_a_model_of_a_region_looks_at_it_alone(load, framed, images, mosaic, png):
+    whole = load().predict(None, images)
+    out = framed(region=(32, 0, 64, 32)).predict(None, [png(mosaic)])
+    assert list(out.columns) == list(whole.columns)
+    assert out["defect_score"][0] == pytest.approx(whole["defect_score"][1], rel=1e-4)
+
+
+def test_a_letterboxing_model_sees_bars(load, framed, pixels, png):
+    wide = pixels[0][8:24]
+    boxed = np.zeros_like(pixels[0])
+    boxed[8:24] = wide
+    expected = load().predict(None, [png(boxed)])["defect_score"][0]
+    assert framed(fit="letterbox").predict(None, [png(wide)])["defect_score"][0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_an_image_that_is_smaller_than_the_region_is_reviewed_with_both_sizes(framed, images, mosaic, png):
+    out = framed(region=(0, 0, 64, 32)).predict(None, [images[0], png(mosaic)])
+    assert out["decision"][0] == "review"
+    assert "32 × 32 px" in out["error"][0]
+    assert out["error"][1] is None
+
+
+def test_an_image_of_tiles_is_answered_as_its_worst_tile(load, framed, images, mosaic, png):
+    alone = load().predict(None, images[:4])
+    worst = int(alone["defect_score"].argmax())
+    out = framed(tile_size=32, tile_overlap=0.0).predict(None, [png(mosaic)])
+    assert list(out.columns) == [
+        "label", "defect_score", "decision", "p_good", "p_pit", "p_scratch", "tile", "error",
+    ]  # fmt: skip
+    assert out["tile"].tolist() == [f"{32 * worst},0,{32 * worst + 32},32"]
+    for name in ("defect_score", "p_good", "p_pit", "p_scratch"):
+        assert out[name][0] == pytest.approx(alone[name][worst], rel=1e-4)
+    assert out["label"][0] == alone["label"][worst]
+
+
+def test_an_image_is_rejected_if_a_single_tile_is(load, framed, images, mosaic, png):
+    scores = sorted(load().predict(None, images[:4])["defect_score"])
+    between, above = (scores[2] + scores[3]) / 2, (scores[3] + 1) / 2
+    for threshold, decision in ((between, "reject"), (above, "accept")):
+        model = framed(tile_size=32, tile_overlap=0.0, point={"threshold": threshold})
+        assert model.predict(None, [png(mosaic)])["decision"].tolist() == [decision]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 32])
+def test_tiles_fill_batches_across_images_and_leave_order_and_values(framed, images, mosaic, png, batch_size):
+    items = [png(mosaic), images[4], b"", png(mosaic[:, :70]), None, png(np.flip(mosaic))]
+    expected = framed(tile_size=32).predict(None, items)
+    model = framed(tile_size=32, batch_size=batch_size)
+    sizes = []
+    judge = model._probabilities
+    model._probabilities = lambda frames: sizes.append(len(frames)) or judge(frames)
+    out = model.predict(None, items)
+    np.testing.assert_allclose(out["defect_score"].astype(float), expected["defect_score"].astype(float), rtol=1e-4)
+    assert out["tile"].tolist() == expected["tile"].tolist()
+    assert [reason is None for reason in out["error"]] == [True, True, False, True, False, True]
+    assert out["tile"][1] == "0,0,32,32"
+    assert max(sizes) <= batch_size
+    assert sum(sizes) == 5 + 1 + 3 + 5  # 128 = 32 + 4 steps of 24; 70 takes 2 of them
+
+
+def test_of_two_tiles_the_one_that_speaks_for_the_image():
+    def made(decision, score):
+        return pyfunc.Answer("pit", score, decision, (1.0,), None, "0,0,1,1")
+
+    low, high, reject = made("accept", 0.1), made("accept", 0.2), made("reject", 0.7)
+    unknown = pyfunc.unanswered("not finite", tile="0,0,1,1")
+    assert worse(None, low) is low
+    assert worse(low, high) is worse(high, low) is high
+    assert worse(high, reject) is worse(reject, high) is reject
+    assert worse(unknown, high) is worse(high, unknown) is unknown  # nobody has seen that tile
+    assert worse(unknown, reject) is worse(reject, unknown) is reject
+    assert worse(low, made("accept", 0.1)) is low
+
+
+def test_a_tile_whose_output_is_not_finite_is_named_in_the_review(framed, mosaic, png):
+    model = framed(tile_size=32, tile_overlap=0.0, point={"threshold": 1.0})
+    judge = model._probabilities
+
+    def broken(frames):
+        rows = judge(frames)
+        rows[2] = np.nan
+        return rows
+
+    model._probabilities = broken
+    out = model.predict(None, [png(mosaic)])
+    assert (out["decision"][0], out["tile"][0]) == ("review", "64,0,96,32")
+    assert "this tile is not finite" in out["error"][0]
 
 
 # -- items

@@ -1,5 +1,6 @@
 """What the train stage decides by itself: which epoch is the best, and which file holds its weights."""
 
+import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,8 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from components.data.framing import Framing
+from components.evaluation.calibration import Calibration
+from components.serving.bundle import ModelCard
 from components.training.checkpoint import load_checkpoint
 from components.training.engine import EpochRecord
+from pipeline.config import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import train
 
 
@@ -81,3 +86,20 @@ def test_a_resumed_training_logs_the_epochs_that_its_run_lacks() -> None:
     run = SimpleNamespace(client=client, id="r", log_metrics=lambda numbers, step: logged.append(step))
     train._log_missing(SimpleNamespace(run=run), [record(epoch, 0.5) for epoch in (1, 2, 3)])
     assert logged == [3]
+
+
+def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) -> None:
+    (tmp_path / "data_report.json").write_text(json.dumps({"digest": "d"}))
+    framing = Framing(size=64, region=(1, 2, 90, 80), fit="letterbox", tile_size=None, tile_overlap=0.25)
+    values = torch.tensor([25.5, 51.0, 102.0])
+    card = train._model_card(
+        SimpleNamespace(input=lambda stage, name: tmp_path / name, run=SimpleNamespace(id="r"), commit="c", inputs={}),
+        SimpleNamespace(preprocessing=SimpleNamespace(mean255=values, std255=values)),
+        Recipe(model=ModelConfig(), recipe=RecipeConfig()),
+        SimpleNamespace(classes=("pit", "scratch"), good_classes=(), framing=framing),
+        Calibration(1.0, 0.0),
+        None,
+    )
+    assert card.mean == (0.1, 0.2, 0.4)
+    read = ModelCard.from_json(card.to_json())
+    assert Framing.from_dict(read.framing) == framing

@@ -1,0 +1,100 @@
+"""Which files have which content: hashed once, and again only when size or time of change say so, as git does."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from components.data.digests import table_sha256
+from components.data.files import Files, Stamp
+from components.data.sources.listing import Listing
+
+UNREADABLE = "unreadable"
+
+_RACY_SECONDS = 2.0
+"""A file that changed so shortly before it was hashed may change again within the same tick of its clock."""
+
+
+def digest_files(
+    listing: Listing, *, index_folder: Path, workers: int, on_progress: Callable[[int, int], None]
+) -> pd.DataFrame:
+    """Digest the listing's images and masks.
+
+    index_folder: where what is known of each root is kept. on_progress: called with (done, total) of the files that
+    have to be read, from this thread.
+
+    Returns a table with the path as its index: sha256 ("unreadable" for what cannot be read, which will be
+    quarantined), size (bytes, -1 where unreadable), modified (seconds since 1970, NaN where unknown).
+    """
+    files = listing.files
+    masks = listing.table["mask"].dropna()
+    paths = [*listing.table["path"], *masks.drop_duplicates()]
+    stamps = files.stamps(paths)
+    index_folder.mkdir(parents=True, exist_ok=True)
+    index = index_folder / f"{hashlib.sha256(files.uri.encode()).hexdigest()[:16]}.parquet"
+    unfinished = index.with_suffix(".tmp")
+    unfinished.touch()  # its time is the file system's own now, before any file is read
+    started = unfinished.stat().st_mtime
+    table = pd.DataFrame(
+        {
+            "size": [-1 if stamp is None else stamp.size for stamp in stamps],
+            "mark": [_mark(stamp, started) for stamp in stamps],
+            "modified": [np.nan if stamp is None else stamp.modified for stamp in stamps],
+        },
+        index=pd.Index(paths, dtype="str", name="path"),
+    )
+    table["mark"] = table["mark"].astype("str")
+    table["sha256"] = _known(index, table)
+    unknown = table.index[table["sha256"].isna() & (table["size"] >= 0)]
+    table["sha256"] = table["sha256"].fillna(UNREADABLE).astype("str")
+    if len(unknown):
+        with ThreadPoolExecutor(workers) as pool:
+            found = []
+            for digest in pool.map(lambda path: _sha256(files, path), unknown):
+                found.append(digest)
+                on_progress(len(found), len(unknown))
+        table.loc[unknown, "sha256"] = found
+        certain = table[(table["mark"] != "") & (table["sha256"] != UNREADABLE)]
+        certain[["size", "mark", "sha256"]].to_parquet(unfinished, compression="zstd")
+        unfinished.replace(index)
+    else:
+        unfinished.unlink(missing_ok=True)
+    return table[["sha256", "size", "modified"]]
+
+
+def content_digest(listing: Listing, digests: pd.DataFrame) -> str:
+    """sha256 over the table and each file's bytes: the same wherever the files lie.
+
+    A file that cannot be read counts as such, and the digest changes once it can.
+    """
+    table = listing.table.assign(sha256=digests.loc[listing.table["path"], "sha256"].to_numpy())
+    there = table["mask"].notna()
+    table["mask_sha256"] = None
+    table.loc[there, "mask_sha256"] = digests.loc[table.loc[there, "mask"], "sha256"].to_numpy()
+    return table_sha256(table)
+
+
+def _mark(stamp: Stamp | None, started: float) -> str:
+    """What the index goes by; empty where it may not be relied on."""
+    if stamp is None or stamp.modified > started - _RACY_SECONDS:
+        return ""
+    return stamp.mark
+
+
+def _known(index: Path, table: pd.DataFrame) -> pd.Series:
+    """The digest of each file that is as it was when it was hashed; missing for the others."""
+    if not index.is_file():
+        return pd.Series(pd.NA, index=table.index, dtype="str")
+    known = pd.read_parquet(index).reindex(table.index)
+    same = (known["size"] == table["size"]) & (known["mark"] == table["mark"]) & (table["mark"] != "")
+    return known["sha256"].where(same)
+
+
+def _sha256(files: Files, path: str) -> str:
+    try:
+        return hashlib.sha256(files.read(path)).hexdigest()
+    except OSError:
+        return UNREADABLE

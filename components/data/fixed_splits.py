@@ -1,0 +1,148 @@
+"""Where groups have to go before any is drawn: the splits that the user gives, and those of an earlier manifest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from components.errors import InputError
+
+SPLITS = ("train", "val", "calibration", "test")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "calibration": "calibration",
+    "test": "test",
+}
+
+TRAIN, FREE = 0, -1
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FixedSplits:
+    """split: (G,) int64, a position in SPLITS, -1 for groups that are to be drawn.
+
+    open_splits: positions of the splits that groups may be drawn for. notes: what became of earlier splits, a sentence
+    each.
+    """
+
+    split: np.ndarray
+    open_splits: tuple[int, ...]
+    notes: tuple[str, ...]
+
+
+def fix_splits(
+    table: pd.DataFrame,
+    group: np.ndarray,
+    names: pd.Index,
+    *,
+    conflict: Literal["error", "train", "majority"],
+    earlier: Mapping[str, str],
+) -> FixedSplits:
+    """Settle the groups with a given or an earlier split.
+
+    table: N rows with split (given, or missing), and sha256 where there are earlier ones. group: (N,) int64, positions
+    in names. conflict: what to do with a group that the given splits tear apart. earlier: sha256 → split.
+
+    A given split goes before an earlier one, but what was carved out of a given train earlier stays so. A group that
+    joins images of different earlier splits goes to train. Open are train and the splits that nothing was given for;
+    when every row is given, what is missing of them is carved out of train, never out of test. Raises InputError:
+    unknown names, torn groups.
+    """
+    given = _given_splits(table["split"], group, names, conflict)
+    before = _split_codes([earlier.get(digest) for digest in table["sha256"]] if earlier else [None] * len(table))
+    votes = _count_votes(group, before)
+    # What has been trained on must not be tested on, while what has been tested on may be trained on.
+    known = _most_voted(votes, torn_to_train=True)
+    open_splits = tuple(split for split in range(len(SPLITS)) if split == TRAIN or split not in given)
+    stays = (known != FREE) & ((given == FREE) | ((given == TRAIN) & np.isin(known, open_splits)))
+    fixed = np.where(stays, known, given)
+    notes = _earlier_notes(group, names, before, votes, stays, fixed) if earlier else ()
+    if len(open_splits) > 1 and (given != FREE).all():
+        fixed[(given == TRAIN) & ~stays] = FREE
+    return FixedSplits(fixed, open_splits, notes)
+
+
+def _given_splits(
+    split: pd.Series, group: np.ndarray, names: pd.Index, conflict: Literal["error", "train", "majority"]
+) -> np.ndarray:
+    """(G,) int64: the given split of each group, -1 where there is none. Raises InputError: unknown, torn."""
+    cells = split.astype("str")
+    codes = _split_codes(cells.str.strip().str.lower().map(SPLIT_NAMES))
+    unknown = sorted(set(cells[cells.notna() & (codes == FREE)]))
+    if unknown:
+        raise InputError(
+            f"data.split_column: unknown splits {', '.join(map(repr, unknown[:_SHOWN]))}; "
+            f"use {', '.join(SPLIT_NAMES)}, or leave the cell empty"
+        )
+    votes = _count_votes(group, codes)
+    torn = _torn(votes)
+    if conflict == "error" and torn.any():
+        raise InputError(
+            f"data.split_conflict='error': the given splits tear {torn.sum()} groups of the same part or the same "
+            f"picture apart ({_votes_text(names, votes, torn)}); correct data.split_column, or set data.split_conflict "
+            "to train (the whole group goes to train) or majority (to the split with most of its images)"
+        )
+    return _most_voted(votes, torn_to_train=conflict == "train")
+
+
+def _most_voted(votes: np.ndarray, *, torn_to_train: bool) -> np.ndarray:
+    """(G,) int64: the split with most of a group's votes, -1 without any."""
+    # argmax takes the first of equals, and train comes first.
+    chosen = np.where(votes.any(axis=1), votes.argmax(axis=1), FREE)
+    return np.where(_torn(votes), TRAIN, chosen) if torn_to_train else chosen
+
+
+def _torn(votes: np.ndarray) -> np.ndarray:
+    return (votes > 0).sum(axis=1) > 1
+
+
+def _earlier_notes(
+    group: np.ndarray, names: pd.Index, before: np.ndarray, votes: np.ndarray, stays: np.ndarray, fixed: np.ndarray
+) -> tuple[str, ...]:
+    """before: (N,) earlier split of each image. votes: (G, S) how many of a group's images had which."""
+    old = before != FREE
+    if not old.any():
+        return ("None of the images of data.earlier_manifest is here: all splits were drawn anew.",)
+    kept = int((fixed[group] == before)[old].sum())
+    notes = [f"{kept} images keep the split of data.earlier_manifest; {(~old).sum()} are new."]
+    merged = stays & _torn(votes)
+    if merged.any():
+        notes.append(
+            f"{merged.sum()} {'group joins' if merged.sum() == 1 else 'groups join'} images of different earlier "
+            "splits and went to train whole, so that nothing that was trained on is tested on: "
+            f"{_votes_text(names, votes, merged)}."
+        )
+    overruled = ~stays & (votes.sum(axis=1) > votes[np.arange(len(votes)), fixed])
+    if overruled.any():
+        notes.append(
+            f"{overruled.sum()} {'group has' if overruled.sum() == 1 else 'groups have'} another split in "
+            "data.split_column than in data.earlier_manifest, and the given one stands; before: "
+            f"{_votes_text(names, votes, overruled)}."
+        )
+    return tuple(notes)
+
+
+def _split_codes(splits: Sequence[str | None] | pd.Series) -> np.ndarray:
+    return pd.Index(SPLITS).get_indexer(pd.Index(splits, dtype=object))
+
+
+def _count_votes(group: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(G, S) int64: how many images of each group have which split; -1 counts nowhere."""
+    votes = np.zeros((group.max() + 1, len(SPLITS)), dtype=np.int64)
+    np.add.at(votes, (group[codes != FREE], codes[codes != FREE]), 1)
+    return votes
+
+
+def _votes_text(names: pd.Index, votes: np.ndarray, which: np.ndarray) -> str:
+    shown = [
+        f"{names[n]}: " + ", ".join(f"{split} {count}" for split, count in zip(SPLITS, votes[n], strict=True) if count)
+        for n in np.flatnonzero(which)[:_SHOWN]
+    ]
+    return "; ".join([*shown, "…"] if which.sum() > _SHOWN else shown)

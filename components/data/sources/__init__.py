@@ -1,0 +1,1 @@
+"""Kinds of data sources: each lists labelled images without opening one."""

@@ -1,0 +1,69 @@
+"""`folder:/path`: one sub-folder per class, or train/, val/, calibration/, test/ folders of class folders."""
+
+from components.addresses import redact
+from components.data.files import open_files
+from components.data.fixed_splits import SPLIT_NAMES
+from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
+from components.data.sources.tree import Tree, class_images, read_tree
+from components.errors import InputError
+
+
+def list_folder(place: str, options: SourceOptions) -> Listing:
+    """List the images below each class folder, at any depth. place: a local folder, or an address.
+
+    Hidden files and files without an image extension are left out, and counted in the description. Links to
+    files are followed inside the folder only.
+
+    Raises InputError: no such folder, no class folders, split folders beside others, MVTec-AD's layout, links
+    that leave the folder.
+    """
+    refuse_table_options(f"folder:{place}", options, group=None, metadata=())
+    files = open_files(place, key="data.source", kind="folder:")
+    tree = read_tree(files)
+    source = f"data.source='folder:{redact(place)}'"
+    _refuse_mvtec(tree, source, place)
+    is_split = _has_split_folders(tree, source)
+    images, left_out = class_images(tree, depth=2 if is_split else 1)
+    if not images:
+        raise InputError(
+            f"{source} has no images in class folders{left_out.text()}; "
+            "put the images of each class into a sub-folder named after it"
+        )
+    count = len({label for _, label in images})
+    layout = "class folders, split by folder," if is_split else "class folders"
+    return make_listing(
+        files,
+        path=[path for path, _ in images],
+        label=[label for _, label in images],
+        group=None,
+        split=[path.partition("/")[0].lower() for path, _ in images] if is_split else None,
+        mask=None,
+        metadata={},
+        description=f"folder of {layout} {files.name}: {count} classes, {len(images)} files{left_out.text()}",
+    )
+
+
+def _has_split_folders(tree: Tree, source: str) -> bool:
+    """A folder named train means that the top level is the splits. Raises InputError when there are others, too."""
+    folders = tree.folders_in("")
+    if not any(folder.lower() == "train" for folder in folders):
+        return False
+    others = [folder for folder in folders if folder.lower() not in SPLIT_NAMES]
+    if others:
+        raise InputError(
+            f"{source} has a folder train beside {', '.join(others)}: split folders and "
+            "others cannot be mixed; move the others away, or list the images in a table (csv:…)"
+        )
+    return True
+
+
+def _refuse_mvtec(tree: Tree, source: str, place: str) -> None:
+    """Raise InputError for MVTec-AD's layout, whose masks and categories would be taken for classes."""
+    for folder in ("", *tree.folders_in("")):
+        inner = f"{folder}/" if folder else ""
+        if "ground_truth" in tree.folders_in(folder) and tree.folders_in(f"{inner}train") == ["good"]:
+            root = f"{redact(place).rstrip('/')}/{folder}" if folder and "::" not in place else redact(place)
+            raise InputError(
+                f"{source} has a folder train beside ground_truth{f', in {folder}' if folder else ''}, with good "
+                f"images only: this is MVTec-AD's layout; write data.source=mvtec:{root}"
+            )

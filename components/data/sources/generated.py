@@ -1,0 +1,242 @@
+"""`generated:…`: made-up images of metal surfaces with scratches, pits, stains and cracks, for trials and tests.
+
+Parts come from lots (texture, grain and finish) and are seen two to four times by cameras of different brightness, gain
+and sharpness, so that the set has the groups, the metadata and the masks of a real one. Neither the mean nor the
+spread of an image's grey levels, nor its sharpness, tells much about whether it is defective.
+"""
+
+import csv
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from components.data.files import Files
+from components.data.sources.drawing import DEFECTS, draw_lots
+from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
+from components.data.sources.photographs import FORMATS, SHORTCUTS, Part, Row, Studio, photograph_parts
+from components.data.sources.planted import FAULTS, plant_faults
+from components.errors import InputError
+
+_T = TypeVar("_T", int, float)
+
+_VERSION = 2  # raise it when the same parameters draw other pictures
+_LABELS = ("good", *DEFECTS)
+_PARTS_A_LOT, _LOTS = 12, (4, 32)
+_PARTS_AT_ONCE = 100
+_PARALLEL_PIXELS = 20_000_000  # 5,000 images of 64 px: two seconds, twice what starting the processes takes
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parameters:
+    count: int
+    size: int
+    defect_rate: float
+    parts: int
+    seed: int
+    faults: float
+    shortcut: str
+    format: str
+
+    @property
+    def faults_each(self) -> int:
+        """Files of each kind of fault."""
+        return round(self.faults * self.count / len(FAULTS))
+
+    @property
+    def photographs(self) -> int:
+        """Images of parts; the rest of `count` are planted copies. Corrupt files are photographs, too."""
+        return self.count - (len(FAULTS) - 1) * self.faults_each
+
+
+def list_generated(place: str, options: SourceOptions) -> Listing:
+    """Draw the images into the cache folder, once per set of parameters, and list them.
+
+    place: comma-separated name=value: count (images), size (pixels a side), defect_rate (share of the parts),
+    parts (a third of the count unless given; two to four images each), seed; format (png, or jpeg of quality 92);
+    faults (share of the images, up to a half, that are planted duplicates, leaks, label conflicts and corrupt files,
+    listed in faults.csv below the root: see `planted`); shortcut (format, brightness or size: nine in ten defective
+    images are of the other format, brighter or larger). The label is "good" or the part's defect; the group is the
+    part; the metadata are camera and lot; a defective image has a mask.
+
+    Raises InputError: an unknown name, a value out of range.
+    """
+    refuse_table_options(f"generated:{place}", options, group="group", metadata=("camera", "lot"))
+    parameters = _parse(place)
+    root = _cached(parameters, options.cache_dir)
+    table = pd.read_csv(root / "labels.csv", dtype=str, keep_default_na=False)
+    return make_listing(
+        Files(str(root)),
+        path=table["path"].tolist(),
+        label=table["label"].tolist(),
+        group=table["group"].tolist(),
+        split=None,
+        mask=[mask or None for mask in table["mask"]],
+        metadata={name: table[name].tolist() for name in ("camera", "lot")},
+        description=_describe(parameters),
+    )
+
+
+def _parse(place: str) -> _Parameters:
+    defaults: dict[str, str] = {"count": "240", "size": "48", "defect_rate": "0.4", "parts": "", "seed": "0"}
+    defaults |= {"faults": "0", "shortcut": "none", "format": "png"}
+    given = dict(defaults)
+    for item in filter(None, (item.strip() for item in place.split(","))):
+        name, equals, value = (text.strip() for text in item.partition("="))
+        if name not in defaults or not equals:
+            raise InputError(
+                f"data.source: generated does not know {item!r}; write name=value with: {', '.join(defaults)}"
+            )
+        given[name] = value
+    parameters = _Parameters(
+        count=_number(int, "count", given["count"], low=2, high=1_000_000),
+        size=_number(int, "size", given["size"], low=16, high=4096),
+        defect_rate=_number(float, "defect_rate", given["defect_rate"], low=0.0, high=1.0),
+        parts=0,
+        seed=_number(int, "seed", given["seed"], low=0, high=2**32 - 1),
+        faults=_number(float, "faults", given["faults"], low=0.0, high=0.5),
+        shortcut=_choice("shortcut", given["shortcut"], SHORTCUTS),
+        format=_choice("format", given["format"], FORMATS),
+    )
+    photographs = parameters.photographs
+    # Fewer would leave parts with more than four images, more would leave parts with one.
+    low, high = -(-photographs // 4), photographs // 2
+    parts = given["parts"] or str(max(low, photographs // 3))
+    return replace(parameters, parts=_number(int, "parts", parts, low=low, high=high))
+
+
+def _number(kind: Callable[[str], _T], name: str, text: str, *, low: _T, high: _T) -> _T:
+    rule = f"data.source: generated:{name}={text!r} has to be {kind.__name__} from {low} to {high}"
+    try:
+        value = kind(text)
+    except ValueError as error:
+        raise InputError(rule) from error
+    if not low <= value <= high:
+        raise InputError(rule)
+    return value
+
+
+def _choice(name: str, text: str, known: Sequence[str]) -> str:
+    if text not in known:
+        raise InputError(f"data.source: generated:{name}={text!r} has to be one of: {', '.join(known)}")
+    return text
+
+
+def _describe(parameters: _Parameters) -> str:
+    text = (
+        f"generated: {parameters.count} images of {parameters.parts} parts, {parameters.size} px, "
+        f"defect rate {parameters.defect_rate:g}, seed {parameters.seed}"
+    )
+    if parameters.format != "png":
+        text += f", {parameters.format}"
+    if parameters.shortcut != "none":
+        text += f"; planted: a shortcut by {parameters.shortcut}"
+    if parameters.faults:
+        each = parameters.faults_each
+        text += f"; planted: {each} duplicates, {each} leaks, {each} label conflicts, {each} corrupt files"
+    return text
+
+
+def _cached(parameters: _Parameters, cache_dir: Path) -> Path:
+    """The folder of these images; drawn beside it and moved into place whole, so it is there or it is not."""
+    key = json.dumps({"version": _VERSION, **asdict(parameters)}, sort_keys=True)
+    target = cache_dir / f"generated-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if not target.is_dir():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".generated-", dir=cache_dir))
+        try:
+            _draw_all(parameters, draft)
+            draft.chmod(0o755)  # mkdtemp's 0700 would shut out other users of a shared cache
+            try:
+                os.rename(draft, target)  # noqa: PTH104  fails on an existing folder, as it has to
+            except OSError:
+                if not target.is_dir():  # else another process was first, with the same pictures
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return target.resolve()
+
+
+def _draw_all(parameters: _Parameters, folder: Path) -> None:
+    generator = np.random.default_rng([parameters.seed, 0])
+    parts = _plan_parts(parameters, generator)
+    studio = Studio(
+        folder=folder,
+        size=parameters.size,
+        seed=parameters.seed,
+        format=parameters.format,
+        shortcut=parameters.shortcut,
+    )
+    rows = _photograph_all(studio, parts, parameters.photographs)
+    rows = plant_faults(
+        folder, rows, each=parameters.faults_each, parts=len(parts), labels=_LABELS, generator=generator
+    )
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(Row._fields)
+        writer.writerows(rows)
+
+
+def _plan_parts(parameters: _Parameters, generator: np.random.Generator) -> list[Part]:
+    """Lots follow one another, as in production; the defects lie anywhere."""
+    labels = _part_labels(parameters, generator)
+    views = _views_per_part(parameters, generator)
+    firsts = np.cumsum(views) - views
+    lots = draw_lots(int(np.clip(parameters.parts // _PARTS_A_LOT, *_LOTS)), generator)
+    return [
+        Part(
+            number=number,
+            label=labels[number],
+            lot=lots[number * len(lots) // parameters.parts],
+            first=int(firsts[number]),
+            views=int(views[number]),
+        )
+        for number in range(parameters.parts)
+    ]
+
+
+def _part_labels(parameters: _Parameters, generator: np.random.Generator) -> list[str]:
+    kinds = list(DEFECTS)
+    defective = round(parameters.defect_rate * parameters.parts)
+    labels = [kinds[number % len(kinds)] for number in range(defective)]
+    labels += ["good"] * (parameters.parts - defective)
+    return [labels[position] for position in generator.permutation(parameters.parts)]
+
+
+def _views_per_part(parameters: _Parameters, generator: np.random.Generator) -> np.ndarray:
+    """(parts,) int64: two to four each, all photographs together."""
+    views = np.full(parameters.parts, 2)
+    slots = np.repeat(np.arange(parameters.parts), 2)
+    extra = generator.choice(slots, size=parameters.photographs - 2 * parameters.parts, replace=False)
+    np.add.at(views, extra, 1)
+    return views
+
+
+def _photograph_all(studio: Studio, parts: Sequence[Part], photographs: int) -> list[Row]:
+    """In the order of the parts, however many processes share the work."""
+    at_once = min(_PARTS_AT_ONCE, -(-len(parts) // 8))
+    batches = [parts[start : start + at_once] for start in range(0, len(parts), at_once)]
+    draw = functools.partial(photograph_parts, studio)
+    processes = _processes() if photographs * studio.size**2 >= _PARALLEL_PIXELS else 1
+    if processes == 1:
+        return [row for rows in map(draw, batches) for row in rows]
+    # Spawned: a fork of a process with threads (Ray, torch) can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        return [row for rows in pool.map(draw, batches) for row in rows]
+
+
+def _processes() -> int:
+    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -1,0 +1,149 @@
+"""What figures of photographs share: a grid of places in exact inches, an image without axes, captions and names.
+
+Constrained layout would stretch a column for a long caption, and takes seconds for a hundred places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from components.report import style
+
+MARGIN, GAP, HEADING = 0.1, 0.12, 0.5
+LINE = 0.155
+"""Inches: around the figure, between images, for the heading; a line of a caption."""
+NAME_CHARS = 18
+"""A class name beside a row is broken into lines of this many characters."""
+
+
+def places(
+    rows: int,
+    columns: int,
+    *,
+    fitting: int,
+    aspect: float = 1.0,
+    left: float = 0.0,
+    above: float = 0.0,
+    below: float = 0.0,
+    apart: float = 0.0,
+    top: float = 0.0,
+) -> tuple[Figure, np.ndarray]:
+    """A figure of the report's width and its (rows, columns) axes, sized so that `fitting` of them fill a row.
+
+    Every figure has one width, so that texts are of one size throughout a page. aspect: width of a place by its height.
+    In inches: left, room beside each row; above and below, over and under each image; apart, behind the first column;
+    top, under the heading.
+    """
+    width = (style.WIDTH - 2 * MARGIN - left - apart - (fitting - 1) * GAP) / fitting
+    height = width / aspect
+    pitch = above + height + below + GAP
+    total = HEADING + top + rows * pitch - GAP + MARGIN
+    figure = style.new_figure(style.WIDTH, total)
+    figure.set_layout_engine("none")
+    grid = np.empty((rows, columns), dtype=object)
+    for row in range(rows):
+        upper = total - HEADING - top - row * pitch - above
+        for column in range(columns):
+            x = MARGIN + left + column * (width + GAP) + (apart if column else 0.0)
+            box = (x / style.WIDTH, (upper - height) / total, width / style.WIDTH, height / total)
+            grid[row, column] = figure.add_axes(box)
+            grid[row, column].set_axis_off()
+    return figure, grid
+
+
+def show(axes: Axes, image: np.ndarray | None) -> None:
+    """Draw one image, (H, W, 3) uint8, at the upper left of its place; None leaves the place empty."""
+    if image is not None:
+        axes.imshow(image, interpolation="antialiased", aspect="equal")
+        axes.set_anchor("NW")
+        axes.set_axis_off()
+
+
+def caption(axes: Axes, text: str, *, color: str = style.MUTED) -> None:
+    """Lines of text below an image, flush with its left edge."""
+    axes.annotate(
+        text,
+        (0, 0),
+        xytext=(0, -4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="left",
+        va="top",
+        fontsize=style.SMALL_SIZE,
+        linespacing=1.25,
+        color=color,
+        parse_math=False,
+    )
+
+
+def row_name(axes: Axes, text: str) -> None:
+    """The name of a row of images, to the left of its first one."""
+    axes.annotate(
+        wrapped(text, NAME_CHARS),
+        (0, 0.5),
+        xytext=(-8, 0),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=style.TEXT_SIZE,
+        fontweight="bold",
+        color=style.INK,
+        parse_math=False,
+    )
+
+
+def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
+    """One line over an image, flush with its left edge; it may run over the images beside it."""
+    axes.annotate(
+        text,
+        (0, 1),
+        xytext=(0, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="left",
+        va="bottom",
+        fontsize=style.TEXT_SIZE,
+        color=color,
+        parse_math=False,
+    )
+
+
+def heading(figure: Figure, text: str) -> None:
+    """The title of a figure of many places."""
+    width, height = figure.get_size_inches()
+    figure.text(
+        MARGIN / width,
+        1 - 0.14 / height,
+        text,
+        ha="left",
+        va="top",
+        fontsize=style.TITLE_SIZE,
+        fontweight="bold",
+        color=style.INK,
+        parse_math=False,
+    )
+
+
+def line_count(texts: Iterable[str]) -> int:
+    """The lines of the longest text; 0 where all are empty."""
+    return max((text.count("\n") + 1 if text else 0 for text in texts), default=0)
+
+
+def wrapped(text: str, width: int, *, lines: int = 3) -> str:
+    """At most that many lines of at most `width` characters, broken behind spaces, underscores, hyphens, slashes."""
+    filled = [""]
+    for part in re.findall(r"[^\s_/-]*[\s_/-]*", text):
+        for start in range(0, len(part), width):
+            piece = part[start : start + width]
+            if filled[-1] and len((filled[-1] + piece).rstrip()) > width:
+                filled.append("")
+            filled[-1] += piece
+    if len(filled) > lines:
+        filled = [*filled[: lines - 1], filled[lines - 1][: width - 1].rstrip() + "…"]
+    return "\n".join(line.rstrip() for line in filled)

@@ -1,0 +1,197 @@
+"""What preparing found out about a data set, as one record; its summary for programs, and its warnings in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from components.data.splits import SPLITS
+
+if TYPE_CHECKING:
+    from components.data.audit.leakage import LeakageProbe
+    from components.data.audit.near_duplicates import NearDuplicates
+    from components.data.audit.shortcuts import Shortcut
+
+MOST_DOUBTFUL = 100
+"""So many of the most doubtful labels are in the summary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFindings:
+    """All that the data report is made from."""
+
+    manifest: pd.DataFrame
+    statistics: pd.DataFrame
+    """A row for each of the manifest, in its order: image_id, path, and the columns that the file pass measured."""
+    quarantine: pd.DataFrame
+    """Columns path, reason."""
+    listing_description: str
+    root: str
+    notes: tuple[str, ...]
+    """Sentences about how the source was read and how splits and folds were made."""
+    warnings: tuple[str, ...]
+    """Sentences about what could not be done as asked, such as folds for which the groups are too few."""
+    conflicts: pd.DataFrame
+    """Of `components.data.groups.label_conflicts`; what was dropped for it is in no row of the manifest."""
+    largest_groups: pd.DataFrame
+    """Of `components.data.groups.largest_groups`."""
+    near: NearDuplicates | None
+    """Its pairs are pack indices; None: not looked for."""
+    audited: bool
+    """False: `data.audit` is off, and the three below are empty."""
+    probe: LeakageProbe | None
+    shortcuts: list[Shortcut]
+    """The worst first."""
+    doubtful: pd.DataFrame
+    """Columns row (number of a row of the manifest), label, suggested, disagreement; the worst first."""
+    min_defect_note: str | None
+    """A sentence, where masks show that the model's image leaves defects too few pixels."""
+    digest: str
+
+
+def summarise(findings: DataFindings) -> dict[str, Any]:
+    """`data_report.json`: plain JSON values."""
+    manifest, near, probe = findings.manifest, findings.near, findings.probe
+    files = files_of(findings)
+    sizes = files["width"].astype(str) + "×" + files["height"].astype(str)
+    return {
+        "source": findings.listing_description,
+        "root": findings.root,
+        "digest": findings.digest,
+        "images": len(manifest),
+        "files": len(files),
+        "counts": _nested(split_table(manifest)),
+        "folds": _nested(fold_table(manifest)),
+        "groups": int(manifest["group"].nunique()),
+        "largest_groups": [_plain(group) for group in findings.largest_groups.to_dict("records")],
+        "exact_duplicates": exact_duplicates(manifest),
+        "near_duplicate_pairs": None if near is None else len(near.pairs),
+        "near_duplicate_threshold": None if near is None else float(near.threshold),
+        "label_conflicts": len(findings.conflicts),
+        "leakage": None if probe is None else _plain(asdict(probe)),
+        "shortcuts": [_plain(asdict(shortcut)) for shortcut in findings.shortcuts],
+        "doubtful_labels": _doubtful_records(findings),
+        "quarantined": len(findings.quarantine),
+        "image_sizes": {str(size): int(count) for size, count in sizes.value_counts().head(10).items()},
+        "modes": {str(mode): int(count) for mode, count in files["mode"].value_counts().items()},
+        "multi_page_files": int((files["frames"] > 1).sum()),
+        "turned_upright": int((files["orientation"] > 1).sum()),
+        "defect_size": _defect_size(findings),
+        "warnings": warnings_of(findings),
+        "notes": list(findings.notes),
+    }
+
+
+def warnings_of(findings: DataFindings) -> list[str]:
+    """What to look at first, a sentence or two each, the worst first."""
+    found = [cue.statement for cue in findings.shortcuts if cue.suspicious]
+    if findings.probe is not None and findings.probe.leaks:
+        found.append(findings.probe.statement)
+    if len(findings.conflicts):
+        images = int(findings.conflicts["image_ids"].map(len).sum())
+        found.append(
+            f"{counted(len(findings.conflicts), 'set')} of images that show the same thing "
+            f"({images:,} images) carry different labels: a label is wrong, or a defect is all that differs."
+        )
+    if len(findings.quarantine):
+        found.append(f"{counted(len(findings.quarantine), 'file')} could not be used and were set aside.")
+    if findings.min_defect_note:
+        found.append(findings.min_defect_note)
+    return [*found, *findings.warnings]
+
+
+def write_tables(findings: DataFindings, directory: Path) -> list[str]:
+    """Write near_duplicates.csv and label_conflicts.csv; the names of the files."""
+    pairs = findings.near.pairs if findings.near is not None else _NO_PAIRS
+    names = shown_images(findings)["image_id"]
+    columns = {side: names.loc[pairs[side]].to_numpy() for side in ("first", "second")}
+    pairs.assign(**columns).to_csv(directory / "near_duplicates.csv", index=False)
+    readable = {column: findings.conflicts[column].map(joined) for column in ("image_ids", "labels")}
+    conflicts = findings.conflicts.drop(columns="pack_index").assign(**readable)
+    conflicts.to_csv(directory / "label_conflicts.csv", index=False)
+    return ["near_duplicates.csv", "label_conflicts.csv"]
+
+
+def shown_images(findings: DataFindings) -> pd.DataFrame:
+    """Columns image_id and label by pack_index: of identical files the first; what was dropped is among them."""
+    dropped = findings.conflicts[["pack_index", "image_ids", "labels"]].explode(["pack_index", "image_ids", "labels"])
+    dropped = dropped.rename(columns={"image_ids": "image_id", "labels": "label"})
+    images = pd.concat([findings.manifest[["pack_index", "image_id", "label"]], dropped])
+    return images.astype({"pack_index": "int64"}).drop_duplicates("pack_index").set_index("pack_index")
+
+
+def files_of(findings: DataFindings) -> pd.DataFrame:
+    """The statistics with one row per file: the tiles of a file share its size, mode and pages."""
+    return findings.statistics.drop_duplicates("path")
+
+
+def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images per label (rows) and split (columns)."""
+    return pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
+
+
+def fold_table(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images per label (rows) and fold (columns, from "0"); without columns where there are no folds."""
+    inside = manifest[manifest["fold"] >= 0]
+    return pd.crosstab(inside["label"], inside["fold"]).rename(columns=str)
+
+
+def exact_duplicates(manifest: pd.DataFrame) -> int:
+    """Files whose bytes another file has, too: a file's tiles share its digest and are none."""
+    return int(manifest.drop_duplicates("path")["sha256"].duplicated().sum())
+
+
+def near_duplicate_groups(findings: DataFindings) -> int:
+    """Groups that hold at least one pair of near duplicates."""
+    if findings.near is None or findings.near.pairs.empty:
+        return 0
+    paired = findings.manifest["pack_index"].isin(findings.near.pairs["first"])
+    return int(findings.manifest.loc[paired, "group"].nunique())
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """1 file, 12 files, 1,234 files. plural: where it is not the noun and an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def joined(values: object) -> str:
+    """A list in one cell."""
+    return values if isinstance(values, str) else ", ".join(str(value) for value in values)  # type: ignore[attr-defined]
+
+
+_NO_PAIRS = pd.DataFrame({"first": [], "second": [], "correlation": [], "symmetry": []})
+
+
+def _doubtful_records(findings: DataFindings) -> list[dict[str, Any]]:
+    worst = findings.doubtful.head(MOST_DOUBTFUL)
+    names = findings.manifest["image_id"].to_numpy()[worst["row"].to_numpy(dtype=np.int64)]
+    return [_plain(record) for record in worst.drop(columns="row").assign(image_id=names).to_dict("records")]
+
+
+def _defect_size(findings: DataFindings) -> dict[str, Any] | None:
+    """Shortest side of the smallest defect of each image with a mask, in pixels of what the model sees."""
+    known = findings.statistics["defect_pixels"].dropna()
+    if known.empty:
+        return None
+    return {
+        "images": len(known),
+        "smallest_px": float(known.min()),
+        "median_px": float(known.median()),
+        "note": findings.min_defect_note,
+    }
+
+
+def _nested(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    return {str(label): {str(name): int(count) for name, count in row.items()} for label, row in table.iterrows()}
+
+
+def _plain(record: dict[Any, Any]) -> dict[str, Any]:
+    """numpy's numbers as Python's, which JSON can hold."""
+    return {
+        str(key): value.item() if isinstance(value, np.generic) else list(value) if isinstance(value, tuple) else value
+        for key, value in record.items()
+    }

@@ -1,0 +1,297 @@
+"""Tables that people write by hand, by Excel and by pandas."""
+
+import os
+import zipfile
+
+import fsspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.data.sources.catalogue import list_source
+from components.errors import InputError
+
+
+@pytest.fixture
+def images(tmp_path, write_image):
+    root = tmp_path / "set"
+    for name in ("a.png", "b.png", "sub/c d.png", "ü.png"):
+        write_image(root / name)
+    return root
+
+
+def csv(root, text, encoding="utf-8"):
+    (root / "list.csv").write_bytes(text.encode(encoding))
+    return f"csv:{root / 'list.csv'}"
+
+
+def test_paths_are_relative_to_the_table_and_sorted(images, options):
+    listing = list_source(csv(images, "path,label\nsub/c d.png,good\n./b.png,crack\nü.png,good\n"), options())
+    assert listing.table["path"].tolist() == ["b.png", "sub/c d.png", "ü.png"]
+    assert listing.table["label"].tolist() == ["crack", "good", "good"]
+    assert listing.files.uri == str(images.resolve())
+    assert list(listing.table.index) == [0, 1, 2]
+
+
+def test_group_split_and_metadata_columns_are_taken_and_gaps_are_none(images, options):
+    source = csv(images, "file,class,part,set,camera\na.png,good,7,train,c1\nb.png,crack,,,\n")
+    chosen = options(
+        path_column="file",
+        label_column="class",
+        group_column="part",
+        split_column="set",
+        metadata_columns=("camera",),
+    )
+    table = list_source(source, chosen).table
+    assert list(table.columns) == ["path", "label", "group", "split", "mask", "meta_camera"]
+    assert table.loc[0].tolist() == ["a.png", "good", "7", "train", None, "c1"]
+    assert table.loc[1].tolist() == ["b.png", "crack", None, None, None, None]
+
+
+def test_text_stays_text_in_a_csv(images, options):
+    table = list_source(csv(images, "path,label\na.png,001\nb.png,NA\nü.png,none\n"), options()).table
+    assert table["label"].tolist() == ["001", "NA", "none"]
+
+
+@pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-8"), (", ", "utf-8")])
+def test_other_separators_and_a_byte_order_mark_are_read(images, options, separator, encoding):
+    text = f"path{separator}label\na.png{separator}good \nü.png{separator}crack\n"
+    table = list_source(csv(images, text, encoding), options()).table
+    assert table["label"].tolist() == ["good", "crack"]
+
+
+def test_a_csv_in_another_encoding_is_refused_by_name(images, options):
+    with pytest.raises(InputError, match=r"list\.csv' cannot be read as csv.*utf-8"):
+        list_source(csv(images, "path,label\nü.png,good\n", "latin-1"), options())
+
+
+@pytest.mark.parametrize("text", ["", "path,label\n", "path,label\na.png,good\nb.png,good,extra,more\n"])
+def test_empty_and_ragged_tables_are_refused(images, options, text):
+    with pytest.raises(InputError, match=r"data\.source|data\.path_column"):
+        list_source(csv(images, text), options())
+
+
+def test_missing_columns_are_named_together_with_those_there_are(images, options):
+    chosen = options(group_column="part", metadata_columns=("camera",))
+    with pytest.raises(InputError) as caught:
+        list_source(csv(images, "file,class\na.png,good\n"), chosen)
+    for text in ("data.path_column='path'", "data.label_column='label'", "data.group_column='part'"):
+        assert text in str(caught.value)
+    assert "data.metadata_columns='camera'" in str(caught.value)
+    assert "the table has: file, class" in str(caught.value)
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "nan", "NaN"])
+def test_empty_labels_are_refused_with_their_rows(images, options, empty):
+    with pytest.raises(InputError, match=r"data\.label_column='label': 2 rows.*data rows 2, 3"):
+        list_source(csv(images, f"path,label\na.png,good\nb.png,{empty}\nü.png,{empty}\n"), options())
+
+
+def test_nan_labels_of_a_parquet_table_are_refused_too(images, options):
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["good", None]})
+    frame.to_parquet(images / "list.parquet")
+    with pytest.raises(InputError, match="1 rows have no value"):
+        list_source(f"parquet:{images / 'list.parquet'}", options())
+
+
+def test_numbers_of_a_parquet_table_become_text(images, options):
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": [0, 1], "part": [7.0, np.nan], "gain": [1.5, 2.0]})
+    frame.to_parquet(images / "list.parquet")
+    chosen = options(group_column="part", metadata_columns=("gain",))
+    table = list_source(f"parquet:{images / 'list.parquet'}", chosen).table
+    assert table["label"].tolist() == ["0", "1"]
+    assert table["group"].tolist() == ["7", None]
+    assert table["meta_gain"].tolist() == ["1.5", "2"]
+
+
+def test_a_file_that_is_no_parquet_is_refused(images, options):
+    (images / "list.parquet").write_bytes(b"PAR1 but not really")
+    with pytest.raises(InputError, match="cannot be read as parquet"):
+        list_source(f"parquet:{images / 'list.parquet'}", options())
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_missing_table_is_refused(tmp_path, options, kind):
+    with pytest.raises(InputError, match="is not a file"):
+        list_source(f"{kind}:{tmp_path / 'none'}", options())
+
+
+@pytest.mark.parametrize("path", ["../outside.png", "sub/../../outside.png", "{outside}"])
+def test_paths_that_leave_the_root_are_refused(images, options, write_image, path):
+    outside = write_image(images.parent / "outside.png")
+    with pytest.raises(InputError, match=r"data\.root=.*1 paths lead out"):
+        list_source(csv(images, f"path,label\na.png,good\n{path.format(outside=outside)},good\n"), options())
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_links_that_leave_the_root_are_refused(images, options, write_image, linked):
+    outside = write_image(images.parent / "other/x.png")
+    link = images / ("x.png" if linked == "file" else "other")
+    link.symlink_to(outside if linked == "file" else outside.parent)
+    path = "x.png" if linked == "file" else "other/x.png"
+    with pytest.raises(InputError, match="lead out of it"):
+        list_source(csv(images, f"path,label\n{path},good\n"), options())
+
+
+def test_a_link_in_a_circle_is_left_to_the_quarantine(images, options):
+    (images / "x.png").symlink_to(images / "x.png")
+    assert len(list_source(csv(images, "path,label\na.png,good\nx.png,good\n"), options()).table) == 2
+
+
+@pytest.mark.parametrize("path", ["x" * 300 + ".png", "a\0.png"])
+def test_a_cell_that_cannot_be_a_path_is_refused(images, options, path):
+    pd.DataFrame({"path": ["a.png", path], "label": ["good", "good"]}).to_parquet(images / "list.parquet")
+    with pytest.raises(InputError, match="cannot be the path of a file"):
+        list_source(f"parquet:{images / 'list.parquet'}", options())
+
+
+def test_a_wider_root_lets_the_same_paths_in(images, options, write_image):
+    outside = write_image(images.parent / "outside.png")
+    source = csv(images, f"path,label\n{outside},good\nset/a.png,crack\n")
+    listing = list_source(source, options(root=str(images.parent)))
+    assert listing.table["path"].tolist() == ["outside.png", "set/a.png"]
+
+
+def test_an_image_listed_twice_is_refused_however_it_is_written(images, options):
+    with pytest.raises(InputError, match=r"a\.png in data rows 1 and 3"):
+        list_source(csv(images, "path,label\na.png,good\nb.png,good\n./sub/../a.png,crack\n"), options())
+
+
+def test_backslashes_of_another_system_are_understood(images, options):
+    table = list_source(csv(images, "path,label\nsub\\c d.png,good\n"), options()).table
+    assert table["path"].tolist() == ["sub/c d.png"]
+
+
+def test_a_missing_image_is_left_to_the_quarantine_but_not_if_all_are_missing(images, options):
+    listing = list_source(csv(images, "path,label\na.png,good\ngone.png,good\n"), options())
+    assert len(listing.table) == 2
+    with pytest.raises(InputError, match=r"none of the 2 images is there \(the first: x\.png\)"):
+        list_source(csv(images, "path,label\nx.png,good\ny.png,good\n"), options())
+
+
+def test_a_root_that_is_no_folder_is_refused(images, options):
+    with pytest.raises(InputError, match=r"data\.root='/nowhere/at/all' is not a folder"):
+        list_source(csv(images, "path,label\na.png,good\n"), options(root="/nowhere/at/all"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_table_without_permission_is_refused(images, options):
+    source = csv(images, "path,label\na.png,good\n")
+    (images / "list.csv").chmod(0)
+    with pytest.raises(InputError, match="cannot be read"):
+        list_source(source, options())
+
+
+# Masks
+
+
+def test_masks_are_paths_like_the_images_and_may_be_missing(images, options, write_image):
+    write_image(images / "masks/ä b.png")
+    text = "path,label,mask\na.png,good,\nb.png,crack,./masks/../masks/ä b.png\nü.png,crack,gone.png\n"
+    table = list_source(csv(images, text), options(mask_column="mask")).table
+    assert table["mask"].tolist() == [None, "masks/ä b.png", "gone.png"]
+
+
+def test_one_mask_may_serve_two_images(images, options):
+    text = "path,label,mask\na.png,crack,ü.png\nb.png,crack,ü.png\n"
+    assert list_source(csv(images, text), options(mask_column="mask")).table["mask"].tolist() == ["ü.png"] * 2
+
+
+@pytest.mark.parametrize("path", ["../outside.png", "{outside}", "link.png"])
+def test_masks_that_leave_the_root_are_refused(images, options, write_image, path):
+    outside = write_image(images.parent / "outside.png")
+    (images / "link.png").symlink_to(outside)
+    text = f"path,label,mask\na.png,good,\nb.png,crack,{path.format(outside=outside)}\n"
+    with pytest.raises(InputError, match=r"data\.mask_column: with data\.root=.*1 paths lead out"):
+        list_source(csv(images, text), options(mask_column="mask"))
+
+
+def test_masks_that_can_be_no_path_or_are_all_missing_are_refused(images, options):
+    frame = pd.DataFrame({"path": ["a.png"], "label": ["good"], "mask": ["a\0b.png"]})
+    frame.to_parquet(images / "list.parquet")
+    with pytest.raises(InputError, match=r"data\.mask_column: .* cannot be the path of a file"):
+        list_source(f"parquet:{images / 'list.parquet'}", options(mask_column="mask"))
+    with pytest.raises(InputError, match=r"none of the 1 masks is there \(the first: m\.png\)"):
+        list_source(csv(images, "path,label,mask\na.png,good,m.png\n"), options(mask_column="mask"))
+
+
+def test_a_mask_column_that_is_not_there_is_named(images, options):
+    with pytest.raises(InputError, match=r"data\.mask_column='mask': no such column"):
+        list_source(csv(images, "path,label\na.png,good\n"), options(mask_column="mask"))
+
+
+# Addresses
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = tmp_path / "set.zip"
+    frame = pd.DataFrame({"path": ["a.png"], "label": ["good"]})
+    with zipfile.ZipFile(path, "w") as stream:
+        stream.writestr("lists/list.csv", "path,label,mask\nü b.png,good,\nsub\\c.png,crack,./m.png\n")
+        stream.writestr("lists/list.parquet", frame.to_parquet())
+        for name in ("lists/ü b.png", "lists/sub/c.png", "lists/m.png", "images/a.png", "images/../evil.png"):
+            stream.writestr(name, name)
+    return path
+
+
+def test_a_table_at_an_address_has_its_images_beside_it(archive, options):
+    listing = list_source(f"csv:zip://lists/list.csv::{archive}", options(mask_column="mask"))
+    assert listing.table["path"].tolist() == ["sub/c.png", "ü b.png"]
+    assert listing.table["mask"].tolist() == ["m.png", None]
+    assert listing.files.uri == f"zip://lists::{archive}"
+    assert listing.files.read("ü b.png") == "lists/ü b.png".encode()
+    assert listing.description == f"table list.csv, images in zip://lists::{archive}: 2 classes, 2 files"
+
+
+def test_table_and_images_may_lie_at_different_addresses(archive, images, options):
+    root = f"zip://images::{archive}"
+    for source in (csv(images, "path,label\na.png,good\n"), f"parquet:zip://lists/list.parquet::{archive}"):
+        listing = list_source(source, options(root=root))
+        assert (listing.files.uri, listing.table["path"].tolist()) == (root, ["a.png"])
+    listing = list_source(f"parquet:zip://lists/list.parquet::{archive}", options(root=str(images)))
+    assert listing.files.uri == str(images.resolve())
+
+
+@pytest.mark.parametrize(
+    "path", ["../evil.png", "a/../../evil.png", "..\\evil.png", "/images/a.png", "s3://bucket/a.png"]
+)
+def test_paths_that_leave_an_address_are_refused(archive, images, options, path):
+    source = csv(images, f"path,label\na.png,good\n{path},good\n")
+    with pytest.raises(InputError, match=r"data\.root='zip://images::.*1 paths lead out.*relative to the root"):
+        list_source(source, options(root=f"zip://images::{archive}"))
+
+
+def test_a_missing_image_at_an_address_is_left_to_the_quarantine_but_not_if_all_are(archive, images, options):
+    chosen = options(root=f"zip://images::{archive}")
+    assert len(list_source(csv(images, "path,label\na.png,good\ngone.png,good\n"), chosen).table) == 2
+    with pytest.raises(InputError, match=r"none of the 1 images is there \(the first: gone\.png\)"):
+        list_source(csv(images, "path,label\ngone.png,good\n"), chosen)
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("csv:zip://::{archive}", "names no file"),
+        ("csv:zip://lists/gone.csv::{archive}", r"gone\.csv::.*' cannot be read as csv.*no such file"),
+        ("csv:zip://nowhere/list.csv::{archive}", r"data\.source='csv:zip://nowhere::.*holds no such folder"),
+        ("csv:nosuchscheme://x/list.csv", "cannot be opened.*nosuchscheme"),
+    ],
+)
+def test_a_missing_table_at_an_address_is_refused(archive, options, source, reason):
+    with pytest.raises(InputError, match=reason):
+        list_source(source.format(archive=archive), options())
+
+
+def test_a_root_at_an_address_that_is_no_folder_is_refused_without_its_password(images, options):
+    chosen = options(root="ftp://me:secret@127.0.0.1:1/images")
+    with pytest.raises(InputError, match=r"data\.root='ftp://…@127\.0\.0\.1:1/images' cannot be opened") as caught:
+        list_source(csv(images, "path,label\na.png,good\n"), chosen)
+    assert "secret" not in str(caught.value)
+
+
+def test_names_with_a_percent_sign_and_a_hash_are_taken_as_they_are(images, options):
+    memory = f"memory://{os.urandom(8).hex()}"
+    fsspec.filesystem("memory").pipe_file(f"{memory.removeprefix('memory:/')}/100%#1?.png", b"x")
+    listing = list_source(csv(images, "path,label\n100%#1?.png,good\n"), options(root=memory))
+    assert listing.files.read(listing.table["path"][0]) == b"x"

@@ -50,7 +50,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
         card=card,
         metrics=metrics,
         predictions=predictions,
-        pack=open_pack(prepared / "pack"),
+        pack=open_pack(prepared),
         pack_indices=test["pack_index"].to_numpy(),
     )
     write_report(report, gallery_size=evaluate.gallery_size)
@@ -62,7 +62,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
 def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
     """(N, K) calibrated probabilities of the test split."""
     device = resolve_device(context.compute)
-    images = image_set(manifest, open_pack(context.input("prepare", "pack")), "test", card.classes)
+    images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
 
         def batches() -> Any:  # noqa: ANN401 - an iterator of batches

@@ -31,7 +31,7 @@ from components.data.manifest import (
     save_manifest,
 )
 from components.data.pack.kinds import Kind, choose_kind
-from components.data.pack.reader import Pack, open_pack
+from components.data.pack.reader import PACK_FOLDER, Pack, open_pack
 from components.data.pack.store import PackResult, pack_images
 from components.data.pack.workers import MapTasks, on_cores
 from components.data.sources.listing import Listing
@@ -86,7 +86,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     with watch("listing"):
         listing = list_images(data, context.storage)
     packed = _pack(context, listing, data, watch)
-    pack = open_pack(context.directory / "pack")
+    pack = open_pack(context.directory)
     near = None
     if data.near_duplicates != "off":
         with watch("near_duplicates"):
@@ -167,7 +167,7 @@ def _pack(context: StageContext, listing: Listing, data: DataConfig, watch: _Wat
             framing=framing,
             kind=_kind(data, len(listing.table), context.storage),
             store=context.storage / IMAGES_FOLDER,
-            directory=context.directory / "pack",
+            directory=context.directory / PACK_FOLDER,
             workers=workers,
             map_tasks=map_tasks,
             on_progress=advance,

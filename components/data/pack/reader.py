@@ -16,6 +16,7 @@ from components.data.framing import Framing, iter_frames
 from components.data.pack.measure import THUMBNAIL_SIDE
 from components.data.pack.shards import ENCODED, PIXELS, TABLE, THUMBNAILS, decode_stored
 
+PACK_FOLDER = "pack"
 PACK_FILE = "pack.json"
 PATHS_FILE = "paths.parquet"
 
@@ -119,6 +120,6 @@ class Pack:
         return next(framed for found, framed in frames if box in ("", ",".join(map(str, found))))
 
 
-def open_pack(directory: Path) -> Pack:
-    """The pack in a folder that `pack_images` filled."""
-    return Pack(directory)
+def open_pack(prepared: Path) -> Pack:
+    """The pack among what `prepare` wrote."""
+    return Pack(prepared / PACK_FOLDER)

@@ -79,6 +79,4 @@ def test_a_cluster_makes_the_same_pack_as_one_process(cluster, listing, tmp_path
     assert spread.table.equals(alone.table)
     assert spread.quarantine["path"].tolist() == ["007.png"]
     order = alone.table["pack_index"].to_numpy()
-    np.testing.assert_array_equal(
-        open_pack(tmp_path / "spread" / "pack")[order], open_pack(tmp_path / "alone" / "pack")[order]
-    )
+    np.testing.assert_array_equal(open_pack(tmp_path / "spread")[order], open_pack(tmp_path / "alone")[order])

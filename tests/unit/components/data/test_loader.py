@@ -256,7 +256,7 @@ def test_each_worker_opens_the_pack_for_itself(tmp_path, write_image, kind):
         map_tasks=in_this_process,
         on_progress=lambda done: None,
     )
-    packed = ImageSet(open_pack(tmp_path / "pack"), np.arange(8), np.arange(8))
+    packed = ImageSet(open_pack(tmp_path), np.arange(8), np.arange(8))
     batches = train(packed, size=2, workers=2)
     levels = {int(label): int(image[0, 0, 0]) for b in batches for label, image in zip(b.labels, b.images, strict=True)}
     assert sorted(levels) == list(range(8))

@@ -58,7 +58,7 @@ def pack_up(root, tmp_path):
             map_tasks=watched,
             on_progress=progress.append,
         )
-        pack = open_pack(tmp_path / "pack")
+        pack = open_pack(tmp_path)
         return SimpleNamespace(result=result, pack=pack, progress=progress, tasks=tasks, table=result.table)
 
     return run

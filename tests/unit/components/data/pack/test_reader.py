@@ -95,4 +95,4 @@ def test_the_framing_comes_back_as_it_was(pack_up, files):
     framing = Framing(size=8, region=(1, 2, 9, 10), fit="squash", tile_size=None, tile_overlap=0.25)
     packed = pack_up(files, framing=framing)
     assert packed.pack.framing == framing
-    assert open_pack(packed.pack.directory).size == 8
+    assert open_pack(packed.pack.directory.parent).size == 8

@@ -131,7 +131,7 @@ def test_a_pack_stands_when_the_store_is_emptied(pack_up, levels, tmp_path):
     for file in (tmp_path / "store").rglob("*"):
         if file.is_file():
             file.unlink()
-    assert open_pack(tmp_path / "pack")[packed.table["pack_index"].to_numpy()].shape == (2, 8, 8, 3)
+    assert open_pack(tmp_path)[packed.table["pack_index"].to_numpy()].shape == (2, 8, 8, 3)
 
 
 def test_without_links_the_shards_are_copied(pack_up, levels, monkeypatch):

@@ -30,9 +30,7 @@ from components.training.engine import Device, train_epochs
 STRENGTH = 0.5
 
 
-def measure(
-    listing: Listing, place: Path, *, side: int, batch_size: int, batches: int, repeats: int
-) -> dict[str, Any]:
+def measure(listing: Listing, place: Path, *, side: int, batch_size: int, batches: int, repeats: int) -> dict[str, Any]:
     """Images per second of both on one thread, medians of turns, and the ratio of the rates turn by turn."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)

@@ -42,7 +42,7 @@ def run(
     console = Console()
     config = load(config_source, overrides)
     check_storage(config)
-    plan = make_plan(config, STAGES, until=until, force=force)
+    plan = make_plan(config, STAGES, until=until, force=force, console=console)
     preflight(config, plan)
     from components.tracking import Tracker
 
@@ -63,7 +63,7 @@ def show_plan(
     import yaml
 
     config = load(config_source, overrides)
-    plan = make_plan(config, STAGES, until=until, force=force)
+    plan = make_plan(config, STAGES, until=until, force=force, console=Console())
     if as_json:
         stages = [
             {"name": p.stage.name, "action": p.action, "reason": p.reason, "fingerprint": p.fingerprint} for p in plan
@@ -166,6 +166,9 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
 
 def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_json: bool) -> None:
     """List, or remove, the result folders that the configuration does not use; end dead runs."""
+    from components.data.pack.store import sweep_store
+    from pipeline.stages.prepare import IMAGES_FOLDER
+
     config = load(config_source, overrides)
     used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}
     storage = Path(config.storage.root).absolute()
@@ -182,13 +185,20 @@ def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_
         in_use = [str(folder) for folder in folders if not _remove_unlocked(folder)]
     for name in in_use:
         del sizes[name]
+    # After the results, which hold on to the shards that they use.
+    shards, size = sweep_store(storage / IMAGES_FOLDER, remove=remove)
+    packed = {"shards": shards, "bytes": size}
     if as_json:
-        _print_json(json.dumps({"removed": remove, "folders": sizes, "in_use": in_use, "runs_ended": reaped}))
+        answer = {"removed": remove, "folders": sizes, "in_use": in_use, "packed": packed, "runs_ended": reaped}
+        _print_json(json.dumps(answer))
         return
     for name, size in sizes.items():
         sys.stdout.write(f"{'removed' if remove else 'would remove'} {name} ({size / 1e6:.1f} MB)\n")
     for name in in_use:
         sys.stdout.write(f"kept {name}: in use by another process\n")
+    if shards:
+        verb = "removed" if remove else "would remove"
+        sys.stdout.write(f"{verb} {shards} shards of packed images that no result uses ({size / 1e6:.1f} MB)\n")
     hint = "" if remove or not folders else "; --yes removes them"
     sys.stdout.write(f"{len(folders)} unused results{hint}\n")
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from components.errors import InputError
 from pipeline.config import Config
+from pipeline.console import Console
 from pipeline.stage import WORK_FOLDER, Stage, fingerprint, missing_artifact, read_record, section_values
 
 #: In a stage's scratch: the results that its unfinished work was begun with.
@@ -34,9 +35,19 @@ class PlannedStage:
 
 
 def make_plan(
-    config: Config, stages: Sequence[Stage], *, until: str, force: Collection[str] = ()
+    config: Config,
+    stages: Sequence[Stage],
+    *,
+    until: str,
+    force: Collection[str] = (),
+    console: Console | None = None,
 ) -> list[PlannedStage]:
-    """Decide for each stage up to `until` whether its result stands. Reads the data source; writes nothing."""
+    """Decide for each stage up to `until` whether its result stands.
+
+    Reads the data source, and keeps the digests of its files below `storage.root` for the next time; nothing else is
+    written.
+    console: shows how far that is; None: nothing is shown.
+    """
     known = {stage.name for stage in stages}
     for name in [until, *force]:
         if name not in known:
@@ -45,7 +56,7 @@ def make_plan(
     plan: dict[str, PlannedStage] = {}
     for stage in _upstream(stages, until):
         values = section_values(config, stage.sections)
-        external = _external_digest(stage, config, storage)
+        external = _external_digest(stage, config, storage, console or Console(quiet=True))
         digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
         directory = storage / stage.name / digest[:16]
         forced = stage.name in force
@@ -67,11 +78,11 @@ def stage_sections(config: Config, stage: Stage) -> dict[str, Any]:
     return {name: getattr(config, name) for name in stage.sections}
 
 
-def _external_digest(stage: Stage, config: Config, storage: Path) -> str:
+def _external_digest(stage: Stage, config: Config, storage: Path, console: Console) -> str:
     if stage.external is None:
         return ""
     try:
-        return stage.external(storage, **stage_sections(config, stage))
+        return stage.external(storage, console, **stage_sections(config, stage))
     except OSError as error:
         raise InputError(
             f"data.source={config.data.source}, storage.root={config.storage.root}: the images cannot be listed "

@@ -15,6 +15,7 @@ from pipeline.config import DataConfig, ModelConfig, RangeTestConfig, RecipeConf
 
 if TYPE_CHECKING:
     from components.tracking import Run
+    from pipeline.console import Console
 
 
 def list_images(data: DataConfig, storage: Path) -> Listing:
@@ -34,7 +35,13 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
 
 
 def weights_digest(
-    storage: Path, *, seed: int, model: ModelConfig, recipe: RecipeConfig, lr_range_test: RangeTestConfig
+    storage: Path,
+    console: Console,
+    *,
+    seed: int,
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    lr_range_test: RangeTestConfig,
 ) -> str:
     """Digest of a weights file, whose content is not in the configuration; empty for weights known by name."""
     if not model.weights.startswith("file:"):

@@ -38,7 +38,7 @@ class Stage:
     unhashed: tuple[str, ...] = ()
     """Dotted keys of its sections that do not shape its result, or whose effect `external` already covers."""
     external: Callable[..., str] | None = None
-    """Digest of what lies outside the configuration: `external(storage, **sections)`."""
+    """Digest of what lies outside the configuration: `external(storage, console, **sections)`."""
     resumes: bool = False
     """Whether an interrupted run is continued; otherwise its directory is cleared."""
     cached: bool = True

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from components.data.stratify import Demand, absent_classes, count_groups, spread_groups
-from components.errors import InputError
 
 FOLD_SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
 class FoldResult:
-    """fold: (N,) int64 in [0, num_folds), -1 outside train and val. notes: classes that folds go without."""
+    """fold: (N,) int64 in [0, num_folds), -1 outside train and val. notes: classes that folds go
+    without, or why there are no folds."""
 
     fold: np.ndarray
     notes: tuple[str, ...]
@@ -29,7 +29,7 @@ def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResul
     table: N rows with label, group and split. num_folds: 0 for none. The same for any order of the rows. Folds are
     drawn anew whenever images are added: an earlier manifest keeps splits, not folds.
 
-    Raises InputError when every class has fewer groups than there are folds.
+    Where every class has fewer groups than there are folds, there are none, and a note says so.
     """
     fold = np.full(len(table), -1, dtype=np.int64)
     inside = np.flatnonzero(table["split"].isin(FOLD_SPLITS))
@@ -39,7 +39,8 @@ def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResul
     label, labels = pd.factorize(table["label"].iloc[inside], sort=True)
     groups = count_groups(group, label, [])
     held = np.bincount(groups.images.indices, minlength=len(labels))
-    _check_enough_groups(held, list(labels), num_folds)
+    if held.max() < num_folds:
+        return FoldResult(fold, (_too_few_groups(held, list(labels), num_folds),))
     lack = np.tile(groups.images.sum(axis=0) / num_folds, (num_folds, 1))
     demand = Demand(lack, np.zeros((num_folds, len(labels)), dtype=np.int64))
     drawn = spread_groups(groups, demand, seed=seed)
@@ -54,12 +55,10 @@ def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResul
     return FoldResult(fold, tuple(notes))
 
 
-def _check_enough_groups(held: np.ndarray, labels: list[str], num_folds: int) -> None:
+def _too_few_groups(held: np.ndarray, labels: list[str], num_folds: int) -> str:
     most = int(held.max())
-    if most < num_folds:
-        use = f"use at most {most}, or 0 for none" if most > 1 else "use 0 for none"
-        raise InputError(
-            f"data.num_folds={num_folds}: no class has as many groups in train and val (the most frequent, "
-            f"{labels[int(held.argmax())]}, has {most}), so each would lack in some fold; {use}, or add images "
-            "of other parts"
-        )
+    use = f"at most {most}, or 0 for none" if most > 1 else "0, for none"
+    return (
+        f"There are no folds: data.num_folds={num_folds}, and no class has as many groups in train and val (the most "
+        f"frequent, {labels[int(held.argmax())]}, has {most}); use {use}, or add images of other parts."
+    )

@@ -101,7 +101,6 @@ def check_listing(
     seed: int,
     conflict: Literal["error", "train", "majority"],
     strata: Sequence[str],
-    num_folds: int,
     tiled: bool,
 ) -> None:
     """Raise the InputErrors of `build_manifest` that show without reading a file: labels, groups and given splits.
@@ -120,7 +119,6 @@ def check_listing(
         table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={}
     ).split
     _check_kinds(table)
-    assign_folds(table, num_folds=num_folds, seed=seed)
 
 
 def load_earlier(address: str) -> dict[str, str]:

@@ -38,6 +38,7 @@ from components.data.sources.listing import Listing
 from components.data.splits import SPLITS
 from components.errors import InputError
 from pipeline.config import Augmentation, DataConfig
+from pipeline.console import Console
 from pipeline.data_audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
 from pipeline.data_findings import DataFindings, summarise, warnings_of, write_tables
 from pipeline.data_report import write_data_report
@@ -56,7 +57,7 @@ HASHING_THREADS = 8
 PREVIEWED_IMAGES, PREVIEW_STRENGTHS = 4, (0.25, 0.5, 0.5, 0.75, 1.0, 1.0)
 
 
-def source_digest(storage: Path, *, seed: int, data: DataConfig) -> str:
+def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfig) -> str:
     """Digest of what the source holds: labels, groups, given splits and the bytes of every file.
 
     What the listing alone can tell to be wrong is refused here, before any file is read. Files are read once, and again
@@ -70,12 +71,9 @@ def source_digest(storage: Path, *, seed: int, data: DataConfig) -> str:
         seed=seed,
         conflict=data.split_conflict,
         strata=data.stratify_columns,
-        num_folds=data.num_folds,
         tiled=data.tile_size is not None,
     )
-    digests = digest_files(
-        listing, index_folder=storage / INDEX_FOLDER, workers=HASHING_THREADS, on_progress=lambda done, total: None
-    )
+    digests = _digests(listing, storage, console)
     earlier = pd.DataFrame(sorted(_earlier_splits(data).items()), columns=["sha256", "split"])
     return content_digest(listing, digests) + table_sha256(earlier)
 
@@ -140,15 +138,21 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     return _headline(context, findings, packed)
 
 
+def _digests(listing: Listing, storage: Path, console: Console) -> pd.DataFrame:
+    """The digest of each file; those are read that are new or have changed."""
+    with console.bar("hashing files", None) as advance:
+        return digest_files(
+            listing,
+            index_folder=storage / INDEX_FOLDER,
+            workers=HASHING_THREADS,
+            on_progress=lambda done, total: advance(1, f"of {total:,} new or changed"),
+        )
+
+
 def _pack(context: StageContext, listing: Listing, data: DataConfig, watch: _Watch) -> PackResult:
     """Read what is new, and stop where too much of it cannot be."""
     with watch("hashing"):
-        digests = digest_files(
-            listing,
-            index_folder=context.storage / INDEX_FOLDER,
-            workers=HASHING_THREADS,
-            on_progress=lambda done, total: None,
-        )
+        digests = _digests(listing, context.storage, context.console)
     framing = Framing(
         size=data.image_size,
         region=data.region,

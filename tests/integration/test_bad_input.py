@@ -28,7 +28,7 @@ PARTS = {"data.source": "folder:{here}/parts"}
 CASES = [
     Case(
         "no such folder",
-        ["data.source='folder:nowhere'", "sub-folder per class"],
+        ["data.source='folder:nowhere'", "the one that the images lie in"],
         {"data.source": "folder:nowhere"},
     ),
     Case(

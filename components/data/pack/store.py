@@ -5,6 +5,7 @@ renamed, or comes again in another data set, is not decoded again. A data set's 
 the shards that hold its images: it needs no room, and stands when the store is emptied.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from components.data.file_index import UNREADABLE
 from components.data.files import Files
@@ -105,6 +106,24 @@ def pack_images(
     _link(folder, directory, table, sizes, kind=kind, framing=framing, files=listing.files)
     columns = ["mask", "mask_sha256", "reason", "row", "start", "length", "shard"]
     return PackResult(table.drop(columns=columns).reset_index(drop=True), quarantine, decoded=len(items))
+
+
+def sweep_store(store: Path, *, remove: bool) -> tuple[int, int]:
+    """Shards that no pack is linked to, and their bytes; with `remove` they are gone. A store in use is left alone.
+
+    Where the file system has no links, that is every shard: what is removed will be packed again when it is needed.
+    """
+    shards, size = 0, 0
+    for folder in store.glob("*"):
+        with contextlib.suppress(Timeout), FileLock(folder / ".lock").acquire(timeout=0):
+            for table in folder.glob(f"*{TABLE}"):
+                files = [table, *(file for file in folder.glob(f"{table.stem}.*") if file != table)]
+                if any(file.stat().st_nlink > 1 for file in files):
+                    continue
+                shards, size = shards + 1, size + sum(file.stat().st_size for file in files)
+                for file in files if remove else ():  # the table first: without it the shard is not there
+                    file.unlink()
+    return shards, size
 
 
 def _key(framing: Framing, kind: Kind) -> str:

@@ -83,7 +83,7 @@ class Toys:
         self.during: dict = {}
         self.source = "pixels"
         self.stages = (
-            self.stage("first", (), ("seed", "data"), external=lambda storage, **sections: self.source),
+            self.stage("first", (), ("seed", "data"), external=lambda storage, console, **sections: self.source),
             self.stage("second", ("first",), ("recipe",), resumes=True),
             self.stage("third", ("first", "second"), ("seed", "train")),
         )

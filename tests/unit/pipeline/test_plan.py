@@ -75,7 +75,7 @@ def test_a_change_of_the_source_reruns_everything(plan, execute, toys) -> None:
 def test_the_source_is_asked_with_the_storage_and_the_declared_sections(plan, toys, storage) -> None:
     asked = []
     first = dataclasses.replace(
-        toys.stages[0], external=lambda where, **given: asked.append((where, set(given))) or "x"
+        toys.stages[0], external=lambda where, console, **given: asked.append((where, set(given))) or "x"
     )
     plan(stages=(first,), until="first")
     assert asked == [(storage, {"seed", "data"})]

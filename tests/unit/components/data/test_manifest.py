@@ -197,9 +197,9 @@ def test_the_largest_groups_are_those_of_the_table_that_is_left():
 def test_notes_of_splits_and_folds_are_handed_on():
     listing = listing_of(["good"] * 40 + ["crack"] * 4)
     earlier = {f"sha-of-{n:02d}.png": "train" for n in range(20)}
-    notes = build(listing, files_of(listing.table["path"]), earlier=earlier, num_folds=5).notes
-    assert "20 images keep the split of data.earlier_manifest; 24 are new." in notes
-    assert "Class crack has 2 groups in train and val: 3 of 5 folds go without it." in notes
+    built = build(listing, files_of(listing.table["path"]), earlier=earlier, num_folds=5)
+    assert "20 images keep the split of data.earlier_manifest; 24 are new." in built.notes
+    assert built.shortages == ("Class crack has 2 groups in train and val: 3 of 5 folds go without it.",)
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_tiles_of_defective_images_without_masks_are_refused(tiles):
 
 
 def check(listing, **changes):
-    check_listing(listing, **{**SETTINGS, "num_folds": 2, "tiled": False, **changes})
+    check_listing(listing, **{**SETTINGS, "tiled": False, **changes})
 
 
 def test_what_the_listing_alone_tells_to_be_wrong_is_refused():
@@ -269,7 +269,6 @@ def test_what_the_listing_alone_tells_to_be_wrong_is_refused():
         (listing_of([*good, *["crack"] * 8], split=["exam"] * 28), {}, "unknown splits 'exam'"),
         (listing_of([*good, *["crack"] * 8]), {"good_labels": ("ok",)}, "no image has the label"),
         (listing_of([*good, *["crack"] * 8]), {"strata": ("camera",)}, r"data\.stratify_columns"),
-        (listing_of([*good, *["crack"] * 8]), {"num_folds": 19}, r"data\.num_folds=19"),
     ]
     for listing, changes, message in faults:
         with pytest.raises(InputError, match=message):

@@ -54,7 +54,7 @@ def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
     from pipeline.stages.prepare import source_digest
 
     for name, digest in (("prepare", source_digest), ("lr_range_test", weights_digest)):
-        assert positional(digest) == ["storage"]
+        assert positional(digest) == ["storage", "console"]
         assert keyword_only(digest) == set(BY_NAME[name].sections)
 
 
@@ -72,6 +72,7 @@ def test_what_is_left_out_of_a_fingerprint_is_a_key_of_a_declared_section(stage:
 
 def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
     from pipeline.config import ModelConfig
+    from pipeline.console import Console
     from pipeline.sources import weights_digest
 
     config = Config()
@@ -79,7 +80,8 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
 
     def digest(weights: str) -> str:
         model = ModelConfig(weights=weights)
-        return weights_digest(tmp_path, seed=0, model=model, recipe=config.recipe, lr_range_test=config.lr_range_test)
+        sections = {"model": model, "recipe": config.recipe, "lr_range_test": config.lr_range_test}
+        return weights_digest(tmp_path, Console(quiet=True), seed=0, **sections)
 
     file.write_bytes(b"one")
     first = digest(f"file:{file}")

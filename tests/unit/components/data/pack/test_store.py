@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from components.data.framing import Framing
@@ -255,3 +256,25 @@ def test_tiles_are_rows_of_their_own(pack_up, root, encode):
     table = pack_up(["wide.png"], framing=tiles).table
     assert table["box"].tolist() == ["0,0,16,16", "16,0,32,16"]
     assert table["pack_index"].tolist() == [0, 1]
+
+
+def test_shards_that_no_pack_uses_are_swept_and_no_others(pack_up, levels, tmp_path):
+    pack_up(levels(10))
+    packed = pack_up(levels(20))  # takes the place of the first pack
+    shards, size = store_module.sweep_store(tmp_path / "store", remove=False)
+    assert (shards, size > 8 * 8 * 3) == (1, True)
+    assert len(list((tmp_path / "store").glob("*/*.parquet"))) == 2
+    assert store_module.sweep_store(tmp_path / "store", remove=True) == (shards, size)
+    assert store_module.sweep_store(tmp_path / "store", remove=True) == (0, 0)
+    assert len(list((tmp_path / "store").glob("*/*.parquet"))) == 1
+    assert pack_up(levels(20)).tasks == []
+    assert shown(packed) == {"020.png": 20}
+    assert pack_up(levels(10)).result.decoded == 1
+
+
+def test_a_store_in_use_is_not_swept(pack_up, levels, tmp_path):
+    pack_up(levels(10))
+    pack_up(levels(20))
+    (folder,) = (tmp_path / "store").iterdir()
+    with FileLock(folder / ".lock"):
+        assert store_module.sweep_store(tmp_path / "store", remove=True) == (0, 0)

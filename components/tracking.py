@@ -13,6 +13,7 @@ import os
 import platform
 import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -97,6 +98,13 @@ class Run:
 
     def log_figure(self, figure: Figure, name: str) -> None:
         self.client.log_figure(self.id, figure, name, save_kwargs={"dpi": 120})
+
+    def log_image(self, data: bytes, name: str) -> None:
+        """Log the bytes of an image file under a name with its extension."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, Path(name).name)
+            file.write_bytes(data)
+            self.client.log_artifact(self.id, str(file), Path(name).parent.as_posix())
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
         """Log a table that the MLflow UI can show; `name` ends in `.json`."""

@@ -15,7 +15,7 @@ from components.report.figures import (
     sample_grid,
     split_counts,
 )
-from components.report.html import Section, render_report
+from components.report.html import Section, figure_png, render_report
 from pipeline.data_audit_chapters import MOST_ROWS, audit_chapters, limited
 from pipeline.data_findings import (
     DataFindings,
@@ -56,7 +56,7 @@ def write_data_report(
     ]
     for chapter in chapters:
         for caption, figure in chapter.figures:
-            run.log_figure(figure, f"figures/{_slug(caption)}.png")
+            run.log_image(figure_png(figure), f"figures/{_slug(caption)}.png")
     html = render_report(
         title="Data report",
         subtitle=findings.listing_description,

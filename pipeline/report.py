@@ -18,7 +18,7 @@ from components.report.figures import (
     score_histogram,
     search_figure,
 )
-from components.report.html import Section, render_report
+from components.report.html import Section, figure_png, render_report
 from components.serving.bundle import ModelCard
 from pipeline.stage import StageContext
 
@@ -58,7 +58,7 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
     ]
     for section in sections:
         for name, figure in section.figures:
-            report.context.run.log_figure(figure, f"figures/{_slug(name)}.png")
+            report.context.run.log_image(figure_png(figure), f"figures/{_slug(name)}.png")
     html = render_report(
         title="Inspection model report",
         subtitle=f"{report.card.backbone} at {report.card.framing['size']} px on {report.metrics['images']:,} test "

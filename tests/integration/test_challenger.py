@@ -7,8 +7,9 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-#: Another seed gives other splits as well, so the champion has seen some of the new test images.
-SECOND = {"seed": 1, "search.num_trials": 0}
+#: Another seed gives other splits as well, so the champion has seen some of the new test images; with this one enough
+#: unseen ones are left to compare on.
+SECOND = {"seed": 4, "search.num_trials": 0}
 
 
 @pytest.fixture(scope="module")

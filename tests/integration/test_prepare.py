@@ -19,7 +19,7 @@ FAULTY = {
     "data.image_size": 128,
     "data.max_quarantined_fraction": 0.2,
 }
-MEGAPIXELS = {"data.source": "generated:count=60,size=1024,defect_rate=0.5", "data.image_size": 64}
+MEGAPIXELS = {"data.source": "generated:count=120,size=768,defect_rate=0.5", "data.image_size": 64}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_kill_in_the_middle_of_packing_leaves_nothing_that_is_trusted(workplac
     workplace.end_leftovers()
     assert not list(workplace.storage.glob("prepare/*/stage.json"))
     resumed = workplace.run("prepare", MEGAPIXELS)
-    assert resumed.stage("prepare")["headline"]["images"] == 60
+    assert resumed.stage("prepare")["headline"]["images"] == 120
     assert not list(workplace.storage.rglob("*.tmp"))
     assert workplace.running() == []
 
@@ -152,18 +152,18 @@ def test_mvtec_is_pooled_and_split_anew(workplace):
 
 def test_tiles_are_trained_on_judged_and_served_by_the_image(workplace):
     source = {
-        "data.source": "generated:count=80,size=96,defect_rate=0.5,seed=5",
+        "data.source": "generated:count=120,size=96,defect_rate=0.5,seed=5",
         "data.tile_size": 56,
         "data.tile_overlap": 0.1,
         "search.num_trials": 1,
     }
     done = workplace.run("run", source)
     manifest = pd.read_parquet(workplace.result(done, "prepare") / "manifest.parquet")
-    assert len(manifest) == 4 * 80
+    assert len(manifest) == 4 * 120
     assert manifest.groupby("path")["split"].nunique().max() == 1
     defective = manifest.groupby("path")["is_defect"].agg(["any", "sum"])
-    assert defective["any"].sum() == pytest.approx(40, abs=6)  # of parts, not of images
-    assert defective["sum"].max() < 4  # a small defect is in some tiles only
+    assert defective["any"].sum() == pytest.approx(60, abs=8)  # of parts, not of images
+    assert (defective.loc[defective["any"], "sum"] < 4).mean() > 0.5  # a small defect is in some tiles only
     metrics = json.loads((workplace.result(done, "evaluate") / "metrics.json").read_text())
     assert metrics["per_file"]["files"] == manifest.loc[manifest["split"] == "test", "path"].nunique()
     image = next(workplace.storage.glob("generated/*/images/000/*.png"))

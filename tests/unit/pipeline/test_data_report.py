@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from pipeline.data_findings import DataFindings, exact_duplicates, summarise, warnings_of, write_tables
 from pipeline.data_galleries import cut, one_of_each, tail
@@ -57,11 +56,11 @@ class Cue:
 
 class FakeRun:
     def __init__(self) -> None:
-        self.figures: dict[str, Figure] = {}
+        self.figures: dict[str, bytes] = {}
 
-    def log_figure(self, figure: Figure, name: str) -> None:
+    def log_image(self, data: bytes, name: str) -> None:
         assert name not in self.figures
-        self.figures[name] = figure
+        self.figures[name] = data
 
 
 @pytest.fixture

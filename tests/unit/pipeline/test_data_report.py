@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -56,11 +57,11 @@ class Cue:
 
 class FakeRun:
     def __init__(self) -> None:
-        self.figures: dict[str, bytes] = {}
+        self.figures: dict[str, Figure] = {}
 
-    def log_image(self, data: bytes, name: str) -> None:
+    def log_image(self, figure: Figure, name: str) -> None:
         assert name not in self.figures
-        self.figures[name] = data
+        self.figures[name] = figure
 
 
 @pytest.fixture
@@ -342,5 +343,6 @@ def _pairs(rows: list[tuple[int, int, float]]) -> pd.DataFrame:
 
 def _page(findings: DataFindings, pack: np.ndarray, folder: Path) -> tuple[str, FakeRun]:
     run = FakeRun()
-    write_data_report(run, folder, findings, pack, augmented=[[pack[0], pack[1]]])
+    with mock.patch("pipeline.data_report.figure_png", lambda figure: figure):  # to look into what is drawn
+        write_data_report(run, folder, findings, pack, augmented=[[pack[0], pack[1]]])
     return (folder / "data_report.html").read_text(encoding="utf-8").replace("&#39;", "'"), run

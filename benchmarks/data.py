@@ -22,16 +22,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import data_feeding
 import data_pass
-import data_scale
-from rich.console import Console
-from rich.table import Table
 
 from pipeline.machine import cpu_count
 
 
 def main() -> None:
+    # Not above: the processes that decode import this file again, and torch would take most of their time.
+    import data_feeding
+    import data_scale
+
     arguments = _arguments()
     with tempfile.TemporaryDirectory(prefix="escapement-bench-") as name:
         place = Path(name)
@@ -65,7 +65,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200, help="generated images, one megapixel each")
+    parser.add_argument("--images", type=int, default=400, help="generated images, one megapixel each")
     parser.add_argument("--size", type=int, default=1024, help="side of the generated images, in pixels")
     parser.add_argument("--side", type=int, default=128, help="side of the images that a model sees, in pixels")
     parser.add_argument("--elpv", action="store_true", help="also the real images of the demo extra")
@@ -85,6 +85,9 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _show(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     table = Table("images", "pass: ours / bare", "ours, images/s", "feeding: ours / folder", "ours, images/s")
     for name, found in result["pass"].items():

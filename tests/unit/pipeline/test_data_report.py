@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from pipeline.data_findings import DataFindings, exact_duplicates, summarise, warnings_of, write_tables
 from pipeline.data_galleries import cut, one_of_each, tail

@@ -107,7 +107,7 @@ def _draw_folds(y: np.ndarray, group: np.ndarray | None, *, folds: int, seed: in
 def _correct(features: np.ndarray, y: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """(draws, N) bool: the nearest neighbour outside the image's own fold has its class.
 
-    One table of distances serves all draws: a classifier fitted on each fold took ten times as long.
+    One table of distances serves all draws: a classifier fitted on each fold took four times as long.
     """
 
     def right(distances: np.ndarray, start: int) -> np.ndarray:

@@ -167,7 +167,7 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
 def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_json: bool) -> None:
     """List, or remove, the result folders that the configuration does not use; end dead runs."""
     from components.data.pack.store import sweep_store
-    from pipeline.stages.prepare import IMAGES_FOLDER
+    from pipeline.packing import IMAGES_FOLDER
 
     config = load(config_source, overrides)
     used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}

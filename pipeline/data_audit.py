@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from components.data.pack.reader import Pack
 
 #: Probe, audit and hints look at so many images, whole groups of them; more would change their figures little.
-MOST_IMAGES = 10_000
-NEIGHBOURS = 10
+MOST_IMAGES = 5_000
+NEIGHBOURS = 20
 DOUBTFUL_SHOWN = 48
 #: A defect needs a few pixels each way to survive a network's first stride.
 FEWEST_DEFECT_PIXELS = 4.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,7 @@ import pandas as pd
 
 from components.data.augment import preview
 from components.data.digests import table_sha256
-from components.data.file_index import content_digest, digest_files
-from components.data.framing import Framing
+from components.data.file_index import content_digest
 from components.data.manifest import (
     Manifest,
     build_manifest,
@@ -30,30 +28,25 @@ from components.data.manifest import (
     manifest_digest,
     save_manifest,
 )
-from components.data.pack.kinds import Kind, choose_kind
-from components.data.pack.reader import PACK_FOLDER, Pack, open_pack
-from components.data.pack.store import PackResult, pack_images
-from components.data.pack.workers import MapTasks, on_cores
-from components.data.sources.listing import Listing
+from components.data.pack.reader import Pack, open_pack
+from components.data.pack.store import PackResult
 from components.data.splits import SPLITS
-from components.errors import InputError
 from pipeline.config import Augmentation, DataConfig
 from pipeline.console import Console
 from pipeline.data_audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
 from pipeline.data_findings import DataFindings, summarise, warnings_of, write_tables
 from pipeline.data_report import write_data_report
-from pipeline.machine import cpu_threads, memory_bytes
+from pipeline.packing import hash_files, pack_source
 from pipeline.sources import list_images, log_lineage
 from pipeline.stage import StageContext
 
-#: Below storage.root, for the next run: the digests of files, the images that were packed, which of them are alike.
-INDEX_FOLDER, IMAGES_FOLDER, SIMILAR_FOLDER = "files", "images", "similar"
+#: Below storage.root, for the next run: which images are alike.
+SIMILAR_FOLDER = "similar"
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 STATISTICS = [
     "image_id", "path", "sha256", "bytes", "width", "height", "mode", "format", "frames", "orientation", "modified",
     "brightness", "contrast", "sharpness", "border", "colour", "defect_area", "defect_pixels",
 ]  # fmt: skip
-HASHING_THREADS = 8
 PREVIEWED_IMAGES, PREVIEW_STRENGTHS = 4, (0.25, 0.5, 0.5, 0.75, 1.0, 1.0)
 
 
@@ -73,7 +66,7 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
         strata=data.stratify_columns,
         tiled=data.tile_size is not None,
     )
-    digests = _digests(listing, storage, console)
+    digests = hash_files(listing, storage, console)
     earlier = pd.DataFrame(sorted(_earlier_splits(data).items()), columns=["sha256", "split"])
     return content_digest(listing, digests) + table_sha256(earlier)
 
@@ -83,7 +76,10 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     watch = _Watch()
     with watch("listing"):
         listing = list_images(data, context.storage)
-    packed = _pack(context, listing, data, watch)
+    with watch("hashing"):
+        digests = hash_files(listing, context.storage, context.console)
+    with watch("packing"):
+        packed = pack_source(context, listing, digests, data)
     pack = open_pack(context.directory)
     near = None
     if data.near_duplicates != "off":
@@ -138,79 +134,6 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     return _headline(context, findings, packed)
 
 
-def _digests(listing: Listing, storage: Path, console: Console) -> pd.DataFrame:
-    """The digest of each file; those are read that are new or have changed."""
-    with console.bar("hashing files", None) as advance:
-        return digest_files(
-            listing,
-            index_folder=storage / INDEX_FOLDER,
-            workers=HASHING_THREADS,
-            on_progress=lambda done, total: advance(1, f"of {total:,} new or changed"),
-        )
-
-
-def _pack(context: StageContext, listing: Listing, data: DataConfig, watch: _Watch) -> PackResult:
-    """Read what is new, and stop where too much of it cannot be."""
-    with watch("hashing"):
-        digests = _digests(listing, context.storage, context.console)
-    framing = Framing(
-        size=data.image_size,
-        region=data.region,
-        fit=data.fit,
-        tile_size=data.tile_size,
-        tile_overlap=data.tile_overlap,
-    )
-    with (
-        watch("packing"),
-        context.console.bar("decoding", len(listing.table)) as advance,
-        _workers(context) as (workers, map_tasks),
-    ):
-        packed = pack_images(
-            listing,
-            digests,
-            framing=framing,
-            kind=_kind(data, len(listing.table), context.storage),
-            store=context.storage / IMAGES_FOLDER,
-            directory=context.directory / PACK_FOLDER,
-            workers=workers,
-            map_tasks=map_tasks,
-            on_progress=advance,
-        )
-    packed.quarantine.to_csv(context.directory / "quarantine.csv", index=False)
-    _check_quarantine(packed, len(listing.table), data)
-    return packed
-
-
-def _kind(data: DataConfig, images: int, storage: Path) -> Kind:
-    if data.pack != "auto":
-        return data.pack
-    free = shutil.disk_usage(storage).free
-    return choose_kind(images=images, side=data.image_size, free_disk=free, memory=memory_bytes())
-
-
-@contextlib.contextmanager
-def _workers(context: StageContext) -> Iterator[tuple[int, MapTasks]]:
-    """The cores of this machine, or of the cluster where there is one."""
-    threads = cpu_threads(context.compute)
-    if context.compute.ray_address is None:
-        yield threads, on_cores(threads)
-        return
-    from components.cluster import cluster_cores, map_on_cluster, ray_session
-
-    with ray_session(address=context.compute.ray_address, num_cpus=threads, num_gpus=0):
-        yield cluster_cores(), map_on_cluster
-
-
-def _check_quarantine(packed: PackResult, total: int, data: DataConfig) -> None:
-    bad = len(packed.quarantine)
-    if bad / total > data.max_quarantined_fraction:
-        first = "; ".join(f"{row.path}: {row.reason}" for row in packed.quarantine.head(3).itertuples())
-        raise InputError(
-            f"data.max_quarantined_fraction={data.max_quarantined_fraction:g}: {bad} of {total} files "
-            f"({bad / total:.1%}) cannot be used, for instance {first}; repair or remove them, or raise the fraction"
-        )
-
-
 def _earlier_splits(data: DataConfig) -> dict[str, str]:
     return {} if data.earlier_manifest is None else load_earlier(data.earlier_manifest)
 
@@ -230,7 +153,7 @@ def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: i
     write_data_report(context.run, context.directory, findings, pack, augmented=_augmented(findings, pack, seed))
     summary = summarise(findings) | {"pack": pack.kind, "seconds": watch.seconds}
     (context.directory / "data_report.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    results = ["data_report.html", "data_report.json", "quarantine.csv", "manifest.parquet", "statistics.parquet"]
+    results = ["data_report.html", "data_report.json", "manifest.parquet", "statistics.parquet"]
     for name in (*results, *tables):
         context.run.log_artifact(context.directory / name)
     log_lineage(context.run, context.directory, used_for="prepare")

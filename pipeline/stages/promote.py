@@ -24,7 +24,7 @@ from components.tracking import load_pyfunc
 from pipeline.config import DataConfig, PromoteConfig
 from pipeline.gates import GateResult, judge_gates
 from pipeline.per_file import worst_per_file
-from pipeline.sources import list_images
+from pipeline.sources import list_images, log_lineage
 from pipeline.stage import StageContext
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -35,6 +35,7 @@ BATCH = 32
 def run(context: StageContext, *, seed: int, data: DataConfig, promote: PromoteConfig) -> dict[str, Any]:
     """Register, judge, set the alias; write decision.json with every reason."""
     assert promote.model_name is not None  # resolved when the configuration was loaded
+    log_lineage(context.run, context.inputs["prepare"].directory, used_for="promotion")
     registry = Registry(context.tracker, promote.model_name)
     # The registry knows no compare-and-swap, so promotions from this storage take turns.
     with FileLock(str(context.storage / f"promote-{promote.model_name}.lock")):

@@ -89,13 +89,16 @@ def _show(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table("images", "pass: ours / bare", "ours, images/s", "feeding: ours / folder", "ours, images/s")
+    table = Table(
+        "images", "pass: ours / bare", "ours, images/s", "with 1 % new", "feeding: ours / folder", "ours, images/s"
+    )
     for name, found in result["pass"].items():
         feeding = result["feeding"][name]
         table.add_row(
             name,
             f"{found['ratio_of_rates']['median']:.2f}",
             f"{found['images_per_second']['ours']:.0f}",
+            f"{found['again_with_1_percent_new']:.1%} of the first pass",
             f"{feeding['ratio_of_rates']['median']:.1f}",
             f"{feeding['images_per_second']['pack']:.0f}",
         )

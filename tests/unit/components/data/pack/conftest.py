@@ -8,6 +8,7 @@ import pytest
 from components.data.file_index import digest_files
 from components.data.files import Files
 from components.data.framing import Framing
+from components.data.pack import store
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
 from components.data.pack.workers import in_this_process
@@ -21,6 +22,12 @@ def root(tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def worth_spreading(monkeypatch):
+    """However small the files of a test are."""
+    monkeypatch.setattr(store, "_WORTH_SPREADING", 0)
 
 
 @pytest.fixture

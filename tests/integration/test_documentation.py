@@ -41,6 +41,7 @@ RUN_HERE = (
     "escapement run --config demo --dry-run",
     "python -m pipeline.reference > docs/configuration.md",
     "python benchmarks/engine.py --json",
+    "python benchmarks/data.py --json",
 )
 #: The same as one above with another parameter, or a command's name in running text.
 COVERED = {
@@ -90,6 +91,18 @@ def test_the_benchmark_of_the_engine_gives_ratios(workplace):
     assert done.code == 0, done.stderr[-2000:]
     assert done.summary["ratio_of_time"]["median"] > 0
     assert done.summary["images_per_second"].keys() == {"engine", "bare loop"}
+
+
+def test_the_benchmark_of_data_gives_ratios(workplace):
+    tiny = "--images 8 --size 64 --side 32 --backbone test_efficientnet --batch-size 4 --batches 1 --repeats 1"
+    command = [sys.executable, REPOSITORY / "benchmarks" / "data.py", *shlex.split(tiny), "--scale", "--json"]
+    done = workplace.execute(*command)
+    assert done.code == 0, done.stderr[-2000:]
+    found = done.summary
+    assert found["pass"]["megapixel"]["ratio_of_rates"]["median"] > 0
+    assert found["pass"]["megapixel"]["again_with_1_percent_new"] > 0
+    assert found["feeding"]["megapixel"]["images_per_second"].keys() == {"pack", "folder"}
+    assert 0 < found["training_step"]["share"]["median"] < 1
 
 
 @pytest.fixture(scope="module")

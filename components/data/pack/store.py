@@ -36,7 +36,7 @@ from components.data.pack.shards import (
     shard_name,
     write_shard,
 )
-from components.data.pack.workers import MapTasks, in_this_process
+from components.data.pack.workers import MapTasks
 from components.data.sources.listing import Listing
 from components.errors import InputError
 
@@ -47,8 +47,6 @@ _CONTENT = ["sha256", "mask_sha256"]
 _INTEGERS = ("bytes", "width", "height", "frames", "orientation", "pack_index")
 _MOST_FILES, _FEWEST_FILES = 512, 64
 _SHARDS_PER_WORKER = 4
-_WORTH_SPREADING = 20_000_000
-"""Bytes of new files. A core decodes them in about a second, and starting processes takes as long."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ def pack_images(
         items = _missing_items(wanted, packed)
         on_progress(len(listing.table) - len(items))
         tasks = _tasks(items, listing.files, framing=framing, kind=kind, folder=folder, workers=workers)
-        new = int(digests.loc[[item.path for item in items], "size"].sum())
-        _run(tasks, map_tasks if new >= _WORTH_SPREADING else in_this_process, on_progress, listing.files)
+        _run(tasks, map_tasks, on_progress, listing.files)
         if tasks:
             packed = _packed_rows(folder)
     _check_written(tasks, folder)

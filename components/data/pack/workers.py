@@ -1,6 +1,8 @@
 """Tasks spread over the cores of this machine."""
 
 import multiprocessing
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -15,6 +17,7 @@ MapTasks = Callable[[Callable[[T], R], Sequence[T]], Iterator[R]]
 """Applies a function to each task and yields the results as they come, in any order."""
 
 _QUEUED_PER_WORKER = 4
+_ALONE_SECONDS = 1.0
 
 
 def in_this_process(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
@@ -26,20 +29,22 @@ def on_cores(workers: int) -> MapTasks:
     """A process for each core: decoding holds Python's lock for too much of its time for threads.
 
     The processes are spawned, not forked: a fork would copy the locks of threads (MLflow's, BLAS') that are not there
-    in the copy. A single worker or task stays in this process. What a task raises is raised here, and the rest is
+    in the copy. Starting them takes a second or two, so the first second of work is done here, and with it all of a
+    small job, as is a job for a single worker. What a task raises is raised here, and the rest is
     cancelled; a worker that is killed is an InputError about memory.
     """
 
     def run(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        count = min(workers, len(tasks))
-        if count <= 1:
-            yield from in_this_process(function, tasks)
+        started, rest = time.monotonic(), deque(tasks)
+        while rest and (time.monotonic() - started < _ALONE_SECONDS or workers == 1 or len(rest) == 1):
+            yield function(rest.popleft())
+        if not rest:
             return
+        count = min(workers, len(rest))
         with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-            remaining = iter(tasks)
             waiting: set[Future[R]] = set()
             try:
-                for task in remaining:
+                for task in rest:
                     waiting.add(pool.submit(function, task))
                     if len(waiting) >= _QUEUED_PER_WORKER * count:
                         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)

@@ -11,7 +11,6 @@ from components.cluster import cluster_cores, map_on_cluster, ray_session
 from components.data.file_index import digest_files
 from components.data.files import Files
 from components.data.framing import Framing
-from components.data.pack import store
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
 from components.data.pack.workers import in_this_process
@@ -71,8 +70,7 @@ def pack(listing, place, *, workers, map_tasks):
     )
 
 
-def test_a_cluster_makes_the_same_pack_as_one_process(cluster, listing, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_WORTH_SPREADING", 0)  # however small these files are
+def test_a_cluster_makes_the_same_pack_as_one_process(cluster, listing, tmp_path):
     alone = pack(listing, tmp_path / "alone", workers=3, map_tasks=in_this_process)
     with ray_session(address=cluster, num_cpus=1, num_gpus=0):
         assert cluster_cores() == 3

@@ -8,7 +8,7 @@ import pytest
 from components.data.file_index import digest_files
 from components.data.files import Files
 from components.data.framing import Framing
-from components.data.pack import store
+from components.data.pack import workers
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
 from components.data.pack.workers import in_this_process
@@ -24,10 +24,10 @@ def root(tmp_path):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def worth_spreading(monkeypatch):
-    """However small the files of a test are."""
-    monkeypatch.setattr(store, "_WORTH_SPREADING", 0)
+@pytest.fixture
+def at_once(monkeypatch):
+    """Processes are started even for a small job."""
+    monkeypatch.setattr(workers, "_ALONE_SECONDS", 0)
 
 
 @pytest.fixture

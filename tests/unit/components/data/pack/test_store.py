@@ -210,7 +210,7 @@ def test_many_files_become_several_shards_and_each_image_is_found(pack_up, level
 
 
 @pytest.mark.slow
-def test_processes_give_the_same_pack_as_one(pack_up, levels, monkeypatch, tmp_path):
+def test_processes_give_the_same_pack_as_one(pack_up, levels, monkeypatch, tmp_path, at_once):
     monkeypatch.setattr(store_module, "_FEWEST_FILES", 5)
     paths = levels(*range(20))
     alone = pack_up(paths)
@@ -278,11 +278,3 @@ def test_a_store_in_use_is_not_swept(pack_up, levels, tmp_path):
     (folder,) = (tmp_path / "store").iterdir()
     with FileLock(folder / ".lock"):
         assert store_module.sweep_store(tmp_path / "store", remove=True) == (0, 0)
-
-
-@pytest.mark.parametrize(("worth", "spread"), [(0, 1), (10**9, 0)])
-def test_few_bytes_are_packed_in_this_process(pack_up, levels, monkeypatch, worth, spread):
-    monkeypatch.setattr(store_module, "_WORTH_SPREADING", worth)
-    packed = pack_up(levels(10))
-    assert len(packed.tasks) == spread  # that the given map was asked for
-    assert shown(packed) == {"010.png": 10}

@@ -24,8 +24,9 @@ FILES_PER_TASK = 64
 
 
 def list_files(source: str, place: Path) -> Listing:
-    """The images of a source; generated ones are made below `place` once."""
-    return list_images(DataConfig(source=source), place)
+    """The images of a source, without their masks, which no bare loop reads; generated ones are made below `place`."""
+    listing = list_images(DataConfig(source=source), place)
+    return dataclasses.replace(listing, table=listing.table.assign(mask=None))
 
 
 def measure(listing: Listing, place: Path, *, side: int, cores: int, repeats: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
 from components.data.file_index import digest_files
@@ -44,17 +45,7 @@ def measure(listing: Listing, place: Path, *, side: int, cores: int, repeats: in
     for _ in range(repeats):
         shutil.rmtree(place / "store", ignore_errors=True)
         started = time.perf_counter()
-        pack_images(
-            listing,
-            digests,
-            framing=framing,
-            kind="decoded",
-            store=place / "store",
-            directory=place / "pack",
-            workers=cores,
-            map_tasks=on_cores(cores),
-            on_progress=lambda done: None,
-        )
+        _pack(listing, digests, place, framing=framing, cores=cores)
         seconds["ours"].append(time.perf_counter() - started)
         started = time.perf_counter()
         _bare(listing, side=side, cores=cores)
@@ -82,18 +73,22 @@ def _again(listing: Listing, place: Path, *, framing: Framing, cores: int) -> fl
         digests = digest_files(
             images, index_folder=place / "index", workers=cores, on_progress=lambda done, total: None
         )
-        pack_images(
-            images,
-            digests,
-            framing=framing,
-            kind="decoded",
-            store=place / "store",
-            directory=place / "pack",
-            workers=cores,
-            map_tasks=on_cores(cores),
-            on_progress=lambda done: None,
-        )
+        _pack(images, digests, place, framing=framing, cores=cores)
     return time.perf_counter() - started
+
+
+def _pack(listing: Listing, digests: pd.DataFrame, place: Path, *, framing: Framing, cores: int) -> None:
+    pack_images(
+        listing,
+        digests,
+        framing=framing,
+        kind="decoded",
+        store=place / "store",
+        directory=place / "pack",
+        workers=cores,
+        map_tasks=on_cores(cores),
+        on_progress=lambda done: None,
+    )
 
 
 def _bare(listing: Listing, *, side: int, cores: int) -> None:

@@ -101,17 +101,8 @@ def fitted_size(width: int, height: int, framing: Framing) -> tuple[int, int]:
     return max(1, round(width * framing.size / longest)), max(1, round(height * framing.size / longest))
 
 
-def resize_image(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Squash to a square, antialiased (bilinear with support scaled by the reduction: no ringing at edges).
-
-    pixels: (H, W, 3) uint8. Returns (size, size, 3) uint8.
-    """
-    if pixels.shape[:2] == (size, size):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
-
-
 def _fit(part: Image.Image, framing: Framing) -> np.ndarray:
+    """(size, size, 3) uint8, antialiased: bilinear with support scaled by the reduction, so no ringing at edges."""
     width, height = fitted_size(*part.size, framing)
     left, top = (framing.size - width) // 2, (framing.size - height) // 2
     resized = part.resize((width, height), Image.Resampling.BILINEAR).convert("RGB")

@@ -254,14 +254,14 @@ class _Unsteady:
 def unsteady(monkeypatch):
     def make(*failures):
         driver = _Unsteady(*failures)
-        monkeypatch.setattr(remote.fsspec.core, "url_to_fs", lambda _uri: (driver, "/root"))
+        monkeypatch.setattr(remote.fsspec.core, "url_to_fs", lambda _uri: (driver, "/place"))
         return Files(f"unsteady://{os.urandom(4).hex()}")
 
     return make
 
 
 def test_a_lost_connection_is_opened_again_once(unsteady):
-    assert unsteady(EOFError()).read("a.png") == b"/root/a.png"
+    assert unsteady(EOFError()).read("a.png") == b"/place/a.png"
     with pytest.raises(OSError, match="timed out"):
         unsteady(EOFError(), TimeoutError("timed out")).read("a.png")
 
@@ -284,10 +284,10 @@ def test_a_damaged_member_of_an_archive_is_an_os_error(tmp_path):
 
 def test_a_link_of_a_server_is_refused(unsteady, monkeypatch):
     files = unsteady()
-    listed = {"/root/a.png": {"type": "file"}, "/root/b.png": {"type": "link"}}
+    listed = {"/place/a.png": {"type": "file"}, "/place/b.png": {"type": "link"}}
     monkeypatch.setattr(_Unsteady, "find", lambda _self, _root, **_how: listed, raising=False)
     monkeypatch.setattr(_Unsteady, "invalidate_cache", lambda _self: None, raising=False)
-    with pytest.raises(OSError, match=r"/root/b\.png is a link"):
+    with pytest.raises(OSError, match=r"/place/b\.png is a link"):
         list(files.walk())
 
 
@@ -334,7 +334,7 @@ def test_the_stamps_of_an_archive_are_its_sums_and_times(tmp_path):
 )
 def test_times_are_read_as_drivers_write_them(unsteady, monkeypatch, details, modified):
     files = unsteady()
-    listed = {"/root/a.png": {"type": "file", "size": None, **details}}
+    listed = {"/place/a.png": {"type": "file", "size": None, **details}}
     monkeypatch.setattr(_Unsteady, "find", lambda _self, _root, **_how: listed, raising=False)
     monkeypatch.setattr(_Unsteady, "invalidate_cache", lambda _self: None, raising=False)
     ((path, stamp),) = files.walk()

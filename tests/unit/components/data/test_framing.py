@@ -21,7 +21,6 @@ from components.data.framing import (
     frame_boxes,
     frame_image,
     iter_frames,
-    resize_image,
 )
 
 
@@ -207,16 +206,9 @@ def test_the_fitted_size_is_that_within_the_square():
 def test_resizing_averages_instead_of_skipping_pixels():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
-    shrunk = resize_image(stripes, 8).astype(int)
+    shrunk = frame_image(stripes, framing(size=8))[0].astype(int)
     assert abs(shrunk - 100).max() <= 5  # at the edges half of the support is cut off
     assert abs(shrunk[:, 1:-1] - 100).max() <= 1
-
-
-def test_resizing_squashes_to_a_square_and_leaves_the_right_size_alone():
-    wide = np.zeros((10, 40, 3), np.uint8)
-    assert resize_image(wide, 16).shape == (16, 16, 3)
-    square = np.zeros((16, 16, 3), np.uint8)
-    assert resize_image(square, 16) is square
 
 
 # -- the record

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from components.data.digests import table_sha256
-from components.data.files import Files, Stamp
+from components.data.files import Files
 from components.data.sources.listing import Listing
 
 UNREADABLE = "unreadable"
@@ -33,35 +33,33 @@ def digest_files(
     masks = listing.table["mask"].dropna()
     paths = [*listing.table["path"], *masks.drop_duplicates()]
     stamps = files.stamps(paths)
-    index_folder.mkdir(parents=True, exist_ok=True)
-    index = index_folder / f"{hashlib.sha256(files.uri.encode()).hexdigest()[:16]}.parquet"
-    unfinished = index.with_suffix(".tmp")
-    unfinished.touch()  # its time is the file system's own now, before any file is read
-    started = unfinished.stat().st_mtime
     table = pd.DataFrame(
         {
             "size": [-1 if stamp is None else stamp.size for stamp in stamps],
-            "mark": [_mark(stamp, started) for stamp in stamps],
+            "mark": pd.Series(["" if stamp is None else stamp.mark for stamp in stamps], dtype="str").to_numpy(),
             "modified": [np.nan if stamp is None else stamp.modified for stamp in stamps],
         },
         index=pd.Index(paths, dtype="str", name="path"),
     )
-    table["mark"] = table["mark"].astype("str")
+    index = index_folder / f"{hashlib.sha256(files.uri.encode()).hexdigest()[:16]}.parquet"
     table["sha256"] = _known(index, table)
     unknown = table.index[table["sha256"].isna() & (table["size"] >= 0)]
     table["sha256"] = table["sha256"].fillna(UNREADABLE).astype("str")
     if len(unknown):
+        index_folder.mkdir(parents=True, exist_ok=True)
+        unfinished = index.with_suffix(".tmp")
+        unfinished.touch()  # its time is the file system's own now, before any file is read
+        started = unfinished.stat().st_mtime
         with ThreadPoolExecutor(workers) as pool:
             found = []
             for digest in pool.map(lambda path: _sha256(files, path), unknown):
                 found.append(digest)
                 on_progress(len(found), len(unknown))
         table.loc[unknown, "sha256"] = found
-        certain = table[(table["mark"] != "") & (table["sha256"] != UNREADABLE)]
+        racy = table["modified"] > started - _RACY_SECONDS
+        certain = table[~racy & (table["mark"] != "") & (table["sha256"] != UNREADABLE)]
         certain[["size", "mark", "sha256"]].to_parquet(unfinished, compression="zstd")
         unfinished.replace(index)
-    else:
-        unfinished.unlink(missing_ok=True)
     return table[["sha256", "size", "modified"]]
 
 
@@ -75,13 +73,6 @@ def content_digest(listing: Listing, digests: pd.DataFrame) -> str:
     table["mask_sha256"] = None
     table.loc[there, "mask_sha256"] = digests.loc[table.loc[there, "mask"], "sha256"].to_numpy()
     return table_sha256(table)
-
-
-def _mark(stamp: Stamp | None, started: float) -> str:
-    """What the index goes by; empty where it may not be relied on."""
-    if stamp is None or stamp.modified > started - _RACY_SECONDS:
-        return ""
-    return stamp.mark
 
 
 def _known(index: Path, table: pd.DataFrame) -> pd.Series:

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.integration
 
 STAGES = ["prepare", "lr_range_test", "search", "train", "evaluate", "promote"]
 FILES = {
-    "prepare": ["manifest.parquet", "images.npy", "data_report.json", "data_report.html", "quarantine.csv"],
+    "prepare": ["manifest.parquet", "pack/pack.json", "data_report.json", "data_report.html", "quarantine.csv"],
     "lr_range_test": ["curves.parquet", "lr_bounds.json"],
     "search": ["trials.parquet", "best.json"],
     "train": [
@@ -87,7 +87,7 @@ def test_the_metrics_are_valid_json_with_the_documented_keys(finished):
     assert metrics["version"] == 1
     assert metrics["split"] == "test"
     assert metrics["images"] == len(predictions)
-    assert metrics["classes"] == ["good", "pit", "scratch", "stain"]
+    assert metrics["classes"] == ["crack", "good", "pit", "scratch", "stain"]
     assert metrics["good_classes"] == ["good"]
     assert {"auroc", "average_precision"} <= metrics["ranking"].keys()
     assert metrics["operating_points"].keys() == {"escape_budget", "balanced"}
@@ -286,9 +286,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(finished):
 
 def test_a_first_dry_run_makes_neither_results_nor_runs(workplace):
     workplace.run("run", None, "--dry-run")
-    # The plan is made from the images' digest, and generated images have to be drawn for it.
-    assert [path.name for path in workplace.folder.rglob("*")][:2] == ["storage", "generated"]
-    assert {path.name for path in workplace.storage.iterdir()} == {"generated"}
+    # The plan is made from the images' digests, which are kept, and generated images have to be drawn for it.
+    assert [path.name for path in workplace.folder.iterdir()] == ["storage"]
+    assert {path.name for path in workplace.storage.iterdir()} == {"generated", "files"}
     assert not (workplace.folder / "mlflow.db").exists()
 
 

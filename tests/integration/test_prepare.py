@@ -163,7 +163,7 @@ def test_tiles_are_trained_on_judged_and_served_by_the_image(workplace):
     assert manifest.groupby("path")["split"].nunique().max() == 1
     defective = manifest.groupby("path")["is_defect"].agg(["any", "sum"])
     assert defective["any"].sum() == pytest.approx(60, abs=8)  # of parts, not of images
-    assert (defective.loc[defective["any"], "sum"] < 4).mean() > 0.5  # a small defect is in some tiles only
+    assert (defective.loc[defective["any"], "sum"] < 4).mean() > 0.2  # a small defect off the middle is in some only
     metrics = json.loads((workplace.result(done, "evaluate") / "metrics.json").read_text())
     assert metrics["per_file"]["files"] == manifest.loc[manifest["split"] == "test", "path"].nunique()
     image = next(workplace.storage.glob("generated/*/images/000/*.png"))

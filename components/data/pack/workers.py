@@ -31,7 +31,7 @@ def on_cores(workers: int) -> MapTasks:
     The processes are spawned, not forked: a fork would copy the locks of threads (MLflow's, BLAS') that are not there
     in the copy. Starting them takes a second or two, so the first second of work is done here, and with it all of a
     small job, as is a job for a single worker. What a task raises is raised here, and the rest is
-    cancelled; a worker that is killed is an InputError about memory.
+    cancelled; a worker that dies is an InputError about memory.
     """
 
     def run(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
@@ -54,8 +54,8 @@ def on_cores(workers: int) -> MapTasks:
                     yield from (future.result() for future in done)
             except BrokenProcessPool as error:
                 raise InputError(
-                    f"compute.num_threads: one of {count} processes that decode images was killed, mostly for want "
-                    "of memory; use fewer, or take the largest images out of data.source"
+                    f"compute.num_threads: one of {count} processes that decode images could not start or was killed, "
+                    "mostly for want of memory; use fewer, or take the largest images out of data.source"
                 ) from error
             finally:
                 for future in waiting:

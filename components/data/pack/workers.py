@@ -30,8 +30,8 @@ def on_cores(workers: int) -> MapTasks:
 
     The processes are spawned, not forked: a fork would copy the locks of threads (MLflow's, BLAS') that are not there
     in the copy. Starting them takes a second or two, so the first second of work is done here, and with it all of a
-    small job, as is a job for a single worker. What a task raises is raised here, and the rest is
-    cancelled; a worker that dies is an InputError about memory.
+    small job, as is a job for a single worker. What a task raises is raised here, and the rest is cancelled; a worker
+    that dies is an InputError about memory.
     """
 
     def run(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:

@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from components.data.fixed_splits import FREE, SPLIT_NAMES, SPLITS, TRAIN, FixedSplits, fix_splits
+from components.data.fixed_splits import FREE, SPLITS, TRAIN, FixedSplits, fix_splits
 from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
 from components.errors import InputError
 
-__all__ = ["SPLITS", "SPLIT_NAMES", "SplitResult", "assign_splits"]
+__all__ = ["SPLITS", "SplitResult", "assign_splits"]
 
 _SHOWN = 5
 # A class's share of a split that is further off than this is worth a sentence.

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from pipeline.config import DataConfig
+from pipeline.sections.data import DataConfig
 from pipeline.sources import list_images
 
 SAMPLE_SECONDS = 0.2

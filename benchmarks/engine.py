@@ -23,8 +23,10 @@ from rich.table import Table
 from components.data.loader import ImageSet, train_batches
 from components.models.backbones import build_model
 from components.models.losses import build_loss
+from components.optim.layerwise import LayerRates
 from components.optim.optimizers import build_optimizer
-from components.optim.schedules import build_schedule
+from components.optim.schedules import Schedule
+from components.optim.stepper import Stepper
 from components.training.engine import Device, Learner, Preprocessing, train_epochs
 
 
@@ -46,6 +48,7 @@ def ours(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Ca
             batches=lambda number: batches_of(images, batch_size, number),
             evaluate=lambda model: {},
             on_step=lambda record: None,
+            watcher=None,
         )
         return next(records).seconds
 
@@ -55,7 +58,7 @@ def ours(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Ca
 def bare(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Callable[[], float]:
     """Seconds of one epoch of the loop that anyone would write by hand."""
     learner = make_learner(images, backbone, batch_size, device)
-    model, optimizer, loss = learner.model, learner.optimizer, learner.loss
+    model, optimizer, loss = learner.model, learner.stepper.optimizer, learner.loss
     numbers = itertools.count()
     mean, std = (value.to(device.target) for value in (learner.preprocessing.mean255, learner.preprocessing.std255))
 
@@ -78,20 +81,21 @@ def bare(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Ca
 def make_learner(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Learner:
     built = build_model(backbone=backbone, weights="none", num_classes=2, drop_rate=0, drop_path_rate=0, seed=0)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.01, layer_decay=1.0)
-    schedule = build_schedule(
-        optimizer, name="cosine", total_steps=10_000, warmup_steps=10, final_fraction=0.01, drops=2
-    )
+    layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
+    optimizer = build_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.01, layers=layers)
+    schedule = Schedule(
+        name="cosine", warmup_steps=10, total_steps=10_000, final_fraction=0.01, drops=2, cycles=3, cycle_growth=1.0,
+        cycle_low=0.25, rise=0.3, cooldown=0.2, plateau_factor=0.3, plateau_patience=2,
+    )  # fmt: skip
     return Learner(
         model=model,
-        optimizer=optimizer,
-        schedule=schedule,
+        stepper=Stepper(model, optimizer, schedule, clip_grad_norm=None, freeze_steps=0),
         loss=build_loss(None, 0.0),
         device=device,
         preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
         seed=0,
-        clip_grad_norm=None,
         averaged=None,
+        calibration=lambda: (),
     )
 
 

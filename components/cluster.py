@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 
@@ -69,18 +70,46 @@ def map_on_cluster(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R
     Results come in any order, and what a task raises is raised here. A node that dies costs its tasks, which are done
     again elsewhere, so the function has to bear being called twice.
     """
-    remote = ray.remote(num_cpus=1, max_retries=3)(function)
-    in_flight = _QUEUED_PER_CORE * cluster_cores()
-    waiting: list[ray.ObjectRef] = []
+    for _, outcome in settle_on_cluster(function, tasks, cores=1, gpus=0, at_once=_QUEUED_PER_CORE * cluster_cores()):
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome
+
+
+def settle_on_cluster(
+    function: Callable[[T], R], tasks: Sequence[T], *, cores: float, gpus: float, at_once: int
+) -> Iterator[tuple[T, R | Exception]]:
+    """The same for tasks that take several cores or (a share of) a GPU each, and where one that fails stops no other.
+
+    Each task comes back with its result, or with the error that it raised or that its worker died of. at_once: tasks
+    that are handed over at a time, more than which never run beside each other. When the caller stops asking, what is
+    under way is cancelled.
+    """
+    remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(function)
+    under_way: dict[ray.ObjectRef, T] = {}
+    left = iter(tasks)
     try:
-        for task in tasks:
-            waiting.append(remote.remote(task))
-            if len(waiting) >= in_flight:
-                done, waiting = ray.wait(waiting)
-                yield from ray.get(done)
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            yield from ray.get(done)
+        while True:
+            for task in itertools.islice(left, at_once - len(under_way)):
+                under_way[remote.remote(task)] = task
+            if not under_way:
+                return
+            done, _ = ray.wait(list(under_way))
+            for reference in done:
+                yield under_way.pop(reference), _outcome(reference)
     finally:
-        for reference in waiting:
+        for reference in under_way:
             ray.cancel(reference)
+
+
+def _outcome(reference: ray.ObjectRef) -> Any:  # noqa: ANN401 - the task's result
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if not isinstance(cause, Exception):
+            return error
+        cause.add_note(error.traceback_str)  # where in the worker it was raised
+        return cause
+    except ray.exceptions.RayError as error:  # the worker died
+        return error

@@ -84,21 +84,64 @@ def _stage_command(name: str, until: str, help_text: str) -> None:
         dry_run: DryRunOption = False,
         json_: JsonOption = False,
     ) -> None:
-        with _ready(as_json=json_) as attempt:
-            from pipeline import commands
+        _run_until(until, context, config, set_, names={}, force=force, dry_run=dry_run, as_json=json_)
 
-            overrides = _overrides(context, set_)
-            if dry_run:
-                commands.show_plan(config, overrides, until=until, force=force or [], as_json=json_)
-            else:
-                commands.run(
-                    config, overrides, until=until, force=force or [], as_json=json_, starting=attempt.starting
-                )
+
+def _run_until(
+    until: str,
+    context: typer.Context,
+    config: str,
+    set_: list[str] | None,
+    *,
+    names: dict[str, str],
+    force: list[str] | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    with _ready(as_json=as_json) as attempt:
+        from pipeline import commands
+
+        overrides = _overrides(context, set_) | names
+        if dry_run:
+            commands.show_plan(config, overrides, until=until, force=force or [], as_json=as_json)
+        else:
+            commands.run(config, overrides, until=until, force=force or [], as_json=as_json, starting=attempt.starting)
 
 
 _stage_command("run", "promote", "Run the whole pipeline; what is unchanged is reused.")
 _stage_command("prepare", "prepare", "Images to a manifest with splits, a pack and a data report.")
-_stage_command("lr-range-test", "lr_range_test", "Find the range of learning rates, per optimizer.")
+
+
+@app.command("lr-range-test", context_settings=DOTTED_OPTIONS)
+def lr_range_test(
+    context: typer.Context,
+    config: ConfigOption = "default",
+    optimizers: Annotated[str | None, typer.Option("--optimizers", help="Which to test: sgd,adamw,lion")] = None,
+    set_: SetOption = None,
+    force: ForceOption = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Find the range of learning rates, per optimizer."""
+    names = _names("lr_range_test.optimizers", optimizers)
+    _run_until("lr_range_test", context, config, set_, names=names, force=force, dry_run=dry_run, as_json=json_)
+
+
+@app.command("compare-lr", context_settings=DOTTED_OPTIONS)
+def compare_lr(
+    context: typer.Context,
+    config: ConfigOption = "default",
+    entries: Annotated[str | None, typer.Option("--entries", help="Some of the methods: cosine,adamw")] = None,
+    set_: SetOption = None,
+    force: ForceOption = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Compare schedules, optimizers and layer-wise rates on these images, each at its own rate."""
+    names = _names("compare_lr.entries", entries)
+    _run_until("compare_lr", context, config, set_, names=names, force=force, dry_run=dry_run, as_json=json_)
+
+
 _stage_command("search", "search", "Search recipes with Ray Tune and ASHA.")
 _stage_command("train", "train", "Train the best recipe, calibrate, choose the operating point.")
 _stage_command("evaluate", "evaluate", "Measure on the test split; write the report.")
@@ -170,6 +213,13 @@ def parse_overrides(entries: list[str]) -> dict[str, str]:
 
 def _overrides(context: typer.Context, set_: list[str] | None) -> dict[str, str]:
     return parse_overrides([*(set_ or []), *_dotted(context.args)])
+
+
+def _names(key: str, given: str | None) -> dict[str, str]:
+    """`"sgd, adamw"` → `{key: "[sgd,adamw]"}`; nothing given sets nothing."""
+    if given is None:
+        return {}
+    return {key: f"[{','.join(name.strip() for name in given.split(',') if name.strip())}]"}
 
 
 def _dotted(arguments: list[str]) -> list[str]:

@@ -17,13 +17,16 @@ from components.data.sources.listing import IMAGE_SUFFIXES
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.console import Console, duration
-from pipeline.loading import load
+from pipeline.loading import for_comparison, load
 from pipeline.plan import PlannedStage, make_plan
 from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
 from pipeline.stages import STAGES
 
 #: Stages that build the model, and so need its weights.
-NEED_WEIGHTS = {"lr_range_test", "search", "train"}
+NEED_WEIGHTS = {"lr_range_test", "compare_lr", "search", "train"}
+
+#: The stage beside the pipeline, whose range test covers other optimizers.
+COMPARISON = "compare_lr"
 
 
 def run(
@@ -40,7 +43,7 @@ def run(
     `starting` is told the run before it starts, so that the caller can say how far it got when it fails.
     """
     console = Console()
-    config = load(config_source, overrides)
+    config = _configuration(config_source, overrides, until)
     check_storage(config)
     plan = make_plan(config, STAGES, until=until, force=force, console=console)
     preflight(config, plan)
@@ -62,7 +65,7 @@ def show_plan(
     """Print the resolved configuration, then which stages would run and why."""
     import yaml
 
-    config = load(config_source, overrides)
+    config = _configuration(config_source, overrides, until)
     plan = make_plan(config, STAGES, until=until, force=force, console=Console())
     if as_json:
         stages = [
@@ -90,6 +93,11 @@ def preflight(config: Config, plan: Sequence[PlannedStage]) -> None:
         resolve_device(config.compute)
         check_input_size(config.model.backbone, config.data.image_size)
         check_weights(config.model.backbone, config.model.weights)
+
+
+def _configuration(config_source: str, overrides: Mapping[str, str], until: str) -> Config:
+    config = load(config_source, overrides, trains=until not in ("prepare", "lr_range_test"))
+    return for_comparison(config) if until == COMPARISON else config
 
 
 def predict(
@@ -171,6 +179,7 @@ def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_
 
     config = load(config_source, overrides)
     used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}
+    used |= {item.directory for item in make_plan(for_comparison(config), STAGES, until=COMPARISON)}
     storage = Path(config.storage.root).absolute()
     folders = sorted(
         folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,38 +17,76 @@ import yaml
 from pydantic import ValidationError
 
 from components.errors import InputError
-from pipeline.config import Config, Dimension, Recipe, Section
+from pipeline.config import Config
+from pipeline.sections.base import Section
+from pipeline.sections.rates import CompareEntry
+from pipeline.sections.recipe import Recipe
+from pipeline.sections.search import Dimension
 
 CONFIGS = Path(__file__).parent / "configs"
 
 SectionT = TypeVar("SectionT", bound=Section)
 
+#: What lays out the rate over the final training: the range test and the search use rates of their own.
+SCHEDULE_KEYS = (
+    "recipe.schedule",
+    "recipe.final_lr_fraction",
+    "recipe.schedule_drops",
+    "recipe.schedule_cycles",
+    "recipe.cycle_growth",
+    "recipe.cycle_low",
+    "recipe.rise_fraction",
+    "recipe.cooldown_fraction",
+    "recipe.plateau_factor",
+    "recipe.plateau_patience",
+    "recipe.ema_decay",
+)
 #: Keys that no trial may set, and what decides them.
 DECIDED_ELSEWHERE = {
-    "recipe.schedule": "trials run at a constant rate and are compared on averaged weights",
-    "recipe.final_lr_fraction": "trials run at a constant rate and are compared on averaged weights",
-    "recipe.schedule_drops": "trials run at a constant rate and are compared on averaged weights",
-    "recipe.ema_decay": "trials run at a constant rate and are compared on averaged weights",
+    **dict.fromkeys(SCHEDULE_KEYS, "trials run at a constant rate and are compared on averaged weights"),
     "recipe.objective": "it is what trials are compared by",
     "model.backbone": "the range test holds for one backbone",
     "model.weights": "the range test holds for one backbone",
 }
 
 
-def load(source: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+def load(source: str | Path, overrides: Mapping[str, Any] | None = None, *, trains: bool = True) -> Config:
     """Read a configuration, merge the overrides, validate once, and resolve what follows from the rest.
 
-    `source` is the name of a shipped configuration or the path of a YAML file. Raises `InputError` with every fault.
+    `source` is the name of a shipped configuration or the path of a YAML file. trains: False where nothing is trained
+    at the rates of the range test, which may then test any optimizers. Raises `InputError` with every fault.
     """
     overrides = dict(overrides or {})
     values = _merge(_read(source), overrides)
     config = _validate(Config, values)
-    return _resolve(config, pinned=set(overrides))
+    return _resolve(config, pinned=set(overrides), trains=trains)
 
 
 def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
     """The same section with some dotted keys replaced; strings are read as YAML. Raises `InputError`."""
     return _validate(type(section), _merge(section.model_dump(), overrides))
+
+
+def for_comparison(config: Config) -> Config:
+    """The configuration of a comparison: its range test covers the optimizers of all entries, and no others."""
+    recipes = entry_recipes(Recipe(model=config.model, recipe=config.recipe), config.compare_lr.entries)
+    optimizers = tuple(dict.fromkeys(recipe.recipe.optimizer for recipe in recipes.values()))
+    tests = config.lr_range_test.model_copy(update={"optimizers": optimizers})
+    return config.model_copy(update={"lr_range_test": tests})
+
+
+def entry_recipes(base: Recipe, entries: Sequence[CompareEntry]) -> dict[str, Recipe]:
+    """The recipe of each entry of a comparison, by its name; its rate is open. Raises `InputError` with every fault."""
+    open_rate = base.model_copy(update={"recipe": base.recipe.model_copy(update={"lr": "auto"})})
+    recipes, faults = {}, []
+    for index, entry in enumerate(entries):
+        try:
+            recipes[entry.name] = override(open_rate, entry.sets)
+        except InputError as error:
+            faults += [f"compare_lr.entries.{index} ({entry.name}): {line}" for line in str(error).splitlines()]
+    if faults:
+        raise InputError("\n".join(faults))
+    return recipes
 
 
 def shipped_configs() -> list[str]:
@@ -139,14 +177,16 @@ def _known_keys(kind: type[Section], parents: list[str]) -> list[str]:
     return list(kind.model_fields)
 
 
-def _resolve(config: Config, *, pinned: set[str]) -> Config:
+def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     """Fill in what follows from other keys, so that the resolved configuration says all of it."""
     space = tuple(dimension for dimension in config.search.space if dimension.sets not in pinned)
     faults = [*_space_faults(config, space), *_goodless_faults(config)]
     searched = [dimension.choices or () for dimension in space if dimension.sets == "recipe.optimizer"]
     used = tuple(dict.fromkeys([config.recipe.optimizer, *(name for choices in searched for name in choices)]))
     optimizers = config.lr_range_test.optimizers or used
-    faults += _range_test_faults(config, space, [name for name in used if name not in optimizers])
+    if trains:
+        faults += _range_test_faults(config, space, [name for name in used if name not in optimizers])
+    faults += _comparison_faults(config)
     if faults:
         raise InputError("\n".join(faults))
     return config.model_copy(
@@ -207,6 +247,14 @@ def _range_test_faults(config: Config, space: tuple[Dimension, ...], untested: l
         f"lr_range_test.optimizers={tested}: leaves out {', '.join(untested)}, whose rate the range test is to give; "
         "add it, or null to test all that are used"
     ]
+
+
+def _comparison_faults(config: Config) -> list[str]:
+    try:
+        entry_recipes(Recipe(model=config.model, recipe=config.recipe), config.compare_lr.entries)
+    except InputError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _goodless_faults(config: Config) -> list[str]:

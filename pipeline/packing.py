@@ -18,9 +18,9 @@ from components.data.pack.store import PackResult, pack_images
 from components.data.pack.workers import MapTasks, on_cores
 from components.data.sources.listing import Listing
 from components.errors import InputError
-from pipeline.config import DataConfig
 from pipeline.console import Console
 from pipeline.machine import cpu_threads, memory_bytes
+from pipeline.sections.data import DataConfig
 from pipeline.stage import StageContext
 
 #: Below storage.root, for the next run: the digests of files, and the images that were packed.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config import Config, Section
+from pipeline.config import Config
+from pipeline.sections.base import Section
 
 HEAD = """# Configuration
 

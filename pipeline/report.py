@@ -179,9 +179,17 @@ def _training_section(report: EvaluationReport) -> Section:
         key: value for values in training["recipe"].values() for key, value in values.items() if value is not None
     }
     settings = pd.DataFrame([{"setting": key, "value": _setting(value)} for key, value in recipe.items()])
-    figure = learning_curves(history, best_epoch=training["best_epoch"])
+    steps = pd.read_parquet(folder / "steps.parquet")
+    monitor = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
+    figure = learning_curves(history, best_epoch=training["best_epoch"], steps=steps, ledger=monitor["ledger"])
     text = f"{len(history)} epochs; the weights of epoch {training['best_epoch']} were kept."
-    return Section("Training", text, tables=[("Recipe", settings)], figures=[("Learning curves", figure)])
+    return Section(
+        "Training",
+        text,
+        tables=[("Recipe", settings)],
+        figures=[("Learning curves", figure)],
+        notes=[f"The monitor: {advice}" for advice in monitor["advice"]],
+    )
 
 
 def _search_section(report: EvaluationReport) -> Section:

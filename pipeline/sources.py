@@ -11,7 +11,9 @@ from components.data.manifest import load_manifest
 from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
 from components.errors import InputError
-from pipeline.config import DataConfig, ModelConfig, RangeTestConfig, RecipeConfig
+from pipeline.sections.data import DataConfig
+from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.recipe import ModelConfig, RecipeConfig
 
 if TYPE_CHECKING:
     from components.tracking import Run

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.addresses import redact
-from pipeline.config import Config, Section
+from pipeline.config import Config
+from pipeline.sections.base import Section
 
 if TYPE_CHECKING:
     from components.tracking import Run, Tracker

@@ -22,16 +22,18 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from components.data.framing import Framing
-from components.data.loader import ImageSet, TrainLoader, eval_batches, image_set
+from components.data.loader import Batch, ImageSet, TrainLoader, eval_batches, image_set
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
 from components.evaluation.objectives import objective_score
 from components.models.backbones import BuiltModel, build_model
 from components.models.losses import build_loss, class_weights, constant_predictor_loss
+from components.optim.layerwise import LayerRates
 from components.optim.lr_bounds import LrBounds
 from components.optim.optimizers import build_optimizer
-from components.optim.schedules import build_schedule
+from components.optim.schedules import Schedule
+from components.optim.stepper import Stepper
 from components.serving.bundle import ModelCard
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import (
@@ -40,16 +42,20 @@ from components.training.engine import (
     Learner,
     Preprocessing,
     StepRecord,
+    Watcher,
     predict,
     train_epochs,
 )
-from pipeline.config import ComputeConfig, Recipe
+from pipeline.config import ComputeConfig
+from pipeline.sections.recipe import Recipe
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: Evaluation needs no gradients, so its batches may be larger than the recipe's.
 EVAL_BATCH = 64
+#: Training batches behind the norm statistics of averaged weights; schedulefree's own advice is about as many.
+CALIBRATION_BATCHES = 50
 
 
 @dataclass(frozen=True)
@@ -143,35 +149,66 @@ def new_learner(recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: 
     device = resolve_device(compute)
     built = new_model(recipe, data, seed=seed)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = build_optimizer(
+    stepper = Stepper(
         model,
-        name=settings.optimizer,
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        layer_decay=settings.layer_decay,
-    )
-    steps = steps_per_epoch(recipe, data)
-    schedule = build_schedule(
-        optimizer,
-        name=settings.schedule,
-        total_steps=steps * total_epochs,
-        warmup_steps=min(round(steps * settings.warmup_epochs), steps * total_epochs // 2),
-        final_fraction=settings.final_lr_fraction,
-        drops=settings.schedule_drops,
+        new_optimizer(recipe, model, lr=settings.lr),
+        new_schedule(recipe, data, total_epochs=total_epochs),
+        clip_grad_norm=settings.clip_grad_norm,
+        freeze_steps=round(steps_per_epoch(recipe, data) * settings.freeze_epochs),
     )
     averaged = None
     if settings.ema_decay is not None:
         averaged = ModelEmaV3(model, decay=settings.ema_decay, use_warmup=True)
     return Learner(
         model=model,
-        optimizer=optimizer,
-        schedule=schedule,
+        stepper=stepper,
         loss=new_loss(recipe, data).to(device.target),
         device=device,
         preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
         seed=seed,
-        clip_grad_norm=settings.clip_grad_norm,
         averaged=averaged,
+        calibration=functools.partial(_calibration_batches, recipe, data, seed),
+    )
+
+
+def new_optimizer(
+    recipe: Recipe, model: nn.Module, *, lr: float, optimizer: str | None = None
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer at that rate, or another one in its settings."""
+    return build_optimizer(
+        model,
+        name=optimizer if optimizer is not None else recipe.recipe.optimizer,
+        lr=lr,
+        weight_decay=recipe.recipe.weight_decay,
+        layers=layer_rates(recipe),
+    )
+
+
+def layer_rates(recipe: Recipe) -> LayerRates:
+    """How the recipe has the rates of the layers relate."""
+    settings = recipe.recipe
+    return LayerRates(
+        layer_decay=settings.layer_decay, towards=settings.layer_decay_towards, head_ratio=settings.head_lr_ratio
+    )
+
+
+def new_schedule(recipe: Recipe, data: TrainingData, *, total_epochs: int) -> Schedule:
+    """The recipe's schedule over that many epochs; its warmup takes half of them at most."""
+    settings = recipe.recipe
+    steps = steps_per_epoch(recipe, data)
+    return Schedule(
+        name=settings.schedule_name,
+        warmup_steps=min(round(steps * settings.warmup_epochs), steps * total_epochs // 2),
+        total_steps=steps * total_epochs,
+        final_fraction=settings.final_lr_fraction,
+        drops=settings.schedule_drops,
+        cycles=settings.schedule_cycles,
+        cycle_growth=settings.cycle_growth,
+        cycle_low=settings.cycle_low,
+        rise=settings.rise_fraction,
+        cooldown=settings.cooldown_fraction,
+        plateau_factor=settings.plateau_factor,
+        plateau_patience=settings.plateau_patience,
     )
 
 
@@ -187,21 +224,27 @@ def run_epochs(
     until: int,
     workers: int,
     on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
+    watcher: Watcher | None = None,
 ) -> Iterator[EpochRecord]:
     """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`).
 
-    workers: processes that make the batches; they live as long as this iterator.
+    workers: processes that make the batches; they live as long as this iterator. on_scored: gets the module with the
+    scored weights, in eval mode, and the validation logits (N, K); the weights are these only during the call.
     """
     val = data.split("val")
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         logits = predict_split(model, val, learner)
+        on_scored(model, logits)
         targets = torch.from_numpy(val.labels)
         loss = learner.loss(torch.from_numpy(logits).to(learner.device.target), targets.to(learner.device.target))
         return {"val_loss": float(loss), "val_score": validation_score(logits, val.labels, recipe, data)}
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
-        yield from train_epochs(learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step)
+        yield from train_epochs(
+            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step, watcher=watcher
+        )
 
 
 def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
@@ -278,6 +321,25 @@ class TrialSession:
 
     def load(self, path: Path) -> None:
         self._learner.load_state_dict(load_checkpoint(path, device=self._learner.device.target))
+
+
+def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
+    """A fixed random batch of the validation split."""
+    val = data.split("val")
+    return next(eval_batches(_some(val, np.random.default_rng(seed).permutation(len(val))[:size]), batch_size=size))
+
+
+def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Iterator[Batch]:
+    """Training batches without augmentation, the same each time; a short one would weigh as much as a whole one."""
+    train = data.split("train")
+    size = min(recipe.recipe.batch_size, len(train))
+    count = min(CALIBRATION_BATCHES, len(train) // size)
+    chosen = np.random.default_rng(seed).permutation(len(train))[: count * size]
+    return eval_batches(_some(train, chosen), batch_size=size)
+
+
+def _some(images: ImageSet, chosen: np.ndarray) -> ImageSet:
+    return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen])
 
 
 def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:

@@ -1,47 +1,145 @@
-"""Parameter groups: no weight decay on norms and biases, and smaller rates towards the input.
+"""Parameter groups: rates by layer and by part, and no weight decay on norms and biases.
 
-timm's layer-wise decay (after BEiT, arXiv 2106.08254) leaves its factor in `lr_scale`, which only timm's own
-schedulers apply. Here it is multiplied into `lr`, so that torch's schedules, or none, cannot ignore it.
+The layers are timm's own (after BEiT, arXiv 2106.08254, and discriminative rates of ULMFiT, 1801.06146). timm leaves
+its factor in `lr_scale`, which only timm's own schedulers apply. Here it is multiplied into `lr`, so that nothing that
+sets the rate later can ignore it.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Any, Literal
 
-from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from timm.models import group_parameters
 from torch import nn
 
 from components.errors import InputError
 
+Part = Literal["head", "body"]
 
-def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Return torch parameter groups with `params`, `lr`, `weight_decay` and `lr_ratio` (= lr of group / lr).
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRates:
+    """How the rates of the layers relate.
+
+    layer_decay: factor from one layer to the next, in (0, 1]; 1 for none. towards: the end with the smaller rates.
+    head_ratio: rate of the classifier as a multiple of what the decay leaves it, positive.
+    """
+
+    layer_decay: float
+    towards: Literal["input", "output"]
+    head_ratio: float
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value outside its range."""
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(
+                f"recipe.layer_decay={self.layer_decay}: must be in (0, 1]; use 1 for equal rates, 0.75–0.95 else"
+            )
+        if self.towards not in ("input", "output"):
+            raise InputError(f"recipe.layer_decay_towards={self.towards}: unknown; use input or output")
+        if not 0 < self.head_ratio < float("inf"):
+            raise InputError(
+                f"recipe.head_lr_ratio={self.head_ratio}: must be a positive finite number; use 1 for the body's rate"
+            )
+
+
+def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers: LayerRates) -> list[dict[str, Any]]:
+    """Return torch parameter groups of what is trainable, from the input to the output.
+
+    Each has `params`, `name` (unique, the same for the same model and `layers`), `part` (`head` or `body`),
+    `lr_ratio`, `lr` (= the rate asked for × lr_ratio) and `weight_decay`.
 
     Args:
-        model: a timm model, or any module where layer_decay is 1.
-        lr: of the layer nearest the output, whose ratio is 1.
-        weight_decay: for matrices and kernels; vectors (norms, biases) get 0.
-        layer_decay: factor per layer towards the input, in (0, 1]; 1 for none.
+        model: a timm model, or any module; in the latter each matrix begins a layer.
+        lr: of a layer whose ratio is 1.
+        weight_decay: for matrices and kernels; vectors (norms, biases), and what the model itself exempts, get 0.
+        layers: how the rates relate.
 
     Raises:
-        InputError: layer_decay outside (0, 1], or nothing to train.
+        InputError: nothing to train.
     """
-    if not 0 < layer_decay <= 1:
-        raise InputError(f"recipe.layer_decay={layer_decay} must be in (0, 1]; use 1 for equal rates, 0.75–0.95 else")
+    head = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}
+    ratios = _decay_of_layers(model, layers)
     exempt = _exempt_by_model(model)
-    if layer_decay == 1:
-        groups = param_groups_weight_decay(model, weight_decay=weight_decay, no_weight_decay_list=exempt)
-    else:
-        groups = param_groups_layer_decay(
-            model, weight_decay=weight_decay, no_weight_decay_list=exempt, layer_decay=layer_decay
-        )
+    groups: dict[tuple[float, Part, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part: Part = "head" if id(parameter) in head else "body"
+        ratio = ratios[name] * (layers.head_ratio if part == "head" else 1.0)
+        free = parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatch(name, pattern) for pattern in exempt)
+        new: dict[str, Any] = {
+            "params": [],
+            "part": part,
+            "lr_ratio": ratio,
+            "lr": lr * ratio,
+            "weight_decay": 0.0 if free else weight_decay,
+        }
+        groups.setdefault((ratio, part, free), new)["params"].append(parameter)
     if not groups:
         raise InputError("the model has no parameter that requires a gradient; unfreeze some of it")
-    for group in groups:
-        group["lr_ratio"] = group.pop("lr_scale", 1.0)
-        group["lr"] = lr * group["lr_ratio"]
-    return groups
+    return [group | {"name": name} for name, group in zip(_names(list(groups)), groups.values(), strict=True)]
+
+
+def head_modules(model: nn.Module) -> list[nn.Module]:
+    """Return the classifier: timm's own, else the last module that has parameters itself; [] without any.
+
+    A distilled model has two.
+    """
+    classifier = getattr(model, "get_classifier", None)
+    if callable(classifier):
+        found = classifier()
+        modules = list(found) if isinstance(found, tuple | list) else [found]
+        if any(isinstance(module, nn.Module) and _has_parameters(module) for module in modules):
+            return [module for module in modules if isinstance(module, nn.Module)]
+    owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
+    return owners[-1:]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _decay_of_layers(model: nn.Module, layers: LayerRates) -> dict[str, float]:
+    """Return a factor by parameter name; the layer at the faster end has 1."""
+    numbers = _layer_numbers(model)
+    last = max(numbers.values(), default=0)
+    distance = {name: last - number if layers.towards == "input" else number for name, number in numbers.items()}
+    return {name: layers.layer_decay**steps for name, steps in distance.items()}
+
+
+def _layer_numbers(model: nn.Module) -> Mapping[str, int]:
+    """Return the layer of each parameter, 0 at the input."""
+    matcher = getattr(model, "group_matcher", None)
+    if callable(matcher):
+        numbers = group_parameters(model, matcher(coarse=False), reverse=True)
+        last = max(numbers.values(), default=0)
+        return {name: numbers.get(name, last) for name, _ in model.named_parameters()}
+    found, number, owner = {}, -1, ""
+    for name, parameter in model.named_parameters():
+        module = name.rpartition(".")[0]
+        # A norm goes with the layer before it.
+        if number < 0 or (parameter.ndim > 1 and module != owner):
+            number, owner = number + 1, module
+        found[name] = number
+    return found
 
 
 def _exempt_by_model(model: nn.Module) -> set[str]:
     """Return what the architecture itself wants free of decay (position embeddings, for instance)."""
     named = getattr(model, "no_weight_decay", None)
     return set(named()) if callable(named) else set()
+
+
+def _names(keys: list[tuple[float, Part, bool]]) -> list[str]:
+    """Return `body_0`, `body_0_no_decay`, …, `head`: numbered where a part has several rates, from the input on."""
+    rates: dict[Part, list[float]] = {"body": [], "head": []}
+    for ratio, part, _ in keys:
+        if ratio not in rates[part]:
+            rates[part].append(ratio)
+    names = []
+    for ratio, part, free in keys:
+        number = f"_{rates[part].index(ratio)}" if len(rates[part]) > 1 else ""
+        names.append(f"{part}{number}{'_no_decay' if free else ''}")
+    return names

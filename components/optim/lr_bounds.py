@@ -1,11 +1,12 @@
-"""From the curves of a range test to a learning rate, its band and the bounds of the search; or an
-abstention.
+"""From the curves of a range test to a learning rate, its band and the bounds of the search; or an abstention.
 
-The suggestion is the half-drop rate: where half of what the loss falls by, from the best constant prediction
-to the lowest point, is reached. The valley rule reads the same curve in another way; where the two lie far
-apart, or the drop is within the noise, nothing is suggested and the optimizer's defaults stand. What is found
-is a range in which training is stable and moves. It is not the optimum of a long training: a short one
-favours rates that pay at once (Wu et al., arXiv 1803.02021).
+The half-drop rate is where half of what the loss falls by, from the best constant prediction to the lowest point, is
+reached. It scatters little from one range test to the next, and lies below the best peak rate of a training, by about
+the same factor for optimizers of one family: a rising rate halves the loss with all the steps before, most of them too
+small to matter. The suggestion is the half-drop rate times that factor, held inside the bounds. The valley rule reads
+the same curve in another way; where the two lie far apart, or the drop is within the noise, nothing is suggested and
+the optimizer's defaults stand. What is found is a range in which training is stable and moves. It is not the optimum of
+a long training: a short one favours rates that pay at once (Wu et al., arXiv 1803.02021).
 """
 
 import math
@@ -19,21 +20,27 @@ import pandas as pd
 from components.optim.lr_bootstrap import resample_half_drops
 from components.optim.lr_reading import MIN_POINTS, Reading, read_curve, reason_to_abstain
 from components.optim.lr_warnings import curve_warnings, held_out_warnings, plan_warnings
-from components.optim.optimizers import OptimizerSpec
+from components.optim.optimizers import OptimizerSpec, optimizer_spec
 from components.optim.range_curve import SeedCurves, align_seeds
 
 BAND = (5.0, 95.0)  # percentiles
 MIN_WIDTH = 0.5  # decades between the bounds
+
+# Best peak rate by half-drop rate. Fitted on the settings that benchmarks/lr_range_test.py marks `fit`, by its `--fit`,
+# and judged on its others. AdaGrad divides by all gradients so far, so that its steps shrink: over a whole training it
+# bears a far higher rate than on a ramp.
+FAMILY_FACTOR: dict[str, float] = {"sgd": 2.0, "adaptive": 6.0, "adagrad": 15.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LrBounds:
     """What the range test says about one optimizer. All rates are plain rates, not logarithms.
 
-    lower ≤ suggested ≤ upper. band: (low, high) bootstrap interval of the suggestion. drop and noise in nats.
-    source: `default` where it abstained, and `reason` says why. lr10, lr50, lr90: rate at which that share of
-    the drop is reached; lr_min: lowest loss; lr_div: half of the seeds have diverged; None where there is
-    none. fit: `lr` and `loss`, the decreasing fit that these were read from.
+    lower ≤ suggested ≤ upper. band: (low, high) bootstrap interval of the suggestion. drop and noise in nats. source:
+    `default` where it abstained, and `reason` says why. lr10, lr50, lr90: rate at which that share of the drop is
+    reached; lr_min: lowest loss; lr_div: half of the seeds have diverged; None where there is none. fit: `lr` and
+    `loss`, the decreasing fit that these were read from. factor: suggestion by lr50 before it was held inside the
+    bounds; 1 where it abstained, and in records from before there was one.
     """
 
     optimizer: str
@@ -55,6 +62,7 @@ class LrBounds:
     constant_loss: float
     warnings: tuple[str, ...]
     fit: dict[str, list[float]]
+    factor: float = 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; `from_dict` is its inverse."""
@@ -78,11 +86,10 @@ def analyse_curves(
     """Read the curves of one optimizer; where they do not carry a suggestion, abstain and give its defaults.
 
     Args:
-        curves: one row per step and seed; columns seed, step, lr, loss, grad_norm, heldout_loss (nan where it
-        was
-            not measured). Seeds may end at different steps.
+        curves: one row per step and seed; columns seed, step, lr, loss, grad_norm, heldout_loss (nan where it was not
+            measured). Seeds may end at different steps.
         constant_loss: loss of the best constant prediction, positive.
-        spec: the optimizer, for its default bounds.
+        spec: the optimizer, for its default bounds and its family.
         bootstrap_samples: resamples for the band.
         seed: of the resampling; the same seed gives the same bounds.
 
@@ -109,11 +116,17 @@ def analyse_curves(
     )
     band = _band(reading.half_drop, half_drops)
     fell = len(half_drops) / bootstrap_samples if bootstrap_samples else 1.0
-    reason = reason_to_abstain(reading, band, fell=fell, constant_loss=constant_loss)
+    factor = FAMILY_FACTOR[factor_family(spec.name)]
+    reason = reason_to_abstain(reading, band, factor=factor, fell=fell, constant_loss=constant_loss)
     if reason:
         return _abstain(spec, aligned, reading, constant_loss=constant_loss, reason=reason, warnings=warnings)
     warnings += held_out_warnings(curves, reading.half_drop, constant_loss=constant_loss)
-    return _bounds(spec, aligned, reading, band, constant_loss=constant_loss, warnings=warnings)
+    return _bounds(spec, aligned, reading, band, factor=factor, constant_loss=constant_loss, warnings=warnings)
+
+
+def factor_family(optimizer: str) -> str:
+    """Return the optimizer's key in FAMILY_FACTOR: AdaGrad's own, else its spec's family."""
+    return "adagrad" if optimizer.startswith("adagrad") else optimizer_spec(optimizer).family
 
 
 def _band(half_drop: float, resampled: np.ndarray) -> tuple[float, float]:
@@ -127,16 +140,23 @@ def _bounds(
     reading: Reading,
     band: tuple[float, float],
     *,
+    factor: float,
     constant_loss: float,
     warnings: list[str],
 ) -> LrBounds:
-    """Return [LR10, min(LR_div / 2, 3 LR_min)] around LR50: inside the ramp, at least half a decade wide."""
+    """Return [LR10, min(LR_div / 2, 3 LR_min)] around the suggestion: inside the ramp, at least half a decade wide.
+
+    The lowest point of a flat floor lies anywhere on it. So it does not hold the suggestion back, which widens the
+    bounds instead; divergence does.
+    """
     rates, fit = aligned.log_rates, reading.fit
-    upper = float(rates[fit.cut]) + math.log10(3)
+    shift = math.log10(factor)
+    end = float(rates[-1])
     if aligned.diverged_at is not None:
-        upper = min(upper, aligned.diverged_at - math.log10(2))
-    upper = float(np.clip(upper, rates[0], rates[-1]))
-    suggested = min(reading.half_drop, upper)
+        end = min(end, aligned.diverged_at - math.log10(2))
+    end = max(end, float(rates[0]))
+    suggested = min(reading.half_drop + shift, end)
+    upper = min(max(float(rates[fit.cut]) + math.log10(3), suggested), end)
     if suggested < reading.half_drop:
         warnings = [*warnings, "the half-drop lies above half the diverging rate, which is suggested instead"]
     lr10 = fit.crossing(rates, 0.1)
@@ -147,7 +167,7 @@ def _bounds(
         lower=10**lower,
         suggested=10**suggested,
         upper=10**upper,
-        band=(10 ** min(band[0], suggested), 10 ** max(band[1], suggested)),
+        band=(10 ** min(band[0] + shift, suggested), 10 ** min(max(band[1] + shift, suggested), upper)),
         abstained=False,
         reason="",
         source="range_test",
@@ -162,6 +182,7 @@ def _bounds(
         constant_loss=constant_loss,
         warnings=tuple(warnings),
         fit=_fit_points(aligned, reading),
+        factor=factor,
     )
 
 

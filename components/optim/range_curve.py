@@ -20,6 +20,7 @@ BANDWIDTH = 0.1  # decades, standard deviation of the smoothing kernel
 START = 0.5  # decades at the low end that tell where the loss starts
 FLOOR = 0.15  # decades on either side of the argmin that tell how low the loss got
 MIN_NOISE_POINTS = 8
+NOISE_WINDOW = 1.0  # decades before the lowest point in which the noise is looked at by itself
 MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2)
 
 
@@ -153,22 +154,26 @@ def fit_drop(log_rates: np.ndarray, curve: np.ndarray, *, reference: float) -> C
     return CurveFit(smooth, fitted, start, reference, float(np.median(smooth[near])))
 
 
-def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int) -> float:
+def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: int) -> float:
     """Return the standard deviation of the smoothed median curve, in nats.
 
-    From second differences of the mean over seeds, which a trend does not touch and which see noise that the
-    seeds share; then what the kernel leaves of it (√Σk²), and what a median costs against a mean.
+    From second differences of the mean over seeds, which a trend does not touch and which see noise that the seeds
+    share; then what the kernel leaves of it (√Σk²), and what a median costs against a mean. Of the whole way to the
+    lowest point and of its last part the noisier counts: a network that still says the same of all images costs the
+    same on every batch, whatever it holds, and the noise begins when it has learned the class balance.
 
     Args:
         losses: (S, T) as aligned; at least one seed finite up to `until`.
         kernel: (T, T).
         until: position of the curve's lowest point; what comes after it is not looked at.
+        window: steps of the last part.
     """
     until = max(until, MIN_NOISE_POINTS)
     reaching = [row for row in losses if finite_length(row) >= until]
     if not reaching or until > losses.shape[1]:
         return math.inf
-    raw = np.mean([row[:until] for row in reaching], axis=0)
+    squares = np.diff(np.mean([row[:until] for row in reaching], axis=0), n=2) ** 2 / 6
+    noisier = max(float(np.mean(squares)), float(np.mean(squares[-max(window, MIN_NOISE_POINTS) :])))
     middle = kernel[len(kernel) // 2] / kernel[len(kernel) // 2].sum()
     median_cost = MEDIAN_INEFFICIENCY if len(losses) > 2 else 1.0
-    return float(np.sqrt(np.mean(np.diff(raw, n=2) ** 2) / 6) * np.sqrt(np.sum(middle**2)) * median_cost)
+    return math.sqrt(noisier) * float(np.sqrt(np.sum(middle**2))) * median_cost

@@ -10,6 +10,7 @@ from components.report.figures_audit import (
 from components.report.figures_data import augmentation_grid, gallery, sample_grid, split_counts
 from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
+from components.report.figures_range_tests import range_tests_figure, weight_decay_figure
 from components.report.figures_search import search_figure
 from components.report.figures_training import learning_curves
 
@@ -23,10 +24,12 @@ __all__ = [
     "near_duplicate_figure",
     "pairs_gallery",
     "range_test_figure",
+    "range_tests_figure",
     "roc_figure",
     "sample_grid",
     "score_histogram",
     "search_figure",
     "shortcuts_figure",
     "split_counts",
+    "weight_decay_figure",
 ]

@@ -2,7 +2,8 @@
 
 A generator lets anybody drive it: a progress bar, a Ray trainable that is paused and resumed, a test. What an epoch
 does is a function of the learner's state, the seed and the epoch number alone, so a training that is resumed from a
-checkpoint ends with the same weights, bit for bit on a CPU.
+checkpoint ends with the same weights, bit for bit on a CPU. A watcher may look at every step, end the training, or put
+the learner back to where it was.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from components.data.loader import Batch
+from components.optim.stepper import Stepper
 
 Evaluation = Callable[[nn.Module], Mapping[str, float]]
+Request = Literal["go_on", "stop", "rolled_back"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,16 @@ class Device:
     autocast: torch.dtype | None = None
 
     def forward(self, model: nn.Module, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
-        """Logits (B, K) float32 of a batch of uint8 images, which are sent as bytes and normalised on the device."""
-        images = batch.images.to(self.target, non_blocking=True).float()
-        images = images.sub_(preprocessing.mean255.to(self.target)).div_(preprocessing.std255.to(self.target))
-        images = images.contiguous(memory_format=torch.channels_last)
+        """Logits (B, K) float32 of a batch of uint8 images."""
+        images = self.inputs(batch, preprocessing)
         with torch.autocast(self.target.type, dtype=self.autocast, enabled=self.autocast is not None):
             return model(images).float()
+
+    def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
+        """What the model sees, (B, 3, H, W) float32: images are sent as bytes and normalised on the device."""
+        images = batch.images.to(self.target, non_blocking=True).float()
+        images = images.sub_(preprocessing.mean255.to(self.target)).div_(preprocessing.std255.to(self.target))
+        return images.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -58,54 +64,73 @@ class Preprocessing:
 class Learner:
     """All that changes during a training, and what it needs to change.
 
-    `model` is on the device already. `averaged` follows the weights where the recipe asks for it.
+    `model` is on the device already. `averaged` follows the weights where the recipe asks for it. `calibration` gives
+    training batches without augmentation, for the norms of weights that a schedule-free optimizer has averaged.
     """
 
     model: nn.Module
-    optimizer: Optimizer
-    schedule: LambdaLR
+    stepper: Stepper
     loss: nn.Module
     device: Device
     preprocessing: Preprocessing
     seed: int
-    clip_grad_norm: float | None
     averaged: ModelEmaV3 | None
+    calibration: Callable[[], Iterable[Batch]]
     epoch: int = 0
-    step: int = 0
 
     @property
-    def scored(self) -> nn.Module:
-        """The weights that are evaluated and exported: the averaged ones where there are any."""
-        return self.averaged.module if self.averaged is not None else self.model
+    def step(self) -> int:
+        """Successful optimizer steps so far."""
+        return self.stepper.steps
+
+    @contextmanager
+    def scoring(self) -> Iterator[nn.Module]:
+        """The weights that are evaluated and exported, in eval mode: averaged ones where there are any.
+
+        Afterwards every weight, buffer and mode of the learner is as it was. A checkpoint is taken outside.
+        """
+        if self.averaged is not None:
+            yield self.averaged.module
+            return
+        with _eval_mode(self.model), self.stepper.averaged(self._calibration_inputs):
+            yield self.model
 
     def state_dict(self) -> dict[str, Any]:
+        """What a training goes on from; the tensors are the learner's own, no copies."""
         return {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "stepper": self.stepper.state_dict(),
             "averaged": self.averaged.module.state_dict() if self.averaged is not None else None,
             "epoch": self.epoch,
-            "step": self.step,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where that learner was; the state stays untouched."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.stepper.load_state_dict(state["stepper"])
         if self.averaged is not None:
             self.averaged.module.load_state_dict(state["averaged"])
-        self.epoch, self.step = state["epoch"], state["step"]
+        self.epoch = state["epoch"]
+
+    def _calibration_inputs(self) -> Iterator[torch.Tensor]:
+        return (self.device.inputs(batch, self.preprocessing) for batch in self.calibration())
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One optimizer step. `lr` and `lr_lowest`: rates that the fastest and the slowest group used in it."""
+    """One optimizer step. `rates`: what each parameter group used in it; `lr` and `lr_lowest` are their extremes."""
 
     step: int
     lr: float
     lr_lowest: float
+    rates: tuple[float, ...]
     loss: float
     grad_norm: float
+
+    @property
+    def diverged(self) -> bool:
+        """Whether loss or gradient was not finite, and so no step was taken."""
+        return not (math.isfinite(self.loss) and math.isfinite(self.grad_norm))
 
 
 @dataclass(frozen=True)
@@ -124,6 +149,26 @@ class EpochRecord:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+class Watcher(Protocol):
+    """Looks at a training from inside, and may ask for its end or put the learner back.
+
+    "go_on": nothing is asked. "stop": the training ends; an epoch that is under way is left without a record.
+    "rolled_back": the watcher has loaded an earlier state into the learner, whose `epoch` and `step` went back with it;
+    an epoch that is under way is left without a record, and training goes on from there.
+    """
+
+    def before_step(self, learner: Learner) -> None:
+        """The gradients are there, unclipped."""
+
+    def after_step(self, learner: Learner, record: StepRecord) -> Request:
+        """Also after a step that diverged, which moved nothing."""
+        ...
+
+    def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
+        """After the evaluation, before the record is given out."""
+        ...
+
+
 def train_epochs(
     learner: Learner,
     *,
@@ -131,45 +176,49 @@ def train_epochs(
     batches: Callable[[int], Iterable[Batch]],
     evaluate: Evaluation,
     on_step: Callable[[StepRecord], None],
+    watcher: Watcher | None,
 ) -> Iterator[EpochRecord]:
     """Train epoch by epoch, from the learner's own epoch to `until`; yield a record after each.
 
-    batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called after
-    each epoch. on_step: called after each step. A loss that is not finite ends the training with a record marked
-    `diverged`, which carries no metrics.
+    batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called within
+    `scoring` after each epoch; the schedule `plateau` listens to their `val_loss`. on_step: called after each step. A
+    step that diverged ends the training with a record marked `diverged`, which carries no metrics, unless the watcher
+    rolls back. After that, epochs and steps that were given out before come again: the later ones count.
     """
     while learner.epoch < until:
         started = time.perf_counter()
-        totals = _train_one_epoch(learner, batches(learner.epoch), on_step)
+        totals, request = _train_one_epoch(learner, batches(learner.epoch), on_step, watcher)
+        if request == "rolled_back":
+            continue
+        if request == "stop" and not totals.diverged:
+            return
         seconds = time.perf_counter() - started
         learner.epoch += 1
-        diverged = not math.isfinite(totals.mean_loss)
-        yield EpochRecord(
-            epoch=learner.epoch,
-            step=learner.step,
-            train_loss=totals.mean_loss,
-            lr=totals.lr,
-            lr_lowest=totals.lr_lowest,
-            grad_norm=totals.mean_grad_norm,
-            seconds=seconds,
-            images_per_second=totals.images / seconds,
-            diverged=diverged,
-            metrics={} if diverged else dict(evaluate(learner.scored)),
-        )
-        if diverged:
+        record = totals.record(learner, seconds, {} if totals.diverged else _scores(learner, evaluate))
+        if watcher is not None and not record.diverged:
+            request = watcher.after_epoch(learner, record)
+        yield record
+        if record.diverged or request == "stop":
             return
 
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing) -> np.ndarray:
     """Logits of all batches in order, (N, K) float32. Leaves the model in the mode in which it was."""
-    was_training = model.training
+    with _eval_mode(model), torch.inference_mode():
+        logits = [device.forward(model, batch, preprocessing).cpu() for batch in batches]
+    return torch.cat(logits).numpy()
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Module by module, since the norms of a frozen body are in eval mode during training as well."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
-            logits = [device.forward(model, batch, preprocessing).cpu() for batch in batches]
+        yield
     finally:
-        model.train(was_training)
-    return torch.cat(logits).numpy()
+        for module, training in modes:
+            module.training = training
 
 
 @dataclass
@@ -180,6 +229,7 @@ class _Totals:
     grad_norm: float = 0.0
     lr: float = math.nan
     lr_lowest: float = math.nan
+    diverged: bool = False
 
     def add(self, record: StepRecord, images: int) -> None:
         self.images += images
@@ -187,50 +237,74 @@ class _Totals:
         self.loss += record.loss * images
         self.grad_norm += record.grad_norm
         self.lr, self.lr_lowest = record.lr, record.lr_lowest
+        self.diverged = record.diverged
 
-    @property
-    def mean_loss(self) -> float:
-        return self.loss / max(self.images, 1)
+    def record(self, learner: Learner, seconds: float, metrics: dict[str, float]) -> EpochRecord:
+        return EpochRecord(
+            epoch=learner.epoch,
+            step=learner.step,
+            train_loss=self.loss / max(self.images, 1),
+            lr=self.lr,
+            lr_lowest=self.lr_lowest,
+            grad_norm=self.grad_norm / max(self.steps, 1),
+            seconds=seconds,
+            images_per_second=self.images / seconds,
+            diverged=self.diverged,
+            metrics=metrics,
+        )
 
-    @property
-    def mean_grad_norm(self) -> float:
-        return self.grad_norm / max(self.steps, 1)
 
-
-def _train_one_epoch(learner: Learner, batches: Iterable[Batch], on_step: Callable[[StepRecord], None]) -> _Totals:
+def _train_one_epoch(
+    learner: Learner, batches: Iterable[Batch], on_step: Callable[[StepRecord], None], watcher: Watcher | None
+) -> tuple[_Totals, Request]:
+    """Steps until the batches are over, a step diverges, or the watcher asks for something."""
     totals = _Totals()
+    request: Request = "go_on"
     devices = [learner.device.target] if learner.device.target.type == "cuda" else []
     # Dropout and stochastic depth draw from torch's global generator: seed it per epoch, and give it back as it was.
     with torch.random.fork_rng(devices):
         torch.manual_seed(_epoch_seed(learner.seed, learner.epoch))
-        learner.model.train()
+        learner.stepper.train()
         for batch in batches:
-            record = _step(learner, batch)
+            record = _step(learner, batch, watcher)
             totals.add(record, len(batch.labels))
-            if not math.isfinite(record.loss):
+            if not record.diverged:
+                on_step(record)
+            if watcher is not None:
+                request = watcher.after_step(learner, record)
+            if record.diverged or request != "go_on":
                 break
-            on_step(record)
-    return totals
+    return totals, request
 
 
-def _step(learner: Learner, batch: Batch) -> StepRecord:
-    """One optimizer step; the gradient norm is the one before clipping. A loss that is not finite takes no step."""
-    rates = [group["lr"] for group in learner.optimizer.param_groups]
-    learner.optimizer.zero_grad(set_to_none=True)
+def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> StepRecord:
+    """One optimizer step; the gradient norm is the one before clipping. What is not finite moves nothing."""
+    stepper = learner.stepper
+    stepper.zero_grad()
     logits = learner.device.forward(learner.model, batch, learner.preprocessing)
     loss = learner.loss(logits, batch.labels.to(learner.device.target, non_blocking=True))
     value = loss.item()
     if not math.isfinite(value):
-        return StepRecord(learner.step, max(rates), min(rates), value, math.nan)
+        return _record(learner.step, stepper.rates(), value, math.nan)
     loss.backward()
-    limit = learner.clip_grad_norm if learner.clip_grad_norm is not None else math.inf
-    grad_norm = float(nn.utils.clip_grad_norm_(learner.model.parameters(), limit))
-    learner.optimizer.step()
-    learner.schedule.step()
-    learner.step += 1
-    if learner.averaged is not None:
+    if watcher is not None:
+        watcher.before_step(learner)
+    taken = stepper.step()
+    if learner.averaged is not None and math.isfinite(taken.grad_norm):
         learner.averaged.update(learner.model, step=learner.step)
-    return StepRecord(learner.step, max(rates), min(rates), value, grad_norm)
+    return _record(learner.step, taken.rates, value, taken.grad_norm)
+
+
+def _record(step: int, rates: tuple[float, ...], loss: float, grad_norm: float) -> StepRecord:
+    return StepRecord(step, max(rates), min(rates), rates, loss, grad_norm)
+
+
+def _scores(learner: Learner, evaluate: Evaluation) -> dict[str, float]:
+    with learner.scoring() as scored:
+        metrics = dict(evaluate(scored))
+    if "val_loss" in metrics:
+        learner.stepper.epoch_ended(metrics["val_loss"])
+    return metrics
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -1,14 +1,16 @@
 """The LR range test's run: a short training under a rate that rises exponentially (Smith, arXiv 1506.01186).
 
-It works on a copy and draws from its own random state, so that whoever runs it goes on as if it had not
-happened. What the curves mean is `components.optim.lr_bounds`'s business.
+It works on a copy and draws from its own random state, so that whoever runs it goes on as if it had not happened. What
+the curves mean is `components.optim.lr_bounds`'s business.
+
+A curve is to cost what the same number of plain training steps costs. What it measures beside them is the gradient
+norm, and a held-out loss at every tenth step: on a batch no larger than the training's that is 4 % more.
 """
 
 import copy
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,10 +19,13 @@ from torch import nn
 
 from components.data.loader import Batch
 from components.optim.divergence import DivergenceMonitor
+from components.optim.optimizers import ScheduleFree
+from components.training.randomness import OwnRandomness
 
 logger = logging.getLogger(__name__)
 
-HELD_OUT_PER_DECADE = 4
+HELD_OUT_PER_DECADE = 2
+HELD_OUT_STEPS = 6  # from one held-out loss to the next, at least
 MAX_PASSES = 2.0
 
 
@@ -28,8 +33,8 @@ MAX_PASSES = 2.0
 class RampStep:
     """One successful optimizer step, or the step at which the ramp stopped.
 
-    `loss` is the batch's before the step, `grad_norm` the total norm before the step, `heldout_loss` that of
-    the held-out batch after the step, nan where it was not measured.
+    `loss` is the batch's before the step, `grad_norm` the total norm before clipping, `heldout_loss` that of the
+    held-out batch after the step, nan where it was not measured.
     """
 
     seed: int
@@ -44,6 +49,11 @@ def ramp_rates(low: float, high: float, steps_per_decade: int) -> np.ndarray:
     """Return the ramp's rates, (n,) float64, exponential from low to high inclusive."""
     steps = round(math.log10(high / low) * steps_per_decade) + 1
     return np.geomspace(low, high, steps)
+
+
+def held_out_interval(steps_per_decade: int) -> int:
+    """Return the number of steps from one held-out loss to the next: 11 of them or more in six decades of 10 steps."""
+    return max(HELD_OUT_STEPS, round(steps_per_decade / HELD_OUT_PER_DECADE))
 
 
 def recycling_warning(*, steps: int, batch_size: int, images: int) -> str | None:
@@ -74,38 +84,43 @@ def run_ramp(
 ) -> Iterator[RampStep]:
     """Train a copy of the model under a rising rate and yield a record per step, until it ends or diverges.
 
-    The rate moves on once per optimizer step; each parameter group keeps its ratio to the rate the factory
-    was given. Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at
-    twice the loss of the uniform prediction. Model, buffers, gradients and global random state of the caller
-    are the same after each step as before it.
+    The rate moves on once per optimizer step; each parameter group keeps its ratio to the rate the factory was given.
+    Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at twice the loss of
+    the uniform prediction. Model, buffers, gradients, flags and the global random states (Python's, NumPy's, torch's)
+    of the caller are the same after each step as before it, and wherever the iterator is abandoned.
+
+    A schedule-free optimizer is in train mode throughout, and the held-out loss is that of its training weights y, as
+    the batches' is: the average x is dominated by the highest rates so far and lags like any causal mean, and a round
+    trip to it would change the bits of the training.
 
     Args:
         model: the start; it is copied, not touched.
         optimizer_factory: from a model and a rate to its optimizer, in the recipe's settings.
         loss: from (B, K) logits and (B,) labels to a scalar; copied as well.
         batches: at least as many as the ramp has steps.
-        held_out: one fixed batch, not trained on.
+        held_out: one fixed batch, not trained on; looked at every `held_out_interval` steps and at the last.
         low: first rate, positive.
         high: last rate, above low.
         steps_per_decade: at least 1; the analysis wants 20.
-        seed: of dropout and the like; recorded with each step.
+        seed: of dropout and the like, at least 0; recorded with each step.
         device: where the copy trains.
         forward: from the model and a batch to (B, K) logits, normalisation, transfer and precision included.
-        clip_grad_norm: as in the training that follows; None for no clipping. Recorded norms are those before
-        it.
+        clip_grad_norm: as in the training that follows; None for no clipping.
 
     Raises:
         ValueError: the batches ran out before the ramp was over.
     """
-    randomness = _OwnRandomness(seed, device)
+    randomness = OwnRandomness(seed, device)
     with randomness.active():
         trained = copy.deepcopy(model).to(device).train()
         loss = copy.deepcopy(loss).to(device)
         optimizer = optimizer_factory(trained, low)
+    if isinstance(optimizer, ScheduleFree):
+        optimizer.train()
     ratios = [group["lr"] / low for group in optimizer.param_groups]
     monitor: DivergenceMonitor | None = None
     rates = ramp_rates(low, high, steps_per_decade)
-    interval = max(1, round(steps_per_decade / HELD_OUT_PER_DECADE))
+    interval = held_out_interval(steps_per_decade)
     for step, lr in enumerate(rates.tolist()):
         for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
             group["lr"] = lr * ratio
@@ -155,8 +170,8 @@ def _held_out_loss(
 ) -> float:
     """Return the loss on the fixed batch, without dropout but with batch statistics.
 
-    Running averages lag behind a rising rate (timm's EfficientNets move them by 1 % a step): in eval mode the
-    held-out loss would show that lag, not the weights.
+    Running averages lag behind a rising rate (timm's EfficientNets move them by 1 % a step): in eval mode the held-out
+    loss would show that lag, not the weights.
     """
     model.eval()
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
@@ -170,25 +185,3 @@ def _held_out_loss(
         norm.momentum = momentum
     model.train()
     return value
-
-
-class _OwnRandomness:
-    """A random state of one's own, current only inside `active()`: a generator is left at every yield."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self._device = device
-        self._cpu = torch.Generator().manual_seed(seed).get_state()
-        on_gpu = device.type == "cuda"
-        self._gpu = torch.Generator(device).manual_seed(seed).get_state() if on_gpu else None
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        devices = [self._device] if self._gpu is not None else []
-        with torch.random.fork_rng(devices=devices):
-            torch.set_rng_state(self._cpu)
-            if self._gpu is not None:
-                torch.cuda.set_rng_state(self._gpu, self._device)
-            yield
-            self._cpu = torch.get_rng_state()
-            if self._gpu is not None:
-                self._gpu = torch.cuda.get_rng_state(self._device)

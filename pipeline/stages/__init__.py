@@ -5,10 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from pipeline.loading import SCHEDULE_KEYS
 from pipeline.stage import Stage
-
-#: What lays out the rate over the final training: the range test and the search use rates of their own.
-SCHEDULE_KEYS = ("recipe.schedule", "recipe.final_lr_fraction", "recipe.schedule_drops", "recipe.ema_decay")
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
@@ -38,15 +36,25 @@ STAGES: tuple[Stage, ...] = (
         ),
         external=_lazily("pipeline.stages.prepare", "source_digest"),
     ),
-    # → curves.parquet, lr_bounds.json
+    # → curves.parquet, lr_bounds.json, conditions.json, and weight_decay.json where asked for
     Stage(
         name="lr_range_test",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=2,
-        unhashed=(*SCHEDULE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.objective"),
+        version=3,
+        unhashed=(*SCHEDULE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.freeze_epochs", "recipe.objective"),
         external=_lazily("pipeline.sources", "weights_digest"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
+    ),
+    # → comparison.json, .md and .html: methods against each other, each at its own rate; nothing goes on from here
+    Stage(
+        name="compare_lr",
+        inputs=("prepare", "lr_range_test"),
+        sections=("seed", "model", "recipe", "compare_lr"),
+        unhashed=("recipe.lr",),
+        version=1,
+        run=_lazily("pipeline.stages.compare_lr", "run"),
+        resumes=True,
     ),
     # → trials.parquet, best.json (overrides of the configuration)
     Stage(
@@ -54,16 +62,16 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
         unhashed=SCHEDULE_KEYS,
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
-    # → model/, history.parquet, calibration_predictions.parquet, operating_point.json
+    # → model/, history.parquet, steps.parquet, monitor.json, calibration_predictions.parquet, operating_point.json
     Stage(
         name="train",
         inputs=("prepare", "search"),
-        sections=("seed", "model", "recipe", "train", "operating_point"),
-        version=2,
+        sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
+        version=3,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),

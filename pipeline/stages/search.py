@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from components.cluster import ray_session
 from components.errors import InputError
+from components.optim.batch_scaling import batch_factor
 from components.optim.lr_bounds import LrBounds
-from components.optim.optimizers import OPTIMIZERS
+from components.optim.optimizers import optimizer_spec
 from components.report.figures import search_figure
 from components.search.samplers import latin_hypercube
 from components.search.space import Choice, ConditionalInterval, Interval
 from components.search.space import Dimension as SpaceDimension
 from components.search.tuner import TrialResult, TrialStatus, TuneSettings, run_trials
 from components.tracking import TAG_PARENT, Run, Status
-from pipeline.config import ComputeConfig, Dimension, ModelConfig, Recipe, RecipeConfig, SearchConfig
+from pipeline.config import ComputeConfig
 from pipeline.console import Advance
 from pipeline.loading import override
-from pipeline.machine import cpu_threads
+from pipeline.resources import Shares, ray_for, training_shares
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.search import Dimension, SearchConfig
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import TrialSession, open_data, read_bounds, use_threads, with_learning_rate
@@ -63,11 +64,12 @@ def run(
         return _conclude(context, default, trials, [], ranges, [])
     for note in notes:
         context.console.say(f"  {note}")
-    settings = _settings(context, search)
+    shares = training_shares(context.compute)
+    settings = _settings(context, search, shares)
     open_trial = _session_opener(context, default, trials, search, settings, seed)
     with (
         context.run.system_metrics(),
-        _ray(context.compute, settings),
+        ray_for(context.compute, shares),
         context.console.bar("trials", len(trials)) as advance,
     ):
         log = _TrialLog(context, default, trials, advance)
@@ -89,9 +91,15 @@ def open_session(
 ) -> TrialSession:
     """A trial, opened in a worker. Every trial starts from the same seed, so that trials differ by their settings."""
     use_threads(threads)
-    horizon = {"recipe.schedule": "fixed", "recipe.ema_decay": search.ema_decay}
-    recipe = override(default, {**trials[index], **horizon})
+    recipe = _at_horizon(default, trials[index], search)
     return TrialSession(recipe, open_data(prepared), total_epochs=search.max_epochs, seed=seed, compute=compute)
+
+
+def _at_horizon(default: Recipe, trial: Mapping[str, Any], search: SearchConfig) -> Recipe:
+    """The recipe of a trial at a constant rate on averaged weights; a schedule-free optimizer averages by itself."""
+    averages = optimizer_spec(trial.get("recipe.optimizer", default.recipe.optimizer)).schedule_free
+    horizon = {"recipe.schedule": "fixed", "recipe.ema_decay": None if averages else search.ema_decay}
+    return override(default, {**trial, **horizon})
 
 
 def _session_opener(
@@ -114,38 +122,15 @@ def _session_opener(
     )
 
 
-def _settings(context: StageContext, search: SearchConfig) -> TuneSettings:
-    import torch
-
-    cpus = cpu_threads(context.compute)
-    gpus = torch.cuda.device_count() if context.compute.device != "cpu" else 0
-    gpus_per_trial = context.compute.gpus_per_trial
-    if gpus_per_trial is None:
-        gpus_per_trial = 1.0 if gpus else 0.0
-    if gpus_per_trial > gpus and context.compute.ray_address is None:
-        raise InputError(
-            f"compute.gpus_per_trial={gpus_per_trial:g}: this machine has {gpus} GPUs; ask for at most that, or 0"
-        )
-    concurrent = context.compute.concurrent_trials
-    if concurrent is None:
-        # A driver without a GPU of its own may hand its trials to a cluster that has some.
-        concurrent = max(1, int(gpus / gpus_per_trial) if gpus_per_trial else cpus // 2)
+def _settings(context: StageContext, search: SearchConfig, shares: Shares) -> TuneSettings:
     return TuneSettings(
         storage=context.work,
         max_epochs=search.max_epochs,
         grace_epochs=search.grace_epochs,
         reduction_factor=search.reduction_factor,
-        concurrent=concurrent,
-        cpus_per_trial=max(1, cpus // concurrent),
-        gpus_per_trial=gpus_per_trial,
-    )
-
-
-def _ray(compute: ComputeConfig, settings: TuneSettings) -> Any:  # noqa: ANN401 - a context manager
-    return ray_session(
-        address=compute.ray_address,
-        num_cpus=max(cpu_threads(compute), int(settings.concurrent * settings.cpus_per_trial)),
-        num_gpus=int(settings.concurrent * settings.gpus_per_trial + 0.999),
+        concurrent=shares.concurrent,
+        cpus_per_trial=shares.cpus,
+        gpus_per_trial=shares.gpus,
     )
 
 
@@ -202,15 +187,10 @@ def _with_own_rate(
         return trial
     rate = with_learning_rate(recipe, bounds).recipe.lr
     assert not isinstance(rate, str)
-    return {**trial, "recipe.lr": rate * _batch_factor(recipe.recipe, configured.recipe)}
-
-
-def _batch_factor(trial: RecipeConfig, measured: RecipeConfig) -> float:
-    """How the rate follows the batch size: linearly for SGD (Goyal et al. 2017), by the square root for the adaptive
-    optimizers (Malladi et al. 2022).
-    """
-    ratio = trial.batch_size / measured.batch_size
-    return ratio if OPTIMIZERS[trial.optimizer].family == "sgd" else math.sqrt(ratio)
+    factor = batch_factor(
+        recipe.recipe.optimizer, batch_size=recipe.recipe.batch_size, measured=configured.recipe.batch_size
+    )
+    return {**trial, "recipe.lr": rate * factor}
 
 
 class _TrialLog:

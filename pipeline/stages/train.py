@@ -9,38 +9,36 @@ import json
 import math
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from components.errors import InputError
 from components.evaluation.calibration import Calibration, apply_calibration, defect_scores, fit_calibration
 from components.evaluation.operating_point import OperatingPoint, choose_operating_point
 from components.report.figures import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
-from components.training.checkpoint import load_checkpoint, save_checkpoint
-from components.training.engine import EpochRecord, Learner
-from pipeline.config import ModelConfig, OperatingPointConfig, Recipe, RecipeConfig, TrainConfig
+from components.training.engine import Learner
+from components.training.watch import MonitoredTraining
+from pipeline.config import OperatingPointConfig, TrainConfig
+from pipeline.final_training import Progress, best_weights, train_to_the_end
 from pipeline.loading import override
 from pipeline.machine import cpu_threads
+from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
-    loader_workers,
     new_learner,
     open_data,
     predict_split,
-    run_epochs,
     softmax,
-    steps_per_epoch,
     use_threads,
 )
 
@@ -52,6 +50,7 @@ def run(
     model: ModelConfig,
     recipe: RecipeConfig,
     train: TrainConfig,
+    monitor: MonitorConfig,
     operating_point: OperatingPointConfig,
 ) -> dict[str, Any]:
     """Train, calibrate, choose the threshold, write the model and what led to it."""
@@ -62,129 +61,69 @@ def run(
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=context.compute)
     with context.run.system_metrics():
-        history = _train(context, learner, chosen, data, train)
-    best_epoch = _best_epoch(history)
-    learner.scored.load_state_dict(_load(_weights_file(context, best_epoch), learner)["weights"])
-    table = _history_table(history)
-    table.to_parquet(context.directory / "history.parquet", index=False)
-    figure = learning_curves(table, best_epoch=best_epoch)
-    context.run.log_figure(figure, "figures/learning_curves.png")
+        progress, watched = train_to_the_end(context, learner, chosen, data, train=train, settings=monitor)
+    learner.model.load_state_dict(best_weights(context, progress, learner))
+    ledger = _write_ledger(context, watched, monitor)
+    _write_course(context, progress, learner.stepper.group_names, ledger)
     calibration, point = _calibrate(context, learner, data, operating_point)
     card = _model_card(context, learner, chosen, data, calibration, point)
     model_id = _export(context, learner, data, card)
-    outcome = {"model_id": model_id, "best_epoch": best_epoch, "recipe": chosen.model_dump(mode="json")}
+    outcome = {"model_id": model_id, "best_epoch": progress.best_epoch, "recipe": chosen.model_dump(mode="json")}
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     if point is not None:
         context.console.say(f"  {point.statement}")
-    kept = next(record for record in history if record.epoch == best_epoch)
     return {
-        "epochs": len(history),
-        "best_epoch": best_epoch,
-        "kept_val_score": kept.metrics["val_score"],
-        "kept_val_loss": kept.metrics["val_loss"],
+        "epochs": len(progress.history),
+        "best_epoch": progress.best_epoch,
+        "kept_val_score": progress.best.metrics["val_score"],
+        "kept_val_loss": progress.best.metrics["val_loss"],
         "threshold": point.threshold if point else None,
         "budget_certified": point.certified if point else None,
-        "median_images_per_second": float(np.median([record.images_per_second for record in history])),
+        "median_images_per_second": float(np.median([record.images_per_second for record in progress.history])),
+        **_monitor_counts(ledger),
     }
 
 
-def _train(
-    context: StageContext, learner: Learner, recipe: Recipe, data: TrainingData, train: TrainConfig
-) -> list[EpochRecord]:
-    """Epochs up to the last, or until patience is out; goes on from the last checkpoint where there is one."""
-    last = context.work / "last.pt"
-    history: list[EpochRecord] = []
-    if last.is_file():
-        state = _load(last, learner)
-        learner.load_state_dict(state["learner"])
-        history = [EpochRecord(**record) for record in state["history"]]
-        context.console.say(f"  going on after epoch {learner.epoch}")
-        _log_missing(context, history)
-    steps = steps_per_epoch(recipe, data) * train.epochs
-    with context.console.bar("training", steps, done=learner.step) as advance:
-        epochs = run_epochs(
-            learner,
-            recipe,
-            data,
-            until=train.epochs,
-            workers=loader_workers(context.compute),
-            on_step=lambda record: advance(1, note=f"epoch {learner.epoch + 1}/{train.epochs}  {_note(history)}"),
-        )
-        while not _out_of_patience(history, train.patience) and (record := next(epochs, None)) is not None:
-            if record.diverged:
-                raise InputError(
-                    f"recipe.lr={record.lr:.2e}: training diverged in epoch {record.epoch}; "
-                    "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
-                )
-            history.append(record)
-            _save(context, learner, history)
-            _log_epoch(context, record)
-    return history
+def _write_course(
+    context: StageContext, progress: Progress, group_names: tuple[str, ...], ledger: list[dict[str, Any]]
+) -> None:
+    """Write history.parquet and steps.parquet, log the latter and the figure of both."""
+    history, steps = progress.history_table(), progress.steps_table(group_names)
+    history.to_parquet(context.directory / "history.parquet", index=False)
+    steps.to_parquet(context.directory / "steps.parquet", index=False)
+    context.run.log_artifact(context.directory / "steps.parquet")
+    figure = learning_curves(history, best_epoch=progress.best_epoch, steps=steps, ledger=ledger)
+    context.run.log_figure(figure, "figures/learning_curves.png")
 
 
-def _save(context: StageContext, learner: Learner, history: list[EpochRecord]) -> None:
-    """Commit an epoch: `last.pt` is written last, and its history says which epoch's weights are the best.
-
-    Until it stands, the file of the best weights that the earlier `last.pt` means is kept.
-    """
-    best = _weights_file(context, _best_epoch(history))
-    if _best_epoch(history) == learner.epoch:
-        save_checkpoint(best, {"weights": learner.scored.state_dict()})
-    state = {"learner": learner.state_dict(), "history": [asdict(record) for record in history]}
-    save_checkpoint(context.work / "last.pt", state)
-    for file in context.work.glob("best-*.pt"):
-        if file != best:
-            file.unlink()
+def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
+    """How many verdicts there were, of each kind, and how often the training went back."""
+    kinds = Counter(entry["kind"] for entry in ledger)
+    return {
+        "monitor_verdicts": len(ledger),
+        "monitor_rollbacks": sum(entry["action"] == "rollback" for entry in ledger),
+        **{f"monitor_{kind}": count for kind, count in sorted(kinds.items())},
+    }
 
 
-def _weights_file(context: StageContext, epoch: int) -> Path:
-    return context.work / f"best-{epoch}.pt"
+def _write_ledger(
+    context: StageContext, monitor: MonitoredTraining | None, settings: MonitorConfig
+) -> list[dict[str, Any]]:
+    """Write and log monitor.json, say the advice; the verdicts."""
+    ledger = [] if monitor is None else [_plain_entry(entry) for entry in monitor.ledger]
+    advice = [] if monitor is None else monitor.advice()
+    text = json.dumps({"action": settings.action, "advice": advice, "ledger": ledger}, indent=2, allow_nan=False)
+    (context.directory / "monitor.json").write_text(text, encoding="utf-8")
+    context.run.log_artifact(context.directory / "monitor.json")
+    for line in advice:
+        context.console.warn(line)
+    return ledger
 
 
-def _note(history: list[EpochRecord]) -> str:
-    if not history:
-        return ""
-    best = max(history, key=_rank)
-    return f"best score {best.metrics['val_score']:.4f} (epoch {best.epoch})"
-
-
-def _log_missing(context: StageContext, history: list[EpochRecord]) -> None:
-    """Log the epochs that the run lacks: an epoch is saved before it is logged."""
-    logged = {metric.step for metric in context.run.client.get_metric_history(context.run.id, "train_loss")}
-    for record in history:
-        if record.epoch not in logged:
-            _log_epoch(context, record)
-
-
-def _log_epoch(context: StageContext, record: EpochRecord) -> None:
-    values = asdict(record)
-    metrics = values.pop("metrics")
-    numbers = {key: value for key, value in (values | metrics).items() if key not in ("epoch", "diverged")}
-    context.run.log_metrics(numbers, step=record.epoch)
-
-
-def _best_epoch(history: list[EpochRecord]) -> int:
-    """The epoch of the best validation score; of equal ones the first."""
-    return max(history, key=_rank).epoch
-
-
-def _rank(record: EpochRecord) -> tuple[float, int]:
-    """Greater is better. A score that is NaN is below every other: no comparison with NaN would hold."""
-    score = record.metrics["val_score"]
-    return (-math.inf if math.isnan(score) else score, -record.epoch)
-
-
-def _out_of_patience(history: list[EpochRecord], patience: int) -> bool:
-    return bool(history) and history[-1].epoch - _best_epoch(history) >= patience
-
-
-def _history_table(history: list[EpochRecord]) -> pd.DataFrame:
-    rows = [{**asdict(record), **record.metrics} for record in history]
-    return pd.DataFrame(rows).drop(columns=["metrics"])
-
-
-def _load(path: Path, learner: Learner) -> dict[str, Any]:
-    return load_checkpoint(path, device=learner.device.target)
+def _plain_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict as JSON has it: what was not measured, or is not finite, is null."""
+    evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
+    return {**entry, "evidence": evidence}
 
 
 def _calibrate(
@@ -193,7 +132,7 @@ def _calibrate(
     """Scale and bias, then the threshold, on the calibration split; its predictions are kept as a file."""
     rows = data.manifest[data.manifest["split"] == "calibration"]
     images = data.split("calibration")
-    logits = predict_split(learner.scored, images, learner)
+    logits = predict_split(learner.model, images, learner)
     if not np.isfinite(logits).all():
         raise RuntimeError("the trained model gives outputs that are not finite on the calibration split")
     probabilities = softmax(logits)
@@ -264,7 +203,7 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
     """Write the bundle and the MLflow model around it, and log the model; its MLflow id."""
     seen = data.manifest.loc[data.manifest["split"] != "test", "sha256"].tolist()
     bundle = save_bundle(
-        context.work / "bundle", state_dict=_plain(learner.scored.state_dict()), card=card, seen_images=seen
+        context.work / "bundle", state_dict=_plain(learner.model.state_dict()), card=card, seen_images=seen
     )
     target = context.directory / "model"
     shutil.rmtree(target, ignore_errors=True)  # left by an export that was interrupted

@@ -82,6 +82,30 @@ CASES = [
         },
     ),
     Case(
+        "a schedule for a schedule-free optimizer",
+        ["optimizer=schedulefree_adamw takes no schedule", "use fixed or auto"],
+        {"recipe.optimizer": "schedulefree_adamw", "recipe.schedule": "cosine"},
+        command="run",
+    ),
+    Case(
+        "a ramp that runs downwards",
+        ["lr_range_test.ramp", "the lowest rate, then the highest"],
+        {"lr_range_test.ramp": "[1, 0.00001]"},
+        command="lr-range-test",
+    ),
+    Case(
+        "an unknown method to compare",
+        ["compare_lr.entries", "cosinus is unknown", "one-cycle"],
+        command="compare-lr",
+        options=["--entries", "cosinus"],
+    ),
+    Case(
+        "an unknown optimizer to test",
+        ["lr_range_test.optimizers", "adamq", "adamw"],
+        command="lr-range-test",
+        options=["--optimizers", "adamq"],
+    ),
+    Case(
         "weights that the hub would have, offline",
         ["model.weights='pretrained'", "resnet18", "check the network", "file:"],
         {**PARTS, "model.weights": "pretrained", "model.backbone": "resnet18"},

@@ -38,10 +38,16 @@ RUN_HERE = (
     "mlflow models serve -m models:/castings@champion --env-manager local",
     "mlflow run . --env-manager local -P config=castings.yaml -P train.epochs=50",
     "mlflow run . --env-manager local -e search -P config=castings.yaml",
+    "escapement lr-range-test --config castings.yaml",
+    "escapement lr-range-test --config castings.yaml --optimizers sgd,adamw,schedulefree_adamw",
+    "escapement compare-lr --config castings.yaml --dry-run",
+    "escapement compare-lr --config castings.yaml --entries cosine,adamw,schedule-free-adamw",
     "escapement run --config demo --dry-run",
     "python -m pipeline.reference > docs/configuration.md",
     "python benchmarks/engine.py --json",
     "python benchmarks/data.py --json",
+    "python benchmarks/lr_range_test.py --json",
+    "python benchmarks/monitor.py --json",
 )
 #: The same as one above with another parameter, or a command's name in running text.
 COVERED = {
@@ -49,6 +55,9 @@ COVERED = {
     "mlflow ui",
     "mlflow models serve",
     "python -m pipeline.reference",
+    "escapement compare-lr",
+    "escapement compare-lr --config castings.yaml",
+    "escapement compare-lr --config demo",
 }
 #: Words in code style that start like a command and are none.
 INLINE = re.compile(r"`((?:escapement|mlflow|python|pip|pytest|ray) [^`]+)`")
@@ -105,10 +114,22 @@ def test_the_benchmark_of_data_gives_ratios(workplace):
     assert 0 < found["training_step"]["share"]["median"] < 1
 
 
+def test_the_benchmark_of_the_range_test_gives_regrets(workplace):
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "lr_range_test.py", "--quick", "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert done.summary["settings"]
+
+
+def test_the_benchmark_of_the_monitor_gives_shares_with_intervals(workplace):
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "monitor.py", "--quick", "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert done.summary
+
+
 @pytest.fixture(scope="module")
 def castings(tmp_path_factory, open_workplace):
     """A workplace with the README's configuration of class folders, and generated images in them."""
-    from pipeline.config import DataConfig
+    from pipeline.sections.data import DataConfig
     from pipeline.sources import list_images
 
     place = open_workplace(tmp_path_factory.mktemp("castings"))
@@ -158,6 +179,21 @@ def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options):
     predicted = escapement(castings, "escapement predict --model models:/castings@champion new_images/", ["--json"])
     assert len(predicted.summary["predictions"]) == 3
     assert_serves(castings)
+
+
+def test_the_commands_of_the_learning_rate_page(castings, smoke_options):
+    range_test = "escapement lr-range-test --config castings.yaml"
+    assert escapement(castings, range_test, [*smoke_options, "--json"]).summary["headline"]["lr_suggested_adamw"] > 0
+    several = escapement(
+        castings, f"{range_test} --optimizers sgd,adamw,schedulefree_adamw", [*smoke_options, "--json"]
+    )
+    assert several.summary["headline"]["lr_suggested_schedulefree_adamw"] > 0
+    small = ["--set=compare_lr.epochs=1", "--set=compare_lr.num_seeds=1", "--set=compare_lr.rate_factors=[1]"]
+    planned = escapement(castings, "escapement compare-lr --config castings.yaml --dry-run", [*smoke_options, *small])
+    assert "compare_lr" in planned.stderr
+    compare = "escapement compare-lr --config castings.yaml --entries cosine,adamw,schedule-free-adamw"
+    compared = escapement(castings, compare, [*smoke_options, *small, "--json"])
+    assert compared.summary["headline"]["trainings"] == 3
 
 
 def test_the_projects_commands_run_under_mlflow(castings, smoke_options):

@@ -1,11 +1,13 @@
 """Starting and stopping Ray, with Ray itself replaced: a real one is part of the integration tests."""
 
 import signal
+from types import SimpleNamespace
 
 import pytest
+import ray
 
 from components import cluster
-from components.cluster import ray_session
+from components.cluster import map_on_cluster, ray_session, settle_on_cluster
 from components.errors import InputError
 
 
@@ -94,3 +96,66 @@ def test_who_hears_a_request_to_end_stays_the_same(install) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with ray_session(address=None, num_cpus=1, num_gpus=0):
         assert signal.getsignal(signal.SIGTERM) is before
+
+
+class Workers:
+    """Stands for a Ray whose workers do a task when they are waited for."""
+
+    class exceptions:  # noqa: N801 - Ray's own name
+        RayError = ray.exceptions.RayError
+        RayTaskError = ray.exceptions.RayTaskError
+
+    def __init__(self) -> None:
+        self.asked: dict = {}
+        self.most = self.under_way = 0
+        self.cancelled: list = []
+
+    def remote(self, **options):
+        self.asked = options
+        return lambda function: SimpleNamespace(remote=lambda task: self._submit(function, task))
+
+    def _submit(self, function, task):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        return function, task
+
+    def wait(self, waiting):
+        self.under_way -= 1
+        return [waiting[-1]], waiting[:-1]
+
+    def get(self, reference):
+        function, task = reference
+        try:
+            return function(task)
+        except ArithmeticError as error:
+            raise ray.exceptions.RayTaskError("halve", "in the worker", error) from error
+
+    def cancel(self, reference) -> None:
+        self.cancelled.append(reference)
+
+    def cluster_resources(self) -> dict:
+        return {"CPU": 2}
+
+
+def inverse(number: int) -> float:
+    return 1 / number
+
+
+def test_a_task_that_fails_comes_back_with_its_own_error_and_stops_no_other(monkeypatch) -> None:
+    workers = Workers()
+    monkeypatch.setattr(cluster, "ray", workers)
+    settled = dict(settle_on_cluster(inverse, [1, 0, 2, 4], cores=2, gpus=0.5, at_once=2))
+    assert {task: outcome for task, outcome in settled.items() if task} == {1: 1.0, 2: 0.5, 4: 0.25}
+    assert type(settled[0]) is ZeroDivisionError
+    assert settled[0].__notes__ == ["in the worker"]
+    assert workers.most == 2
+    assert (workers.asked["num_cpus"], workers.asked["num_gpus"]) == (2, 0.5)
+
+
+def test_what_a_mapped_task_raises_is_raised_and_the_rest_cancelled(monkeypatch) -> None:
+    workers = Workers()
+    monkeypatch.setattr(cluster, "ray", workers)
+    assert sorted(map_on_cluster(inverse, [1, 2, 4])) == [0.25, 0.5, 1.0]
+    with pytest.raises(ZeroDivisionError):
+        list(map_on_cluster(inverse, [1, 2, 4, 0]))
+    assert len(workers.cancelled) == 3

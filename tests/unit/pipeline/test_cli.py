@@ -91,6 +91,20 @@ def test_what_is_no_override_is_refused_by_name(monkeypatch, called, capsys, arg
     assert called == []
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "key"),
+    [
+        ("lr-range-test", "--optimizers", "lr_range_test.optimizers"),
+        ("compare-lr", "--entries", "compare_lr.entries"),
+    ],
+)
+def test_a_list_of_names_is_an_override(monkeypatch, called, command, option, key) -> None:
+    escapement(monkeypatch, command, option, "sgd, adamw,", "--set", "seed=3")
+    escapement(monkeypatch, command)
+    assert called[0]["overrides"] == {"seed": "3", key: "[sgd,adamw]"}
+    assert called[1]["overrides"] == {}
+
+
 @pytest.mark.parametrize("stage", STAGE_NAMES)
 def test_every_stage_has_a_command_that_runs_up_to_it(monkeypatch, called, stage: str) -> None:
     assert escapement(monkeypatch, stage.replace("_", "-"), "--force", "prepare", "--force", "search", "--json") == 0

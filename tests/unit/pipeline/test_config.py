@@ -8,8 +8,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from components.errors import InputError
-from pipeline.config import DEFAULT_SPACE, Config, ModelConfig, Recipe, RecipeConfig, TrainConfig
+from pipeline.config import Config, TrainConfig
 from pipeline.loading import load, override, shipped_configs
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.search import DEFAULT_SPACE
 
 
 def faults_of(overrides: dict, source: str = "smoke") -> list[str]:
@@ -258,7 +260,7 @@ def test_a_searched_key_that_something_else_decides_is_refused(key: str) -> None
     [
         ("{sets: train.epochs, low: 1, high: 3}", "train: unknown key"),
         ("{sets: recipe.lrr, choices: [1]}", "did you mean lr?"),
-        ("{sets: recipe.optimizer, choices: [adamw, lion]}", "lion"),
+        ("{sets: recipe.optimizer, choices: [adamw, adamz]}", "adamz"),
         ("{sets: recipe.weight_decay, low: 0.1, high: 3}", "recipe.weight_decay=3"),
         ("{sets: recipe.batch_size, low: 16, high: 64}", "recipe.batch_size"),
         ("{sets: recipe.lr, low: 3, high: 1}", "low=3 must be below high=1"),

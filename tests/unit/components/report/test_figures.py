@@ -88,6 +88,49 @@ def test_learning_curves_mark_the_best_epoch() -> None:
     assert {"best 0.9, epoch 2", "training", "validation"} <= _words(figures.learning_curves(history, best_epoch=2))
 
 
+@pytest.fixture
+def history() -> pd.DataFrame:
+    return pd.DataFrame(
+        {"epoch": [1, 2, 3], "step": [10, 20, 30], "train_loss": [0.6, 0.4, 0.3], "val_loss": [0.6, 0.5, 0.5],
+         "val_score": [0.7, 0.9, 0.8], "lr": [1e-3, 5e-4, 1e-4]}
+    )  # fmt: skip
+
+
+def rates_by_step(**lr: float) -> pd.DataFrame:
+    return pd.DataFrame({"step": range(1, 31), **lr, "loss": 0.5, "grad_norm": 1.0})
+
+
+def test_learning_curves_show_the_rate_of_every_step_on_the_axis_of_epochs(history: pd.DataFrame) -> None:
+    steps = rates_by_step(lr_body=1e-3).assign(lr_body=np.linspace(1e-3, 1e-4, 30))
+    figure = figures.learning_curves(history, best_epoch=2, steps=steps)
+    (line,) = figure.axes[2].lines
+    assert np.allclose(line.get_xdata(), np.arange(1, 31) / 10)
+    assert np.allclose(line.get_ydata(), np.linspace(1e-3, 1e-4, 30))
+    assert not {"fastest layers", "slowest"} & _words(figure)
+
+
+def test_learning_curves_shade_the_span_from_the_slowest_to_the_fastest_group(history: pd.DataFrame) -> None:
+    figure = figures.learning_curves(history, best_epoch=2, steps=rates_by_step(lr_a=1e-4, lr_b=5e-4, lr_head=1e-3))
+    assert {"fastest layers", "slowest"} <= _words(figure)
+    assert sorted(line.get_ydata()[0] for line in figure.axes[2].lines) == [1e-4, 1e-3]
+    assert len(figure.axes[2].collections) == 1
+
+
+def test_learning_curves_mark_what_the_monitor_found_where_it_found_it(history: pd.DataFrame) -> None:
+    ledger = [
+        {"step": 5, "kind": "spike", "action": "none"},
+        {"step": 15, "kind": "spike", "action": "none"},
+        {"step": 25, "kind": "too_slow", "action": "none"},
+        {"step": 40, "kind": "oscillating", "action": "stop"},  # beyond the last whole epoch
+    ]
+    figure = figures.learning_curves(history, best_epoch=2, ledger=ledger)
+    assert {"spike ×2", "too slow", "oscillating, stopped"} <= _words(figure)
+    ticks = [line.get_xdata() for line in figure.axes[0].lines if line.get_marker() == "|"]
+    assert [list(places) for places in ticks] == [[0.5, 1.5], [2.5], [4.0]]
+    back = figures.learning_curves(history, best_epoch=2, ledger=[{**ledger[3], "action": "rollback"}])
+    assert "oscillating, rolled back" in _words(back)
+
+
 def test_search_names_the_defaults_the_best_and_the_failures(trials: pd.DataFrame) -> None:
     words = _words(_search(trials, best=3))
     assert {"defaults 0.9", "best 0.93", "adamw searched", "stopped early"} <= words

@@ -1,9 +1,12 @@
 """The training loop on networks of a few weights: what resumes exactly, what a step records, what it leaves alone."""
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +15,22 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from components.data.loader import Batch
-from components.optim.optimizers import build_optimizer
-from components.optim.schedules import build_schedule
+from components.optim.layerwise import LayerRates
+from components.optim.optimizers import OPTIMIZERS, build_optimizer
+from components.optim.schedules import SCHEDULES, Schedule
+from components.optim.stepper import Stepper
 from components.training.checkpoint import load_checkpoint, save_checkpoint
-from components.training.engine import Device, EpochRecord, Learner, Preprocessing, StepRecord, predict, train_epochs
+from components.training.engine import (
+    Device,
+    EpochRecord,
+    Learner,
+    Preprocessing,
+    Request,
+    StepRecord,
+    Watcher,
+    predict,
+    train_epochs,
+)
 
 CPU = Device(torch.device("cpu"))
 HALF = Preprocessing.from_unit_scale((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -55,31 +70,57 @@ def batches(epoch: int) -> Iterator[Batch]:
 
 
 def new_learner(
-    *, ema: bool = False, optimizer: str = "adamw", schedule: str = "cosine", clip: float | None = None
+    *,
+    ema: bool = False,
+    optimizer: str = "adamw",
+    schedule: str | None = None,
+    clip: float | None = None,
+    freeze_steps: int = 0,
+    layer_decay: float = 1.0,
 ) -> Learner:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = Tiny()
-    built = build_optimizer(model, name=optimizer, lr=0.1, weight_decay=0.01, layer_decay=1.0)
+    layers = LayerRates(layer_decay=layer_decay, towards="input", head_ratio=1.0)
+    built = build_optimizer(model, name=optimizer, lr=0.1, weight_decay=0.01, layers=layers)
+    averages = OPTIMIZERS[optimizer].schedule_free
     return Learner(
         model=model,
-        optimizer=built,
-        schedule=build_schedule(
-            built, name=schedule, total_steps=STEPS * EPOCHS, warmup_steps=2, final_fraction=0.01, drops=2
+        stepper=Stepper(
+            model,
+            built,
+            new_schedule(schedule or ("fixed" if averages else "cosine")),
+            clip_grad_norm=clip,
+            freeze_steps=freeze_steps,
         ),
         loss=nn.CrossEntropyLoss(),
         device=CPU,
         preprocessing=HALF,
         seed=3,
-        clip_grad_norm=clip,
         averaged=ModelEmaV3(model, decay=0.9, use_warmup=True) if ema else None,
+        calibration=lambda: batches(99),
     )
 
 
+def new_schedule(name: str) -> Schedule:
+    return Schedule(
+        name=name, warmup_steps=2, total_steps=STEPS * EPOCHS, final_fraction=0.01, drops=2, cycles=2, cycle_growth=1.0,
+        cycle_low=0.25, rise=0.3, cooldown=0.2, plateau_factor=0.3, plateau_patience=0,
+    )  # fmt: skip
+
+
 def train(
-    learner: Learner, until: int, *, source: Callable = batches, on_step=lambda record: None
+    learner: Learner,
+    until: int,
+    *,
+    source: Callable = batches,
+    evaluate: Callable | None = None,
+    on_step: Callable = lambda record: None,
+    watcher: Watcher | None = None,
 ) -> list[EpochRecord]:
-    return list(train_epochs(learner, until=until, batches=source, evaluate=score, on_step=on_step))
+    return list(
+        train_epochs(learner, until=until, batches=source, evaluate=evaluate or score, on_step=on_step, watcher=watcher)
+    )
 
 
 def score(model: nn.Module) -> dict[str, float]:
@@ -87,7 +128,16 @@ def score(model: nn.Module) -> dict[str, float]:
 
 
 def weights(learner: Learner) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in learner.scored.state_dict().items()}
+    with learner.scoring() as scored:
+        return {name: tensor.clone() for name, tensor in scored.state_dict().items()}
+
+
+def ignored(record: StepRecord) -> None:
+    """For whom the steps do not matter."""
+
+
+def timeless(records: list[EpochRecord]) -> list[EpochRecord]:
+    return [replace(record, seconds=0, images_per_second=0) for record in records]
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -97,22 +147,39 @@ def equal(one: dict, other: dict) -> bool:
 # --- resuming
 
 
-@pytest.mark.parametrize("ema", [False, True])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
-def test_a_training_resumed_from_a_file_ends_bit_for_bit_where_a_straight_one_does(tmp_path, ema, optimizer) -> None:
-    straight = new_learner(ema=ema, optimizer=optimizer)
-    expected = train(straight, 4)
-    first = new_learner(ema=ema, optimizer=optimizer)
-    records = train(first, 2)
-    save_checkpoint(tmp_path / "last.pt", first.state_dict())
-    second = new_learner(ema=ema, optimizer=optimizer)
-    second.load_state_dict(load_checkpoint(tmp_path / "last.pt", device=torch.device("cpu")))
-    records += train(second, 4)
+def resumed_ends_like_straight(folder: Path, *, evaluate: Callable = score, **settings: Any) -> None:
+    straight = new_learner(**settings)
+    steps: list[StepRecord] = []
+    expected = train(straight, 4, evaluate=evaluate, on_step=steps.append)
+    first = new_learner(**settings)
+    again: list[StepRecord] = []
+    records = train(first, 2, evaluate=evaluate, on_step=again.append)
+    save_checkpoint(folder / "last.pt", first.state_dict())
+    second = new_learner(**settings)
+    second.load_state_dict(load_checkpoint(folder / "last.pt", device=torch.device("cpu")))
+    records += train(second, 4, evaluate=evaluate, on_step=again.append)
     assert equal(weights(second), weights(straight))
     assert equal(second.model.state_dict(), straight.model.state_dict())
-    timeless = [replace(r, seconds=0, images_per_second=0) for r in expected]
-    assert [replace(r, seconds=0, images_per_second=0) for r in records] == timeless
-    assert [r.epoch for r in records] == [1, 2, 3, 4]
+    assert timeless(records) == timeless(expected)
+    assert again == steps
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ema", [False, True])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_training_resumed_from_a_file_ends_bit_for_bit_where_a_straight_one_does(tmp_path, ema, optimizer) -> None:
+    resumed_ends_like_straight(tmp_path, ema=ema, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "schedulefree_adamw"])
+@pytest.mark.parametrize("freeze_steps", [4, 7])
+def test_a_training_resumes_exactly_before_and_after_the_body_is_let_go(tmp_path, optimizer, freeze_steps) -> None:
+    resumed_ends_like_straight(tmp_path, optimizer=optimizer, freeze_steps=freeze_steps, layer_decay=0.5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_training_resumes_exactly_under_every_schedule(tmp_path, schedule) -> None:
+    resumed_ends_like_straight(tmp_path, schedule=schedule, evaluate=lambda model: {"val_loss": 1.0})
 
 
 def test_resuming_does_not_depend_on_what_was_drawn_in_between(tmp_path) -> None:
@@ -151,7 +218,8 @@ def test_the_averaged_weights_follow_the_trained_ones_and_are_those_that_count()
     learner = new_learner(ema=True)
     assert learner.averaged is not None
     records = train(learner, 1)
-    assert learner.scored is learner.averaged.module
+    with learner.scoring() as scored:
+        assert scored is learner.averaged.module
     assert not equal(learner.model.state_dict(), weights(learner))
     assert records[0].metrics == score(learner.averaged.module)
 
@@ -172,7 +240,7 @@ def test_the_global_generators_are_left_as_they_were() -> None:
 def test_the_callers_generator_is_given_back_while_the_epochs_are_driven_one_by_one() -> None:
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    epochs = train_epochs(new_learner(), until=2, batches=batches, evaluate=score, on_step=lambda record: None)
+    epochs = train_epochs(new_learner(), until=2, batches=batches, evaluate=score, on_step=ignored, watcher=None)
     next(epochs)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -212,11 +280,12 @@ def test_the_first_step_moves_the_weights_by_the_warmed_up_rate() -> None:
 
 
 def test_the_lowest_rate_is_that_of_the_slowest_group() -> None:
-    learner = new_learner()
-    learner.optimizer.param_groups[0]["lr"] *= 0.5
-    learner.schedule.base_lrs[0] *= 0.5
-    records = train(learner, 1)
+    """Two layers: the head at the full rate, what lies before it at half of it."""
+    steps: list[StepRecord] = []
+    records = train(new_learner(layer_decay=0.5), 1, on_step=steps.append)
     assert records[0].lr_lowest == pytest.approx(records[0].lr / 2)
+    assert sorted(set(steps[0].rates)) == pytest.approx([closed_form(0) / 2, closed_form(0)])
+    assert (steps[0].lr, steps[0].lr_lowest) == (max(steps[0].rates), min(steps[0].rates))
 
 
 def test_the_train_loss_is_the_mean_over_the_images_and_not_over_the_batches() -> None:
@@ -293,7 +362,183 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_changes_no_weight(value
     assert equal(dict(learner.model.named_parameters()), before[-1])
     assert len(before) == at  # no further batch was asked for
     assert learner.step == at - 1 == len(steps)
-    assert learner.optimizer.param_groups[0]["lr"] == pytest.approx(closed_form(at - 1))
+    assert learner.stepper.rates()[0] == pytest.approx(closed_form(at - 1))
+
+
+def test_a_gradient_that_is_not_finite_ends_the_training_too() -> None:
+    learner = new_learner()
+
+    class Endless(nn.CrossEntropyLoss):
+        def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return super().forward(logits, labels) + logits.detach().sum() * 0 + Cliff.apply(logits)
+
+    class Cliff(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits):
+            return logits.sum() * 0
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return torch.full((SIZE, 2), math.inf)
+
+    learner.loss = Endless()
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    (record,) = train(learner, EPOCHS)
+    assert record.diverged
+    assert math.isfinite(record.train_loss)
+    assert equal(dict(learner.model.named_parameters()), before)
+
+
+# --- scoring
+
+
+def everything(learner: Learner) -> dict[str, torch.Tensor]:
+    """Each tensor that a step reads: weights, buffers, and what the optimizer remembers."""
+    memory = learner.stepper.optimizer.state_dict()["state"]
+    return {name: tensor.clone() for name, tensor in learner.model.state_dict().items()} | {
+        f"{number} {key}": value.clone()
+        for number, values in memory.items()
+        for key, value in values.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+@pytest.mark.parametrize("ema", [False, True])
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw", "schedulefree_sgd"])
+def test_scoring_gives_everything_back_bit_for_bit_also_after_a_failure(ema: bool, optimizer: str) -> None:
+    learner = new_learner(optimizer=optimizer, ema=ema, freeze_steps=100)
+    train(learner, 1)
+    before, modes = everything(learner), [module.training for module in learner.model.modules()]
+    flags = [dict(group, params=None) for group in learner.stepper.optimizer.param_groups]
+    generator = torch.get_rng_state()
+    with contextlib.suppress(KeyError), learner.scoring() as scored:
+        assert not any(module.training for module in scored.modules())
+        raise KeyError
+    assert equal(everything(learner), before)
+    assert [module.training for module in learner.model.modules()] == modes
+    assert [dict(group, params=None) for group in learner.stepper.optimizer.param_groups] == flags
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+def test_a_schedule_free_optimizer_is_scored_in_its_averages_with_statistics_of_the_calibration() -> None:
+    """Its averages are z and y mixed: x = (y − (1 − β) z) / β; the statistics are the means over three batches."""
+    learner = new_learner(optimizer="schedulefree_sgd")
+    train(learner, 2)
+    optimizer = learner.stepper.optimizer
+    y = learner.model.convolution.weight.detach().clone()
+    z = optimizer.state[learner.model.convolution.weight]["z"]
+    expected = (y - 0.1 * z) / 0.9
+    found = weights(learner)
+    assert torch.allclose(found["convolution.weight"], expected, atol=1e-6)
+    features = [nn.functional.conv2d(CPU.inputs(batch, HALF), expected) for batch in batches(99)]
+    means = torch.stack([feature.mean((0, 2, 3)) for feature in features]).mean(0)
+    assert torch.allclose(found["norm.running_mean"], means, atol=1e-5)
+    assert not torch.allclose(learner.model.norm.running_mean, means, atol=1e-3)
+
+
+def test_an_evaluation_sees_the_scored_weights_and_its_loss_moves_the_plateau() -> None:
+    learner = new_learner(schedule="plateau")
+    losses = iter([1.0, 1.0, 0.5, 0.5])  # patience 0: the second and the fourth are no gain
+    records = train(learner, EPOCHS, evaluate=lambda model: {"val_loss": next(losses)})
+    assert [record.lr for record in records] == pytest.approx([0.1, 0.1, 0.03, 0.03])
+    assert learner.stepper.rates()[0] == pytest.approx(0.009)
+
+
+# --- a watcher
+
+
+class Script:
+    """Answers as it is told: `at_step` and `at_epoch` by the number of the call; goes back to `kept`."""
+
+    def __init__(
+        self, *, at_step: dict[int, Request] | None = None, at_epoch: dict[int, Request] | None = None
+    ) -> None:
+        self.at_step, self.at_epoch = at_step or {}, at_epoch or {}
+        self.kept: dict[str, Any] = {}
+        self.seen: list[StepRecord] = []
+        self.epochs: list[int] = []
+        self.norms: list[float] = []
+
+    def before_step(self, learner: Learner) -> None:
+        if not self.kept:
+            self.kept = copy.deepcopy(learner.state_dict())
+        self.norms.append(math.sqrt(sum(float(p.grad.square().sum()) for p in learner.model.parameters())))
+
+    def after_step(self, learner: Learner, record: StepRecord) -> Request:
+        self.seen.append(record)
+        return self._do(learner, self.at_step.get(len(self.seen), "go_on"))
+
+    def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
+        self.epochs.append(record.epoch)
+        request = self._do(learner, self.at_epoch.get(len(self.epochs), "go_on"))
+        if len(self.epochs) == 1:
+            self.kept = copy.deepcopy(learner.state_dict())
+        return request
+
+    def _do(self, learner: Learner, request: Request) -> Request:
+        if request == "rolled_back":
+            learner.load_state_dict(copy.deepcopy(self.kept))
+        return request
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw"])
+def test_a_watcher_that_only_looks_changes_nothing_and_sees_gradients_unclipped(optimizer: str) -> None:
+    watched, watcher = new_learner(optimizer=optimizer, clip=1e-3), Script()
+    alone = new_learner(optimizer=optimizer, clip=1e-3)
+    steps: list[StepRecord] = []
+    assert timeless(train(watched, 2, watcher=watcher)) == timeless(train(alone, 2, on_step=steps.append))
+    assert equal(watched.model.state_dict(), alone.model.state_dict())
+    assert watcher.seen == steps
+    assert watcher.norms == pytest.approx([step.grad_norm for step in steps], rel=1e-5)
+    assert watcher.epochs == [1, 2]
+
+
+def test_stopped_inside_an_epoch_only_the_whole_ones_are_given_out() -> None:
+    learner, steps = new_learner(), []
+    records = train(learner, EPOCHS, on_step=steps.append, watcher=Script(at_step={STEPS + 2: "stop"}))
+    assert [record.epoch for record in records] == [1]
+    assert learner.step == len(steps) == STEPS + 2
+
+
+def test_stopped_after_an_epoch_its_record_is_the_last() -> None:
+    records = train(new_learner(), EPOCHS, watcher=Script(at_epoch={2: "stop"}))
+    assert [record.epoch for record in records] == [1, 2]
+
+
+def test_rolled_back_inside_an_epoch_that_epoch_is_repeated_from_where_the_learner_was_put() -> None:
+    """Back from the second step of epoch 3 to the end of epoch 1: epoch 2 comes twice, bit for bit the same."""
+    learner, straight = new_learner(optimizer="schedulefree_adamw"), new_learner(optimizer="schedulefree_adamw")
+    steps: list[StepRecord] = []
+    watcher = Script(at_step={2 * STEPS + 2: "rolled_back"})
+    records = train(learner, EPOCHS, on_step=steps.append, watcher=watcher)
+    assert [record.epoch for record in records] == [1, 2, 2, 3, 4]
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    expected = timeless(train(straight, EPOCHS))
+    assert timeless(records[:2] + records[3:]) == expected
+    assert timeless(records[2:3]) == expected[1:2]
+    assert equal(learner.model.state_dict(), straight.model.state_dict())
+
+
+def test_rolled_back_after_an_epoch_its_record_is_given_out_and_the_next_is_an_earlier_one() -> None:
+    records = train(new_learner(), 3, watcher=Script(at_epoch={2: "rolled_back"}))
+    assert [record.epoch for record in records] == [1, 2, 2, 3]
+
+
+def test_a_watcher_may_save_a_training_whose_loss_is_not_finite() -> None:
+    learner = new_learner()
+    learner.loss = Poisoned(STEPS + 2, math.nan)
+    watcher = Script(at_step={STEPS + 2: "rolled_back"})
+    records = train(learner, EPOCHS, watcher=watcher)
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
+    assert not any(record.diverged for record in records)
+    assert watcher.seen[STEPS + 1].diverged
+
+
+def test_a_watcher_that_stops_at_a_loss_that_is_not_finite_leaves_the_record_marked() -> None:
+    learner = new_learner()
+    learner.loss = Poisoned(2, math.nan)
+    (record,) = train(learner, EPOCHS, watcher=Script(at_step={2: "stop"}))
+    assert record.diverged
 
 
 # --- prediction

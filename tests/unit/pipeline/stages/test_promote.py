@@ -8,7 +8,8 @@ import pytest
 
 from components.data.files import Files
 from components.errors import InputError
-from pipeline.config import DataConfig, PromoteConfig
+from pipeline.config import PromoteConfig
+from pipeline.sections.data import DataConfig
 from pipeline.stages import promote
 
 SETTINGS = PromoteConfig(bootstrap_samples=100)

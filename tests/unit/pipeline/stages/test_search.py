@@ -6,8 +6,8 @@ import pytest
 
 from components.errors import InputError
 from components.search.tuner import TrialResult
-from pipeline.config import Recipe
 from pipeline.loading import load
+from pipeline.sections.recipe import Recipe
 from pipeline.stages import search
 
 BOUNDS = {
@@ -50,8 +50,26 @@ def test_a_rate_of_the_range_test_follows_the_batch_size_of_the_trial(configured
     assert sgd["recipe.lr"] == pytest.approx(0.04)
     adamw = own_rate({**four_times, "recipe.lr": 0.01}, configured, within_bounds=True)
     assert adamw["recipe.lr"] == pytest.approx(0.02)
+    lamb = own_rate({**four_times, "recipe.optimizer": "lamb", "recipe.lr": 0.01}, configured, within_bounds=True)
+    assert lamb["recipe.lr"] == pytest.approx(0.02)  # one of timm's, adaptive
     assert own_rate(four_times, configured)["recipe.lr"] == pytest.approx(2 * 3e-4)
     assert own_rate({**four_times, "recipe.lr": 0.01}, configured)["recipe.lr"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("trial", "ema_decay"),
+    [({}, 0.9), ({"recipe.optimizer": "sgd"}, 0.9), ({"recipe.optimizer": "schedulefree_adamw"}, None)],
+)
+def test_trials_run_at_a_constant_rate_on_averages_of_one_kind(configured, trial: dict, ema_decay) -> None:
+    recipe = search._at_horizon(configured, trial, load("smoke").search).recipe
+    assert (recipe.schedule_name, recipe.ema_decay) == ("fixed", ema_decay)
+
+
+def test_a_schedule_free_default_averages_by_itself_unless_the_trial_has_another_optimizer(configured) -> None:
+    default = search.override(configured, {"recipe.optimizer": "schedulefree_sgd"})
+    settings = load("smoke").search
+    assert search._at_horizon(default, {}, settings).recipe.ema_decay is None
+    assert search._at_horizon(default, {"recipe.optimizer": "adamw"}, settings).recipe.ema_decay == 0.9
 
 
 def test_the_configured_space_becomes_one_of_the_trials(configured) -> None:

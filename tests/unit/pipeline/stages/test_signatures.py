@@ -24,7 +24,7 @@ def positional(function) -> list[str]:
 
 
 def test_the_stages_stand_in_the_order_in_which_they_run() -> None:
-    assert STAGE_NAMES == ("prepare", "lr_range_test", "search", "train", "evaluate", "promote")
+    assert STAGE_NAMES == ("prepare", "lr_range_test", "compare_lr", "search", "train", "evaluate", "promote")
 
 
 def test_every_stage_reads_only_stages_that_stand_before_it() -> None:
@@ -71,8 +71,8 @@ def test_what_is_left_out_of_a_fingerprint_is_a_key_of_a_declared_section(stage:
 
 
 def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
-    from pipeline.config import ModelConfig
     from pipeline.console import Console
+    from pipeline.sections.recipe import ModelConfig
     from pipeline.sources import weights_digest
 
     config = Config()
@@ -97,10 +97,14 @@ def test_promote_alone_acts_outside_and_is_never_reused() -> None:
 
 
 def test_the_long_stages_go_on_where_they_were_interrupted() -> None:
-    assert [stage.name for stage in STAGES if stage.resumes] == ["search", "train"]
+    assert [stage.name for stage in STAGES if stage.resumes] == ["compare_lr", "search", "train"]
+
+
+def test_nothing_goes_on_from_the_comparison_of_methods() -> None:
+    assert all("compare_lr" not in stage.inputs for stage in STAGES)
 
 
 def test_only_evaluate_and_promote_come_after_the_test_split_is_read() -> None:
     """Nothing that shapes the model may depend on `evaluate`."""
-    for name in ("prepare", "lr_range_test", "search", "train"):
+    for name in ("prepare", "lr_range_test", "compare_lr", "search", "train"):
         assert "evaluate" not in BY_NAME[name].inputs

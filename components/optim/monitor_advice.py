@@ -1,0 +1,120 @@
+"""Findings of the monitor in words: what happened, since when, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: The gravest first; the order of the sentences at the end of a run.
+ORDER = ("diverged", "oscillating", "too_slow", "overfitting", "plateau", "spike")
+
+#: Training loss as a share of the validation loss below which there is nothing more to learn from these images.
+BY_HEART = 0.2
+
+
+def advise(kind: str, epoch: int, evidence: Mapping[str, float]) -> str:
+    """One sentence or two on one finding; epoch: in which it was found, from 1."""
+    return _SENTENCES[kind](epoch, evidence)
+
+
+def conclusions(found: Sequence[Mapping[str, Any]], *, rollbacks: int, quiet: bool) -> list[str]:
+    """A sentence per kind of finding: of its first occurrence, and how often it came.
+
+    found: `kind`, `epoch` and `evidence` of each, in order. rollbacks: how often the rate was halved. quiet: whether
+    nothing called for a lower rate after the last of them.
+    """
+    sentences = []
+    for kind in ORDER:
+        same = [entry for entry in found if entry["kind"] == kind]
+        if same:
+            again = f" This was seen {len(same)} times." if len(same) > 1 else ""
+            sentences.append(advise(kind, same[0]["epoch"], same[0]["evidence"]) + again)
+    if rollbacks:
+        sentences.append(_after_rollbacks(rollbacks, quiet))
+    return sentences
+
+
+def _after_rollbacks(rollbacks: int, quiet: bool) -> str:
+    factor = 2**rollbacks
+    if quiet:
+        return f"The rate had to be divided by {factor}: it was up to {factor}× too high; start with 1/{factor} of it."
+    return f"The rate was more than {factor}× too high: a {factor}th of it failed as well. Run the range test anew."
+
+
+def _diverged(epoch: int, evidence: Mapping[str, float]) -> str:
+    if "steps" not in evidence:
+        return f"The loss or its gradient was no longer a number in epoch {epoch}: the rate is too high; lower it."
+    times = evidence["loss"] / evidence["recent_mean_loss"]
+    return (
+        f"The loss diverged in epoch {epoch}, to {_times(times)} its recent mean: the rate is too high; lower it, or "
+        "warm up for longer."
+    )
+
+
+def _oscillating(epoch: int, evidence: Mapping[str, float]) -> str:
+    if "spikes" in evidence:
+        return (
+            f"The loss shot up {evidence['spikes']:.0f} times within a few steps in epoch {epoch}: the rate is too "
+            "high; lower it."
+        )
+    if "first_grad_norm" in evidence:
+        return (
+            f"Up to epoch {epoch} nothing was learned, the gradients all but vanished, and a step had changed the "
+            f"weights by {evidence['largest_update_ratio']:.0%}: the rate is too high; lower it. If a lower one "
+            "learns nothing either, look at the labels."
+        )
+    return (
+        f"The loss oscillated from epoch {epoch}: it rises, and successive gradients point back at each other "
+        f"(cosine {evidence['cosine']:.2f}): the rate is too high; lower it."
+    )
+
+
+def _too_slow(epoch: int, evidence: Mapping[str, float]) -> str:
+    return (
+        f"The loss falls steadily but slowly (epoch {epoch}): at this pace it ends at "
+        f"{evidence['probe_loss_at_the_end']:.2f}, where guessing gives {evidence['chance_loss']:.2f}, and a step at "
+        f"the highest rate changes the weights by {evidence['update_ratio']:.2%}: the rate is too low. Raise it, or "
+        "widen the search upwards."
+    )
+
+
+def _plateau(epoch: int, evidence: Mapping[str, float]) -> str:
+    stood = f"The validation loss stood still over the {evidence['epochs']:.0f} epochs up to {epoch}"
+    if evidence["train_loss"] < BY_HEART * evidence["val_loss"]:
+        return (
+            f"{stood}, and the training images are known by heart: more images or augmentation help more than a rate."
+        )
+    return (
+        f"{stood}: a lower rate may get further from there; use the schedule plateau, or one that cools down (wsd, "
+        "cosine)."
+    )
+
+
+def _overfitting(epoch: int, evidence: Mapping[str, float]) -> str:
+    return (
+        f"Overfitting: from about epoch {evidence['best_epoch']:.0f} to {epoch} the validation loss rose from "
+        f"{evidence['best_val_loss']:.2f} to {evidence['val_loss']:.2f} while the training loss fell on. The rate is "
+        "not at fault; the best epoch is kept. Fewer epochs, more augmentation or more weight decay may help."
+    )
+
+
+def _spike(epoch: int, evidence: Mapping[str, float]) -> str:
+    times = evidence["loss"] / evidence["recent_mean_loss"]
+    return (
+        f"The loss of a batch in epoch {epoch} was {_times(times)} the recent mean and normal again at once: a bad "
+        "batch rather than the rate; look at its images and labels."
+    )
+
+
+def _times(factor: float) -> str:
+    return f"{factor:.0f}×" if factor < 1000 else "more than 1000×"
+
+
+_SENTENCES = {
+    "diverged": _diverged,
+    "oscillating": _oscillating,
+    "too_slow": _too_slow,
+    "overfitting": _overfitting,
+    "plateau": _plateau,
+    "spike": _spike,
+}

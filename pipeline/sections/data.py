@@ -1,0 +1,103 @@
+"""Where the images come from, what of them the model sees, and how they are split."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.sections.base import Section
+
+
+class SplitFractions(Section):
+    """Share of the images in each split, per class and whole groups at a time; the four sum to 1."""
+
+    train: float = Field(default=0.60, gt=0, lt=1)
+    """What the weights are fitted on."""
+    val: float = Field(default=0.15, gt=0, lt=1)
+    """What trials and epochs are compared on."""
+    calibration: float = Field(default=0.10, gt=0, lt=1)
+    """What the score's scale and bias and the threshold are fitted on; seen by nothing before."""
+    test: float = Field(default=0.15, gt=0, lt=1)
+    """What is read once, by evaluate."""
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> SplitFractions:
+        total = self.train + self.val + self.calibration + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the four fractions sum to {total:.4g}; they must sum to 1")
+        return self
+
+
+class DataConfig(Section):
+    source: str = "folder:images"
+    """`folder:/path` (a class per folder), `csv:/path`, `parquet:/path`, `mvtec:/path` (MVTec-AD's layout), `elpv`, or
+    `generated:key=value,...`. A path may be any address that fsspec knows, such as `folder:s3://bucket/castings`."""
+    good_labels: tuple[str, ...] = ("good",)
+    """The classes that are good parts; every other class is a defect. Empty: defect types only, no escapes."""
+    image_size: int = Field(default=224, ge=16, le=2048)
+    """Side of the square, in pixels, that the model sees."""
+    region: tuple[int, int, int, int] | None = None
+    """Left, top, right and bottom, in pixels of the upright image, of the part that is looked at; null: all of it."""
+    fit: Literal["squash", "letterbox"] = "squash"
+    """How what is not square becomes so: squashed, or whole between black bars."""
+    tile_size: int | None = Field(default=None, ge=16)
+    """Cut each image into overlapping tiles of this side, in pixels, and judge each; labels come from masks."""
+    tile_overlap: float = Field(default=0.25, ge=0, le=0.5)
+    """Share of a tile's side that neighbouring tiles have in common at least."""
+    splits: SplitFractions = SplitFractions()
+    split_conflict: Literal["error", "train", "majority"] = "error"
+    """What to do when a given split tears a group apart: stop, put the group into train, or into its majority."""
+    stratify_columns: tuple[str, ...] = ()
+    """Metadata columns that are to be spread over the splits evenly, too, as far as the groups allow."""
+    num_folds: int = Field(default=5, ge=0, le=20)
+    """Folds for cross-validation within train and val, beside the splits; 0: none."""
+    earlier_manifest: str | None = None
+    """A manifest.parquet of earlier: its images keep their split, and new groups fill up the shares."""
+    near_duplicates: Literal["off", "upright", "symmetric"] = "upright"
+    """Group images that show the same thing: as they stand, or also turned and mirrored. Off: identical files only."""
+    label_conflicts: Literal["keep", "drop", "stop"] = "keep"
+    """Images that show the same thing under different labels: keep and report them, drop them all, or stop."""
+    audit: bool = True
+    """Probe for leakage, shortcuts and doubtful labels, for the report; nothing later depends on it."""
+    max_quarantined_fraction: float = Field(default=0.01, ge=0, lt=1)
+    """The run stops when a larger share of the files cannot be decoded."""
+    pack: Literal["auto", "decoded", "encoded", "none"] = "auto"
+    """How resized images are kept: as pixels, as lossless PNG, or not at all (read from the source each time). `auto`:
+    the first of them that disk and memory have room for. The pixels are the same, so it shapes no result."""
+    path_column: str = "path"
+    """csv/parquet: the column with the image's path, relative to `data.root`."""
+    label_column: str = "label"
+    """csv/parquet: the column with the class."""
+    group_column: str | None = None
+    """csv/parquet: the column naming the part, lot or board; images of a group never cross a split."""
+    split_column: str | None = None
+    """csv/parquet: the column with a given split, which is honoured."""
+    mask_column: str | None = None
+    """csv/parquet: the column with the path of a mask, a picture that is not black where the defect is."""
+    metadata_columns: tuple[str, ...] = ()
+    """csv/parquet: further columns to keep (camera, lighting, product)."""
+    root: str | None = None
+    """csv/parquet: folder or address of the images; default: the table's own folder."""
+    defect_threshold: float = Field(default=0.5, gt=0, le=1)
+    """elpv: a cell is defective when its defect probability is at least this."""
+
+    @field_validator("num_folds")
+    @classmethod
+    def _not_one(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold holds nothing out; give 0, or at least 2")
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _has_area(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if value is not None and not (0 <= value[0] < value[2] and 0 <= value[1] < value[3]):
+            raise ValueError("give left, top, right, bottom in pixels, with left < right and top < bottom")
+        return value
+
+    @model_validator(mode="after")
+    def _tiles_need_a_good_class(self) -> DataConfig:
+        if self.tile_size is not None and not self.good_labels:
+            raise ValueError("tile_size needs good_labels: a tile that the mask leaves free takes the first of them")
+        return self

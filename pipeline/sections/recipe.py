@@ -1,0 +1,168 @@
+"""What shapes one training: the model, and the recipe that range test, search and final training share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from components.errors import InputError
+from pipeline.sections.base import Section
+
+Augmentation = Literal[
+    "horizontal_flip", "vertical_flip", "quarter_turns", "shift", "light", "noise", "blur", "dropout"
+]
+Schedule = Literal[
+    "auto",
+    "fixed",
+    "step",
+    "exponential",
+    "cosine",
+    "cosine_restarts",
+    "triangular",
+    "triangular2",
+    "exp_range",
+    "one_cycle",
+    "wsd",
+    "plateau",
+]
+#: Our own optimizers, known without importing torch; a test holds them to `components/optim/optimizers.py`.
+OWN_OPTIMIZERS = (
+    "sgd",
+    "momentum",
+    "sgd_plain",
+    "adam",
+    "adamw",
+    "rmsprop",
+    "adagrad",
+    "schedulefree_adamw",
+    "schedulefree_sgd",
+)
+SCHEDULE_FREE = ("schedulefree_adamw", "schedulefree_sgd")
+
+
+def _known_optimizer(name: str) -> str:
+    """One of ours, or of timm's, which is imported for no other name."""
+    if name in OWN_OPTIMIZERS:
+        return name
+    from components.optim.optimizers import optimizer_spec
+
+    try:
+        optimizer_spec(name)
+    except InputError as error:
+        raise ValueError(str(error).partition(": ")[2]) from error
+    return name
+
+
+Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
+
+
+class ModelConfig(Section):
+    backbone: str = "resnet18"
+    """Any timm model."""
+    weights: str = Field(default="pretrained", pattern=r"^(none|pretrained|package|file:.+)$")
+    """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`."""
+    drop_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout before the classifier."""
+    drop_path_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Stochastic depth."""
+
+
+class RecipeConfig(Section):
+    objective: Literal["average_precision", "auroc", "balanced_accuracy"] = "average_precision"
+    """Validation metric that picks the best epoch and the best trial; the first two need a good class."""
+    optimizer: Optimizer = "adamw"
+    """`sgd` (Nesterov, momentum 0.9), `momentum` (without Nesterov), `sgd_plain` (without momentum), `adam`, `adamw`,
+    `rmsprop`, `adagrad`, `schedulefree_adamw`, `schedulefree_sgd`, or any of timm's by its name (`lamb`, `lion`, …)."""
+    lr: float | Literal["auto"] = "auto"
+    """Peak learning rate; `auto`: the suggestion of the optimizer's range test."""
+    weight_decay: float = Field(default=0.01, ge=0, le=1)
+    """Not applied to biases and norms."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Ratio of the rates of neighbouring layer groups; 1: the same rate everywhere, 0.75 to 0.95 is usual."""
+    layer_decay_towards: Literal["input", "output"] = "input"
+    """The end whose layers get the smaller rates. `input` keeps early features; `output` is for experiments."""
+    head_lr_ratio: float = Field(default=1.0, gt=0)
+    """Rate of the new classifier as a multiple of that of the body; above 1 it learns faster."""
+    freeze_epochs: float = Field(default=0.0, ge=0)
+    """Epochs at the start in which the classifier alone learns, the body's norms standing still; then all of it."""
+    batch_size: int = Field(default=32, ge=2)
+    """Images per optimizer step."""
+    schedule: Schedule = "auto"
+    """How the rate moves over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
+    `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and
+    fixed for the schedule-free optimizers, which take no other."""
+    final_lr_fraction: float = Field(default=0.01, gt=0, lt=1)
+    """What is left of the peak at the end: of the whole, of each restart, of the amplitude of exp_range; of plateau it
+    is the least."""
+    schedule_drops: int = Field(default=2, ge=1)
+    """step: number of equal drops on the way from the peak to the end."""
+    schedule_cycles: int = Field(default=3, ge=1)
+    """cosine_restarts, triangular, triangular2, exp_range: cycles over the training."""
+    cycle_growth: float = Field(default=1.0, ge=1, le=10)
+    """cosine_restarts: how much longer each cycle is than the one before."""
+    cycle_low: float = Field(default=0.25, gt=0, lt=1)
+    """triangular, triangular2, exp_range: the low rate as a share of the peak."""
+    rise_fraction: float = Field(default=0.3, gt=0, lt=1)
+    """one_cycle: share of the training in which the rate rises, from a 25th of the peak."""
+    cooldown_fraction: float = Field(default=0.2, gt=0, le=1)
+    """wsd: share of the training over which the stable rate falls at the end, as 1 − √."""
+    plateau_factor: float = Field(default=0.3, gt=0, lt=1)
+    """plateau: what the rate is multiplied by when the validation loss has stopped falling."""
+    plateau_patience: int = Field(default=2, ge=0)
+    """plateau: epochs without a lower validation loss that are borne."""
+    warmup_epochs: float = Field(default=0.5, ge=0)
+    """Length of the linear warmup, in epochs."""
+    class_weights: Literal["none", "balanced"] = "balanced"
+    """`balanced`: the loss weighs each class by the inverse of its frequency."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
+    augment_strength: float = Field(default=0.5, ge=0, le=1)
+    """0: none; 1: the strongest policy."""
+    augment: tuple[Augmentation, ...] = get_args(Augmentation)
+    """What may happen to an image in training. Leave out what changes a part's class: flips for one with a right and a
+    left side, `dropout` for tiny defects."""
+    clip_grad_norm: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient; null: not clipped."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Average the weights over steps with this decay and score the average; null: off. Schedule-free optimizers average
+    by themselves."""
+
+    @field_validator("lr")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value <= 0:
+            raise ValueError("must be greater than 0, or auto")
+        if isinstance(value, float) and value > 1e3:
+            raise ValueError("no training survives such a rate; give at most 1000, or auto")
+        return value
+
+    @model_validator(mode="after")
+    def _schedule_free_alone(self) -> RecipeConfig:
+        if self.optimizer not in SCHEDULE_FREE:
+            return self
+        if self.schedule not in ("auto", "fixed"):
+            raise ValueError(
+                f"optimizer={self.optimizer} takes no schedule, and schedule={self.schedule}; use fixed or auto, or "
+                f"the optimizer {self.optimizer.removeprefix('schedulefree_')}"
+            )
+        if self.ema_decay is not None:
+            raise ValueError(
+                f"optimizer={self.optimizer} averages the weights by itself, and ema_decay={self.ema_decay:g}; "
+                "set ema_decay to null"
+            )
+        return self
+
+    @property
+    def schedule_name(self) -> str:
+        """The schedule, with `auto` resolved."""
+        if self.schedule != "auto":
+            return self.schedule
+        return "fixed" if self.optimizer in SCHEDULE_FREE else "cosine"
+
+
+class Recipe(Section):
+    """What makes one training: the sections that a search trial overrides."""
+
+    model: ModelConfig
+    recipe: RecipeConfig

@@ -1,0 +1,179 @@
+"""compare_lr: the same model from the same start under several methods, each at its own rate, over several seeds.
+
+First every method tries a few multiples of what the range test suggests, in short; then it is trained at full length
+at the best of them, from seeds that chose nothing. Nothing goes on from here: it is for whoever chooses a method.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from components.cluster import settle_on_cluster
+from components.report.html import figure_png
+from pipeline.comparison import Place, Trained, Training, carry_out, train_and_keep
+from pipeline.comparison_forecast import images_of, measure_pace, missing, seconds_of
+from pipeline.comparison_rates import (
+    Method,
+    RateChoice,
+    choose_rate,
+    full_trainings,
+    methods_of,
+    rate_trials,
+)
+from pipeline.comparison_report import comparison_figures, console_table, markdown_table, rate_notes, write_html
+from pipeline.comparison_results import (
+    curves_table,
+    rates_table,
+    summarise,
+    trainings_table,
+)
+from pipeline.comparison_runs import ComparisonRuns
+from pipeline.console import duration
+from pipeline.resources import Shares, ray_for, training_shares
+from pipeline.sections.rates import CompareConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sources import log_lineage
+from pipeline.stage import StageContext
+from pipeline.training import open_data, read_bounds, use_threads
+
+
+def run(
+    context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, compare_lr: CompareConfig
+) -> dict[str, Any]:
+    """Forecast, choose the rates, train, write tables, figures and report."""
+    prepared = context.inputs["prepare"].directory
+    log_lineage(context.run, prepared, used_for="comparison")
+    bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
+    methods = methods_of(Recipe(model=model, recipe=recipe), compare_lr, bounds)
+    shares = training_shares(context.compute)
+    place = Place(prepared=prepared, work=context.work, compute=context.compute, threads=shares.cpus)
+    trials = rate_trials(methods, compare_lr, seed=seed)
+    _forecast(context, methods, trials, compare_lr, place, shares, seed)
+    runs = ComparisonRuns(context, methods)
+    with context.run.system_metrics(), ray_for(context.compute, shares):
+        tried = _train(context, "rate trials", trials, place, shares, runs)
+        choices = {}
+        for method in methods:
+            own = [trial for trial in tried if trial.entry == method.name]
+            choices[method.name] = choose_rate(own, compare_lr.rate_factors)
+            runs.chosen(method, choices[method.name], own)
+        _say_choices(context, methods, choices)
+        results = _train(
+            context, "trainings", full_trainings(methods, choices, compare_lr, seed=seed), place, shares, runs
+        )
+    summary = summarise(methods, choices, results, target_val_loss=compare_lr.target_val_loss)
+    for record in summary["entries"]:
+        runs.concluded(record, [result for result in results if result.entry == record["name"]])
+    _write(context, summary, tried, results, model.backbone)
+    return _headline(summary, tried, results)
+
+
+def _forecast(
+    context: StageContext,
+    methods: Sequence[Method],
+    trials: Sequence[Training],
+    settings: CompareConfig,
+    place: Place,
+    shares: Shares,
+    seed: int,
+) -> None:
+    """Say what is to be done and about how long it takes, before it is begun."""
+    first = {method.name: RateChoice(factor=settings.rate_factors[0], edge="", scores={}) for method in methods}
+    trainings = full_trainings(methods, first, settings, seed=seed)
+    left = missing([*trials, *trainings], place.work)
+    parts = [f"{len(trials)} rate trials of {_epochs(trials[0].epochs)}"] if trials else []
+    parts.append(f"{len(trainings)} trainings of {_epochs(settings.epochs)}")
+    words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
+    words += f", {done} of them done already" if done else ""
+    if left:
+        use_threads(shares.cpus)
+        data = open_data(place.prepared)
+        pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
+        seconds = seconds_of(left, data, pace, at_a_time=shares.concurrent)
+        words += f", about {duration(seconds)}, {shares.concurrent} at a time ({images_of(left, data):,} images)"
+        context.run.log_metrics({"forecast_seconds": seconds})
+    context.console.say(f"  {words}")
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' if count != 1 else ''}"
+
+
+def _train(
+    context: StageContext,
+    name: str,
+    trainings: Sequence[Training],
+    place: Place,
+    shares: Shares,
+    runs: ComparisonRuns,
+) -> list[Trained]:
+    """The results of all, spread over Ray; each is shown and logged as it comes."""
+    if not trainings:
+        return []
+    settle = functools.partial(settle_on_cluster, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent)
+    with context.console.bar(name, len(trainings)) as advance:
+
+        def done(training: Training, outcome: Trained | Exception) -> None:
+            advance(1, note=f"{training.entry}, seed {training.seed}")
+            if isinstance(outcome, Exception):
+                context.console.warn(f"{training.key} failed: {type(outcome).__name__}: {outcome}")
+            elif outcome.phase == "full":
+                runs.trained(outcome)
+                if outcome.diverged:
+                    context.console.warn(f"{training.entry} diverged with seed {training.seed} at {outcome.lr:.2e}")
+
+        return carry_out(trainings, place, perform=train_and_keep, settle=settle, on_done=done)
+
+
+def _say_choices(context: StageContext, methods: Sequence[Method], choices: dict[str, RateChoice]) -> None:
+    for method in methods:
+        choice = choices[method.name]
+        if choice.factor is None:
+            context.console.warn(f"{method.name}: diverged at every rate that was tried; it is not compared")
+        else:
+            context.console.say(f"  {method.name}: rate {method.suggested * choice.factor:.2e}, {choice.words}")
+
+
+def _write(
+    context: StageContext, summary: dict[str, Any], tried: list[Trained], results: list[Trained], backbone: str
+) -> None:
+    """Every file of the result; tables and figures to MLflow as well."""
+    folder = context.directory
+    trainings = trainings_table([*tried, *results], target=summary["target_val_loss"])
+    trainings.to_parquet(folder / "comparison.parquet", index=False)
+    curves = curves_table([*tried, *results])
+    curves.to_parquet(folder / "curves.parquet", index=False)
+    rates = rates_table(results)
+    rates.to_parquet(folder / "rates.parquet", index=False)
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    (folder / "comparison.json").write_text(text, encoding="utf-8")
+    (folder / "comparison.md").write_text(markdown_table(summary), encoding="utf-8")
+    full = curves["phase"] == "full"
+    figures = comparison_figures(summary, trainings[trainings["phase"] == "full"], curves[full], rates)
+    write_html(
+        summary, figures, folder / "comparison.html", subtitle=f"{backbone}, {len(summary['entries'])} methods, "
+        "each at a rate of its own",
+    )  # fmt: skip
+    for name, figure in figures.items():
+        context.run.log_image(figure_png(figure), f"figures/{name}.png")
+    context.run.log_table(trainings, "tables/comparison.json")
+    for name in ("comparison.json", "comparison.md", "comparison.html", "comparison.parquet", "curves.parquet"):
+        context.run.log_artifact(folder / name)
+    context.console.table(console_table(summary, width=context.console.rich.width))
+    for note in rate_notes(summary):
+        context.console.say(f"  {note}")
+    context.console.say(f"  report: {folder / 'comparison.html'}")
+
+
+def _headline(summary: dict[str, Any], tried: list[Trained], results: list[Trained]) -> dict[str, Any]:
+    best = summary["entries"][0] if summary["best"] is not None else None
+    return {
+        "best_method": summary["best"],
+        f"best_method_{summary['measure']}": best["metrics"][summary["measure"]]["mean"] if best else None,
+        "methods_within_noise": sum(entry["within_noise"] is True for entry in summary["entries"]),
+        "trainings": len(tried) + len(results),
+        "trainings_diverged": sum(result.diverged for result in results),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Problem:
-    """Images and labels, the loss, and what the best constant prediction costs.
+    """Images and labels, the loss, and what the best constant prediction costs: mean, and spread from batch to batch.
 
     train, val: (N, C, S, S) float32 of mean 0 and spread 1. train_labels, val_labels: (N,) int64 in [0, classes).
     """
@@ -43,6 +44,7 @@ class Problem:
     classes: int
     loss: nn.Module
     constant_loss: float
+    constant_spread: float
 
     def batches(self, seed: int) -> Iterator[Batch]:
         """Endless training batches, epoch after epoch in a new order."""
@@ -216,4 +218,11 @@ def _problem(pixels: np.ndarray, labels: np.ndarray, *, validation: int, balance
         classes=classes,
         loss=build_loss(weights, 0.0),
         constant_loss=constant_predictor_loss(counts, weights, 0.0),
+        constant_spread=0.0 if balanced else _spread_of_constant(labels[:cut]),
     )
+
+
+def _spread_of_constant(labels: np.ndarray) -> float:
+    """Standard deviation of the mean over a batch of -log(share of the label's class)."""
+    shares = np.bincount(labels) / len(labels)
+    return float(np.std(-np.log(shares[labels])) / math.sqrt(BATCH_SIZE))

@@ -105,6 +105,7 @@ def read(setting: Setting, problem: Problem, curves: pd.DataFrame) -> LrBounds:
         spec=OPTIMIZERS[setting.optimizer],
         bootstrap_samples=100,
         seed=0,
+        constant_spread=problem.constant_spread,
     )
 
 

@@ -82,6 +82,7 @@ def analyse_curves(
     spec: OptimizerSpec,
     bootstrap_samples: int,
     seed: int,
+    constant_spread: float = 0.0,
 ) -> LrBounds:
     """Read the curves of one optimizer; where they do not carry a suggestion, abstain and give its defaults.
 
@@ -92,6 +93,8 @@ def analyse_curves(
         spec: the optimizer, for its default bounds and its family.
         bootstrap_samples: resamples for the band.
         seed: of the resampling; the same seed gives the same bounds.
+        constant_spread: standard deviation of the constant prediction's loss from batch to batch, nats. 0 for a loss
+            that weighs the classes equally, where it costs the same on every batch, or where it is not known.
 
     Raises:
         ValueError: no rows, seeds that ran different ramps, or a constant loss that is not positive.
@@ -101,7 +104,7 @@ def analyse_curves(
     if not 0 < constant_loss < math.inf:
         raise ValueError(f"constant_loss={constant_loss}: it is positive wherever there are two classes")
     aligned = align_seeds(curves, constant_loss=constant_loss)
-    reading = read_curve(aligned, constant_loss=constant_loss)
+    reading = read_curve(aligned, constant_loss=constant_loss, constant_spread=constant_spread)
     warnings = plan_warnings(aligned)
     if reading is None:
         reason = f"the loss diverged within the first {MIN_POINTS} steps of the ramp; start it lower"

@@ -36,11 +36,17 @@ class Reading:
     valley: float
 
 
-def read_curve(aligned: SeedCurves, *, constant_loss: float) -> Reading | None:
+def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: float) -> Reading | None:
     """Return the reading, or None where too little of the curve is finite.
 
     The drop counts from the constant predictor's loss, so that learning the class balance is worth nothing.
     Where the curve starts clearly below that (a start that already knows something), it counts from there.
+
+    Args:
+        aligned: the curves.
+        constant_loss: loss of the best constant prediction.
+        constant_spread: standard deviation of that loss from batch to batch. No curve has less noise: where defects
+            are rare, it is lowest where a few batches happened to hold none, and these look quiet, too.
     """
     rates = aligned.log_rates
     kernel = smoothing_kernel(rates)
@@ -48,7 +54,8 @@ def read_curve(aligned: SeedCurves, *, constant_loss: float) -> Reading | None:
     if finite_length(curve) < MIN_POINTS:
         return None
     window = int(np.searchsorted(rates, rates[0] + NOISE_WINDOW))
-    noise = curve_noise(aligned.losses, kernel, until=int(np.argmin(curve)), window=window)
+    lowest = int(np.argmin(curve))
+    noise = curve_noise(aligned.losses, kernel, until=lowest, window=window, least=constant_spread)
     fit = fit_drop(rates, curve, reference=constant_loss)
     if fit.start < constant_loss - DROP_IN_NOISE * noise:
         fit = fit_drop(rates, curve, reference=fit.start)

@@ -1,6 +1,6 @@
 """The training monitor: from the signals of a training to verdicts on its learning rate, with evidence and advice.
 
-The article's rule, "loss jumps: lower the rate; loss falls slowly: raise it", is deceived by noise, which alone flips
+The usual rule, "loss jumps: lower the rate; loss falls slowly: raise it", is deceived by noise, which alone flips
 the sign of two successive differences out of three. What is judged here instead, and why, stands with each rule in
 `monitor_rules.py`. This file knows neither torch nor models: numbers go in, verdicts come out.
 """

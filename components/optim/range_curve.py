@@ -154,7 +154,7 @@ def fit_drop(log_rates: np.ndarray, curve: np.ndarray, *, reference: float) -> C
     return CurveFit(smooth, fitted, start, reference, float(np.median(smooth[near])))
 
 
-def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: int) -> float:
+def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: int, least: float) -> float:
     """Return the standard deviation of the smoothed median curve, in nats.
 
     From second differences of the mean over seeds, which a trend does not touch and which see noise that the seeds
@@ -167,6 +167,7 @@ def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: i
         kernel: (T, T).
         until: position of the curve's lowest point; what comes after it is not looked at.
         window: steps of the last part.
+        least: standard deviation of one batch's loss that is known to be there, at least 0.
     """
     until = max(until, MIN_NOISE_POINTS)
     reaching = [row for row in losses if finite_length(row) >= until]
@@ -174,6 +175,7 @@ def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: i
         return math.inf
     squares = np.diff(np.mean([row[:until] for row in reaching], axis=0), n=2) ** 2 / 6
     noisier = max(float(np.mean(squares)), float(np.mean(squares[-max(window, MIN_NOISE_POINTS) :])))
+    noisier = max(noisier, least**2 / len(reaching))
     middle = kernel[len(kernel) // 2] / kernel[len(kernel) // 2].sum()
     median_cost = MEDIAN_INEFFICIENCY if len(losses) > 2 else 1.0
     return math.sqrt(noisier) * float(np.sqrt(np.sum(middle**2))) * median_cost

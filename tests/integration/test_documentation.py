@@ -57,7 +57,7 @@ COVERED = {
     "python -m pipeline.reference",
     "escapement compare-lr",
     "escapement compare-lr --config castings.yaml",
-    "escapement compare-lr --config demo",
+    "escapement compare-lr --config demo --set compute.concurrent_trials=2",
 }
 #: Words in code style that start like a command and are none.
 INLINE = re.compile(r"`((?:escapement|mlflow|python|pip|pytest|ray) [^`]+)`")

@@ -55,7 +55,7 @@ def test_the_estimated_noise_is_that_of_the_smoothed_median(ramps):
     for _ in range(300):
         losses = generator.normal(0, 0.1, size=(3, len(lr))) + np.linspace(3, 0, len(lr))
         curves.append(np.median(smooth_seeds(losses, kernel), axis=0)[60])
-        estimates.append(curve_noise(losses, kernel, until=len(lr), window=20))
+        estimates.append(curve_noise(losses, kernel, until=len(lr), window=20, least=0.0))
     assert np.mean(estimates) == pytest.approx(np.std(curves), rel=0.2)
 
 
@@ -65,9 +65,20 @@ def test_a_quiet_head_does_not_hide_the_noise_at_the_lowest_point():
     generator = np.random.default_rng(0)
     noisy = generator.normal(0, 0.1, size=(200, 3, len(x)))
     quiet_head = np.where(x < -1, 0.0, noisy)  # a network that still says the same of all images
-    whole = np.mean([curve_noise(losses, kernel, until=101, window=20) for losses in noisy])
-    last = np.mean([curve_noise(losses, kernel, until=101, window=20) for losses in quiet_head])
+    whole = np.mean([curve_noise(losses, kernel, until=101, window=20, least=0.0) for losses in noisy])
+    last = np.mean([curve_noise(losses, kernel, until=101, window=20, least=0.0) for losses in quiet_head])
     assert last == pytest.approx(whole, rel=0.15)
+
+
+def test_noise_that_is_known_to_be_there_is_not_estimated_away():
+    x = np.linspace(-5, 0, 101)
+    kernel = smoothing_kernel(x)
+    generator = np.random.default_rng(0)
+    estimates = [
+        curve_noise(generator.normal(0, 0.1, (3, 101)), kernel, until=101, window=101, least=0) for _ in "1234"
+    ]
+    known = curve_noise(np.full((3, 101), 0.7), kernel, until=101, window=101, least=0.1)
+    assert known == pytest.approx(np.mean(estimates), rel=0.15)
 
 
 def test_the_curve_is_cut_at_its_lowest_point_before_the_fit():

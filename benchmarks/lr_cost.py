@@ -16,7 +16,7 @@ from lr_trainings import STEPS_PER_DECADE, new_optimizer, ramp
 
 from components.training.ramp import ramp_rates
 
-DECADES = (1e-5, 1e-3)  # where nothing diverges, so that both go to the end
+DECADES = (1e-8, 1e-2)  # as many as a test has, where nothing diverges, so that both go to the end
 
 
 def measure_cost(setting: Setting, problem: Problem, *, repeats: int) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from torch import nn
 
 from components.data.loader import Batch
-from components.models.losses import build_loss, class_weights, constant_predictor_loss
+from components.models.losses import build_loss, class_weights, constant_predictor_loss, constant_predictor_spread
 from pipeline.sections.data import DataConfig
 from pipeline.sources import list_images
 
@@ -218,11 +217,5 @@ def _problem(pixels: np.ndarray, labels: np.ndarray, *, validation: int, balance
         classes=classes,
         loss=build_loss(weights, 0.0),
         constant_loss=constant_predictor_loss(counts, weights, 0.0),
-        constant_spread=0.0 if balanced else _spread_of_constant(labels[:cut]),
+        constant_spread=constant_predictor_spread(counts, weights, 0.0, batch_size=BATCH_SIZE),
     )
-
-
-def _spread_of_constant(labels: np.ndarray) -> float:
-    """Standard deviation of the mean over a batch of -log(share of the label's class)."""
-    shares = np.bincount(labels) / len(labels)
-    return float(np.std(-np.log(shares[labels])) / math.sqrt(BATCH_SIZE))

@@ -28,7 +28,12 @@ from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
 from components.evaluation.objectives import objective_score
 from components.models.backbones import BuiltModel, build_model
-from components.models.losses import build_loss, class_weights, constant_predictor_loss
+from components.models.losses import (
+    build_loss,
+    class_weights,
+    constant_predictor_loss,
+    constant_predictor_spread,
+)
 from components.optim.layerwise import LayerRates
 from components.optim.lr_bounds import LrBounds
 from components.optim.optimizers import build_optimizer
@@ -140,6 +145,14 @@ def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
 def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
     """The loss of the best predictor that ignores the image: what learning has to beat."""
     return constant_predictor_loss(data.class_counts.tolist(), _weights(recipe, data), recipe.recipe.label_smoothing)
+
+
+def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
+    """How much that loss varies from batch to batch, a standard deviation."""
+    settings = recipe.recipe
+    return constant_predictor_spread(
+        data.class_counts.tolist(), _weights(recipe, data), settings.label_smoothing, batch_size=settings.batch_size
+    )
 
 
 def new_learner(recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig) -> Learner:

@@ -56,9 +56,45 @@ def constant_predictor_loss(class_counts: Sequence[int], weights: torch.Tensor |
         weights: (K,) float or None.
         label_smoothing: in [0, 1).
     """
-    counts = np.asarray(class_counts, dtype=np.float64)
-    weight = np.ones_like(counts) if weights is None else weights.detach().cpu().numpy().astype(np.float64)
-    targets = (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()
+    counts, weight = _counts_and_weights(class_counts, weights)
+    targets = _constant_targets(counts, weight, label_smoothing)
     share = targets / targets.sum()
     entropy = -math.fsum(p * math.log(p) for p in share if p > 0)
     return float(targets.sum() / (weight * counts).sum() * entropy)
+
+
+def constant_predictor_spread(
+    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float, *, batch_size: int
+) -> float:
+    """Return how much that prediction's loss varies from batch to batch: a standard deviation.
+
+    A batch's loss is a ratio, the sum of its images' terms t_y over that of their weights w_y; to first order it varies
+    as the mean of (t_y - L w_y) / E[w] over the batch does, L being the loss on all. Nothing for classes that are
+    weighted to balance: then a constant costs the same on every batch.
+
+    Args:
+        class_counts: (K,) images per class, their sum at least 1.
+        weights: (K,) float or None.
+        label_smoothing: in [0, 1).
+        batch_size: at least 1.
+    """
+    counts, weight = _counts_and_weights(class_counts, weights)
+    targets = _constant_targets(counts, weight, label_smoothing)
+    costs = -np.log(targets / targets.sum(), out=np.zeros_like(targets), where=targets > 0)
+    smoothed = label_smoothing / len(counts) * np.sum(weight * costs)
+    terms = (1 - label_smoothing) * weight * costs + smoothed
+    loss = constant_predictor_loss(class_counts, weights, label_smoothing)
+    share = counts / counts.sum()
+    variance = np.sum(share * (terms - loss * weight) ** 2) / np.sum(share * weight) ** 2
+    return float(np.sqrt(variance / batch_size))
+
+
+def _counts_and_weights(class_counts: Sequence[int], weights: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    counts = np.asarray(class_counts, dtype=np.float64)
+    weight = np.ones_like(counts) if weights is None else weights.detach().cpu().numpy().astype(np.float64)
+    return counts, weight
+
+
+def _constant_targets(counts: np.ndarray, weight: np.ndarray, label_smoothing: float) -> np.ndarray:
+    """What each class weighs in the loss of a constant prediction; it is lowest where p is their share."""
+    return (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()

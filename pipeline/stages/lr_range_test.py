@@ -45,6 +45,7 @@ from pipeline.training import (
     new_optimizer,
     open_data,
     resolve_device,
+    spread_of_constant,
     train_loader,
     use_threads,
 )
@@ -109,6 +110,7 @@ def _range_test(test: _Test, optimizer: str) -> tuple[pd.DataFrame, LrBounds]:
     found = analyse_curves(
         curve,
         constant_loss=loss_of_constant(test.recipe, test.data),
+        constant_spread=spread_of_constant(test.recipe, test.data),
         spec=optimizer_spec(optimizer),
         bootstrap_samples=test.settings.bootstrap_samples,
         seed=test.seed,

@@ -117,7 +117,8 @@ def test_the_benchmark_of_data_gives_ratios(workplace):
 def test_the_benchmark_of_the_range_test_gives_regrets(workplace):
     done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "lr_range_test.py", "--quick", "--json")
     assert done.code == 0, done.stderr[-2000:]
-    assert done.summary["settings"]
+    assert done.summary["learnable"]
+    assert done.summary["verdicts"]
 
 
 def test_the_benchmark_of_the_monitor_gives_shares_with_intervals(workplace):

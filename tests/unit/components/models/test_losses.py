@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from components.errors import InputError
-from components.models.losses import build_loss, class_weights, constant_predictor_loss
+from components.models.losses import build_loss, class_weights, constant_predictor_loss, constant_predictor_spread
 
 
 def minimised(counts: list[int], weights: torch.Tensor | None, smoothing: float) -> float:
@@ -51,6 +51,33 @@ def test_balanced_weights_make_it_the_entropy_of_equal_classes():
 
 def test_a_class_without_images_adds_nothing():
     assert constant_predictor_loss([50, 50, 0], None, 0.0) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 3.0, 1.0])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_spread_of_a_constant_prediction_is_that_over_drawn_batches(weights, smoothing):
+    counts, batch_size = [70, 20, 10], 64
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.multinomial(torch.tensor(counts, dtype=torch.float32), 4000 * batch_size, True, generator=generator)
+    weight = torch.ones(3) if weights is None else weights
+    targets = (1 - smoothing) * weight * torch.tensor(counts) + smoothing / 3 * weight * 100
+    logits = targets.log().expand(batch_size, 3)
+    loss = build_loss(weights, smoothing)
+    drawn = torch.stack([loss(logits, batch) for batch in labels.split(batch_size)])
+    expected = constant_predictor_spread(counts, weights, smoothing, batch_size=batch_size)
+    assert float(drawn.std()) == pytest.approx(expected, rel=0.05)
+
+
+def test_with_balanced_weights_a_constant_prediction_costs_the_same_on_every_batch():
+    weights = class_weights(np.repeat([0, 1], [98, 2]), 2, "balanced")
+    assert constant_predictor_spread([98, 2], weights, 0.0, batch_size=16) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_spread_without_weights_is_that_of_the_surprise():
+    surprise = 0.98 * math.log(0.98) ** 2 + 0.02 * math.log(0.02) ** 2
+    entropy = -(0.98 * math.log(0.98) + 0.02 * math.log(0.02))
+    expected = math.sqrt((surprise - entropy**2) / 16)
+    assert constant_predictor_spread([98, 2], None, 0.0, batch_size=16) == pytest.approx(expected)
 
 
 def test_balanced_weights_give_every_class_the_same_total():

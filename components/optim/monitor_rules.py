@@ -32,7 +32,7 @@ SETTLED, FAR = 0.25, 0.6
 LEVELLING = 1 / 3
 #: Epochs that show a plateau, and as a share of those so far; gain from its first half to its second that is none.
 PLATEAU_EPOCHS, PLATEAU_SHARE, NO_GAIN = 6, 0.25, 0.01
-#: Share of the highest rate: where a schedule has gone below, the loss stands still or creeps because the training ends.
+#: Share of the highest rate: where a schedule has gone below, the loss stands still or creeps as the training ends.
 STILL_HIGH = 0.5
 #: Epochs that are averaged, rise of the validation loss over its best, and fall of the training loss since then.
 OVERFIT_EPOCHS, OVERFIT_RISE, OVERFIT_FALL = 3, 0.05, 0.1

@@ -87,6 +87,7 @@ def measure_step(*, backbone: str, side: int, batch_size: int, repeats: int, ste
                 batches=lambda number, waited=waited: _timed(loader.epoch(number), waited),
                 evaluate=lambda model: {},
                 on_step=lambda record: None,
+                watcher=None,
             )
             started = time.perf_counter()
             next(records)

@@ -56,6 +56,7 @@ COVERED = {
     "mlflow models serve",
     "python -m pipeline.reference",
     "escapement compare-lr",
+    "escapement lr-range-test",
     "escapement compare-lr --config castings.yaml",
     "escapement compare-lr --config demo --set compute.concurrent_trials=2",
 }

@@ -299,12 +299,24 @@ def test_a_killed_training_leaves_no_process(tmp_path, name):
     script.write_text(SCRIPT, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])}
     process = subprocess.Popen(
-        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        [sys.executable, script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        preexec_fn=heed_interruptions,
     )
     with process:
-        assert process.stdout.readline() == b"ready\n"
-        family = psutil.Process(process.pid).children(recursive=True)
-        assert len(family) == 4  # two workers, their server, and the keeper of shared memory
-        process.send_signal(getattr(signal, name))
-        process.wait(timeout=30)
-        assert psutil.wait_procs(family, timeout=20)[1] == []
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            family = psutil.Process(process.pid).children(recursive=True)
+            assert len(family) == 4  # two workers, their server, and the keeper of shared memory
+            process.send_signal(getattr(signal, name))
+            process.wait(timeout=30)
+            assert psutil.wait_procs(family, timeout=20)[1] == []
+        finally:
+            process.kill()  # leaving the block would wait for its end
+
+
+def heed_interruptions() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)

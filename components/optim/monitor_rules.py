@@ -32,7 +32,7 @@ SETTLED, FAR = 0.25, 0.6
 LEVELLING = 1 / 3
 #: Epochs that show a plateau, and as a share of those so far; gain from its first half to its second that is none.
 PLATEAU_EPOCHS, PLATEAU_SHARE, NO_GAIN = 6, 0.25, 0.01
-#: Share of the highest rate: where a schedule has gone below, the loss stands still or creeps as the training ends.
+#: Share of the highest rate: where a schedule has gone below, the loss stands still because the training ends.
 STILL_HIGH = 0.5
 #: Epochs that are averaged, rise of the validation loss over its best, and fall of the training loss since then.
 OVERFIT_EPOCHS, OVERFIT_RISE, OVERFIT_FALL = 3, 0.05, 0.1
@@ -94,11 +94,8 @@ def too_slow(
     first: the first look that did not rest. largest_update: largest update ratio so far; once a step was large, small
     ones mean weights that were thrown far out by a rate too high. The loss is extrapolated along the window's slope as
     if the rate stayed as it is. A mean cosine above 0.2 is a witness and no condition: on noisy images it was −0.07 to
-    0.16 at a hundredth of the best rate, and 0.1 to 0.37 with AdamW at the best one. Where the schedule has taken the
-    rate down, slowness is what it is meant to bring, and nothing is judged.
+    0.16 at a hundredth of the best rate, and 0.1 to 0.37 with AdamW at the best one.
     """
-    if window and window[-1].lr < STILL_HIGH * window[-1].highest_lr:
-        return None
     if not window or first is None or window[-1].step < SETTLED * total_steps or largest_update >= LARGE_STEPS:
         return None
     update = float(np.median([look.update_ratio / look.lr for look in window])) * max(

@@ -337,9 +337,18 @@ class TrialSession:
 
 
 def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
-    """A fixed random batch of the validation split."""
+    """A fixed random batch of the validation split with the split's shares of the classes.
+
+    Each class is put into a random order and spread evenly over one list; the batch is its head.
+    """
     val = data.split("val")
-    return next(eval_batches(_some(val, np.random.default_rng(seed).permutation(len(val))[:size]), batch_size=size))
+    order = np.random.default_rng(seed).permutation(len(val))
+    place = np.empty(len(val))
+    for label in np.unique(val.labels):
+        own = order[val.labels[order] == label]
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    chosen = order[np.argsort(place[order], kind="stable")][:size]
+    return next(eval_batches(_some(val, chosen), batch_size=size))
 
 
 def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Iterator[Batch]:

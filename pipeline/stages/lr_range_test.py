@@ -14,11 +14,10 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from components.data.loader import Batch, ImageSet, eval_batches
+from components.data.loader import Batch
 from components.optim.lr_bounds import LrBounds, analyse_curves
 from components.optim.optimizers import optimizer_spec
 from components.optim.weight_decay_test import DecayVerdict, choose_weight_decay
@@ -38,6 +37,7 @@ from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
+    held_out_batch,
     loader_workers,
     loss_of_constant,
     new_loss,
@@ -139,7 +139,7 @@ def _curves(test: _Test, optimizer: str) -> pd.DataFrame:
     low, high = test.settings.ramp or optimizer_spec(optimizer).ramp
     device = resolve_device(test.context.compute)
     size = min(test.settings.held_out_images, test.recipe.recipe.batch_size)
-    held_out = held_out_batch(test.data.split("val"), size, test.seed)
+    held_out = held_out_batch(test.data, size=size, seed=test.seed)
     steps = len(ramp_rates(low, high, test.settings.steps_per_decade))
     rows: list[RampStep] = []
     title = f"range test {optimizer}, weight decay {test.recipe.recipe.weight_decay:g}"
@@ -183,21 +183,6 @@ def _endless(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, w
     with train_loader(recipe, data, seed=seed, device=device, workers=workers) as loader:
         for epoch in itertools.count():
             yield from loader.epoch(epoch)
-
-
-def held_out_batch(val: ImageSet, size: int, seed: int) -> Batch:
-    """A fixed random batch of the validation split with the split's shares of the classes.
-
-    Each class is put into a random order and spread evenly over one list; the batch is its head.
-    """
-    order = np.random.default_rng(seed).permutation(len(val))
-    place = np.empty(len(val))
-    for label in np.unique(val.labels):
-        own = order[val.labels[order] == label]
-        place[own] = (np.arange(len(own)) + 0.5) / len(own)
-    chosen = order[np.argsort(place[order], kind="stable")][:size]
-    subset = ImageSet(pack=val.pack, indices=val.indices[chosen], labels=val.labels[chosen])
-    return next(eval_batches(subset, batch_size=size))
 
 
 def _write(context: StageContext, name: str, values: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from components.optim.weight_decay_test import DecayLimit, DecayVerdict
 from components.training.engine import Device
 from pipeline.range_test_report import file_safe, measured_at, report_weight_decays, say_conditions
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.stages.lr_range_test import held_out_batch
+from pipeline.training import held_out_batch
 
 
 @dataclass
@@ -45,9 +45,14 @@ def validation(*counts: int) -> ImageSet:
     return ImageSet(pack=pack, indices=np.arange(len(labels)), labels=labels)
 
 
+def with_validation(images: ImageSet) -> SimpleNamespace:
+    """Training data with this validation split."""
+    return SimpleNamespace(split={"val": images}.__getitem__)
+
+
 @pytest.mark.parametrize(("size", "expected"), [(32, [24, 8]), (4, [3, 1]), (1000, [90, 30])])
 def test_the_held_out_batch_has_the_shares_of_the_classes(size: int, expected: list[int]) -> None:
-    batch = held_out_batch(validation(90, 30), size, seed=0)
+    batch = held_out_batch(with_validation(validation(90, 30)), size=size, seed=0)
     assert np.bincount(batch.labels.numpy()).tolist() == expected
 
 
@@ -55,7 +60,9 @@ def test_the_held_out_batch_is_the_same_for_a_seed_and_no_image_is_in_it_twice()
     def chosen(seed: int) -> list[int]:
         labels = validation(50, 50)
         numbered = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 3)).copy()
-        images = held_out_batch(ImageSet(numbered, labels.indices, labels.labels), 20, seed).images
+        images = held_out_batch(
+            with_validation(ImageSet(numbered, labels.indices, labels.labels)), size=20, seed=seed
+        ).images
         return images[:, 0, 0, 0].tolist()
 
     assert chosen(1) == chosen(1)

@@ -31,6 +31,7 @@ from mlflow.models import ModelSignature
 
 from components.addresses import redact
 from components.errors import InputError
+from components.interrupts import with_whole_calls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -153,7 +154,7 @@ class Tracker:
             try:
                 _probe_sqlite(uri)
                 mlflow.set_tracking_uri(uri)
-                client = MlflowClient(uri)
+                client = _client(uri)
                 adopted = os.environ.get("MLFLOW_RUN_ID")
                 if adopted:
                     return cls(client, uri, client.get_run(adopted).info.experiment_id)
@@ -390,6 +391,12 @@ def _all_pages(search: Callable[[str | None], Any]) -> list[Any]:
 
 def _resolve_uri(uri: str | None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def _client(uri: str) -> MlflowClient:
+    """A client for the store. A write to a database is never interrupted: what was torn would keep it locked."""
+    client = MlflowClient(uri)
+    return client if uri.startswith(("http://", "https://")) else with_whole_calls(client)
 
 
 def _quiet_logs() -> None:

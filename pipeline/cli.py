@@ -10,7 +10,6 @@ import contextlib
 import json
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.errors import InputError
+from components.interrupts import interrupt_once_per_request
 
 if TYPE_CHECKING:
     from pipeline.runner import PipelineRun
@@ -34,7 +34,6 @@ app = typer.Typer(
 )
 
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
-STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 # `mlflow run -P train.epochs=3` appends `--train.epochs 3`, so dotted options are overrides like `--set`.
 DOTTED_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -48,23 +47,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 def main() -> None:
     """Entry point of the console script: faults of the user's end as one message and exit code 2."""
-    for number in STOPPING:
-        signal.signal(number, _interrupt_once)
+    interrupt_once_per_request()
     try:
         app()
     except InputError as error:
         _complain(str(error))
         sys.exit(EXIT_INPUT)
-
-
-def _interrupt_once(number: int, frame: object) -> None:
-    """Interrupt, then ignore what follows, so that runs are ended and not left RUNNING.
-
-    Under `mlflow run` one Ctrl-C arrives twice: from the terminal, and as the launcher's SIGTERM.
-    """
-    for each in STOPPING:
-        signal.signal(each, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _complain(message: str) -> None:
@@ -276,6 +264,8 @@ def _ready(*, as_json: bool) -> Iterator[_Attempt]:
         with _failure_as_json(attempt, as_json=as_json):
             yield attempt
     except KeyboardInterrupt as error:  # Typer by itself would end without a word
+        for note in getattr(error, "__notes__", []):
+            _complain(note)
         _complain("interrupted; the same command goes on from here")
         raise typer.Exit(EXIT_INTERRUPTED) from error
 

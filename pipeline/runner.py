@@ -6,11 +6,9 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +16,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from components.errors import InputError
+from components.interrupts import ignored
 from components.tracking import TAG_STORAGE, Run, Tracker
 from pipeline.config import Config
 from pipeline.console import Console, duration
@@ -125,7 +124,7 @@ class PipelineRun:
     def _end_runs(self, root: Run, error: BaseException) -> None:
         """End what the error interrupts. Should the store be gone as well, the first error still is the one to see."""
         try:
-            with _undisturbed():
+            with ignored():
                 self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
         except Exception as failure:  # noqa: BLE001 - kept as a note on the error that propagates
             error.add_note(f"the runs below {root.id} could not be ended ({failure}); the next run ends them")
@@ -269,21 +268,6 @@ def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
 def _finish(run: Run, record: StageRecord) -> None:
     run.log_metrics({"stage_seconds": record.seconds, **_numbers(record.headline)})
     run.finish()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and requests to end while the block runs; under `mlflow run` one Ctrl-C arrives twice."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals arrive in the main thread only
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _numbers(headline: Mapping[str, Any]) -> dict[str, float]:

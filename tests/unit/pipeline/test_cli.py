@@ -1,7 +1,6 @@
 """The command line: how overrides are read, and with which words and exit codes a command ends."""
 
 import json
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ def called(monkeypatch):
 def escapement(monkeypatch, *arguments: str) -> int:
     """Run the command line in this process; its exit code."""
     monkeypatch.setattr(sys, "argv", ["escapement", *arguments])
-    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(cli, "interrupt_once_per_request", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     return int(ended.value.code or 0)
@@ -139,7 +138,7 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch) -> None:
 
     monkeypatch.setattr(commands, "run", broken)
     monkeypatch.setattr(sys, "argv", ["escapement", "run"])
-    monkeypatch.setattr(cli.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(cli, "interrupt_once_per_request", lambda: None)
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main()
 
@@ -176,17 +175,6 @@ def test_doctors_answer_is_its_own_also_where_a_check_fails(monkeypatch, capsys)
     monkeypatch.setattr(commands, "doctor", doctor)
     assert escapement(monkeypatch, "doctor", "--json") == 1
     assert capsys.readouterr().out == "{}\n"
-
-
-def test_only_the_first_signal_interrupts() -> None:
-    before = {number: signal.getsignal(number) for number in cli.STOPPING}
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            cli._interrupt_once(signal.SIGINT, None)
-        assert {signal.getsignal(number) for number in cli.STOPPING} == {signal.SIG_IGN}
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("output", ["missing/a.csv", "."])

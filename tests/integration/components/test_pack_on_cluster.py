@@ -1,6 +1,9 @@
 """The pack made by a Ray cluster of several nodes on this machine."""
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,8 +26,9 @@ COUNT = 200
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ray")
+def cluster():
+    # A folder right below the system's: the path of a Unix socket is cut at 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="esc-"))
     before = os.environ.get("RAY_TMPDIR")
     os.environ["RAY_TMPDIR"] = str(folder)
     (folder / "ray").mkdir()
@@ -39,6 +43,7 @@ def cluster(tmp_path_factory):
             del os.environ["RAY_TMPDIR"]
         else:
             os.environ["RAY_TMPDIR"] = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from components.data.augment import KINDS, build_augmentation, preview
+from components.data.augment import KINDS, _shade, build_augmentation, preview
 
 SIDE = 48
 
@@ -69,6 +69,15 @@ def test_the_generator_decides_everything(images):
     np.testing.assert_array_equal(augment(images, np.random.default_rng(3)), first)
     np.testing.assert_array_equal(build_augmentation(1.0, KINDS)(images, np.random.default_rng(3)), first)
     assert (augment(images, np.random.default_rng(4)) != first).any()
+
+
+@pytest.mark.parametrize(("corner", "bright"), [(0, (0, 0)), (1, (0, -1)), (2, (-1, 0)), (3, (-1, -1))])
+def test_light_falls_off_from_its_corner_to_the_opposite_one(corner, bright):
+    shaded = _shade(flat(200), corner, 0.25)
+    assert shaded[bright].tolist() == [200] * 3
+    assert shaded[-1 - bright[0], -1 - bright[1]].tolist() == [150] * 3  # a quarter less
+    # Along an edge the distance is 1/√2 of the diagonal: 200 · (1 − 0.25/√2) = 164.6.
+    assert shaded[bright[0], -1 - bright[1]].tolist() == [165] * 3
 
 
 def test_images_of_a_batch_are_changed_independently(images):

@@ -28,6 +28,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from components.addresses import redact
 from components.errors import InputError
@@ -396,7 +397,8 @@ def _resolve_uri(uri: str | None) -> str:
 def _client(uri: str) -> MlflowClient:
     """A client for the store. A write to a database is never interrupted: what was torn would keep it locked."""
     client = MlflowClient(uri)
-    return client if uri.startswith(("http://", "https://")) else with_whole_calls(client)
+    engine = uri.partition(":")[0].partition("+")[0]
+    return with_whole_calls(client) if engine in DATABASE_ENGINES else client
 
 
 def _quiet_logs() -> None:

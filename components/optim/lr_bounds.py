@@ -79,10 +79,10 @@ def analyse_curves(
     curves: pd.DataFrame,
     *,
     constant_loss: float,
+    constant_spread: float,
     spec: OptimizerSpec,
     bootstrap_samples: int,
     seed: int,
-    constant_spread: float = 0.0,
 ) -> LrBounds:
     """Read the curves of one optimizer; where they do not carry a suggestion, abstain and give its defaults.
 
@@ -90,11 +90,11 @@ def analyse_curves(
         curves: one row per step and seed; columns seed, step, lr, loss, grad_norm, heldout_loss (nan where it was not
             measured). Seeds may end at different steps.
         constant_loss: loss of the best constant prediction, positive.
+        constant_spread: standard deviation of the constant prediction's loss from batch to batch, nats. 0 for a loss
+            that weighs the classes equally, where it costs the same on every batch, or where it is not known.
         spec: the optimizer, for its default bounds and its family.
         bootstrap_samples: resamples for the band.
         seed: of the resampling; the same seed gives the same bounds.
-        constant_spread: standard deviation of the constant prediction's loss from batch to batch, nats. 0 for a loss
-            that weighs the classes equally, where it costs the same on every batch, or where it is not known.
 
     Raises:
         ValueError: no rows, seeds that ran different ramps, or a constant loss that is not positive.

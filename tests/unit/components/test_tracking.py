@@ -1,6 +1,7 @@
 """MLflow through the one door, on a SQLite store: the tree of runs, who is dead, what is cut, the registry."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -90,6 +91,24 @@ def test_the_patience_with_a_server_comes_back_after_the_first_contact(tracker, 
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_write_to_a_database_is_finished_before_an_interrupt_is_heard(tracker, monkeypatch) -> None:
+    run = tracker.start_root("torn", {})
+    write = tracking.MlflowClient.log_batch
+
+    def interrupted(client, *arguments, **options) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(client, *arguments, **options)
+
+    monkeypatch.setattr(tracking.MlflowClient, "log_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.log_metrics({"loss": 0.5})
+    assert tracker.client.get_run(run.id).data.metrics == {"loss": 0.5}
+
+
+def test_a_call_to_a_server_can_be_interrupted() -> None:
+    assert type(tracking._client("http://127.0.0.1:9")) is tracking.MlflowClient
 
 
 def test_a_deleted_experiment_is_refused_with_the_remedy(store_uri, tracker) -> None:

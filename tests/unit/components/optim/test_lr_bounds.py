@@ -27,7 +27,9 @@ def one_thread():
 
 
 def analyse(curves: pd.DataFrame, constant_loss: float = math.log(2), samples: int = 40) -> LrBounds:
-    return analyse_curves(curves, constant_loss=constant_loss, spec=SPEC, bootstrap_samples=samples, seed=0)
+    return analyse_curves(
+        curves, constant_loss=constant_loss, constant_spread=0.0, spec=SPEC, bootstrap_samples=samples, seed=0
+    )
 
 
 @pytest.mark.parametrize("half_drop", [1e-4, 1e-3, 1e-2])

@@ -147,7 +147,7 @@ def equal(one: dict, other: dict) -> bool:
 # --- resuming
 
 
-def resumed_ends_like_straight(folder: Path, *, evaluate: Callable = score, **settings: Any) -> None:
+def assert_resumed_ends_like_straight(folder: Path, *, evaluate: Callable = score, **settings: Any) -> None:
     straight = new_learner(**settings)
     steps: list[StepRecord] = []
     expected = train(straight, 4, evaluate=evaluate, on_step=steps.append)
@@ -168,18 +168,18 @@ def resumed_ends_like_straight(folder: Path, *, evaluate: Callable = score, **se
 @pytest.mark.parametrize("ema", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_training_resumed_from_a_file_ends_bit_for_bit_where_a_straight_one_does(tmp_path, ema, optimizer) -> None:
-    resumed_ends_like_straight(tmp_path, ema=ema, optimizer=optimizer)
+    assert_resumed_ends_like_straight(tmp_path, ema=ema, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "schedulefree_adamw"])
 @pytest.mark.parametrize("freeze_steps", [4, 7])
 def test_a_training_resumes_exactly_before_and_after_the_body_is_let_go(tmp_path, optimizer, freeze_steps) -> None:
-    resumed_ends_like_straight(tmp_path, optimizer=optimizer, freeze_steps=freeze_steps, layer_decay=0.5)
+    assert_resumed_ends_like_straight(tmp_path, optimizer=optimizer, freeze_steps=freeze_steps, layer_decay=0.5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_training_resumes_exactly_under_every_schedule(tmp_path, schedule) -> None:
-    resumed_ends_like_straight(tmp_path, schedule=schedule, evaluate=lambda model: {"val_loss": 1.0})
+    assert_resumed_ends_like_straight(tmp_path, schedule=schedule, evaluate=lambda model: {"val_loss": 1.0})
 
 
 def test_resuming_does_not_depend_on_what_was_drawn_in_between(tmp_path) -> None:

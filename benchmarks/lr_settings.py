@@ -215,7 +215,7 @@ def _problem(pixels: np.ndarray, labels: np.ndarray, *, validation: int, balance
         val=images[cut:],
         val_labels=targets[cut:],
         classes=classes,
-        loss=build_loss(weights, 0.0),
-        constant_loss=constant_predictor_loss(counts, weights, 0.0),
-        constant_spread=constant_predictor_spread(counts, weights, 0.0, batch_size=BATCH_SIZE),
+        loss=build_loss(weights, 0.0, focal_gamma=0.0),
+        constant_loss=constant_predictor_loss(counts, weights, 0.0, focal_gamma=0.0),
+        constant_spread=constant_predictor_spread(counts, weights, 0.0, focal_gamma=0.0, batch_size=BATCH_SIZE),
     )

@@ -19,6 +19,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _QUEUED_PER_CORE = 2
+#: Items that a stream has ready, and the cluster keeps in memory, before the caller asks for them.
+_ITEMS_AHEAD = 2
 
 
 @contextlib.contextmanager
@@ -102,14 +104,71 @@ def settle_on_cluster(
             ray.cancel(reference)
 
 
+def stream_on_cluster(
+    function: Callable[[T], Iterator[R]], tasks: list[T], *, cores: float, gpus: float, at_once: int
+) -> Iterator[tuple[T, R | Exception]]:
+    """What a generator function yields on the workers, item by item as it comes, from several tasks at a time.
+
+    Each item comes with its task. A task whose worker or node died comes with that error, which is its last: it is not
+    repeated by itself, but the caller may append to `tasks` at any time, for instance the same task gone on with. What
+    the function itself raises is raised here. A worker is at most a few items ahead of the caller, who so needs memory
+    for a few alone. When the caller stops asking, what is under way is cancelled.
+    """
+    options: dict[str, Any] = {
+        "num_cpus": cores,
+        "num_gpus": gpus,
+        "max_retries": 0,  # Ray would begin anew, and give the first items again
+        "num_returns": "streaming",
+        "_generator_backpressure_num_objects": _ITEMS_AHEAD,
+    }
+    remote = ray.remote(**options)(function)
+    under_way: dict[Any, T] = {}  # by the stream of its items
+    begun = 0
+    try:
+        while True:
+            while begun < len(tasks) and len(under_way) < at_once:
+                under_way[remote.remote(tasks[begun])] = tasks[begun]
+                begun += 1
+            if not under_way:
+                return
+            ready: list[Any] = ray.wait(list(under_way))[0]
+            for stream in ready:
+                reference = next(stream, None)
+                if reference is None:
+                    del under_way[stream]
+                    continue
+                item, died = _item(reference)
+                task = under_way.pop(stream) if died is not None else under_way[stream]
+                yield task, died if died is not None else item
+    finally:
+        for stream in under_way:
+            ray.cancel(stream)
+
+
+def _item(reference: ray.ObjectRef) -> tuple[Any, Exception | None]:
+    """An item of a stream, or what its worker died of. What the task raised is raised."""
+    try:
+        return ray.get(reference), None
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from None
+    except ray.exceptions.RayError as error:
+        return None, error
+
+
 def _outcome(reference: ray.ObjectRef) -> Any:  # noqa: ANN401 - the task's result
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if not isinstance(cause, Exception):
-            return error
-        cause.add_note(error.traceback_str)  # where in the worker it was raised
-        return cause
+        return _cause(error)
     except ray.exceptions.RayError as error:  # the worker died
         return error
+
+
+def _cause(error: ray.exceptions.RayTaskError) -> Exception:
+    """What the task itself raised, with a note of where in the worker that was."""
+    cause = error.cause
+    if not isinstance(cause, Exception):
+        return error
+    # Its text holds the worker's traceback; the attribute of that name is gone where Ray has merged the two errors.
+    cause.add_note(str(error))
+    return cause

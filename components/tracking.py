@@ -337,6 +337,14 @@ class Tracker:
         )
 
 
+def is_away(error: Exception) -> bool:
+    """Whether a call failed because the server could not be reached, or could not answer for now."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    # MLflow's own words, after all its attempts: of a connection that failed, or of answers such as 503.
+    return isinstance(error, MlflowException) and "API request to" in str(error)
+
+
 def save_pyfunc(
     directory: Path,
     *,

@@ -131,6 +131,7 @@ def compare_lr(
 
 
 _stage_command("search", "search", "Search recipes with Ray Tune and ASHA.")
+_stage_command("confirm", "confirm", "Train the search's winner and the defaults over several seeds; keep the better.")
 _stage_command("train", "train", "Train the best recipe, calibrate, choose the operating point.")
 _stage_command("evaluate", "evaluate", "Measure on the test split; write the report.")
 _stage_command("promote", "promote", "Register the model, apply the gates, set the alias.")

@@ -20,10 +20,11 @@ from pipeline.console import Console, duration
 from pipeline.loading import for_comparison, load
 from pipeline.plan import PlannedStage, make_plan
 from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
+from pipeline.sections.rates import tested_backbones
 from pipeline.stages import STAGES
 
 #: Stages that build the model, and so need its weights.
-NEED_WEIGHTS = {"lr_range_test", "compare_lr", "search", "train"}
+NEED_WEIGHTS = {"lr_range_test", "compare_lr", "search", "confirm", "train"}
 
 #: The stage beside the pipeline, whose range test covers other optimizers.
 COMPARISON = "compare_lr"
@@ -85,14 +86,25 @@ def show_plan(
 def preflight(config: Config, plan: Sequence[PlannedStage]) -> None:
     """Raise `InputError` for what would fail later, before anything long starts."""
     running = {item.stage.name for item in plan if item.action != "reused"}
+    if running & NEED_WEIGHTS or (config.compute.ray_address is not None and "prepare" in running):
+        from pipeline.resources import check_compute
+
+        check_compute(config.compute)
     if running & NEED_WEIGHTS:
         from components.models.catalogue import check_input_size
         from components.models.weights import check_weights
-        from pipeline.training import resolve_device
+        from pipeline.image_size import image_sizes
 
-        resolve_device(config.compute)
-        check_input_size(config.model.backbone, config.data.image_size)
-        check_weights(config.model.backbone, config.model.weights)
+        backbones = tested_backbones(config.lr_range_test, config.model)
+        if len(backbones) > 1 and config.model.weights.startswith("file:"):
+            raise InputError(
+                f"model.weights={config.model.weights}: a file holds the weights of one backbone, and "
+                f"{', '.join(backbones)} are searched; use pretrained, package or none, or search one backbone"
+            )
+        for backbone in backbones:
+            for size in image_sizes(config, compared=COMPARISON in running):
+                check_input_size(backbone, size)
+            check_weights(backbone, config.model.weights)
 
 
 def _configuration(config_source: str, overrides: Mapping[str, str], until: str) -> Config:

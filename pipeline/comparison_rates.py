@@ -14,7 +14,8 @@ from typing import Any
 from components.optim.batch_scaling import batch_factor
 from components.optim.lr_bounds import LrBounds
 from pipeline.comparison import Trained, Training
-from pipeline.loading import entry_recipes, override
+from pipeline.loading import entry_recipes
+from pipeline.overriding import override
 from pipeline.sections.rates import CompareConfig
 from pipeline.sections.recipe import Recipe
 

@@ -28,7 +28,7 @@ class ComparisonRuns:
 
     def __init__(self, context: StageContext, methods: Sequence[Method]) -> None:
         self._context = context
-        self._root = _root_of(context.run)
+        self._root = root_of(context.run)
         found = {child.data.tags[TAG_ENTRY]: child.info.run_id for child in context.tracker.children(context.run)}
         self._entries = {method.name: self._open(method, found.get(method.name)) for method in methods}
         self._seeds = {name: self._seed_runs(run) for name, run in self._entries.items()}
@@ -114,6 +114,7 @@ def _without_nan(row: pd.Series) -> dict[str, float]:
     return {str(name): float(value) for name, value in row.dropna().items()}
 
 
-def _root_of(run: Run) -> str:
+def root_of(run: Run) -> str:
+    """The id of the root run that a stage's run is below."""
     tags = run.client.get_run(run.id).data.tags
     return tags.get(TAG_ROOT, tags.get(TAG_PARENT, run.id))

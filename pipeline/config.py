@@ -89,6 +89,9 @@ class ComputeConfig(Section):
     """GPUs that a trial asks for, a fraction is allowed; null: one where there are GPUs."""
     ray_address: str | None = None
     """Address of a Ray cluster (`auto` inside a Ray job); null: Ray runs locally."""
+    trial_storage: str | None = None
+    """Where trials keep their checkpoints: a folder that every node sees, or the URI of an object store
+    (`s3://bucket/trials`); null: below `storage.root`, which then every node of a cluster has to see."""
 
 
 class TrackingConfig(Section):

@@ -106,5 +106,8 @@ def _data(config: Config) -> str:
 def _ray(config: Config) -> str:
     import ray
 
+    from pipeline.resources import check_compute
+
+    check_compute(config.compute)
     where = config.compute.ray_address or "local"
     return f"ray {ray.__version__}, {where}"

@@ -1,101 +1,149 @@
-"""The final training: epochs, the best of them kept, watched, and saved so that an interruption costs one at most.
+"""The final training as a generator: epochs, the best of them kept, watched, and all that is to be saved handed out.
 
-After each epoch `last.pt` is written last. It names the file that holds the best epoch's weights, so that the two
-cannot disagree; a file of weights is never written over. The weights are those that were scored: the averages of a
-schedule-free optimizer, or of the recipe's own averaging, where there are any.
+It knows no console, no tracker and no folder of its own. After each epoch it yields plain values to commit,
+and whoever asks for the next epoch has committed them: so it runs in this process as well as on any worker, and an
+interruption costs one epoch at most. The weights are those that were scored: the averages of a schedule-free optimizer,
+or of the recipe's own averaging, where there are any.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from components.errors import InputError
-from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitoredTraining
 from pipeline.config import TrainConfig
 from pipeline.progress import Progress
+from pipeline.retuning import Changes, stretch_at, stretches, take_up, within
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.stage import StageContext
+from pipeline.spreading import Place
 from pipeline.training import (
     TrainingData,
     held_out_batch,
     loader_workers,
     loss_of_constant,
+    new_learner,
     run_epochs,
     steps_per_epoch,
 )
 
-Weights = dict[str, torch.Tensor]
+State = dict[str, Any]
 
 
-def train_to_the_end(
-    context: StageContext,
-    learner: Learner,
-    recipe: Recipe,
-    data: TrainingData,
-    *,
-    train: TrainConfig,
-    settings: MonitorConfig,
-) -> tuple[Progress, MonitoredTraining | None]:
-    """Epochs up to the last, until patience is out, or until the monitor stops it; from the last checkpoint on.
+@dataclass(frozen=True, kw_only=True)
+class FinalTraining:
+    """What is trained, in plain values that reach any worker.
 
-    Returns what came of it, and the monitor. Raises `InputError` when it diverged and nothing was to be done about it,
-    or before there was an epoch to keep.
+    changes: (epoch, overrides) in order: from the end of that epoch on, the recipe goes on with other settings.
     """
-    monitor = new_monitor(recipe, data, settings, learner=learner, epochs=train.epochs)
-    progress = _resumed(context, learner, monitor)
-    total = steps_per_epoch(recipe, data) * train.epochs
-    scored: Weights = {}
+
+    recipe: Recipe
+    seed: int
+    train: TrainConfig
+    monitor: MonitorConfig
+    changes: Changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What to commit after an epoch, also after one that the monitor has undone at once.
+
+    state: what the training goes on from: learner, monitor and progress, which names the files of weights to keep. In
+    process its tensors are the learner's own, so that it has to be written before the next epoch is asked for.
+    weights: what goes into the file that the progress names for this epoch, `weights` and `val_logits` (N, K); None
+    where it is not one to keep. steps: those of the epoch.
+    """
+
+    state: State
+    weights: dict[str, Any] | None
+    epoch: EpochRecord
+    steps: list[StepRecord]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a training ended, yielded last.
+
+    failure: in words for the user, why it counts for nothing; None where there is an epoch to keep. diverged: the epoch
+    in which loss or gradient ceased to be finite, None where that did not end it. ledger, advice: the monitor's. steps:
+    those after the last whole epoch.
+    """
+
+    failure: str | None
+    diverged: int | None
+    ledger: list[dict[str, Any]]
+    advice: list[str]
+    steps: list[StepRecord]
+
+
+def train_by_epochs(
+    training: FinalTraining,
+    place: Place,
+    *,
+    earlier: State | None,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+) -> Iterator[Saved | Ended]:
+    """Epochs up to the last, until patience is out, or until the monitor stops it; from an earlier state on.
+
+    A training that diverges is no exception: its end says so.
+    """
+    data = place.open()
+    learner = new_learner(
+        training.recipe, data, total_epochs=training.train.epochs, seed=training.seed, compute=place.compute
+    )
+    monitor = new_monitor(training, data, learner)
+    progress = _gone_on_with(earlier, learner, monitor)
+    scored: dict[str, Any] = {}
 
     def keep(model: nn.Module, logits: np.ndarray) -> None:
-        scored.update((name, tensor.detach().to("cpu", copy=True)) for name, tensor in model.state_dict().items())
+        scored["weights"] = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+        scored["val_logits"] = torch.from_numpy(logits)
 
-    with context.console.bar("training", total, done=learner.step) as advance:
-        shown = learner.step
+    def count(record: StepRecord) -> None:
+        progress.add_step(record)
+        on_step(record)
 
-        def count(record: StepRecord) -> None:
-            nonlocal shown
-            progress.add_step(record)
-            advance(record.step - shown, note=f"epoch {learner.epoch + 1}/{train.epochs}  {_note(progress)}")
-            shown = record.step
-
-        epochs = run_epochs(
+    course = stretches(training.recipe, training.changes, epochs=training.train.epochs)
+    diverged: EpochRecord | None = None
+    while diverged is None and not _is_over(training, learner, progress, monitor):
+        stretch = stretch_at(course, learner.epoch)
+        if len(course) > 1:
+            take_up(learner, stretch.recipe, data)
+        run = functools.partial(
+            run_epochs,
             learner,
-            recipe,
+            stretch.recipe,
             data,
-            until=train.epochs,
-            workers=loader_workers(context.compute),
+            until=stretch.until,
+            workers=loader_workers(place.compute),
             on_step=count,
             on_scored=keep,
-            watcher=monitor,
         )
-        while not _is_over(progress, monitor, train) and (record := next(epochs, None)) is not None:
-            if record.diverged:
-                _give_up_or_keep(progress, monitor, settings, record)
-                context.console.warn(f"training diverged in epoch {record.epoch}; the best epoch before it is kept")
-                break
-            progress.add_epoch(record)
-            save(context, learner, progress, scored, monitor, undoable=settings.action == "rollback")
-            log_epoch(context, progress, record)
-    if not progress.history:
-        raise InputError(
-            f"recipe.lr={_lr(recipe)}: the monitor stopped the training in its first epoch; {_remedy(monitor)}"
-        )
-    _log_steps(context, [step for step in progress.steps if step.step > progress.history[-1].step])
-    return progress, monitor
+        with contextlib.closing(within(stretch, run, monitor)) as epochs:
+            for record in epochs:
+                if record.diverged:
+                    diverged = record
+                    break
+                progress.add_epoch(record)
+                undoable = training.monitor.action == "rollback"
+                yield _saved(record, learner, progress, monitor, dict(scored), undoable=undoable)
+                if _is_over(training, learner, progress, monitor) or learner.epoch < stretch.start:
+                    break
+    yield _ended(training, progress, monitor, diverged)
 
 
-def new_monitor(
-    recipe: Recipe, data: TrainingData, settings: MonitorConfig, *, learner: Learner, epochs: int
-) -> MonitoredTraining | None:
+def new_monitor(training: FinalTraining, data: TrainingData, learner: Learner) -> MonitoredTraining | None:
     """The monitor that the configuration asks for. Its probe is drawn by the training's seed."""
+    settings = training.monitor
     if settings.action == "none":
         return None
     return MonitoredTraining(
@@ -103,122 +151,82 @@ def new_monitor(
         action=settings.action,
         max_rollbacks=settings.max_rollbacks,
         probe_every=settings.probe_every,
-        total_steps=steps_per_epoch(recipe, data) * epochs,
-        chance_loss=loss_of_constant(recipe, data),
+        total_steps=steps_per_epoch(training.recipe, data) * training.train.epochs,
+        chance_loss=loss_of_constant(training.recipe, data),
     )
 
 
-def save(
-    context: StageContext,
+def _gone_on_with(earlier: State | None, learner: Learner, monitor: MonitoredTraining | None) -> Progress:
+    """Load what an interrupted training left, where there is any."""
+    if earlier is None:
+        return Progress()
+    learner.load_state_dict(earlier["learner"])
+    if monitor is not None:
+        monitor.load_state_dict(earlier["monitor"])
+    return Progress.from_state(earlier)
+
+
+def _saved(
+    record: EpochRecord,
     learner: Learner,
     progress: Progress,
-    scored: Weights,
     monitor: MonitoredTraining | None,
+    scored: dict[str, Any],
     *,
     undoable: bool,
-) -> None:
-    """Commit the last epoch, or the one that the monitor went back to after it.
+) -> Saved:
+    """What is to be committed after an epoch, or after the one that the monitor went back to at its end.
 
-    Until `last.pt` stands, all files of weights that the earlier one names are kept.
     undoable: a rollback may undo the best epoch, so that the weights of those that led before it are kept as well.
     """
-    epoch = progress.history[-1].epoch
-    if progress.best_epoch == epoch:
+    steps = progress.steps_of(record)
+    if progress.best_epoch == record.epoch:
         if not undoable:
             progress.weights.clear()
-        progress.weights[epoch] = f"weights-{progress.trained}.pt"
-        save_checkpoint(context.work / progress.weights[epoch], {"weights": scored})
+        progress.weights[record.epoch] = f"weights-{progress.trained}.pt"
     progress.cut(learner.epoch)
     state = {"learner": learner.state_dict(), "monitor": monitor.state_dict() if monitor else None}
-    save_checkpoint(context.work / "last.pt", state | progress.state_dict())
-    for file in context.work.glob("weights-*.pt"):
-        if file.name not in progress.weights.values():
-            file.unlink()
-
-
-def best_weights(context: StageContext, progress: Progress, learner: Learner) -> Weights:
-    """The scored weights of the best epoch."""
-    return _load(context, progress.weights[progress.best_epoch], learner)["weights"]
-
-
-def log_epoch(context: StageContext, progress: Progress, record: EpochRecord) -> None:
-    """Log the epoch's steps, then the epoch, which so says that its steps are there."""
-    _log_steps(context, progress.steps_of(record))
-    values = asdict(record)
-    metrics = values.pop("metrics")
-    numbers = {key: value for key, value in (values | metrics).items() if key not in ("epoch", "diverged")}
-    context.run.log_metrics(numbers, step=record.epoch)
-
-
-def _log_steps(context: StageContext, steps: list[StepRecord]) -> None:
-    context.run.log_history(
-        [
-            (
-                record.step,
-                {
-                    "step_lr": record.lr,
-                    "step_lr_lowest": record.lr_lowest,
-                    "step_loss": record.loss,
-                    "step_grad_norm": record.grad_norm,
-                },
-            )
-            for record in steps
-        ]
+    return Saved(
+        state=state | progress.state_dict(),
+        weights=scored if record.epoch in progress.weights else None,
+        epoch=record,
+        steps=steps,
     )
 
 
-def _resumed(context: StageContext, learner: Learner, monitor: MonitoredTraining | None) -> Progress:
-    """What an interrupted training left, loaded into the learner and the monitor; nothing where there was none."""
-    if not (context.work / "last.pt").is_file():
-        return Progress()
-    state = _load(context, "last.pt", learner)
-    learner.load_state_dict(state["learner"])
-    if monitor is not None:
-        monitor.load_state_dict(state["monitor"])
-    progress = Progress.from_state(state)
-    context.console.say(f"  going on after epoch {learner.epoch}")
-    log_missing(context, progress)
-    return progress
-
-
-def log_missing(context: StageContext, progress: Progress) -> None:
-    """Log the epochs that the run lacks: an epoch is saved before it is logged."""
-    logged = {metric.step for metric in context.run.client.get_metric_history(context.run.id, "train_loss")}
-    for record in progress.history:
-        if record.epoch not in logged:
-            log_epoch(context, progress, record)
-
-
-def _is_over(progress: Progress, monitor: MonitoredTraining | None, train: TrainConfig) -> bool:
-    """Out of patience, or stopped by the monitor at the end of an epoch, be it before an interruption."""
+def _is_over(training: FinalTraining, learner: Learner, progress: Progress, monitor: MonitoredTraining | None) -> bool:
+    """At the last epoch, out of patience, or stopped by the monitor, be it before an interruption."""
     stopped = monitor is not None and any(entry["action"] == "stop" for entry in monitor.ledger)
-    return stopped or progress.without_gain() >= train.patience
+    return stopped or learner.epoch >= training.train.epochs or progress.without_gain() >= training.train.patience
 
 
-def _give_up_or_keep(
-    progress: Progress, monitor: MonitoredTraining | None, settings: MonitorConfig, record: EpochRecord
-) -> None:
-    """Raise, unless the monitor is there to end a training that diverged, and there is an epoch to keep."""
-    if settings.action in ("stop", "rollback") and progress.history:
-        return
-    raise InputError(f"recipe.lr={record.lr:.2e}: training diverged in epoch {record.epoch}; {_remedy(monitor)}")
+def _ended(
+    training: FinalTraining, progress: Progress, monitor: MonitoredTraining | None, diverged: EpochRecord | None
+) -> Ended:
+    whole = progress.history[-1].step if progress.history else 0
+    return Ended(
+        failure=_failure(training, progress, monitor, diverged),
+        diverged=diverged.epoch if diverged else None,
+        ledger=list(monitor.ledger) if monitor else [],
+        advice=monitor.advice() if monitor else [],
+        steps=[step for step in progress.steps if step.step > whole],
+    )
+
+
+def _failure(
+    training: FinalTraining, progress: Progress, monitor: MonitoredTraining | None, diverged: EpochRecord | None
+) -> str | None:
+    """None, unless there is no epoch to keep, or it diverged and the monitor was not there to end it."""
+    if diverged is not None and (training.monitor.action not in ("stop", "rollback") or not progress.history):
+        return f"recipe.lr={diverged.lr:.2e}: training diverged in epoch {diverged.epoch}; {_remedy(monitor)}"
+    if progress.history:
+        return None
+    lr = training.recipe.recipe.lr
+    shown = lr if isinstance(lr, str) else f"{lr:.2e}"
+    return f"recipe.lr={shown}: the monitor stopped the training in its first epoch; {_remedy(monitor)}"
 
 
 def _remedy(monitor: MonitoredTraining | None) -> str:
     remedy = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
     advice = monitor.advice() if monitor is not None else []
     return " ".join([remedy + ("." if advice else ""), *advice])
-
-
-def _lr(recipe: Recipe) -> str:
-    return f"{recipe.recipe.lr:.2e}" if not isinstance(recipe.recipe.lr, str) else recipe.recipe.lr
-
-
-def _note(progress: Progress) -> str:
-    if not progress.history:
-        return ""
-    return f"best score {progress.best.metrics['val_score']:.4f} (epoch {progress.best_epoch})"
-
-
-def _load(context: StageContext, name: str, learner: Learner) -> dict[str, Any]:
-    return load_checkpoint(context.work / name, device=learner.device.target)

@@ -1,53 +1,27 @@
-"""The one way to load a configuration, and the one way to override it.
+"""The one way to load a configuration.
 
-A configuration file holds differences only. Precedence is default < file < override; `override` is the single
-mechanism behind `--set`, `mlflow run -P` and search trials. Faults are collected and reported together, each with its
-dotted path.
+A configuration file holds differences only. Precedence is default < file < override. Faults are collected and reported
+together, each with its dotted path.
 """
 
 from __future__ import annotations
 
-import difflib
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from components.errors import InputError
 from pipeline.config import Config
-from pipeline.sections.base import Section
+from pipeline.image_size import image_size_faults
+from pipeline.overriding import merge, override, validate
 from pipeline.sections.rates import CompareEntry
-from pipeline.sections.recipe import Recipe
+from pipeline.sections.recipe import Recipe, RecipeConfig
 from pipeline.sections.search import Dimension
+from pipeline.space_checks import space_faults
 
 CONFIGS = Path(__file__).parent / "configs"
-
-SectionT = TypeVar("SectionT", bound=Section)
-
-#: What lays out the rate over the final training: the range test and the search use rates of their own.
-SCHEDULE_KEYS = (
-    "recipe.schedule",
-    "recipe.final_lr_fraction",
-    "recipe.schedule_drops",
-    "recipe.schedule_cycles",
-    "recipe.cycle_growth",
-    "recipe.cycle_low",
-    "recipe.rise_fraction",
-    "recipe.cooldown_fraction",
-    "recipe.plateau_factor",
-    "recipe.plateau_patience",
-    "recipe.ema_decay",
-)
-#: Keys that no trial may set, and what decides them.
-DECIDED_ELSEWHERE = {
-    **dict.fromkeys(SCHEDULE_KEYS, "trials run at a constant rate and are compared on averaged weights"),
-    "recipe.objective": "it is what trials are compared by",
-    "model.backbone": "the range test holds for one backbone",
-    "model.weights": "the range test holds for one backbone",
-}
 
 
 def load(source: str | Path, overrides: Mapping[str, Any] | None = None, *, trains: bool = True) -> Config:
@@ -57,21 +31,18 @@ def load(source: str | Path, overrides: Mapping[str, Any] | None = None, *, trai
     at the rates of the range test, which may then test any optimizers. Raises `InputError` with every fault.
     """
     overrides = dict(overrides or {})
-    values = _merge(_read(source), overrides)
-    config = _validate(Config, values)
+    values = merge(_read(source), overrides)
+    config = validate(Config, values)
     return _resolve(config, pinned=set(overrides), trains=trains)
 
 
-def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
-    """The same section with some dotted keys replaced; strings are read as YAML. Raises `InputError`."""
-    return _validate(type(section), _merge(section.model_dump(), overrides))
-
-
 def for_comparison(config: Config) -> Config:
-    """The configuration of a comparison: its range test covers the optimizers of all entries, and no others."""
+    """The configuration of a comparison: its range test covers the optimizers of all entries, and nothing else."""
     recipes = entry_recipes(Recipe(model=config.model, recipe=config.recipe), config.compare_lr.entries)
     optimizers = tuple(dict.fromkeys(recipe.recipe.optimizer for recipe in recipes.values()))
-    tests = config.lr_range_test.model_copy(update={"optimizers": optimizers})
+    tests = config.lr_range_test.model_copy(
+        update={"optimizers": optimizers, "backbones": (config.model.backbone,)}
+    )
     return config.model_copy(update={"lr_range_test": tests})
 
 
@@ -112,78 +83,13 @@ def _read(source: str | Path) -> dict[str, Any]:
     return values
 
 
-def _merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
-    for dotted, value in overrides.items():
-        *parents, leaf = dotted.split(".")
-        node = merged
-        for parent in parents:
-            child = node.get(parent)
-            node[parent] = dict(child) if isinstance(child, dict) else {}
-            node = node[parent]
-        node[leaf] = _parse(value)
-    return merged
-
-
-def _parse(value: Any) -> Any:  # noqa: ANN401 - whatever a YAML scalar can be
-    if not isinstance(value, str):
-        return value
-    # Scalars are left to their keys' types: YAML would cut `folder:/lots #2` short and read a class `no` as false.
-    if value not in ("null", "~") and not value.startswith(("[", "{")):
-        return value
-    try:
-        return yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        return value
-
-
-def _validate(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
-    try:
-        return kind.model_validate(dict(values))
-    except ValidationError as error:
-        faults = [_describe(kind, dict(fault)) for fault in error.errors(include_url=False)]
-        raise InputError("\n".join(faults)) from error
-
-
-def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
-    location = [str(part) for part in fault["loc"] if not _is_union_branch(str(part))]
-    path, value = ".".join(location), fault["input"]
-    if fault["type"] == "extra_forbidden":
-        known = _known_keys(kind, location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        return f"{path}: unknown key; {hint}"
-    shown = "" if isinstance(value, dict | Section) else f"={value}"
-    return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}"
-
-
-def _is_union_branch(part: str) -> bool:
-    """Pydantic adds the tried type of a union (`float`, `literal['auto']`) to a fault's location."""
-    return part in {"float", "int", "str", "bool"} or "[" in part
-
-
-def _lower_first(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _known_keys(kind: type[Section], parents: list[str]) -> list[str]:
-    """The keys below a dotted path; empty where the path leaves the typed sections."""
-    for parent in parents:
-        if parent.isdigit():
-            continue
-        annotation = kind.model_fields[parent].annotation
-        candidates = [annotation, *typing.get_args(annotation)]
-        kind = next((c for c in candidates if isinstance(c, type) and issubclass(c, Section)), Section)
-    return list(kind.model_fields)
-
-
 def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     """Fill in what follows from other keys, so that the resolved configuration says all of it."""
     space = tuple(dimension for dimension in config.search.space if dimension.sets not in pinned)
-    faults = [*_space_faults(config, space), *_goodless_faults(config)]
-    searched = [dimension.choices or () for dimension in space if dimension.sets == "recipe.optimizer"]
-    used = tuple(dict.fromkeys([config.recipe.optimizer, *(name for choices in searched for name in choices)]))
+    faults = [*space_faults(config, space), *_goodless_faults(config), *image_size_faults(config, space)]
+    used = _used(space, "recipe.optimizer", config.recipe.optimizer)
     optimizers = config.lr_range_test.optimizers or used
+    backbones = config.lr_range_test.backbones or _used(space, "model.backbone", config.model.backbone)
     if trains:
         faults += _range_test_faults(config, space, [name for name in used if name not in optimizers])
     faults += _comparison_faults(config)
@@ -191,8 +97,11 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         raise InputError("\n".join(faults))
     return config.model_copy(
         update={
+            "recipe": _with_escape_budget(config),
             "search": config.search.model_copy(update={"space": space}),
-            "lr_range_test": config.lr_range_test.model_copy(update={"optimizers": optimizers}),
+            "lr_range_test": config.lr_range_test.model_copy(
+                update={"optimizers": optimizers, "backbones": backbones}
+            ),
             "promote": config.promote.model_copy(
                 update={"model_name": config.promote.model_name or config.project.name}
             ),
@@ -203,36 +112,19 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     )
 
 
-def _space_faults(config: Config, space: tuple[Dimension, ...]) -> list[str]:
-    """Every searched key exists, is searched once, accepts its values, and is not decided by something else."""
-    faults = []
-    trial = Recipe(model=config.model, recipe=config.recipe)
-    names = [dimension.sets for dimension in space]
-    for index, dimension in enumerate(space):
-        where = f"search.space.{index}.sets={dimension.sets}"
-        if dimension.sets in DECIDED_ELSEWHERE:
-            why = DECIDED_ELSEWHERE[dimension.sets]
-            faults.append(f"{where}: cannot be searched: {why}; take it out of the space")
-            continue
-        if names.count(dimension.sets) > 1 and names.index(dimension.sets) == index:
-            faults.append(f"{where}: searched {names.count(dimension.sets)} times; keep one")
-        for value in _probes(dimension):
-            try:
-                override(trial, {dimension.sets: value})
-            except InputError as error:
-                faults.append(f"{where}: {error}")
-                break
-    if config.search.num_trials > 1 and not space:
-        faults.append("search.space: empty, so there is nothing to search; name a dimension or set search.num_trials=1")
-    return faults
+def _used(space: tuple[Dimension, ...], key: str, own: str) -> tuple[str, ...]:
+    """The configured value of a key, then those that are searched."""
+    searched = [dimension.choices or () for dimension in space if dimension.sets == key]
+    return tuple(dict.fromkeys([own, *(name for choices in searched for name in choices)]))
 
 
-def _probes(dimension: Dimension) -> tuple[Any, ...]:
-    """Values that the searched key has to accept: every choice; of an interval the ends and a value between."""
-    if dimension.low is None or dimension.high is None:
-        return dimension.choices or ()
-    between = dimension.low + 0.381966 * (dimension.high - dimension.low)  # no whole number: it has to be real
-    return (dimension.low, dimension.high, between)
+def _with_escape_budget(config: Config) -> RecipeConfig:
+    """The recipe with the operating point's budget, where an objective reads one: else no result depends on it."""
+    entries = (entry.sets.get("recipe.objective") for entry in config.compare_lr.entries)
+    needed = "overkill_at_budget" in (config.recipe.objective, *entries)
+    if not needed or config.recipe.escape_budget is not None:
+        return config.recipe
+    return config.recipe.model_copy(update={"escape_budget": config.operating_point.escape_budget})
 
 
 def _range_test_faults(config: Config, space: tuple[Dimension, ...], untested: list[str]) -> list[str]:

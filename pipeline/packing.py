@@ -21,6 +21,7 @@ from components.errors import InputError
 from pipeline.console import Console
 from pipeline.machine import cpu_threads, memory_bytes
 from pipeline.sections.data import DataConfig
+from pipeline.shipping import seen_by_nodes
 from pipeline.stage import StageContext
 
 #: Below storage.root, for the next run: the digests of files, and the images that were packed.
@@ -90,15 +91,21 @@ def _tiles_per_file(listing: Listing, framing: Framing) -> int:
 
 @contextlib.contextmanager
 def _workers(context: StageContext) -> Iterator[tuple[int, MapTasks]]:
-    """The cores of this machine, or of the cluster where there is one."""
+    """The cores of this machine, or of the cluster where there is one whose nodes see the storage."""
     threads = cpu_threads(context.compute)
     if context.compute.ray_address is None:
         yield threads, on_cores(threads)
         return
     from components.cluster import cluster_cores, map_on_cluster, ray_session
 
+    mark = context.work / "mark.txt"
+    mark.write_text(context.run.id, encoding="utf-8")
     with ray_session(address=context.compute.ray_address, num_cpus=threads, num_gpus=0):
-        yield cluster_cores(), map_on_cluster
+        if seen_by_nodes(mark, context.run.id):
+            yield cluster_cores(), map_on_cluster
+            return
+    context.console.say("  not every node of the cluster sees storage.root: images are decoded on this machine")
+    yield threads, on_cores(threads)
 
 
 def _check_quarantine(packed: PackResult, total: int, data: DataConfig) -> None:

@@ -56,6 +56,18 @@ class Progress:
         """Epochs since the best one."""
         return self.history[-1].epoch - self.best_epoch if self.history else 0
 
+    def epochs_done(self) -> int:
+        """The last epoch, 0 before the first."""
+        return self.history[-1].epoch if self.history else 0
+
+    def steps_done(self) -> int:
+        """Steps up to the end of the last epoch."""
+        return self.history[-1].step if self.history else 0
+
+    def note(self) -> str:
+        """The best so far in words; empty before the first epoch."""
+        return f"best score {self.best.metrics['val_score']:.4f} (epoch {self.best_epoch})" if self.history else ""
+
     def steps_of(self, record: EpochRecord) -> list[StepRecord]:
         """The steps of one epoch."""
         before = max((other.step for other in self.history if other.epoch < record.epoch), default=0)
@@ -74,7 +86,7 @@ class Progress:
     def state_dict(self) -> dict[str, Any]:
         return {
             "history": [asdict(record) for record in self.history],
-            "steps": torch.tensor(_rows(self.steps), dtype=torch.float64),
+            "steps": rows_of_steps(self.steps),
             "weights": dict(self.weights),
             "trained": self.trained,
         }
@@ -84,10 +96,20 @@ class Progress:
         """What `state_dict` was taken from."""
         return cls(
             history=[EpochRecord(**record) for record in state["history"]],
-            steps=[_step_record(row) for row in state["steps"].tolist()],
+            steps=steps_of_rows(state["steps"]),
             weights=dict(state["weights"]),
             trained=state["trained"],
         )
+
+
+def rows_of_steps(steps: list[StepRecord]) -> torch.Tensor:
+    """Steps as a checkpoint holds them, (N, 3 + groups) float64."""
+    return torch.tensor(_rows(steps), dtype=torch.float64)
+
+
+def steps_of_rows(rows: torch.Tensor) -> list[StepRecord]:
+    """What `rows_of_steps` was given."""
+    return [_step_record(row) for row in rows.tolist()]
 
 
 def _rank(record: EpochRecord) -> tuple[float, int]:

@@ -16,10 +16,11 @@ from components.report.figures import (
     range_test_figure,
     roc_figure,
     score_histogram,
-    search_figure,
 )
 from components.report.html import Section, figure_png, render_report
 from components.serving.bundle import ModelCard
+from pipeline.confirmation_report import confirmation_section
+from pipeline.search.report import search_section
 from pipeline.stage import StageContext
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
         *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
         _class_section(report),
         _training_section(report),
-        _search_section(report),
+        search_section(report.context.inputs["search"].directory),
+        confirmation_section(report.context.inputs["confirm"].directory),
         _range_test_section(report),
         _provenance_section(report),
     ]
@@ -61,7 +63,7 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
             report.context.run.log_image(figure_png(figure), f"figures/{_slug(name)}.png")
     html = render_report(
         title="Inspection model report",
-        subtitle=f"{report.card.backbone} at {report.card.framing['size']} px on {report.metrics['images']:,} test "
+        subtitle=f"{report.card.backbone} at {report.card.input_size} px on {report.metrics['images']:,} test "
         f"images of {len(report.card.classes)} classes",
         headline=_headline(report),
         sections=sections,
@@ -182,45 +184,30 @@ def _training_section(report: EvaluationReport) -> Section:
     steps = pd.read_parquet(folder / "steps.parquet")
     monitor = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
     figure = learning_curves(history, best_epoch=training["best_epoch"], steps=steps, ledger=monitor["ledger"])
-    text = f"{len(history)} epochs; the weights of epoch {training['best_epoch']} were kept."
+    where = ", trained in the confirmation and taken over" if training["trained_in"] == "confirm" else ""
+    text = (
+        f"{len(history)} epochs from seed {training['seed']}{where}; the weights of epoch {training['best_epoch']} were "
+        "kept."
+    )
+    changes = pd.DataFrame(
+        [
+            {"after epoch": change["epoch"], "setting": key, "value": _setting(value)}
+            for change in training["changes"]
+            for key, value in change["overrides"].items()
+        ]
+    )
     return Section(
         "Training",
         text,
-        tables=[("Recipe", settings)],
+        tables=[("Recipe", settings), *([("Settings that changed on the way", changes)] if len(changes) else [])],
         figures=[("Learning curves", figure)],
         notes=[f"The monitor: {advice}" for advice in monitor["advice"]],
     )
 
 
-def _search_section(report: EvaluationReport) -> Section:
-    folder = report.context.inputs["search"].directory
-    best = json.loads((folder / "best.json").read_text(encoding="utf-8"))
-    trials = pd.read_parquet(folder / "trials.parquet")
-    if trials.empty:
-        return Section("Search", "No search was made; the recipe was trained as configured.")
-    figure = search_figure(
-        trials,
-        default_trial=0,
-        best_trial=best["trial"],
-        bounds={name: (low, high) for name, (low, high) in best["lr_ranges"].items()},
-        metric_name=best["objective"],
-    )
-    text = f"{len(trials)} trials, trial 0 with the defaults. {_gain(best)}"
-    return Section("Search", text, tables=[("Trials", trials)], figures=[("Trials", figure)], notes=[best["note"]])
-
-
-def _gain(best: dict[str, Any]) -> str:
-    if best["gain"] is None:
-        return f"Trial {best['trial']} was taken; the defaults reached no score to compare it with."
-    return (
-        f"Trial {best['trial']} was taken. After epoch {best['compared_at_epoch']}, the last that both reached, "
-        f"{best['objective']} was {_decimal(best['score'])}, and {_decimal(best['score_of_defaults'])} with the "
-        f"defaults ({best['gain']:+.3f})."
-    )
-
-
 def _range_test_section(report: EvaluationReport) -> Section:
     curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
+    curves = curves[curves["backbone"] == report.card.backbone]
     figures = []
     for name, record in _bounds(report).items():
         figure = range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}")
@@ -243,8 +230,9 @@ def _provenance_section(report: EvaluationReport) -> Section:
 
 
 def _bounds(report: EvaluationReport) -> dict[str, dict[str, Any]]:
-    text = report.context.input("lr_range_test", "lr_bounds.json").read_text(encoding="utf-8")
-    return json.loads(text)
+    """The records of the range test by optimizer, for the backbone that was trained in the end."""
+    text = report.context.input("lr_range_test", "backbone_bounds.json").read_text(encoding="utf-8")
+    return json.loads(text)[report.card.backbone]
 
 
 def _percent(value: float | None) -> str:

@@ -11,8 +11,9 @@ from components.data.manifest import load_manifest
 from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
 from components.errors import InputError
+from pipeline.recipe_keys import OBJECTIVE_KEYS
 from pipeline.sections.data import DataConfig
-from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.rates import RangeTestConfig, tested_backbones
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
     return list_source(data.source, options)
 
 
-def weights_digest(
+def range_test_digest(
     storage: Path,
     console: Console,
     *,
@@ -45,12 +46,25 @@ def weights_digest(
     recipe: RecipeConfig,
     lr_range_test: RangeTestConfig,
 ) -> str:
+    """What the range test depends on beside its hashed keys: a weights file, and where backbones are probed, how.
+
+    Empty for one backbone with weights known by name.
+    """
+    digest = _weights_digest(model.weights)
+    if len(tested_backbones(lr_range_test, model)) == 1 or model.weights == "none":
+        return digest
+    probe = {key: getattr(recipe, key.removeprefix("recipe.")) for key in OBJECTIVE_KEYS}
+    probe |= {"keep_backbones": lr_range_test.keep_backbones, "probe_images": lr_range_test.probe_images}
+    return digest + json.dumps(probe, sort_keys=True)
+
+
+def _weights_digest(weights: str) -> str:
     """Digest of a weights file, whose content is not in the configuration; empty for weights known by name."""
-    if not model.weights.startswith("file:"):
+    if not weights.startswith("file:"):
         return ""
-    path = Path(model.weights.removeprefix("file:"))
+    path = Path(weights.removeprefix("file:"))
     if not path.is_file():
-        raise InputError(f"model.weights={model.weights!r}: there is no such file; give the path of an existing one")
+        raise InputError(f"model.weights={weights!r}: there is no such file; give the path of an existing one")
     return file_sha256(path)
 
 

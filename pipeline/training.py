@@ -10,7 +10,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,14 @@ from components.data.loader import Batch, ImageSet, TrainLoader, eval_batches, i
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
-from components.evaluation.objectives import objective_score
+from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
 from components.models.losses import (
     build_loss,
     class_weights,
     constant_predictor_loss,
     constant_predictor_spread,
+    effective_number_weights,
 )
 from components.optim.layerwise import LayerRates
 from components.optim.lr_bounds import LrBounds
@@ -138,25 +139,68 @@ def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
     )
 
 
+def preprocessing_for(built: BuiltModel, recipe: Recipe) -> Preprocessing:
+    """How the recipe's images reach the model: normalised as its weights want it, at the recipe's size."""
+    constants = built.preprocessing
+    return Preprocessing.from_unit_scale(constants.mean, constants.std, size=recipe.recipe.image_size)
+
+
 def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
-    return build_loss(_weights(recipe, data), recipe.recipe.label_smoothing)
+    settings = recipe.recipe
+    return build_loss(_weights(recipe, data), settings.label_smoothing, focal_gamma=settings.loss_gamma)
 
 
 def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
     """The loss of the best predictor that ignores the image: what learning has to beat."""
-    return constant_predictor_loss(data.class_counts.tolist(), _weights(recipe, data), recipe.recipe.label_smoothing)
+    settings = recipe.recipe
+    return constant_predictor_loss(
+        data.class_counts.tolist(),
+        _weights(recipe, data),
+        settings.label_smoothing,
+        focal_gamma=settings.loss_gamma,
+    )
 
 
 def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
     """How much that loss varies from batch to batch, a standard deviation."""
     settings = recipe.recipe
     return constant_predictor_spread(
-        data.class_counts.tolist(), _weights(recipe, data), settings.label_smoothing, batch_size=settings.batch_size
+        data.class_counts.tolist(),
+        _weights(recipe, data),
+        settings.label_smoothing,
+        focal_gamma=settings.loss_gamma,
+        batch_size=settings.batch_size,
     )
 
 
-def new_learner(recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig) -> Learner:
-    """A learner at epoch 0. `recipe.recipe.lr` must be a number by now (see `with_learning_rate`)."""
+def fold_of(data: TrainingData, fold: int) -> TrainingData:
+    """The same images with one fold as `val` and the others of train and val as `train`.
+
+    Raises `InputError` where the data have no such fold.
+    """
+    folds = data.manifest["fold"]
+    if not folds.eq(fold).any():
+        raise InputError(
+            f"search.folds: the data have no fold {fold} (they have {folds.max() + 1}); see the notes of the data report, "
+            "set data.num_folds and search.folds to what there are groups for, or search.folds to 0"
+        )
+    split = data.manifest["split"].mask(folds >= 0, "train").mask(folds == fold, "val")
+    return replace(data, manifest=data.manifest.assign(split=split))
+
+
+def new_learner(
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    total_epochs: int,
+    seed: int,
+    compute: ComputeConfig,
+    schedule: Schedule | None = None,
+) -> Learner:
+    """A learner at epoch 0. `recipe.recipe.lr` must be a number by now (see `with_learning_rate`).
+
+    schedule: another than the recipe's over `total_epochs`.
+    """
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)
     device = resolve_device(compute)
@@ -165,7 +209,7 @@ def new_learner(recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: 
     stepper = Stepper(
         model,
         new_optimizer(recipe, model, lr=settings.lr),
-        new_schedule(recipe, data, total_epochs=total_epochs),
+        schedule if schedule is not None else new_schedule(recipe, data, total_epochs=total_epochs),
         clip_grad_norm=settings.clip_grad_norm,
         freeze_steps=round(steps_per_epoch(recipe, data) * settings.freeze_epochs),
     )
@@ -177,7 +221,7 @@ def new_learner(recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: 
         stepper=stepper,
         loss=new_loss(recipe, data).to(device.target),
         device=device,
-        preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
+        preprocessing=preprocessing_for(built, recipe),
         seed=seed,
         averaged=averaged,
         calibration=functools.partial(_calibration_batches, recipe, data, seed),
@@ -250,14 +294,21 @@ def run_epochs(
     def evaluate(model: nn.Module) -> Mapping[str, float]:
         logits = predict_split(model, val, learner)
         on_scored(model, logits)
-        targets = torch.from_numpy(val.labels)
-        loss = learner.loss(torch.from_numpy(logits).to(learner.device.target), targets.to(learner.device.target))
-        return {"val_loss": float(loss), "val_score": validation_score(logits, val.labels, recipe, data)}
+        return scores_of(logits, val.labels, learner, recipe, data)
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
         yield from train_epochs(
             learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step, watcher=watcher
         )
+
+
+def scores_of(
+    logits: np.ndarray, labels: np.ndarray, learner: Learner, recipe: Recipe, data: TrainingData
+) -> dict[str, float]:
+    """`val_loss` and `val_score` of validation logits (N, K)."""
+    device = learner.device.target
+    loss = learner.loss(torch.from_numpy(logits).to(device), torch.from_numpy(labels).to(device))
+    return {"val_loss": float(loss), "val_score": validation_score(logits, labels, recipe, data)}
 
 
 def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
@@ -291,11 +342,22 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:
     """The recipe's objective on the validation split, in [0, 1]; NaN when a logit is not finite."""
     return objective_score(
-        recipe.recipe.objective,
+        recipe_objective(recipe),
         softmax(logits),
         labels,
         classes=data.classes,
         good_classes=data.good_classes,
+    )
+
+
+def recipe_objective(recipe: Recipe) -> Objective:
+    """What the recipe's trainings are judged by."""
+    settings = recipe.recipe
+    return Objective(
+        name=settings.objective,
+        escape_budget=settings.escape_budget,
+        escape_cost=settings.escape_cost,
+        defect_rate=settings.defect_rate,
     )
 
 
@@ -313,27 +375,12 @@ def read_bounds(path: Path) -> dict[str, LrBounds]:
     return {name: LrBounds.from_dict(record) for name, record in values.items()}
 
 
-class TrialSession:
-    """A training that is driven an epoch at a time (by a search), and can be saved and gone on with."""
-
-    def __init__(
-        self, recipe: Recipe, data: TrainingData, *, total_epochs: int, seed: int, compute: ComputeConfig
-    ) -> None:
-        self._learner = new_learner(recipe, data, total_epochs=total_epochs, seed=seed, compute=compute)
-        # One iterator for all epochs, so that its worker processes start once; it follows the learner that is loaded.
-        self._epochs = run_epochs(self._learner, recipe, data, until=total_epochs, workers=loader_workers(compute))
-
-    def next_epoch(self) -> dict[str, Any]:
-        record = next(self._epochs)
-        values = asdict(record)
-        metrics = values.pop("metrics")
-        return values | metrics | {"score": metrics.get("val_score", math.nan)}
-
-    def save(self, path: Path) -> None:
-        save_checkpoint(path, self._learner.state_dict())
-
-    def load(self, path: Path) -> None:
-        self._learner.load_state_dict(load_checkpoint(path, device=self._learner.device.target))
+def read_backbone_bounds(path: Path) -> dict[tuple[str, str], LrBounds]:
+    """The range test's result per backbone and optimizer, of every backbone that it has tested."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        (backbone, name): LrBounds.from_dict(record) for backbone, own in values.items() for name, record in own.items()
+    }
 
 
 def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
@@ -365,7 +412,10 @@ def _some(images: ImageSet, chosen: np.ndarray) -> ImageSet:
 
 
 def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
-    return class_weights(data.split("train").labels, len(data.classes), recipe.recipe.class_weights)
+    settings, labels, classes = recipe.recipe, data.split("train").labels, len(data.classes)
+    if settings.loss == "class_balanced":
+        return effective_number_weights(labels, classes, settings.class_balanced_beta)
+    return class_weights(labels, classes, settings.class_weights)
 
 
 def bare_model(card: ModelCard, state: Mapping[str, torch.Tensor], device: Device) -> nn.Module:

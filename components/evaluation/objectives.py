@@ -1,38 +1,120 @@
-"""The one number that picks the best epoch and the best trial, on the validation split."""
+"""The one number that picks the best epoch and the best trial, on the validation split.
+
+It compares models, and certifies nothing: `overkill_at_budget` and `cost` choose their threshold on the images that
+they are counted on. All models gain by that alike; the operating point is chosen elsewhere, on the calibration split.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score
 
 from components.evaluation import scalars
 from components.evaluation.calibration import defect_scores
 
-#: Objectives that rank images by their defect score, and so need a good class.
-RANKING: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
-    "auroc": scalars.auroc,
-    "average_precision": scalars.average_precision,
-}
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What is scored. The fields beside the name belong to the objective of that kind; others do not read them.
+
+    name: balanced_accuracy, or one of DECIDING. escape_budget: largest escape rate, in (0, 1), for overkill_at_budget.
+    escape_cost: that of an escape, in overkills; defect_rate: share of defectives on the line, in (0, 1), None for that
+    of the images; both for cost.
+    """
+
+    name: str
+    escape_budget: float | None
+    escape_cost: float
+    defect_rate: float | None
 
 
 def objective_score(
-    name: str,
+    objective: Objective,
     probabilities: np.ndarray,
     labels: np.ndarray,
     *,
     classes: Sequence[str],
     good_classes: Sequence[str],
 ) -> float:
-    """The objective in [0, 1], greater is better; NaN where a probability is not finite, or where a ranking
-    has only one kind of image.
+    """The objective in [0, 1], greater is better; NaN where a probability is not finite, or where the images are of one
+    kind only (of one class, for `balanced_accuracy`).
 
     probabilities: (N, K). labels: (N,) int positions in `classes`. `balanced_accuracy` is that of the likeliest class.
     """
+    score = score_of_images(objective, probabilities, labels, classes=classes, good_classes=good_classes)
+    return score(np.arange(len(labels)))
+
+
+def score_of_images(
+    objective: Objective,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    *,
+    classes: Sequence[str],
+    good_classes: Sequence[str],
+) -> Callable[[np.ndarray], float]:
+    """`objective_score` as a function of the positions (M,) of the images that are counted, repeats allowed.
+
+    What does not depend on the choice is done once: a bootstrap asks a thousand times.
+    """
     if not np.isfinite(probabilities).all():
-        return float("nan")
-    if name in RANKING:
+        return lambda index: math.nan
+    if objective.name in DECIDING:
+        rule = DECIDING[objective.name]
         is_defect = ~np.isin(np.asarray(classes)[labels], good_classes)
-        return float(RANKING[name](defect_scores(probabilities, classes, good_classes), is_defect))
-    return float(balanced_accuracy_score(labels, probabilities.argmax(axis=1)))
+        scores = defect_scores(probabilities, classes, good_classes)
+        return lambda index: rule(scores[index], is_defect[index], objective)
+    predicted = np.asarray(probabilities).argmax(axis=1)
+    return lambda index: scalars.balanced_accuracy(scalars.confusion(labels[index], predicted[index], len(classes)))
+
+
+def overkill_at_budget(scores: np.ndarray, is_defect: np.ndarray, budget: float) -> float:
+    """1 − overkill rate at the highest threshold whose escape rate is within the budget; NaN for one kind of image.
+
+    scores: (N,) finite, rejected at or above the threshold. The escape rate is the share that is counted: an upper
+    bound on it would need some 60 defectives for a budget of 5 %, and on fewer score every model alike.
+    """
+    defective, good = np.sort(scores[is_defect]), scores[~is_defect]
+    if not defective.size or not good.size:
+        return math.nan
+    allowed = min(math.floor(budget * defective.size + 1e-9), defective.size - 1)
+    return float((good < defective[allowed]).mean())
+
+
+def saved_cost(scores: np.ndarray, is_defect: np.ndarray, *, escape_cost: float, defect_rate: float | None) -> float:
+    """1 − the expected cost of a part at the best threshold, as a share of that without a model; NaN for one kind.
+
+    A part costs rate · escape_cost · (escape rate) + (1 − rate) · (overkill rate). Without a model all parts are
+    accepted, or all are rejected, whichever is cheaper; both are thresholds too, so that the result is in [0, 1].
+
+    scores: (N,) finite. defect_rate: in (0, 1), None for that of the images.
+    """
+    defective, good = np.sort(scores[is_defect]), np.sort(scores[~is_defect])
+    if not defective.size or not good.size:
+        return math.nan
+    rate = defective.size / scores.size if defect_rate is None else defect_rate
+    cuts = np.append(np.unique(scores), np.inf)
+    escapes = np.searchsorted(defective, cuts, side="left") / defective.size
+    overkills = 1 - np.searchsorted(good, cuts, side="left") / good.size
+    costs = rate * escape_cost * escapes + (1 - rate) * overkills
+    return float(np.clip(1 - costs.min() / min(rate * escape_cost, 1 - rate), 0.0, 1.0))
+
+
+def _overkill_at_budget(scores: np.ndarray, is_defect: np.ndarray, objective: Objective) -> float:
+    if objective.escape_budget is None:
+        raise ValueError("overkill_at_budget needs an escape budget")
+    return overkill_at_budget(scores, is_defect, objective.escape_budget)
+
+
+#: Objectives that judge images by their defect score, and so need a good class.
+DECIDING: dict[str, Callable[[np.ndarray, np.ndarray, Objective], float]] = {
+    "auroc": lambda scores, is_defect, objective: scalars.auroc(scores, is_defect),
+    "average_precision": lambda scores, is_defect, objective: scalars.average_precision(scores, is_defect),
+    "overkill_at_budget": _overkill_at_budget,
+    "cost": lambda scores, is_defect, objective: saved_cost(
+        scores, is_defect, escape_cost=objective.escape_cost, defect_rate=objective.defect_rate
+    ),
+}

@@ -1,11 +1,16 @@
-"""Cross-entropy with class weights and label smoothing, and what a model that sees no image would score."""
+"""Cross-entropy and focal loss, the weights of the classes, and what a model that sees no image would score.
 
-import math
+The focal loss is that of Lin et al. (arXiv 1708.02002), over a softmax: a term that is small already counts for less.
+Weights by the effective number of images are those of Cui et al. (arXiv 1901.05555).
+"""
+
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import torch
+from scipy import optimize, special
+from scipy.optimize import elementwise
 from torch import nn
 
 from components.errors import InputError
@@ -28,43 +33,101 @@ def class_weights(labels: np.ndarray, num_classes: int, scheme: Literal["none", 
         return None
     if scheme != "balanced":
         raise InputError(f"class weights {scheme!r} are unknown; use none or balanced")
-    counts = np.bincount(labels, minlength=num_classes)
-    if (counts == 0).any():
-        empty = ", ".join(str(index) for index in np.flatnonzero(counts == 0))
-        raise InputError(
-            f"class weights 'balanced': classes {empty} (by position) have no training image; add some or use none"
-        )
+    counts = _counted(labels, num_classes, what="class weights 'balanced'", remedy="use none")
     return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
 
 
-def build_loss(weights: torch.Tensor | None, label_smoothing: float) -> nn.CrossEntropyLoss:
-    """Return torch's cross-entropy (mean over the batch, weighted by class), label_smoothing in [0, 1)."""
-    return nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+def effective_number_weights(labels: np.ndarray, num_classes: int, beta: float) -> torch.Tensor:
+    """Return the weight of each class, (K,) float32, by the effective number of its images (Cui et al. 2019).
+
+    n images are worth (1 - beta^n) / (1 - beta) that do not repeat each other, and the weight is one over that, times
+    what makes the mean weight over the images 1. beta 0 is no weighting at all; towards 1 it becomes `balanced`.
+
+    Args:
+        labels: (N,) integers in [0, K).
+        num_classes: K.
+        beta: in [0, 1).
+
+    Raises:
+        InputError: a class without an image, whose weight would be infinite.
+    """
+    counts = _counted(labels, num_classes, what="recipe.loss=class_balanced", remedy="use cross_entropy")
+    inverse = (1 - beta) / (1 - beta**counts)
+    return torch.tensor(len(labels) * inverse / (counts @ inverse), dtype=torch.float32)
 
 
-def constant_predictor_loss(class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float) -> float:
+def build_loss(weights: torch.Tensor | None, label_smoothing: float, *, focal_gamma: float) -> nn.Module:
+    """Return the loss, from logits (B, K) and labels (B,) to its mean over the batch, weighted by class.
+
+    Args:
+        weights: (K,) float or None.
+        label_smoothing: in [0, 1).
+        focal_gamma: at least 0; 0 for torch's cross-entropy.
+    """
+    if focal_gamma == 0:
+        return nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+    return FocalLoss(weights, label_smoothing, focal_gamma)
+
+
+class FocalLoss(nn.Module):
+    """Cross-entropy whose every term -log p is multiplied by (1 - p)^gamma.
+
+    Smoothing spreads the target over all classes, and the mean is divided by the weights of the labels, as in torch's
+    cross-entropy: with gamma 0 it is that loss.
+    """
+
+    weight: torch.Tensor | None
+
+    def __init__(self, weights: torch.Tensor | None, label_smoothing: float, gamma: float) -> None:
+        """Take the weights (K,) or None, the smoothing in [0, 1), and gamma, at least 0."""
+        super().__init__()
+        self.register_buffer("weight", weights)
+        self.label_smoothing = label_smoothing
+        self.gamma = gamma
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the weighted mean, a scalar. logits: (B, K); labels: (B,) int64."""
+        log_p = logits.log_softmax(dim=1)
+        # Away from 0, where the power of a gamma below 1 has an infinite slope; the term itself is 0 there.
+        rest = (-log_p.expm1()).clamp_min(torch.finfo(logits.dtype).tiny ** 0.5)
+        costs = rest.pow(self.gamma) * -log_p
+        weight = logits.new_ones(logits.shape[1]) if self.weight is None else self.weight
+        own = weight[labels]
+        terms = own * costs.gather(1, labels[:, None]).squeeze(1)
+        if self.label_smoothing:
+            spread = (costs @ weight) / logits.shape[1]
+            terms = (1 - self.label_smoothing) * terms + self.label_smoothing * spread
+        return terms.sum() / own.sum()
+
+
+def constant_predictor_loss(
+    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float, *, focal_gamma: float
+) -> float:
     """Return the lowest loss that constant logits reach on these labels: that of knowing the class balance.
 
-    With counts n, weights w and smoothing s over K classes, torch's weighted mean is a cross-entropy with
-    targets a_c = (1 - s) w_c n_c + (s / K) w_c N, divided by W = Σ w_c n_c. It is lowest where p = a / Σa,
-    and that is (Σa / W) · H(p). Without weights and smoothing it is the entropy of the class balance. The
-    weighted mean is taken over all labels at once; batch by batch it differs by what the batches' balance
-    does.
+    With counts n, weights w and smoothing s over K classes, the loss is Σ a_c (1 - p_c)^gamma (-log p_c) / W with
+    a_c = (1 - s) w_c n_c + (s / K) w_c N and W = Σ w_c n_c. Without gamma it is lowest where p = a / Σa; without
+    weights and smoothing either it is the entropy of the class balance. The weighted mean is taken over all labels at
+    once; batch by batch it differs by what the batches' balance does.
 
     Args:
         class_counts: (K,) images per class, their sum at least 1.
         weights: (K,) float or None.
         label_smoothing: in [0, 1).
+        focal_gamma: at least 0; 0 for cross-entropy.
     """
     counts, weight = _counts_and_weights(class_counts, weights)
     targets = _constant_targets(counts, weight, label_smoothing)
-    share = targets / targets.sum()
-    entropy = -math.fsum(p * math.log(p) for p in share if p > 0)
-    return float(targets.sum() / (weight * counts).sum() * entropy)
+    return float(targets @ _constant_costs(targets, focal_gamma) / (weight @ counts))
 
 
 def constant_predictor_spread(
-    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float, *, batch_size: int
+    class_counts: Sequence[int],
+    weights: torch.Tensor | None,
+    label_smoothing: float,
+    *,
+    focal_gamma: float,
+    batch_size: int,
 ) -> float:
     """Return how much that prediction's loss varies from batch to batch: a standard deviation.
 
@@ -76,17 +139,26 @@ def constant_predictor_spread(
         class_counts: (K,) images per class, their sum at least 1.
         weights: (K,) float or None.
         label_smoothing: in [0, 1).
+        focal_gamma: at least 0; 0 for cross-entropy.
         batch_size: at least 1.
     """
     counts, weight = _counts_and_weights(class_counts, weights)
-    targets = _constant_targets(counts, weight, label_smoothing)
-    costs = -np.log(targets / targets.sum(), out=np.zeros_like(targets), where=targets > 0)
+    costs = _constant_costs(_constant_targets(counts, weight, label_smoothing), focal_gamma)
     smoothed = label_smoothing / len(counts) * np.sum(weight * costs)
     terms = (1 - label_smoothing) * weight * costs + smoothed
-    loss = constant_predictor_loss(class_counts, weights, label_smoothing)
+    loss = constant_predictor_loss(class_counts, weights, label_smoothing, focal_gamma=focal_gamma)
     share = counts / counts.sum()
     variance = np.sum(share * (terms - loss * weight) ** 2) / np.sum(share * weight) ** 2
     return float(np.sqrt(variance / batch_size))
+
+
+def _counted(labels: np.ndarray, num_classes: int, *, what: str, remedy: str) -> np.ndarray:
+    """Images per class, (K,) int; every class has some."""
+    counts = np.bincount(labels, minlength=num_classes)
+    if (counts == 0).any():
+        empty = ", ".join(str(index) for index in np.flatnonzero(counts == 0))
+        raise InputError(f"{what}: classes {empty} (by position) have no training image; add some or {remedy}")
+    return counts
 
 
 def _counts_and_weights(class_counts: Sequence[int], weights: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
@@ -96,5 +168,47 @@ def _counts_and_weights(class_counts: Sequence[int], weights: torch.Tensor | Non
 
 
 def _constant_targets(counts: np.ndarray, weight: np.ndarray, label_smoothing: float) -> np.ndarray:
-    """What each class weighs in the loss of a constant prediction; it is lowest where p is their share."""
+    """What each class weighs in the loss of a constant prediction."""
     return (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()
+
+
+def _constant_costs(targets: np.ndarray, gamma: float) -> np.ndarray:
+    """What a label of each class costs, (K,), under the best constant prediction; 0 for a class that weighs nothing."""
+    costs = np.zeros_like(targets)
+    some = targets > 0
+    share = targets[some] / targets[some].sum()
+    if gamma == 0 or share.size == 1:
+        costs[some] = -np.log(share)
+        return costs
+    logits = _best_logits(np.log(share), gamma)
+    costs[some] = special.expit(-logits) ** gamma * np.logaddexp(0, -logits)
+    return costs
+
+
+def _best_logits(log_share: np.ndarray, gamma: float) -> np.ndarray:
+    """log(p / (1 - p)), (K,), of the p that make Σ share_c (1 - p_c)^gamma (-log p_c) lowest among those of sum 1.
+
+    Every term is convex in p, so they are the p at which all terms fall equally fast: share_c · slope(p_c) is the same
+    for all. Their sum falls as that common slope rises; it is sought where the sum is 1.
+    """
+
+    def at(log_slope: float) -> np.ndarray:
+        def gap(logits: np.ndarray, log_share: np.ndarray) -> np.ndarray:
+            return log_share + _log_slope(logits, gamma) - log_slope
+
+        start = np.zeros_like(log_share)
+        bracket = elementwise.bracket_root(gap, start, args=(log_share,)).bracket
+        return elementwise.find_root(gap, bracket, args=(log_share,)).x
+
+    # Where all p are at least, and at most, 1 / K.
+    equal = log_share + _log_slope(np.full_like(log_share, -np.log(log_share.size - 1)), gamma)
+    low, high = equal.min() - 1e-9, equal.max() + 1e-9
+    return at(optimize.brentq(lambda slope: special.expit(at(slope)).sum() - 1, low, high, xtol=1e-13))
+
+
+def _log_slope(logits: np.ndarray, gamma: float) -> np.ndarray:
+    """log of how fast (1 - p)^gamma (-log p) falls in p: (1 - p)^(gamma - 1) ((1 - p) / p - gamma log p)."""
+    surprise = np.logaddexp(0, -logits)
+    # log(surprise), which underflows for a p that is almost 1.
+    log_surprise = np.where(logits > 30, -logits, np.log(np.maximum(surprise, 1e-300)))
+    return (gamma - 1) * -np.logaddexp(0, logits) + np.logaddexp(-logits, np.log(gamma) + log_surprise)

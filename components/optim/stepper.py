@@ -75,6 +75,9 @@ class Stepper:
         self.group_names = tuple(group.get("name", f"group_{number}") for number, group in enumerate(groups))
         self._model = model
         self._peaks = [float(group["lr"]) for group in groups]
+        # Of this recipe: a checkpoint brings the groups of the training that it was taken of.
+        self._ratios = [float(group.get("lr_ratio", 1.0)) for group in groups]
+        self._decaying = [bool(group.get("decays", True)) for group in groups]
         self._clip = math.inf if clip_grad_norm is None else clip_grad_norm
         self._plateau = PlateauRule(
             reduction=schedule.plateau_factor, patience=schedule.plateau_patience, least=schedule.final_fraction
@@ -85,6 +88,24 @@ class Stepper:
         self._match_steps()
         if isinstance(optimizer, ScheduleFree):
             optimizer.train()
+
+    def retune(self, *, lr: float, weight_decay: float) -> None:
+        """Go on at another peak rate and another weight decay; what the optimizer remembers stays.
+
+        After `load_state_dict` it has a training go on from another's checkpoint at settings of its own. The ratios of
+        the groups, and which of them decay, are those that this stepper was built with; the schedule, where it is.
+
+        Args:
+            lr: peak of a group whose ratio is 1, positive.
+            weight_decay: at least 0.
+        """
+        self._peaks = [lr * ratio for ratio in self._ratios]
+        groups = self.optimizer.param_groups
+        for group, peak, ratio, decays in zip(groups, self._peaks, self._ratios, self._decaying, strict=True):
+            group["lr"], group["lr_ratio"] = peak, ratio
+            group["weight_decay"] = weight_decay if decays else 0.0
+            if group.get("max_lr_snapshot") is not None:  # see `_build_timm`
+                group["max_lr_snapshot"] = peak
 
     def train(self) -> None:
         """Put the model into train mode, but for the norms of a frozen body."""

@@ -22,7 +22,8 @@ _SMOOTHING_DECADES = 0.1
 def range_tests_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     """One row per optimizer on one axis of rates: search range, band, suggestion, where it diverges.
 
-    records: of `LrBounds.to_dict`, at least one; their order is kept, top to bottom.
+    records: of `LrBounds.to_dict`, at least one; their order is kept, top to bottom. With a key `backbone` in them,
+    rows are named by it as well.
     """
     figure = style.new_figure(style.WIDTH, 1.7 + 0.46 * len(records))
     axes = figure.add_subplot()
@@ -31,7 +32,7 @@ def range_tests_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     for row, record in enumerate(records):
         _draw_row(axes, row, record)
     axes.set_ylim(len(records) - 0.4, -0.6)
-    axes.set_yticks(range(len(records)), [str(record["optimizer"]) for record in records])
+    axes.set_yticks(range(len(records)), [_row_name(record) for record in records])
     axes.tick_params(axis="y", length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
     axes.spines["left"].set_visible(False)
     axes.set_xlim(*_rate_limits(records))
@@ -39,10 +40,15 @@ def range_tests_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     said = (
         f"{abstained} of {len(records)} abstained and stand{'s' * (abstained == 1)} at the optimizer's defaults (grey)"
     )
-    style.title(axes, "Learning rates by optimizer", said if abstained else "Each measured with this model and data")
+    by = "backbone and optimizer" if any("backbone" in record for record in records) else "optimizer"
+    style.title(axes, f"Learning rates by {by}", said if abstained else "Each measured with this model and data")
     style.label_axes(axes, x="learning rate")
     style.key(axes, _row_key())
     return style.finish(figure)
+
+
+def _row_name(record: Mapping[str, Any]) -> str:
+    return f"{record['backbone']}, {record['optimizer']}" if "backbone" in record else str(record["optimizer"])
 
 
 def _draw_row(axes: Axes, row: int, record: Mapping[str, Any]) -> None:

@@ -77,14 +77,17 @@ def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
     axes.set_ylabel(y, fontsize=TEXT_SIZE, color=MUTED)
 
 
-def key(axes: Axes, handles: Sequence[Artist], *, drop: float = 33.0) -> None:
-    """A one-line key, flush with the axes' left edge and `drop` points under them: below the ticks and the name."""
+def key(axes: Axes, handles: Sequence[Artist], *, drop: float = 33.0, columns: int | None = None) -> None:
+    """A key of one line, flush with the axes' left edge and `drop` points under them: below the ticks and the name.
+
+    columns: entries to a line; None for all.
+    """
     axes.legend(
         handles=list(handles),
         loc="upper left",
         bbox_to_anchor=(0, 0),
         borderaxespad=drop / SMALL_SIZE,
-        ncols=len(handles),
+        ncols=columns or len(handles),
         frameon=False,
         fontsize=SMALL_SIZE,
         labelcolor=MUTED,

@@ -1,7 +1,8 @@
-"""The search space: what a trial may set, and how a point of the unit cube becomes a trial's overrides.
+"""The search space: what a trial may set, and how a point becomes a trial's overrides.
 
-Dimensions are named by the dotted path of the key that they set. A learning rate is drawn within the bounds that the
-range test found for the *trial's* optimizer, so the same coordinate means the same place in each optimizer's range.
+Dimensions are named by the dotted path of the key that they set. A point has a coordinate for each: a position in
+[0, 1] for an interval, the index of a value for a choice. A learning rate lies within the bounds that the range test
+found for the trial's *own* backbone and optimizer, so that the same coordinate means the same place in each of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.optim.batch_scaling import batch_factor
+from components.search.trial import Point
+
+BACKBONE, OPTIMIZER, BATCH_SIZE, LR = "model.backbone", "recipe.optimizer", "recipe.batch_size", "recipe.lr"
+#: (backbone, optimizer) → what the range test found.
+Rates = Mapping[tuple[str, str], float]
+RateBounds = Mapping[tuple[str, str], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A dimension is searched only where `key` has one of `values`."""
+
+    key: str
+    values: tuple[Any, ...]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -18,9 +35,14 @@ class Choice:
 
     sets: str
     values: tuple[Any, ...]
+    when: tuple[Condition, ...] = ()
 
-    def at(self, u: float, chosen: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the key holds
-        return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+    def at(self, coordinate: float, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the key holds
+        return self.values[int(coordinate)]
+
+    def place(self, value: Any, settings: Mapping[str, Any]) -> int | None:  # noqa: ANN401
+        """The coordinate of a value; None where the dimension does not hold it."""
+        return self.values.index(value) if value in self.values else None
 
 
 @dataclass(frozen=True)
@@ -31,42 +53,150 @@ class Interval:
     low: float
     high: float
     log: bool
+    when: tuple[Condition, ...] = ()
 
-    def at(self, u: float, chosen: Mapping[str, Any]) -> float:
-        return _between(self.low, self.high, u, log=self.log)
+    def at(self, coordinate: float, settings: Mapping[str, Any]) -> float:
+        return _between(self.low, self.high, coordinate, log=self.log)
+
+    def place(self, value: Any, settings: Mapping[str, Any]) -> float | None:  # noqa: ANN401
+        return _position(self.low, self.high, value, log=self.log)
 
 
 @dataclass(frozen=True)
-class ConditionalInterval:
-    """A log-uniform number whose bounds depend on the value of another key."""
+class RateInterval:
+    """A log-uniform learning rate within the range test's bounds, which were measured at `batch_size`."""
 
     sets: str
-    depends_on: str
-    bounds: Mapping[str, tuple[float, float]]
-    default: str
-    """Value of `depends_on` where no trial sets it."""
+    bounds: RateBounds
+    batch_size: int
+    when: tuple[Condition, ...] = ()
 
-    def at(self, u: float, chosen: Mapping[str, Any]) -> float:
-        low, high = self.bounds[chosen.get(self.depends_on, self.default)]
-        return _between(low, high, u, log=True)
+    def at(self, coordinate: float, settings: Mapping[str, Any]) -> float:
+        low, high = self.limits(settings)
+        return _between(low, high, coordinate, log=True)
+
+    def place(self, value: Any, settings: Mapping[str, Any]) -> float | None:  # noqa: ANN401
+        low, high = self.limits(settings)
+        return _position(low, high, value, log=True)
+
+    def limits(self, settings: Mapping[str, Any]) -> tuple[float, float]:
+        """Lowest and highest rate for the backbone, optimizer and batch size of a trial."""
+        low, high = self.bounds[settings[BACKBONE], settings[OPTIMIZER]]
+        factor = _scaled(settings, self.batch_size)
+        return low * factor, high * factor
 
 
-Dimension = Choice | Interval | ConditionalInterval
+Dimension = Choice | Interval | RateInterval
 
 
-def overrides_at(space: Sequence[Dimension], point: Sequence[float]) -> dict[str, Any]:
-    """The overrides at a point of the unit cube, one coordinate in [0, 1) per dimension.
+@dataclass(frozen=True)
+class SuggestedRate:
+    """The range test's suggestion, for trials that differ in what it depends on and have no rate of their own."""
 
-    Dimensions that others depend on are resolved first, whatever their order in the space.
+    rates: Rates
+    batch_size: int
+
+    def of(self, settings: Mapping[str, Any]) -> float:
+        return self.rates[settings[BACKBONE], settings[OPTIMIZER]] * _scaled(settings, self.batch_size)
+
+
+@dataclass(frozen=True)
+class Space:
+    """Dimensions over a recipe.
+
+    defaults: the recipe's settings by dotted path, BACKBONE, OPTIMIZER and BATCH_SIZE among them; they hold where a
+    trial sets nothing. rate: gives a trial its rate where no dimension does; None: the recipe's own holds.
     """
-    overrides: dict[str, Any] = {}
-    ordered = sorted(zip(space, point, strict=True), key=lambda pair: isinstance(pair[0], ConditionalInterval))
-    for dimension, u in ordered:
-        overrides[dimension.sets] = dimension.at(float(u), overrides)
-    return overrides
+
+    dimensions: tuple[Dimension, ...]
+    defaults: Mapping[str, Any]
+    rate: SuggestedRate | None = None
+
+    def overrides(self, point: Point) -> dict[str, Any]:
+        """What a trial sets. Coordinates of dimensions whose condition does not hold are passed over."""
+        chosen: dict[str, Any] = {}
+        for dimension in self.ordered():
+            settings = {**self.defaults, **chosen}
+            if dimension.sets in point and holds(dimension, settings):
+                chosen[dimension.sets] = dimension.at(point[dimension.sets], settings)
+        if self.rate is not None and LR not in chosen:
+            chosen[LR] = self.rate.of({**self.defaults, **chosen})
+        return chosen
+
+    def point(self, settings: Mapping[str, Any]) -> dict[str, float | int] | None:
+        """Where settings lie, the defaults filled in; None where a dimension does not hold one of them."""
+        settings = {**self.defaults, **settings}
+        point: dict[str, float | int] = {}
+        for dimension in self.ordered():
+            if not holds(dimension, settings):
+                continue
+            coordinate = dimension.place(settings[dimension.sets], settings)
+            if coordinate is None:
+                return None
+            point[dimension.sets] = coordinate
+        return point
+
+    def from_cube(self, cube: Sequence[float]) -> dict[str, float | int]:
+        """The point at a place of the unit cube: one number in [0, 1] per dimension, in the order of `dimensions`."""
+        place = {dimension.sets: u for dimension, u in zip(self.dimensions, cube, strict=True)}
+        point: dict[str, float | int] = {}
+        for dimension in self.ordered():
+            if not holds(dimension, {**self.defaults, **self.overrides(point)}):
+                continue
+            u = float(place[dimension.sets])
+            point[dimension.sets] = (
+                min(int(u * len(dimension.values)), len(dimension.values) - 1) if isinstance(dimension, Choice) else u
+            )
+        return point
+
+    def ordered(self) -> list[Dimension]:
+        """The dimensions, each after those that it depends on."""
+        left, done = list(self.dimensions), []
+        while left:
+            names = {dimension.sets for dimension in left}
+            ready = [dimension for dimension in left if not (_needs(dimension) - {dimension.sets}) & names]
+            if not ready:
+                raise ValueError(f"the conditions of {', '.join(sorted(names))} go round in a circle")
+            done += ready
+            left = [dimension for dimension in left if dimension not in ready]
+        return done
+
+    def decades(self, sets: str) -> float:
+        """Width of a logarithmic dimension in decades, for the defaults' other settings; 1 for any other."""
+        dimension = next(entry for entry in self.dimensions if entry.sets == sets)
+        if isinstance(dimension, RateInterval):
+            low, high = dimension.limits(self.defaults)
+        elif isinstance(dimension, Interval) and dimension.log:
+            low, high = dimension.low, dimension.high
+        else:
+            return 1.0
+        return math.log10(high / low)
+
+
+def holds(dimension: Dimension, settings: Mapping[str, Any]) -> bool:
+    """Whether a dimension is searched, given the other settings."""
+    return all(settings.get(condition.key) in condition.values for condition in dimension.when)
+
+
+def _needs(dimension: Dimension) -> set[str]:
+    keys = {condition.key for condition in dimension.when}
+    return keys | {BACKBONE, OPTIMIZER, BATCH_SIZE} if isinstance(dimension, RateInterval) else keys
+
+
+def _scaled(settings: Mapping[str, Any], measured: int) -> float:
+    return batch_factor(settings[OPTIMIZER], batch_size=settings[BATCH_SIZE], measured=measured)
 
 
 def _between(low: float, high: float, u: float, *, log: bool) -> float:
     if log:
         return math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
     return low + u * (high - low)
+
+
+def _position(low: float, high: float, value: Any, *, log: bool) -> float | None:  # noqa: ANN401
+    if isinstance(value, str) or value is None or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+        return None
+    if log:
+        low, high, value = math.log(low), math.log(high), math.log(value)
+    u = (value - low) / (high - low)
+    return min(max(u, 0.0), 1.0)

@@ -1,188 +1,254 @@
-"""Ray Tune with ASHA (Li et al. 2018) over trials that are known beforehand. The only `ray.tune` of the project.
+"""Ray Tune runs the orders of a search's course.
 
 A trial is a session that trains one epoch at a time. The class trainable keeps its worker between trials
 (`reuse_actors`), so that torch is imported and the images are opened once per worker. What happens to trials is told to
-an observer in the driver, which is where runs are logged: workers know nothing of MLflow.
+the course and to an observer in the driver, which is where runs are logged: workers know nothing of MLflow.
+
+Tune's own state is not used to go on with: it lags behind by its period, and lacks what the scheduler has seen. The
+course's journal has it all; a search that goes on is a new experiment of Tune's, whose unfinished trials start from
+their checkpoints. Within an experiment Tune moves the trials of a lost node elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-import math
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from ray import tune
-from ray.tune import Callback, CheckpointConfig, Trainable
+from ray.tune import Callback, CheckpointConfig, Stopper
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 
-#: Tune keeps its own state this often, so that a killed driver loses at most so much.
-STATE_SECONDS = "1"
-#: The folder that Tune makes below the storage.
-EXPERIMENT = "tune"
-#: What ASHA has seen, beside Tune's own state: that brings back the trials, but not their scheduler.
-RUNGS_FILE = "rungs.pkl"
-#: The score of each trial after each epoch: Tune itself keeps the last one alone.
-SCORES_FILE = "scores.json"
-SCORE = "score"
-#: What a diverged trial tells ASHA, which would let a NaN go on; its result has no score.
-WORST_SCORE = 0.0
+from components.search.checkpoints import Quota, remote_path
+from components.search.course import Course, Order
+from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
+from components.search.trainable import EpochTrainable, Session
+from components.search.trial import Status, TrialRecord
 
-TrialStatus = Literal["completed", "stopped", "diverged", "failed"]
+#: How often a trial is begun again, from its last checkpoint, whose worker or node was lost.
+LOST_WORKERS_BORNE = 3
+#: Tune's own snapshots serve nothing here, and cost more the more trials there are.
+STATE_SECONDS = "3600"
 
-
-class Session(Protocol):
-    """One trial in progress, inside a worker."""
-
-    def next_epoch(self) -> Mapping[str, Any]:
-        """Train one epoch; numbers to report, `score` (to maximise) and `diverged` among them."""
-
-    def save(self, path: Path) -> None: ...
-
-    def load(self, path: Path) -> None: ...
+OpenSession = Callable[..., Session]
 
 
 class Observer(Protocol):
-    """Told in the driver what happens to the trials, each by its index."""
+    """Told in the driver what happens to the trials, after the course was."""
 
-    def started(self, index: int) -> None: ...
+    def started(self, record: TrialRecord) -> None:
+        """Begun, gone on with after an interruption, or begun again after its worker was lost."""
 
-    def reported(self, index: int, result: Mapping[str, Any]) -> None: ...
+    def reported(self, record: TrialRecord, result: dict[str, Any]) -> None: ...
 
-    def ended(self, index: int, status: TrialStatus, message: str) -> None: ...
+    def ended(self, record: TrialRecord, trace: str) -> None:
+        """trace: of the exception that ended it; empty for none."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrialResult:
-    """How a trial ended, and the message of a failure.
-
-    epochs: run, a diverged one among them. score: the last one; None if the trial failed or diverged.
-    scores: after each epoch, those in which a trial diverged or failed left out.
-    """
-
-    index: int
-    status: TrialStatus
-    epochs: int
-    score: float | None
-    scores: tuple[float, ...]
-    seconds: float
-    message: str
+    def tick(self) -> None:
+        """Called again and again while trials run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings:
-    """Everything Tune needs to know beside the trials."""
+    """Everything Tune needs to know beside the trials.
 
-    storage: Path
-    max_epochs: int
-    grace_epochs: int
-    reduction_factor: int
-    concurrent: int
+    storage: a folder or URI for checkpoints, which every worker can write. checkpoint_epochs: after which a trial is
+    saved, beside its last. timeout: seconds for one epoch, the opening of the session among the first.
+    """
+
+    storage: str
+    checkpoint_epochs: tuple[int, ...]
     cpus_per_trial: float
     gpus_per_trial: float
+    timeout: float
+    quota_bytes: float
 
 
 def run_trials(
-    num_trials: int, open_session: Callable[[int], Session], observer: Observer, settings: TuneSettings
-) -> list[TrialResult]:
-    """Run trials 0 … num_trials − 1 under ASHA; go on where an interrupted search stopped.
+    course: Course,
+    open_session: OpenSession,
+    observer: Observer,
+    settings: TuneSettings,
+    *,
+    rule: StoppingRule | None,
+) -> None:
+    """Run what the course orders until it has no more. Ray must be up.
 
-    `open_session` is called in a worker. Ray must be up. Results come back in the order of the trials.
+    open_session: called in a worker, `open_session(suggestion, overrides)`. Interrupted, it leaves the journal as it
+    stands, and the same call goes on from there.
     """
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = STATE_SECONDS
-    # Tune's own handler would end an interrupted search as if it were complete.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    rungs = rung_epochs(settings)
-    # Asked to resume where there is nothing to resume, Tune writes a traceback to the terminal.
-    begun = any((settings.storage / EXPERIMENT).glob("experiment_state-*.json"))
-    scheduler = AsyncHyperBandScheduler(
-        time_attr="training_iteration",
-        metric=SCORE,
-        mode="max",
-        max_t=settings.max_epochs,
-        grace_period=settings.grace_epochs,
-        reduction_factor=settings.reduction_factor,
+    if rule is not None:
+        rule.replay(course.records)
+    run_tune(
+        course,
+        open_session,
+        Relay(course, observer, rule, settings),
+        settings,
+        search_alg=_Asker(course),
+        num_samples=2**31,  # the course says when it is enough
+        scheduler=_Ruled(rule, course),
+        kept_checkpoints=1,
     )
-    seen = settings.storage / RUNGS_FILE
-    if begun and seen.is_file():
-        scheduler.restore(str(seen))
-    scores = _KeepScores(settings.storage / SCORES_FILE, begun=begun)
-    trainable = tune.with_parameters(_EpochTrainable, open_session=open_session, rungs=rungs)
-    analysis = tune.run(
-        trainable,
-        name=EXPERIMENT,
-        config={"trial": tune.grid_search(list(range(num_trials)))},
-        storage_path=str(settings.storage),
-        resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
-        scheduler=scheduler,
-        stop={"training_iteration": settings.max_epochs},
-        checkpoint_config=CheckpointConfig(num_to_keep=1),
-        callbacks=[scores, _Relay(observer, settings.max_epochs), _KeepRungs(scheduler, seen)],
-        max_concurrent_trials=settings.concurrent,
-        reuse_actors=True,
-        raise_on_failed_trial=False,
-        resume="AUTO" if begun else False,
-        verbose=0,
-    )
-    unfinished = [trial.config["trial"] for trial in analysis.trials if not trial.is_finished()]
-    if unfinished:
-        raise RuntimeError(f"Ray Tune stopped before trials {unfinished} were done; the same command goes on with them")
-    results = (_result(trial, settings.max_epochs, scores.of(trial)) for trial in analysis.trials)
-    return sorted(results, key=lambda result: result.index)
 
 
-def rung_epochs(settings: TuneSettings) -> tuple[int, ...]:
-    """Epochs at which ASHA compares, and at which a checkpoint is kept."""
-    rungs, epoch = [], settings.grace_epochs
-    while epoch < settings.max_epochs:
-        rungs.append(epoch)
-        epoch *= settings.reduction_factor
-    return (*rungs, settings.max_epochs)
+def run_tune(
+    course: Course,
+    open_session: OpenSession,
+    relay: Relay,
+    settings: TuneSettings,
+    *,
+    scheduler: TrialScheduler,
+    kept_checkpoints: int,
+    **source: Any,  # noqa: ANN401 - where trials come from, as `tune.run` takes it
+) -> None:
+    """The one call of Tune. Raises where it stops before the course has ended and no budget or failure explains it."""
+    with _tune_environment():
+        tune.run(
+            tune.with_parameters(
+                EpochTrainable,
+                open_session=open_session,
+                checkpoint_epochs=settings.checkpoint_epochs,
+                timeout=settings.timeout,
+            ),
+            name=f"tune-{course.session}",  # Tune would resume an experiment of the same name
+            storage_path=settings.storage,
+            resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
+            scheduler=scheduler,
+            stop=_WhenSpent(course),
+            checkpoint_config=CheckpointConfig(num_to_keep=kept_checkpoints),
+            callbacks=[relay],
+            max_failures=LOST_WORKERS_BORNE,
+            reuse_actors=True,
+            raise_on_failed_trial=False,
+            trial_dirname_creator=lambda trial: f"trial-{number_of(trial)}",
+            verbose=0,
+            **source,
+        )
+    relay.end_the_rest()
 
 
-class _EpochTrainable(Trainable):
-    """Tune's face of a session: a step is an epoch."""
-
-    def setup(  # type: ignore[override]  # tune.with_parameters adds the keywords
-        self, config: dict[str, Any], *, open_session: Callable[[int], Session], rungs: tuple[int, ...]
-    ) -> None:
-        # `mlflow run` hands its run over by a variable that workers inherit; nothing here may resume that run.
-        os.environ.pop("MLFLOW_RUN_ID", None)
-        self._open, self._rungs = open_session, rungs
-        self._session = open_session(config["trial"])
-
-    def step(self) -> dict[str, Any]:
-        result = dict(self._session.next_epoch())
-        diverged = bool(result["diverged"]) or not math.isfinite(result[SCORE])
-        if diverged:
-            result |= {SCORE: WORST_SCORE, "done": True}
-        epoch = self.iteration + 1
-        return result | {"diverged": diverged, "should_checkpoint": not diverged and epoch in self._rungs}
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        self._session.save(Path(checkpoint_dir) / "session.pt")
-
-    def load_checkpoint(self, checkpoint_dir: str | None) -> None:  # type: ignore[override]
-        assert checkpoint_dir is not None
-        self._session.load(Path(checkpoint_dir) / "session.pt")
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._session = self._open(new_config["trial"])
-        return True
+def number_of(trial: Trial) -> int:
+    """The number of a trial of Tune's in the course."""
+    return trial.config["order"]["number"]
 
 
-class _Relay(Callback):
-    """Hands Tune's events to the observer."""
+@contextlib.contextmanager
+def _tune_environment() -> Iterator[None]:
+    """Tune's switches, which it reads from the environment."""
+    switches = {
+        "TUNE_GLOBAL_CHECKPOINT_S": STATE_SECONDS,
+        # Its handler would end an interrupted search as if it were complete.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_MAX_PENDING_TRIALS_PG": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    before = {key: os.environ.get(key) for key in switches}
+    os.environ.update(switches)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
 
-    def __init__(self, observer: Observer, max_epochs: int) -> None:
-        self._observer, self._max_epochs = observer, max_epochs
+
+class _Asker(Searcher):
+    """Asks the course for the next order whenever Tune has room for a trial."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__(metric=SCORE, mode="max")
+        self._course = course
+
+    def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a configuration, None, or Searcher.FINISHED
+        order = self._course.next_order()
+        if order == "wait":
+            return None
+        if order == "done":
+            return Searcher.FINISHED
+        assert not isinstance(order, str)
+        return {"order": order_config(order)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The course hears of it from the relay, which knows more."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """The journal is the state."""
+        Path(checkpoint_path).touch()
+
+    def restore(self, checkpoint_path: str) -> None:
+        """The journal is the state."""
+
+
+def order_config(order: Order) -> dict[str, Any]:
+    """An order as the plain values that Tune hands to a worker."""
+    return {
+        "number": order.number,
+        "point": dict(order.suggestion.point),
+        "suggestion": order.suggestion.to_dict(),
+        "overrides": dict(order.overrides),
+        "checkpoint": order.checkpoint,
+        "spent": order.spent,
+    }
+
+
+class _Ruled(FIFOScheduler):
+    """Asks the stopping rule at every result; trials start in the order of their numbers."""
+
+    def __init__(self, rule: StoppingRule | None, course: Course) -> None:
+        super().__init__()
+        self._rule, self._course = rule, course
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401
+        if self._rule is None or EPOCH not in result:
+            return TrialScheduler.CONTINUE
+        number = number_of(trial)
+        unstopped = self._course.records[number].unstopped
+        on = self._rule.goes_on(number, result[EPOCH], result[SCORE], unstopped=unstopped)
+        return TrialScheduler.CONTINUE if on else TrialScheduler.STOP
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ANN401
+        if self._rule is not None and EPOCH in result:
+            self._rule.ended(number_of(trial), result[EPOCH], result[SCORE])
+
+
+class _WhenSpent(Stopper):
+    """Ends all trials where a budget is spent, or where too many fail for the same reason."""
+
+    def __init__(self, course: Course) -> None:
+        self._course = course
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._course.spent_budget() or self._course.common_failure())
+
+
+@dataclass
+class Relay(Callback):
+    """Hands Tune's events to the course and to the observer."""
+
+    course: Course
+    observer: Observer
+    rule: StoppingRule | None
+    settings: TuneSettings
+
+    def __post_init__(self) -> None:
+        self._quota = Quota(self.course, self.settings.quota_bytes)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ANN401
+        self.observer.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        self._observer.started(trial.config["trial"])
+        self.observer.started(self._record(trial))
 
     def on_trial_result(
         self,
@@ -192,84 +258,66 @@ class _Relay(Callback):
         result: dict[str, Any],
         **info: Any,  # noqa: ANN401
     ) -> None:
-        self._observer.reported(trial.config["trial"], result)
+        record = self._record(trial)
+        if result["outcome"] == "scored":
+            self.course.scored(
+                record.number,
+                int(result[EPOCH]),
+                float(result[SCORE]),
+                seconds=result["spent"],
+                changes=result.get("changes"),
+                metrics=result["metrics"],
+            )
+        self.observer.reported(record, result)
+
+    def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
+        manager = trial.run_metadata.checkpoint_manager
+        saved = manager.latest_checkpoint_result if manager is not None else None
+        if saved is not None and EPOCH in saved.metrics:
+            place = remote_path(saved.checkpoint, self.settings.storage)
+            self.course.saved(number_of(trial), int(saved.metrics[EPOCH]), place)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        result = _result(trial, self._max_epochs, ())
-        self._observer.ended(result.index, result.status, result.message)
+        record, result = self._record(trial), trial.last_result or {}
+        if record.ended:
+            return
+        status: Status = "stopped"
+        if result.get("outcome") in ("diverged", "failed"):
+            status = result["outcome"]
+        elif record.epochs >= record.suggestion.epochs:
+            status = "completed"
+        self._end(record, status, result.get("message", ""), result.get("trace", ""), seconds=result.get("spent"))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        result = _result(trial, self._max_epochs, ())
-        self._observer.ended(result.index, "failed", result.message)
+        record = self._record(trial)
+        self._end(record, "failed", *_why_lost(trial), seconds=None)
+
+    def end_the_rest(self) -> None:
+        """End the trials that Tune stopped all at once, of which it tells nobody. Raises where nothing explains it."""
+        reason = self.course.spent_budget() or self.course.common_failure()
+        # Also those of an earlier session whose turn did not come.
+        left = [record.number for record in self.course.records if not record.ended]
+        if left and not reason:
+            raise RuntimeError(f"Ray Tune stopped before trials {left} were done; the same command goes on with them")
+        for number in left:
+            self._end(self.course.records[number], "stopped", reason, "", seconds=None)
+
+    def _end(self, record: TrialRecord, status: Status, message: str, trace: str, *, seconds: float | None) -> None:
+        self.course.ended(record.number, status, message=message, seconds=seconds)
+        if self.rule is not None and status in ("diverged", "failed"):
+            self.rule.ended(record.number, record.epochs + 1, WORST_SCORE)
+        self.observer.ended(record, trace)
+        self._quota.enforce()
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        return self.course.records[number_of(trial)]
 
 
-class _KeepScores(Callback):
-    """Writes down every score, so that a search that goes on knows those of the trials that ended before."""
-
-    def __init__(self, path: Path, *, begun: bool) -> None:
-        self._path = path
-        self._scores: dict[str, list[float]] = {}
-        if begun and path.is_file():
-            self._scores = json.loads(path.read_text(encoding="utf-8"))
-
-    def of(self, trial: Trial) -> tuple[float, ...]:
-        return tuple(self._scores.get(str(trial.config["trial"]), ()))
-
-    def on_trial_result(
-        self,
-        iteration: int,
-        trials: list[Trial],
-        trial: Trial,
-        result: dict[str, Any],
-        **info: Any,  # noqa: ANN401
-    ) -> None:
-        key, epoch = str(trial.config["trial"]), int(result["training_iteration"])
-        # A trial that goes on from a checkpoint, or begins anew, replaces what it told before of these epochs.
-        before = self._scores.get(key, [])[: epoch - 1]
-        self._scores[key] = before if result["diverged"] else [*before, float(result[SCORE])]
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        temporary.write_text(json.dumps(self._scores), encoding="utf-8")
-        temporary.replace(self._path)
-
-
-class _KeepRungs(Callback):
-    """Writes down what ASHA has seen, so that a search that goes on stops the trials that it would have stopped."""
-
-    def __init__(self, scheduler: AsyncHyperBandScheduler, path: Path) -> None:
-        self._scheduler, self._path = scheduler, path
-
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        temporary = self._path.with_name(self._path.name + ".tmp")
-        self._scheduler.save(str(temporary))
-        temporary.replace(self._path)
-
-
-def _result(trial: Trial, max_epochs: int, scores: tuple[float, ...]) -> TrialResult:
-    last = trial.last_result or {}
-    epochs = int(last.get("training_iteration", 0))
-    message = ""
-    status: TrialStatus
-    if trial.status == Trial.ERROR:
-        status, message = "failed", _last_line(trial)
-    elif last.get("diverged"):
-        status = "diverged"
-    else:
-        status = "completed" if epochs >= max_epochs else "stopped"
-    return TrialResult(
-        index=trial.config["trial"],
-        status=status,
-        epochs=epochs,
-        score=None if status in ("failed", "diverged") else last.get(SCORE),
-        scores=scores,
-        seconds=float(last.get("time_total_s", 0.0)),
-        message=message,
-    )
-
-
-def _last_line(trial: Trial) -> str:
-    """The message of the exception that ended a trial, without its traceback."""
+def _why_lost(trial: Trial) -> tuple[str, str]:
+    """The message of what ended a trial's worker, and the whole of it."""
     path = trial.error_file
     if not path or not Path(path).is_file():
-        return "failed without a message"
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    return lines[-1] if lines else "failed without a message"
+        return "its worker was lost, and nothing says why", ""
+    text = Path(path).read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (f"its worker was lost: {lines[-1]}" if lines else "its worker was lost"), text

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from components.data.framing import Framing
 from components.errors import InputError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SEEN_PREFIX_LENGTH = 16
 
 CARD_FILE = "model.json"
@@ -45,7 +45,8 @@ class ModelCard:
 
     classes: in the order of the logits.
     good_classes: a subset of the classes; empty for a problem of defect types only.
-    framing: the fields of `components.data.framing.Framing`: what of an image the network sees, and at which size.
+    framing: the fields of `components.data.framing.Framing`: what of an image becomes a square, and of which size.
+    input_size: side of the square that the network sees, px: a framed one is reduced to it, after normalisation.
     mean, std: per channel RGB, of pixels in [0, 1].
     calibration: `scale` and `bias` on the logit of the defect score.
     operating_point: at least `threshold` (reject when the calibrated score >= it); None only where there are
@@ -62,6 +63,7 @@ class ModelCard:
     classes: tuple[str, ...]
     good_classes: tuple[str, ...]
     framing: Mapping[str, Any]
+    input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     calibration: Mapping[str, float]
@@ -185,6 +187,9 @@ def _card_faults(card: ModelCard) -> list[str]:
         "an image of tiles has the answer of its worst tile, which needs good classes": (
             framing.tile_size is None or bool(card.good_classes)
         ),
+        f"input_size={card.input_size!r} for squares of {framing.size} px": (
+            type(card.input_size) is int and 0 < card.input_size <= framing.size
+        ),
         "mean and std need three channels": len(card.mean) == len(card.std) == 3,
         "std must be positive": all(value > 0 for value in card.std),
         "calibration needs finite scale and bias": all(
@@ -204,7 +209,8 @@ def _is_number(value: object) -> bool:
 def _parse_card(text: str) -> dict[str, Any]:
     """The card's keys, all there; keys of no meaning here are dropped.
 
-    Cards of version 1 are read as well: a champion of that time still has to be met.
+    Cards of the earlier versions are read as well: a champion of that time still has to be met. Their networks see the
+    square as it is framed.
     """
     try:
         content = json.loads(text)
@@ -212,8 +218,10 @@ def _parse_card(text: str) -> dict[str, Any]:
         raise InputError(f"{CARD_FILE} is not JSON ({error}); export the model again") from error
     version = content.get("format_version") if isinstance(content, dict) else None
     if version == 1 and "image_size" in content:
-        size = content["image_size"]
+        size = content["input_size"] = content["image_size"]
         content["framing"] = {"size": size, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.0}
+    elif version == 2 and isinstance(content.get("framing"), dict):
+        content["input_size"] = content["framing"].get("size")
     elif version != FORMAT_VERSION:
         raise InputError(
             f"{CARD_FILE}: format_version={version!r}, and this code reads {FORMAT_VERSION}; "

@@ -35,7 +35,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 DEFAULTS = {"device": "auto", "batch_size": 32, "allow_paths": False}
 DEVICES = ("auto", "cpu", "cuda")
 SCORE_CLIP = 1e-7
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Frame:
-    """One square that the network sees. item: position of its image; pixels: (S, S, 3) uint8; tile: its box."""
+    """One square of an image. item: position of its image; pixels: (S, S, 3) uint8; tile: its box."""
 
     item: int
     tile: str
@@ -128,8 +128,21 @@ class InspectionModel(PythonModel):
         mean = torch.tensor(self.card["mean"], device=device).view(1, 3, 1, 1)
         std = torch.tensor(self.card["std"], device=device).view(1, 3, 1, 1)
         with torch.inference_mode():
-            batch = ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+            batch = reduced((pixels.float() / 255 - mean) / std, self.card["input_size"])
+            batch = batch.contiguous(memory_format=torch.channels_last)
             return torch.softmax(self.network(batch).double(), dim=1).cpu().numpy()
+
+
+def reduced(images: torch.Tensor, size: int) -> torch.Tensor:
+    """Normalised squares (B, 3, S, S) brought to the side that the network sees, as components/training/engine.py does.
+
+    What is of that size already stays as it is.
+    """
+    if size == images.shape[-1]:
+        return images
+    return torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
 
 
 def answer(probabilities: np.ndarray, card: dict[str, Any], *, tile: str | None) -> Answer:

@@ -41,23 +41,38 @@ class Device:
             return model(images).float()
 
     def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
-        """What the model sees, (B, 3, H, W) float32: images are sent as bytes and normalised on the device."""
+        """What the model sees, (B, 3, H, W) float32: images are sent as bytes, normalised and reduced on the device."""
         images = batch.images.to(self.target, non_blocking=True).float()
         images = images.sub_(preprocessing.mean255.to(self.target)).div_(preprocessing.std255.to(self.target))
-        return images.contiguous(memory_format=torch.channels_last)
+        return reduced(images, preprocessing.size).contiguous(memory_format=torch.channels_last)
+
+
+def reduced(images: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Square images (B, C, S, S) float brought to that side, antialiased; as they are where it is theirs, or None.
+
+    `components/serving/pyfunc.py` does the same to what the line sees.
+    """
+    if size is None or size == images.shape[-1]:
+        return images
+    return nn.functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Channel means and standard deviations on the 0–255 scale, (1, 3, 1, 1) float32."""
+    """Channel means and standard deviations on the 0–255 scale, (1, 3, 1, 1) float32.
+
+    size: side of the square that the model sees, px, at most that of the images; None: the images as they are.
+    """
 
     mean255: torch.Tensor
     std255: torch.Tensor
+    size: int | None = None
 
     @classmethod
-    def from_unit_scale(cls, mean: Iterable[float], std: Iterable[float]) -> Preprocessing:
+    def from_unit_scale(cls, mean: Iterable[float], std: Iterable[float], *, size: int | None = None) -> Preprocessing:
         """From the usual constants on the 0–1 scale."""
-        return cls(*(torch.tensor(list(values)).mul(255).view(1, 3, 1, 1) for values in (mean, std)))
+        mean255, std255 = (torch.tensor(list(values)).mul(255).view(1, 3, 1, 1) for values in (mean, std))
+        return cls(mean255, std255, size)
 
 
 @dataclass

@@ -88,10 +88,10 @@ def run_ramp(
     """Train a copy of the model under a rising rate and yield a record per step, until it ends or diverges.
 
     The rate moves on once per optimizer step; each parameter group keeps its ratio to the rate the factory was given.
-    Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at twice the loss of
-    the uniform prediction. Model, buffers, gradients, flags and the global random states (Python's, NumPy's, torch's)
-    of the caller are the same after each step as before it, and wherever the iterator is abandoned. Records come a few
-    at a time.
+    Stops after the first non-finite loss or gradient, or by the median-of-5 rule with the floor at twice log K, the
+    cross-entropy of the uniform prediction, also for a loss that starts below it. Model, buffers, gradients, flags and
+    the global random states (Python's, NumPy's, torch's) of the caller are the same after each step as before it, and
+    wherever the iterator is abandoned. Records come a few at a time.
 
     A schedule-free optimizer is in train mode throughout, and the held-out loss is that of its training weights y, as
     the batches' is: the average x is dominated by the highest rates so far and lags like any causal mean, and a round

@@ -69,8 +69,20 @@ class ModelConfig(Section):
 
 
 class RecipeConfig(Section):
-    objective: Literal["average_precision", "auroc", "balanced_accuracy"] = "average_precision"
-    """Validation metric that picks the best epoch and the best trial; the first two need a good class."""
+    objective: Literal["average_precision", "auroc", "balanced_accuracy", "overkill_at_budget", "cost"] = (
+        "average_precision"
+    )
+    """Validation metric that picks the best epoch and the best trial; all but balanced_accuracy need a good class.
+    `overkill_at_budget`: 1 − the overkill rate at the threshold that keeps the escape budget; `cost`: 1 − the expected
+    cost of a part at the best threshold, as a share of what it costs to accept all or to reject all, whichever is
+    less."""
+    escape_budget: float | None = Field(default=None, gt=0, lt=1)
+    """overkill_at_budget: largest escape rate on the validation split; null: that of the operating point. The rate as
+    it is counted, not its upper bound: a bound that few defectives cannot meet would score every model alike."""
+    escape_cost: float = Field(default=10.0, gt=0)
+    """cost: what an escape costs, an overkill costing 1."""
+    defect_rate: float | None = Field(default=None, gt=0, lt=1)
+    """cost: share of defective parts on the line; null: that of the validation split."""
     optimizer: Optimizer = "adamw"
     """`sgd` (Nesterov, momentum 0.9), `momentum` (without Nesterov), `sgd_plain` (without momentum), `adam`, `adamw`,
     `rmsprop`, `adagrad`, `schedulefree_adamw`, `schedulefree_sgd`, or any of timm's by its name (`lamb`, `lion`, …)."""
@@ -88,6 +100,9 @@ class RecipeConfig(Section):
     """Epochs at the start in which the classifier alone learns, the body's norms standing still; then all of it."""
     batch_size: int = Field(default=32, ge=2)
     """Images per optimizer step."""
+    image_size: int | None = Field(default=None, ge=32)
+    """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
+    `data.image_size`, which it must not exceed."""
     schedule: Schedule = "auto"
     """How the rate moves over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and
@@ -113,6 +128,13 @@ class RecipeConfig(Section):
     """plateau: epochs without a lower validation loss that are borne."""
     warmup_epochs: float = Field(default=0.5, ge=0)
     """Length of the linear warmup, in epochs."""
+    loss: Literal["cross_entropy", "focal", "class_balanced"] = "cross_entropy"
+    """`focal`: what is classified well already counts for less (Lin et al. 2017); `class_balanced`: cross-entropy with
+    classes weighed by their effective number of images (Cui et al. 2019), in the place of `class_weights`."""
+    focal_gamma: float = Field(default=2.0, ge=0, le=10)
+    """focal: exponent of 1 − p; 0 is cross-entropy."""
+    class_balanced_beta: float = Field(default=0.999, ge=0, lt=1)
+    """class_balanced: 0 weighs all images alike; towards 1 it becomes `class_weights: balanced`."""
     class_weights: Literal["none", "balanced"] = "balanced"
     """`balanced`: the loss weighs each class by the inverse of its frequency."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -152,6 +174,20 @@ class RecipeConfig(Section):
                 "set ema_decay to null"
             )
         return self
+
+    @model_validator(mode="after")
+    def _weighed_or_not(self) -> RecipeConfig:
+        if self.loss == "class_balanced" and self.class_weights == "none":
+            raise ValueError(
+                "loss=class_balanced weighs the classes, and class_weights=none asks for no weights; set class_weights "
+                "to balanced, whose place it takes, or loss to cross_entropy"
+            )
+        return self
+
+    @property
+    def loss_gamma(self) -> float:
+        """The focal exponent of the loss; 0 for cross-entropy."""
+        return self.focal_gamma if self.loss == "focal" else 0.0
 
     @property
     def schedule_name(self) -> str:

@@ -1,12 +1,18 @@
-"""What a search varies, and how long its trials may go on."""
+"""What a search varies, how it chooses, how long its trials may go on, and what its winner has to show."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.sections.base import Section
+
+SamplerName = Literal["random", "grid", "tpe", "hybrid", "lipschitz", "hierarchical"]
+SchedulerName = Literal["auto", "asha", "hyperband", "median", "pbt", "none"]
+
+#: Samplers that bring a stopping rule of their own, or that compare trials of full length alone.
+UNSTOPPED_SAMPLERS = ("grid", "lipschitz", "hierarchical")
 
 
 class Dimension(Section):
@@ -20,6 +26,8 @@ class Dimension(Section):
     log: bool = False
     bounds: Literal["range_test"] | None = None
     """`range_test`: low and high are those that the range test found for the trial's optimizer (log scale)."""
+    when: dict[str, Any] = Field(default_factory=dict)
+    """Searched only where each of these keys has the value, or one of the list of values, that is given."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Dimension:
@@ -28,6 +36,8 @@ class Dimension(Section):
             raise ValueError("give exactly one of: choices, low with high, bounds")
         if self.choices is not None and not self.choices:
             raise ValueError("choices is empty; name at least one")
+        if self.choices is not None and any(self.choices.count(choice) > 1 for choice in self.choices):
+            raise ValueError("choices names a value twice; name each once")
         if interval:
             if self.low is None or self.high is None:
                 raise ValueError("an interval needs both low and high")
@@ -37,7 +47,13 @@ class Dimension(Section):
                 raise ValueError(f"low={self.low:g} must be above 0 on a log scale")
         if self.bounds is not None and self.sets != "recipe.lr":
             raise ValueError("bounds: range_test exists for recipe.lr only; give low and high")
+        if self.sets in self.when:
+            raise ValueError(f"when: {self.sets} cannot depend on itself")
         return self
+
+    def conditions(self) -> dict[str, tuple[Any, ...]]:
+        """`when`, each key with all its values."""
+        return {key: tuple(value) if isinstance(value, list | tuple) else (value,) for key, value in self.when.items()}
 
 
 DEFAULT_SPACE = (
@@ -50,21 +66,107 @@ DEFAULT_SPACE = (
 
 
 class SearchConfig(Section):
+    space: tuple[Dimension, ...] = DEFAULT_SPACE
+    """What trials vary: each entry `sets` a key, from `choices`, between `low` and `high`, or within `bounds`; with
+    `when`, only where other keys have certain values."""
     num_trials: int = Field(default=16, ge=0)
     """Trials, the defaults as trial 0 among them; 0: no search, the defaults are trained."""
+    sampler: SamplerName = "hybrid"
+    """`random` (a Latin hypercube), `grid` (coarse to fine, cross-validated where `folds` are given), `tpe` (Optuna's
+    Tree-structured Parzen Estimator), `hybrid` (a Latin hypercube first, then TPE), `lipschitz` (a bandit over the rate
+    alone), `hierarchical` (rate and batch size coarsely, then the best more finely, then the layers)."""
+    startup_trials: int | None = Field(default=None, ge=1)
+    """tpe, hybrid: trials drawn at random before it adapts; null: ten, or a third of the trials."""
+    folds: int = Field(default=0, ge=0, le=20)
+    """grid: folds on which the best of the last level are cross-validated; 0: the validation split alone."""
+    scheduler: SchedulerName = "auto"
+    """What stops a trial early: `auto` (`asha`; `none` for grid, lipschitz and hierarchical), `asha`, `hyperband` (ASHA
+    from several first rungs), `median` (below the median of the others), `pbt` (nothing is stopped; bad trials go on
+    from a copy of a good one, with changed settings), `none`."""
+    horizon: Literal["constant", "wsd", "fixed"] = "constant"
+    """How trials of different length are made comparable: `constant` (a constant rate, averaged weights), `wsd` (at
+    each rung a copy is cooled down and scored, the trial itself goes on), `fixed` (the recipe's schedule over
+    `max_epochs`)."""
     max_epochs: int = Field(default=9, ge=1)
     """Epochs of a trial that is never stopped."""
     grace_epochs: int = Field(default=1, ge=1)
-    """The first rung: no trial is stopped before it."""
+    """The first rung: no trial is stopped before it. pbt: the epochs from one exchange to the next."""
     reduction_factor: int = Field(default=3, ge=2)
     """At each rung one trial in this many goes on."""
+    unstopped_fraction: float = Field(default=0.1, ge=0, le=1)
+    """Share of the trials, drawn at random, that are never stopped: how far a rung foretells the end is measured on
+    them."""
     ema_decay: float = Field(default=0.9, gt=0, lt=1)
-    """Trials run at a constant rate and are compared on averaged weights (see docs/architecture.md)."""
-    space: tuple[Dimension, ...] = DEFAULT_SPACE
-    """What trials vary: each entry `sets` a key, from `choices`, between `low` and `high`, or within `bounds`."""
+    """constant: decay of the averaged weights that trials are compared on (see docs/search.md)."""
+    fork_fraction: float = Field(default=0.15, gt=0, lt=1)
+    """wsd: length of the cooldown at a rung, as a share of the steps so far."""
+    confirm_seeds: int = Field(default=3, ge=0)
+    """Trainings at full length, each from another seed, of the winner and of the defaults; the defaults are kept unless
+    the winner is ahead. 0: the winner is taken as it is."""
+    confirm_confidence: float = Field(default=0.9, gt=0.5, lt=1)
+    """Confidence with which the winner has to be ahead."""
+    time_budget_minutes: float | None = Field(default=None, gt=0)
+    """No trial goes on beyond it; null: none."""
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """Budget over all trials, each counted by the share of a GPU that it asks for; null: none."""
+    epoch_timeout_minutes: float = Field(default=60, gt=0)
+    """A trial that needs longer for one epoch is taken for hanging, and ended."""
+    failure_limit: float = Field(default=0.5, gt=0, le=1)
+    """The search stops when more than this share of the trials (of four at least) has failed."""
+    checkpoint_quota_gb: float = Field(default=10.0, gt=0)
+    """Checkpoints of ended trials that are kept; the lowest scores go first."""
+    measure_latency: bool = False
+    """Measure how long each trial's model takes for one image, and report the Pareto front of quality and latency."""
+
+    @field_validator("folds")
+    @classmethod
+    def _several(cls, value: int) -> int:
+        if value == 1:
+            raise ValueError("one fold holds nothing out; give 0, or at least 2")
+        return value
 
     @model_validator(mode="after")
     def _rungs(self) -> SearchConfig:
         if self.grace_epochs > self.max_epochs:
             raise ValueError(f"grace_epochs={self.grace_epochs} must not exceed max_epochs={self.max_epochs}")
         return self
+
+    @model_validator(mode="after")
+    def _sensible_pair(self) -> SearchConfig:
+        if self.sampler in UNSTOPPED_SAMPLERS and self.scheduler not in ("auto", "none"):
+            raise ValueError(
+                f"sampler={self.sampler} compares trials of full length, and scheduler={self.scheduler} ends or "
+                "changes them; use the scheduler none, or the sampler random, tpe or hybrid"
+            )
+        if self.scheduler == "pbt" and self.sampler != "random":
+            raise ValueError(
+                f"scheduler=pbt needs its whole population at the start, and sampler={self.sampler} waits for results; "
+                "use the sampler random"
+            )
+        if self.scheduler == "pbt" and self.horizon != "constant":
+            raise ValueError(
+                f"scheduler=pbt makes a schedule of its own, and horizon={self.horizon} lays out another; "
+                "use the horizon constant"
+            )
+        if self.folds and self.sampler != "grid":
+            raise ValueError(f"folds={self.folds}: only the sampler grid cross-validates; use it, or set folds to 0")
+        if self.scheduler_name == "median" and self.horizon == "wsd":
+            raise ValueError(
+                "scheduler=median compares trials after every epoch, and horizon=wsd cools them down at the rungs "
+                "alone; use the scheduler asha, or the horizon constant"
+            )
+        if self.horizon == "fixed" and self.scheduler_name in ("asha", "hyperband", "median"):
+            least = -(-self.max_epochs // 4)
+            if self.grace_epochs < least:
+                raise ValueError(
+                    f"horizon=fixed compares trials in the midst of their schedule; grace_epochs={self.grace_epochs} "
+                    f"must be a quarter of max_epochs={self.max_epochs} at least: {least}"
+                )
+        return self
+
+    @property
+    def scheduler_name(self) -> str:
+        """The scheduler, with `auto` resolved."""
+        if self.scheduler != "auto":
+            return self.scheduler
+        return "none" if self.sampler in UNSTOPPED_SAMPLERS else "asha"

@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pipeline.loading import SCHEDULE_KEYS
+from pipeline.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
+
+#: What of the search's section the confirmation depends on; the rest counts by what the search has found.
+CONFIRM_KEYS = ("confirm_seeds", "confirm_confidence")
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
@@ -36,14 +40,21 @@ STAGES: tuple[Stage, ...] = (
         ),
         external=_lazily("pipeline.stages.prepare", "source_digest"),
     ),
-    # → curves.parquet, lr_bounds.json, conditions.json, and weight_decay.json where asked for
+    # → curves.parquet, lr_bounds.json, backbone_bounds.json, conditions.json; backbones.json of several backbones,
+    #   and weight_decay.json where asked for
     Stage(
         name="lr_range_test",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=4,
-        unhashed=(*SCHEDULE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.freeze_epochs", "recipe.objective"),
-        external=_lazily("pipeline.sources", "weights_digest"),
+        version=5,
+        unhashed=(
+            *SCHEDULE_KEYS,
+            *("recipe.lr", "recipe.warmup_epochs", "recipe.freeze_epochs"),
+            # What the probe depends on: the digest covers it where there is one.
+            *OBJECTIVE_KEYS,
+            *("lr_range_test.keep_backbones", "lr_range_test.probe_images"),
+        ),
+        external=_lazily("pipeline.sources", "range_test_digest"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
     # → comparison.json, .md and .html: methods against each other, each at its own rate; nothing goes on from here
@@ -56,31 +67,48 @@ STAGES: tuple[Stage, ...] = (
         run=_lazily("pipeline.stages.compare_lr", "run"),
         resumes=True,
     ),
-    # → trials.parquet, best.json (overrides of the configuration)
+    # → trials.parquet, scores.parquet, best.json (overrides of the configuration), best.yaml, search.json, search.html
     Stage(
         name="search",
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
-        unhashed=SCHEDULE_KEYS,
-        version=4,
+        unhashed=(
+            *SCHEDULE_KEYS,
+            *(f"search.{key}" for key in CONFIRM_KEYS),
+            "search.epoch_timeout_minutes",
+            "search.failure_limit",
+            "search.checkpoint_quota_gb",
+        ),
+        external=_lazily("pipeline.search.schedule_digest", "schedule_digest"),
+        version=5,
         run=_lazily("pipeline.stages.search", "run"),
+        resumes=True,
+    ),
+    # → confirmation.json (the recipe that goes on: the search's winner or the defaults), kept/ (a training of it)
+    Stage(
+        name="confirm",
+        inputs=("prepare", "search"),
+        sections=("seed", "model", "recipe", "search", "train", "monitor"),
+        unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
+        version=1,
+        run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),
     # → model/, history.parquet, steps.parquet, monitor.json, calibration_predictions.parquet, operating_point.json
     Stage(
         name="train",
-        inputs=("prepare", "search"),
+        inputs=("prepare", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
-        version=4,
+        version=5,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),
     # → test_predictions.parquet, metrics.json, report.html
     Stage(
         name="evaluate",
-        inputs=("prepare", "lr_range_test", "search", "train"),
+        inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias

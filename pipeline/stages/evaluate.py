@@ -76,7 +76,7 @@ def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any]
             bare_model(card, state, device),
             batches(),
             device=device,
-            preprocessing=Preprocessing.from_unit_scale(card.mean, card.std),
+            preprocessing=Preprocessing.from_unit_scale(card.mean, card.std, size=card.input_size),
         )
     is_good = np.isin(card.classes, card.good_classes)
     return calibrate_probabilities(softmax(logits), is_good, Calibration.from_dict(card.calibration))

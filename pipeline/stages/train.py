@@ -1,6 +1,7 @@
-"""train: the best recipe at full length, then calibration and the operating point, then the model that leaves.
+"""train: the confirmed recipe at full length, then calibration and the operating point, then the model that leaves.
 
-The calibration split is used here once, after the weights are final; neither the search nor early stopping saw it.
+What the confirmation has trained is taken over, not trained again. The calibration split is used here once, after the
+weights are final; neither the search nor early stopping saw it.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.engine import Learner
-from components.training.watch import MonitoredTraining
 from pipeline.config import OperatingPointConfig, TrainConfig
-from pipeline.final_training import Progress, best_weights, train_to_the_end
-from pipeline.loading import override
+from pipeline.confirmation import KEPT, Confirmed, read_confirmed
+from pipeline.final_training import Ended, FinalTraining
 from pipeline.machine import cpu_threads
+from pipeline.overriding import override
+from pipeline.placement import train_to_the_end
+from pipeline.progress import Progress
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sources import log_lineage
@@ -41,6 +44,7 @@ from pipeline.training import (
     softmax,
     use_threads,
 )
+from pipeline.training_keeper import TrainingKeeper, copy_training
 
 
 def run(
@@ -54,21 +58,32 @@ def run(
     operating_point: OperatingPointConfig,
 ) -> dict[str, Any]:
     """Train, calibrate, choose the threshold, write the model and what led to it."""
-    data = open_data(context.inputs["prepare"].directory)
-    log_lineage(context.run, context.inputs["prepare"].directory, used_for="training")
-    best = json.loads(context.input("search", "best.json").read_text(encoding="utf-8"))
-    chosen = override(Recipe(model=model, recipe=recipe), best["overrides"])
+    prepared = context.inputs["prepare"].directory
+    log_lineage(context.run, prepared, used_for="training")
+    confirmed = read_confirmed(context.input("confirm", "confirmation.json"))
+    chosen = override(Recipe(model=model, recipe=recipe), confirmed.overrides)
+    training = FinalTraining(recipe=chosen, seed=seed, train=train, monitor=monitor, changes=confirmed.changes)
+    keeper = _take_up(context, confirmed)
+    with context.run.system_metrics():
+        ended = train_to_the_end(context, training, keeper)
+    data, progress = open_data(prepared), keeper.progress
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=context.compute)
-    with context.run.system_metrics():
-        progress, watched = train_to_the_end(context, learner, chosen, data, train=train, settings=monitor)
-    learner.model.load_state_dict(best_weights(context, progress, learner))
-    ledger = _write_ledger(context, watched, monitor)
+    learner.model.load_state_dict(keeper.best()["weights"])
+    ledger = _write_ledger(context, ended, monitor)
     _write_course(context, progress, learner.stepper.group_names, ledger)
     calibration, point = _calibrate(context, learner, data, operating_point)
     card = _model_card(context, learner, chosen, data, calibration, point)
     model_id = _export(context, learner, data, card)
-    outcome = {"model_id": model_id, "best_epoch": progress.best_epoch, "recipe": chosen.model_dump(mode="json")}
+    outcome = {
+        "model_id": model_id,
+        "best_epoch": progress.best_epoch,
+        "seed": seed,
+        "trained_in": "train" if confirmed.kept_run is None else "confirm",
+        "trained_in_run": confirmed.kept_run or context.run.id,
+        "recipe": chosen.model_dump(mode="json"),
+        "changes": [{"epoch": epoch, "overrides": dict(overrides)} for epoch, overrides in confirmed.changes],
+    }
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     if point is not None:
         context.console.say(f"  {point.statement}")
@@ -82,6 +97,19 @@ def run(
         "median_images_per_second": float(np.median([record.images_per_second for record in progress.history])),
         **_monitor_counts(ledger),
     }
+
+
+def _take_up(context: StageContext, confirmed: Confirmed) -> TrainingKeeper:
+    """The keeper of this stage's training, with what the confirmation or an interrupted run of this stage left."""
+    if confirmed.kept_run is not None:
+        copy_training(context.input("confirm", KEPT), context.work)
+        context.console.say(
+            f"  this very training was made in confirm (run {confirmed.kept_run}); it is taken over, not made again"
+        )
+    keeper = TrainingKeeper(context.work, context.run)
+    if keeper.progress.history and keeper.ended is None:
+        context.console.say(f"  going on after epoch {keeper.progress.history[-1].epoch}")
+    return keeper
 
 
 def _write_course(
@@ -106,16 +134,14 @@ def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _write_ledger(
-    context: StageContext, monitor: MonitoredTraining | None, settings: MonitorConfig
-) -> list[dict[str, Any]]:
+def _write_ledger(context: StageContext, ended: Ended, settings: MonitorConfig) -> list[dict[str, Any]]:
     """Write and log monitor.json, say the advice; the verdicts."""
-    ledger = [] if monitor is None else [_plain_entry(entry) for entry in monitor.ledger]
-    advice = [] if monitor is None else monitor.advice()
-    text = json.dumps({"action": settings.action, "advice": advice, "ledger": ledger}, indent=2, allow_nan=False)
+    ledger = [_plain_entry(entry) for entry in ended.ledger]
+    values = {"action": settings.action, "advice": ended.advice, "ledger": ledger}
+    text = json.dumps(values, indent=2, allow_nan=False)
     (context.directory / "monitor.json").write_text(text, encoding="utf-8")
     context.run.log_artifact(context.directory / "monitor.json")
-    for line in advice:
+    for line in ended.advice:
         context.console.warn(line)
     return ledger
 
@@ -179,6 +205,7 @@ def _model_card(
         classes=data.classes,
         good_classes=data.good_classes,
         framing=asdict(data.framing),
+        input_size=preprocessing.size or data.framing.size,
         mean=_triple(preprocessing.mean255),
         std=_triple(preprocessing.std255),
         calibration={"scale": calibration.scale, "bias": calibration.bias},
@@ -215,7 +242,7 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
         signature_fields=signature_fields(card),
         model_config=MODEL_CONFIG,
     )
-    params = {"backbone": card.backbone, "image_size": card.framing["size"], "classes": ",".join(card.classes)}
+    params = {"backbone": card.backbone, "image_size": card.input_size, "classes": ",".join(card.classes)}
     return context.tracker.log_model(context.run, target, name="model", params=params)
 
 

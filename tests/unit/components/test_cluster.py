@@ -1,13 +1,14 @@
 """Starting and stopping Ray, with Ray itself replaced: a real one is part of the integration tests."""
 
 import signal
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 import ray
 
 from components import cluster
-from components.cluster import map_on_cluster, ray_session, settle_on_cluster
+from components.cluster import map_on_cluster, ray_session, settle_on_cluster, stream_on_cluster
 from components.errors import InputError
 
 
@@ -159,3 +160,86 @@ def test_what_a_mapped_task_raises_is_raised_and_the_rest_cancelled(monkeypatch)
     with pytest.raises(ZeroDivisionError):
         list(map_on_cluster(inverse, [1, 2, 4, 0]))
     assert len(workers.cancelled) == 3
+
+
+class Streams(Workers):
+    """Stands for a Ray whose workers make an item when their stream is waited for; a lamp that goes out kills one."""
+
+    def _submit(self, function, task):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        return self._references(function(task))
+
+    def _references(self, items):
+        while True:
+            try:
+                yield next(items)
+            except StopIteration:
+                break
+            except OSError:
+                yield ray.exceptions.WorkerCrashedError()
+                break
+            except ArithmeticError as error:
+                yield ray.exceptions.RayTaskError("halves", "in the worker", error)
+                break
+        self.under_way -= 1
+
+    def wait(self, waiting):
+        return [waiting[0]], waiting[1:]
+
+    def get(self, reference):
+        if isinstance(reference, Exception):
+            raise reference
+        return reference
+
+
+def halves(task: list) -> Iterator[float]:
+    for number in task:
+        if number is None:
+            raise OSError("the lamp went out")
+        yield 2 / number
+
+
+def test_items_come_with_their_task_from_so_many_streams_at_a_time(monkeypatch) -> None:
+    workers = Streams()
+    monkeypatch.setattr(cluster, "ray", workers)
+    tasks = [[1, 2], [4], [8, 1]]
+    items = list(stream_on_cluster(halves, tasks, cores=2, gpus=0.5, at_once=2))
+    assert [item for task, item in items if task is tasks[0]] == [2.0, 1.0]
+    assert [item for task, item in items if task is tasks[1]] == [0.5]
+    assert [item for task, item in items if task is tasks[2]] == [0.25, 2.0]
+    assert workers.most == 2
+    assert (workers.asked["num_cpus"], workers.asked["num_gpus"], workers.asked["max_retries"]) == (2, 0.5, 0)
+    assert workers.cancelled == []
+
+
+def test_a_worker_that_dies_is_the_last_of_its_task_and_what_is_appended_is_done_as_well(monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "ray", Streams())
+    tasks = [[1, None, 4], [8]]
+    seen = []
+    for task, item in stream_on_cluster(halves, tasks, cores=1, gpus=0, at_once=1):
+        seen.append(item)
+        if isinstance(item, Exception):
+            tasks.append(task[2:])
+    assert [type(item) for item in seen] == [float, ray.exceptions.WorkerCrashedError, float, float]
+    assert [item for item in seen if not isinstance(item, Exception)] == [2.0, 0.25, 0.5]
+
+
+def test_what_a_stream_raises_is_raised_and_the_others_are_cancelled(monkeypatch) -> None:
+    workers = Streams()
+    monkeypatch.setattr(cluster, "ray", workers)
+    stream = stream_on_cluster(halves, [[1, 0], [1, 1, 1]], cores=1, gpus=0, at_once=2)
+    assert next(stream) == ([1, 0], 2.0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(stream)
+    assert caught.value.__notes__ == ["in the worker"]
+    assert len(workers.cancelled) == 2
+
+
+def test_when_nobody_asks_any_more_what_is_under_way_is_cancelled(monkeypatch) -> None:
+    workers = Streams()
+    monkeypatch.setattr(cluster, "ray", workers)
+    stream = stream_on_cluster(halves, [[1, 1], [1, 1], [1, 1]], cores=1, gpus=0, at_once=2)
+    next(stream)
+    stream.close()
+    assert len(workers.cancelled) == 2

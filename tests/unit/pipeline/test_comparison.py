@@ -23,7 +23,8 @@ from pipeline.comparison import (
 )
 from pipeline.comparison_forecast import Pace, images_of, measure_pace, missing, seconds_of
 from pipeline.config import ComputeConfig
-from pipeline.loading import load, override
+from pipeline.loading import load
+from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 from pipeline.training import TrainingData, new_learner, train_loader
 

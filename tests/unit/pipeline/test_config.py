@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 
 from components.errors import InputError
 from pipeline.config import Config, TrainConfig
-from pipeline.loading import load, override, shipped_configs
+from pipeline.loading import load, shipped_configs
+from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import DEFAULT_SPACE
 

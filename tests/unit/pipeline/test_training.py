@@ -1,5 +1,7 @@
 """From recipe keys to optimizer, schedule and calibration batches."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,12 +9,23 @@ import torch
 from torch import nn
 
 from components.errors import InputError
+from components.models.losses import FocalLoss
 from pipeline import training
 from pipeline.config import ComputeConfig
+from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import TrainingData
 
 CLASSES = ("good", "pit")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """For a few numbers, more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def recipe(**keys: object) -> Recipe:
@@ -121,3 +134,119 @@ def test_a_schedule_free_optimizer_under_a_schedule_is_refused() -> None:
 def test_the_probe_is_a_batch_of_validation_images_that_the_seed_draws() -> None:
     probe = training.held_out_batch(data(), size=64, seed=0)
     assert sorted(probe.images[:, 0, 0, 0].tolist()) == [8, 9]
+
+
+# --- every key that shapes a training arrives
+
+
+def weighed(*counts: int) -> TrainingData:
+    """Training images of two classes, as many of each, and two for validation."""
+    labels = [name for name, count in zip(CLASSES, counts, strict=True) for _ in range(count)]
+    total = sum(counts) + 2
+    pack = np.zeros((total, 8, 8, 3), dtype=np.uint8)
+    split = ["train"] * sum(counts) + ["val"] * 2
+    manifest = pd.DataFrame({"split": split, "pack_index": range(total), "label": [*labels, *CLASSES]})
+    return TrainingData(manifest, pack, CLASSES, ("good",))
+
+
+def test_the_loss_is_the_recipes() -> None:
+    images = weighed(8, 2)
+    plain = training.new_loss(recipe(class_weights="none", label_smoothing=0.1), images)
+    assert isinstance(plain, nn.CrossEntropyLoss)
+    assert (plain.weight, plain.label_smoothing) == (None, 0.1)
+    focal = training.new_loss(recipe(loss="focal", focal_gamma=1.5, label_smoothing=0.2), images)
+    assert isinstance(focal, FocalLoss)
+    assert (focal.gamma, focal.label_smoothing) == (1.5, 0.2)
+    assert focal.weight.tolist() == pytest.approx([0.625, 2.5])  # balanced: 10 / (2 · 8) and 10 / (2 · 2)
+    counted = training.new_loss(recipe(loss="class_balanced", class_balanced_beta=0.5), images)
+    assert isinstance(counted, nn.CrossEntropyLoss)
+    # Of beta 0.5, 8 images are worth (1 - 1/256) · 2, and two are worth 1.5.
+    assert float(counted.weight[1] / counted.weight[0]) == pytest.approx((255 / 128) / 1.5)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "class_balanced"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_constant_prediction_costs_what_the_loss_of_the_training_says(loss: str, smoothing: float) -> None:
+    """Over all pairs of constant logits, and over the drawn batches of the best of them."""
+    images, settings = weighed(80, 20), recipe(loss=loss, label_smoothing=smoothing, batch_size=25)
+    labels = torch.from_numpy(images.split("train").labels)
+    module = training.new_loss(settings, images)
+    gaps = torch.linspace(-4, 4, 2001)
+    losses = torch.stack([module(torch.stack([torch.zeros(()), gap]).expand(100, 2), labels) for gap in gaps])
+    assert training.loss_of_constant(settings, images) == pytest.approx(float(losses.min()), abs=1e-6)
+    best = torch.stack([torch.zeros(()), gaps[losses.argmin()]]).expand(25, 2)
+    drawn = torch.randint(100, (3000, 25), generator=torch.Generator().manual_seed(0))
+    spread = float(torch.stack([module(best, labels[index]) for index in drawn]).std())
+    # To first order: the weights of a batch vary as well, whose ratio is not quite their mean.
+    assert training.spread_of_constant(settings, images) == pytest.approx(spread, rel=0.15, abs=2e-3)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_size_of_the_recipe_reaches_the_model() -> None:
+    assert learner(recipe()).preprocessing.size is None
+    assert learner(recipe(image_size=32)).preprocessing.size == 32
+
+
+@pytest.mark.usefixtures("tiny")
+def test_averaging_follows_its_key() -> None:
+    assert learner(recipe()).averaged is None
+    averaged = learner(recipe(ema_decay=0.7)).averaged
+    assert averaged is not None
+    assert averaged.decay == 0.7
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "mobilenetv3_small_050", "test_vit"])
+@pytest.mark.parametrize("key", ["drop_rate", "drop_path_rate"])
+def test_dropout_and_stochastic_depth_act_in_training_and_rest_in_evaluation(backbone: str, key: str) -> None:
+    def differences(rate: float) -> tuple[float, float]:
+        """Between two passes of one batch, in training and in evaluation."""
+        base = Recipe(model=ModelConfig(backbone=backbone, weights="none"), recipe=RecipeConfig())
+        settings = override(base, {f"model.{key}": rate})
+        model = training.new_model(settings, weighed(8, 2), seed=0).model
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):  # the last of a block starts at 0, where there is nothing to drop
+                nn.init.ones_(module.weight)
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            images = torch.randn(4, 3, 160, 160)
+            found = [float((model.train(mode)(images) - model(images)).abs().max()) for mode in (True, False)]
+        return found[0], found[1]
+
+    assert differences(0.0) == (0.0, 0.0)
+    in_training, in_evaluation = differences(0.5)
+    assert in_training > 1e-4
+    assert in_evaluation == 0.0
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"objective": "overkill_at_budget", "escape_budget": 0.5}, 1.0),
+        ({"objective": "overkill_at_budget", "escape_budget": 0.1}, 0.5),
+        ({"objective": "cost", "escape_cost": 1.0}, 0.5),  # an overkill of four images, or an escape
+        ({"objective": "auroc"}, 0.75),
+    ],
+)
+def test_the_score_is_that_of_the_recipes_objective(keys: dict, expected: float) -> None:
+    """Goods of the logits 0 and 2 for a defect, defectives of 1 and 3."""
+    logits = np.array([[0, 0], [0, 2], [0, 1], [0, 3]], dtype=np.float32)
+    found = training.validation_score(logits, np.array([0, 0, 1, 1]), recipe(**keys), data())
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_learner_goes_on_from_anothers_checkpoint_at_its_own_settings() -> None:
+    one = learner(recipe(optimizer="sgd", layer_decay=0.5, weight_decay=0.0))
+    other = learner(recipe(optimizer="sgd", layer_decay=0.5, weight_decay=0.3, lr=0.02, schedule="fixed"), seed=1)
+    for group in one.stepper.optimizer.param_groups:
+        for weight in group["params"]:
+            weight.grad = torch.ones_like(weight)
+    one.stepper.step()
+    other.load_state_dict(one.state_dict())
+    other.stepper.retune(lr=0.02, weight_decay=0.3)
+    groups = other.stepper.optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.02 * group["lr_ratio"] for group in groups])
+    assert {group["lr_ratio"] for group in groups} == {0.5, 1.0}
+    assert {(group["decays"], group["weight_decay"]) for group in groups} == {(True, 0.3), (False, 0.0)}
+    assert all("momentum_buffer" in memory for memory in other.stepper.optimizer.state.values())
+    assert other.step == 1

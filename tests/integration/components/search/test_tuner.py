@@ -3,6 +3,8 @@
 import functools
 import json
 import math
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +12,15 @@ from pathlib import Path
 import pytest
 
 from components.cluster import ray_session
-from components.search.tuner import TuneSettings, run_trials, rung_epochs
+from components.search.course import Course, Limits
+from components.search.journal import Journal
+from components.search.rungs import Ladder, build_rule
+from components.search.trial import Suggestion
+from components.search.tuner import TuneSettings, run_trials
 
 pytestmark = pytest.mark.integration
 
-#: The score of each trial after each of at most three epochs; None diverges, a text is raised.
+#: The score of each trial after each of at most three epochs; None diverges, a text is raised or tells what to do.
 SCORES: tuple[tuple[float | str | None, ...], ...] = (
     (0.5, 0.55, 0.6),  # 0: the defaults
     (0.8, 0.85, 0.9),
@@ -23,29 +29,54 @@ SCORES: tuple[tuple[float | str | None, ...], ...] = (
     (0.96, "the lamp went out"),
     (math.nan,),
 )
+HANG, DIE_ONCE = "hang", "die once"
 
 
 class Script:
     """Plays the scores of its trial, and notes in a file every epoch that it was asked for."""
 
-    def __init__(self, index: int, notes: Path, seconds: float) -> None:
-        self._index, self._notes, self._seconds, self._epoch = index, notes, seconds, 0
+    def __init__(self, suggestion: Suggestion, overrides: dict, *, scores, notes: Path, seconds: float) -> None:
+        self._index = suggestion.point["trial"]
+        self._scores, self._notes, self._seconds, self._epoch = scores[self._index], notes, seconds, 0
+        if self._scores == "unopened":
+            raise ValueError("no such lens")
 
     def next_epoch(self) -> dict:
         time.sleep(self._seconds)
-        outcome = SCORES[self._index][self._epoch]
+        outcome = self._scores[self._epoch]
         self._epoch += 1
+        first_time = f"{self._index} {self._epoch}\n" not in (self._notes.read_text() if self._notes.exists() else "")
         with self._notes.open("a") as file:
             file.write(f"{self._index} {self._epoch}\n")
+        if outcome == HANG:
+            time.sleep(600)
+        if outcome == DIE_ONCE:
+            if first_time:
+                os.kill(os.getpid(), signal.SIGKILL)
+            outcome = 0.7
         if isinstance(outcome, str):
             raise RuntimeError(outcome)
-        return {"score": math.nan if outcome is None else outcome, "diverged": outcome is None, "extra": 7}
+        score = math.nan if outcome is None else outcome
+        return {"epoch": self._epoch, "score": score, "diverged": outcome is None, "extra": 7}
 
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self._epoch))
+    def save(self, folder: Path) -> None:
+        (folder / "epoch.json").write_text(json.dumps(self._epoch))
 
-    def load(self, path: Path) -> None:
-        self._epoch = json.loads(path.read_text())
+    def load(self, folder: Path) -> None:
+        self._epoch = json.loads((folder / "epoch.json").read_text())
+
+    def close(self) -> None: ...
+
+
+class InOrder:
+    """A sampler that suggests trial 1, 2, …"""
+
+    def suggest(self, number: int, history: list) -> Suggestion:
+        return plain(number)
+
+
+def plain(number: int) -> Suggestion:
+    return Suggestion(point={"trial": number}, overrides={"trial": number}, epochs=3)
 
 
 class Notebook:
@@ -55,16 +86,18 @@ class Notebook:
         self.told: list[tuple] = []
         self._interrupt_at = interrupt_at
 
-    def started(self, index: int) -> None:
-        self.told.append(("started", index))
+    def started(self, record) -> None:
+        self.told.append(("started", record.number))
 
-    def reported(self, index: int, result: dict) -> None:
-        self.told.append(("reported", index, result["training_iteration"], result["score"], result["extra"]))
-        if (index, result["training_iteration"]) == self._interrupt_at:
+    def reported(self, record, result: dict) -> None:
+        self.told.append(("reported", record.number, result["epoch"], result["score"], result.get("extra")))
+        if (record.number, result["epoch"]) == self._interrupt_at:
             raise KeyboardInterrupt
 
-    def ended(self, index: int, status: str, message: str) -> None:
-        self.told.append(("ended", index, status, message))
+    def ended(self, record, trace: str) -> None:
+        self.told.append(("ended", record.number, record.status, record.message, trace))
+
+    def tick(self) -> None: ...
 
     def about(self, index: int) -> list[str]:
         return [entry[0] for entry in self.told if entry[1] == index]
@@ -80,81 +113,142 @@ def ray(ray_folder) -> Iterator[None]:
             yield
 
 
-def settings(folder: Path) -> TuneSettings:
-    return TuneSettings(
-        storage=folder,
-        max_epochs=3,
-        grace_epochs=1,
-        reduction_factor=3,
+def search(
+    folder: Path,
+    num_trials: int,
+    observer: Notebook,
+    *,
+    scores=SCORES,
+    rule: str = "asha",
+    seconds: float = 0.0,
+    timeout: float = 60,
+    limits: dict | None = None,
+    quota_bytes: float = 1e9,
+) -> Course:
+    """Run (or go on with) a search in a folder, one trial at a time; how it went."""
+    ladder = Ladder(grace=1, factor=3, last=3)
+    course = Course(
+        Journal(folder / "journal.jsonl"),
+        InOrder(),
+        Limits(
+            **{"num_trials": num_trials, "seconds": None, "gpu_seconds": None, "failure_limit": 1.0, **(limits or {})}
+        ),
+        defaults=plain(0),
         concurrent=1,
+        gpus_per_trial=0,
+        unstopped_fraction=0,
+        seed=0,
+        clock=time.monotonic,
+    )
+    settings = TuneSettings(
+        storage=str(folder),
+        checkpoint_epochs=ladder.rungs,
         cpus_per_trial=1,
         gpus_per_trial=0,
+        timeout=timeout,
+        quota_bytes=quota_bytes,
     )
-
-
-def opener(folder: Path, *, seconds: float = 0.0) -> functools.partial:
-    return functools.partial(Script, notes=folder / "notes", seconds=seconds)
+    opener = functools.partial(Script, scores=scores, notes=folder / "notes", seconds=seconds)
+    run_trials(course, opener, observer, settings, rule=build_rule(rule, ladder, seed=0))
+    return course
 
 
 def epochs_asked_for(folder: Path) -> list[tuple[int, int]]:
     return [tuple(int(part) for part in line.split()) for line in (folder / "notes").read_text().splitlines()]
 
 
-def test_rungs_multiply_up_to_the_last_epoch(tmp_path) -> None:
-    assert rung_epochs(settings(tmp_path)) == (1, 3)
-
-
 def test_trials_end_in_their_own_ways_and_the_observer_hears_of_each_once(tmp_path) -> None:
     notebook = Notebook()
-    results = run_trials(len(SCORES), opener(tmp_path), notebook, settings(tmp_path))
-    assert [result.index for result in results] == list(range(len(SCORES)))
-    assert [result.status for result in results] == [
-        "completed",
-        "completed",
-        "stopped",
-        "diverged",
-        "failed",
-        "diverged",
+    records = search(tmp_path, len(SCORES), notebook).records
+    assert [record.number for record in records] == list(range(len(SCORES)))
+    assert [record.status for record in records] == [
+        *("completed", "completed", "stopped", "diverged", "failed", "diverged")
     ]
-    assert [result.epochs for result in results] == [3, 3, 1, 2, 1, 1]
-    assert [result.score for result in results] == [0.6, 0.9, 0.1, None, None, None]
-    assert [result.scores for result in results] == [SCORES[0], SCORES[1], (0.1,), (0.95,), (0.96,), ()]
-    assert [result.message for result in results][:4] == [""] * 4
-    assert "the lamp went out" in results[4].message
-    assert all(result.seconds >= 0 for result in results)
+    assert [list(record.scores.values()) for record in records] == [
+        *([0.5, 0.55, 0.6], [0.8, 0.85, 0.9], [0.1], [0.95], [0.96], [])
+    ]
+    assert [record.score for record in records] == [0.6, 0.9, 0.1, None, None, None]
+    assert [record.message for record in records] == ["", "", "", "", "RuntimeError: the lamp went out", ""]
+    assert all(record.seconds > 0 for record in records)
     assert epochs_asked_for(tmp_path).count((2, 2)) == 0
 
     assert notebook.about(0) == ["started", "reported", "reported", "reported", "ended"]
     assert notebook.about(2) == ["started", "reported", "ended"]
-    assert notebook.about(4) == ["started", "reported", "ended"]
-    assert ("reported", 3, 2, 0.0, 7) in notebook.told  # what diverged is told with the worst score
-    ends = {entry[1]: entry[2] for entry in notebook.told if entry[0] == "ended"}
-    assert ends == {result.index: result.status for result in results}
+    assert notebook.about(4) == ["started", "reported", "reported", "ended"]
+    ends = {entry[1]: entry[2:] for entry in notebook.told if entry[0] == "ended"}
+    assert {number: end[0] for number, end in ends.items()} == {record.number: record.status for record in records}
+    assert "next_epoch" in ends[4][2]
     assert [entry[1] for entry in notebook.told if entry[0] == "ended"] == list(range(len(SCORES)))
 
 
 def test_an_interrupted_search_goes_on_without_repeating_what_is_done(tmp_path) -> None:
     first = Notebook(interrupt_at=(2, 1))
     with pytest.raises(KeyboardInterrupt):
-        run_trials(4, opener(tmp_path, seconds=0.7), first, settings(tmp_path))
+        search(tmp_path, 4, first)
     done = {entry[1] for entry in first.told if entry[0] == "ended"}
     assert done == {0, 1}
     before = epochs_asked_for(tmp_path)
 
     second = Notebook()
-    results = run_trials(4, opener(tmp_path), second, settings(tmp_path))
+    records = search(tmp_path, 4, second).records
     # trial 2 begins anew, and is still held against the trials that ended before the interruption
-    assert [result.status for result in results] == ["completed", "completed", "stopped", "diverged"]
-    assert [result.score for result in results][:2] == [0.6, 0.9]
-    assert [result.scores for result in results] == [SCORES[0], SCORES[1], (0.1,), (0.95,)]
+    assert [record.status for record in records] == ["completed", "completed", "stopped", "diverged"]
+    assert [record.score for record in records][:2] == [0.6, 0.9]
     again = epochs_asked_for(tmp_path)[len(before) :]
     assert not {index for index, _ in again} & done
     assert {entry[1] for entry in second.told} == {2, 3}
 
 
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, 2, Notebook(interrupt_at=(1, 2)))
+    records = search(tmp_path, 2, Notebook()).records
+    assert epochs_asked_for(tmp_path) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 2), (1, 3)]
+    assert records[1].scores == {1: 0.8, 2: 0.85, 3: 0.9}
+
+
 def test_a_finished_search_that_is_asked_for_again_trains_nothing(tmp_path) -> None:
-    expected = run_trials(2, opener(tmp_path), Notebook(), settings(tmp_path))
+    expected = search(tmp_path, 2, Notebook()).records
     before = epochs_asked_for(tmp_path)
-    again = run_trials(2, opener(tmp_path), Notebook(), settings(tmp_path))
+    again = search(tmp_path, 2, Notebook()).records
     assert epochs_asked_for(tmp_path) == before
-    assert [(r.index, r.status, r.score) for r in again] == [(r.index, r.status, r.score) for r in expected]
+    assert again == expected
+
+
+def test_a_trial_that_hangs_or_cannot_be_opened_fails_alone(tmp_path) -> None:
+    scores = ((0.5, 0.5, 0.5), (0.6, HANG), "unopened", (0.7, 0.7, 0.8))
+    records = search(tmp_path, 4, Notebook(), scores=scores, rule="none", timeout=2).records
+    assert [record.status for record in records] == ["completed", "failed", "failed", "completed"]
+    assert "search.epoch_timeout_minutes" in records[1].message
+    assert records[2].message == "ValueError: no such lens"
+
+
+def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path) -> None:
+    scores = ((0.5, 0.5, 0.5), (0.6, DIE_ONCE, 0.8))
+    records = search(tmp_path, 2, Notebook(), scores=scores, rule="none").records
+    assert [record.status for record in records] == ["completed", "completed"]
+    assert records[1].scores == {1: 0.6, 2: 0.7, 3: 0.8}
+    assert epochs_asked_for(tmp_path)[3:] == [(1, 1), (1, 2), (1, 2), (1, 3)]
+
+
+def test_a_search_whose_trials_fail_alike_stops_and_names_the_cause(tmp_path) -> None:
+    scores = ((0.5, 0.5, 0.5), *[("no lens",)] * 7)
+    course = search(tmp_path, 8, Notebook(), scores=scores, limits={"failure_limit": 0.5})
+    assert len(course.records) == 4
+    assert course.common_failure() == "3 of 4 trials failed, 3 of them with: RuntimeError: no lens"
+
+
+def test_a_search_ends_when_its_time_is_over(tmp_path) -> None:
+    scores = [(0.5, 0.5, 0.5)] * 50
+    course = search(tmp_path, 50, Notebook(), scores=scores, rule="none", seconds=0.3, limits={"seconds": 4.0})
+    assert 1 <= len(course.records) < 50
+    assert all(record.ended for record in course.records)
+    assert course.spent_budget()
+
+
+def test_checkpoints_beyond_the_quota_are_removed_but_for_the_best_and_the_defaults(tmp_path) -> None:
+    scores = ((0.1, 0.1, 0.1), (0.9, 0.9, 0.9), (0.3, 0.3, 0.3), (0.4, 0.4, 0.4))
+    records = search(tmp_path, 4, Notebook(), scores=scores, rule="none", quota_bytes=0).records
+    assert [record.checkpoint is not None for record in records] == [True, True, False, False]
+    left = {path.parents[1].name for path in tmp_path.rglob("epoch.json")}
+    assert left == {"trial-0", "trial-1"}

@@ -259,6 +259,105 @@ def test_a_norm_that_is_not_finite_moves_nothing_and_does_not_count(name, poison
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(after[key][k])) for k, v in values.items())
 
 
+# Other settings from a checkpoint on
+
+
+def copied(name="adamw", *, schedule="fixed", lr=0.05, weight_decay=0.2, trained_to=9, **changes):
+    """A training to that step, taken up by another of its own rate and decay; both models and steppers."""
+    model, other = network(), network(seed=1)
+    stepper = stepper_over(model, name=name, schedule=schedule)
+    advance(stepper, model, trained_to)
+    taken = stepper_over(other, name=name, schedule=schedule, lr=lr, **changes)
+    other.load_state_dict(model.state_dict())
+    taken.load_state_dict(through_a_file(stepper.state_dict()))
+    taken.retune(lr=lr, weight_decay=weight_decay)
+    return model, stepper, other, taken
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb", "schedulefree_adamw"])
+def test_a_copied_training_goes_on_at_its_own_rate_and_decay_with_the_memory_of_the_other(name):
+    model, stepper, other, taken = copied(name)
+    groups = taken.optimizer.param_groups
+    assert [group["lr"] for group in groups] == pytest.approx([0.05 * ratio for ratio in RATIOS])
+    assert [group["weight_decay"] for group in groups] == [0.2, 0.0] * 3  # matrix, then norms and biases
+    memory, theirs = taken.optimizer.state_dict()["state"], stepper.optimizer.state_dict()["state"]
+    assert memory
+    assert alike(memory, theirs)
+    assert taken.steps == 9
+    assert alike(dict(model.state_dict()), dict(other.state_dict()))
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_schedule_goes_on_and_multiplies_the_new_rates(schedule):
+    _, _, model, taken = copied(schedule=schedule)
+    logged = advance(taken, model, TOTAL)
+    np.testing.assert_allclose(logged, 0.05 * np.outer(by_hand(schedule)[9:], RATIOS), rtol=1e-12)
+
+
+def test_the_new_decay_moves_the_matrices_alone():
+    """Of adamw, decay takes lr · decay of a weight in a step, whatever the gradient; here there is none."""
+    _, _, model, taken = copied(weight_decay=0.2)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for group in taken.optimizer.param_groups:
+        for weight in group["params"]:
+            weight.grad = torch.zeros_like(weight)
+            taken.optimizer.state[weight]["exp_avg"].zero_()
+    taken.step()
+    torch.testing.assert_close(model[6].weight.detach(), before["6.weight"] * (1 - 0.15 * 0.2))
+    assert torch.equal(model[6].bias, before["6.bias"])
+
+
+def test_the_ratios_are_those_of_the_training_that_goes_on():
+    _, _, _, taken = copied(layer_decay=0.8, head=2.0)
+    assert taken.rates() == pytest.approx([0.05 * r for r in (0.64, 0.64, 0.8, 0.8, 2.0, 2.0)])
+    assert taken.optimizer.param_groups[0]["lr_ratio"] == pytest.approx(0.64)
+
+
+def test_a_decay_that_was_nought_can_be_raised():
+    model = network()
+    layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
+    optimizer = build_optimizer(model, name="sgd", lr=0.1, weight_decay=0.0, layers=layers)
+    stepper = Stepper(model, optimizer, Schedule(name="fixed", **PLAN), clip_grad_norm=None, freeze_steps=0)
+    stepper.retune(lr=0.1, weight_decay=0.3)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.3, 0.0, 0.3, 0.0]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "schedulefree_sgd"])
+def test_to_retune_to_the_same_settings_changes_nothing(name):
+    plain, retuned = network(), network()
+    advance(stepper_over(plain, name=name), plain, TOTAL)
+    stepper = stepper_over(retuned, name=name)
+    for step in (5, 6, TOTAL):
+        advance(stepper, retuned, step)
+        stepper.retune(lr=0.01, weight_decay=0.01)
+    assert alike(dict(plain.state_dict()), dict(retuned.state_dict()))
+
+
+def test_the_new_settings_are_in_the_next_checkpoint():
+    _, _, _, taken = copied("sgd")
+    resumed = stepper_over(network(), name="sgd")
+    resumed.load_state_dict(through_a_file(taken.state_dict()))
+    assert resumed.rates() == taken.rates()
+    assert resumed.optimizer.param_groups[0]["weight_decay"] == 0.2
+
+
+def test_a_frozen_body_stays_frozen_at_the_new_rate():
+    model = network()
+    layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
+    optimizer = build_optimizer(model, name="adamw", lr=0.1, weight_decay=0.0, layers=layers)
+    plan = Schedule(name="fixed", **(PLAN | {"warmup_steps": 0}))
+    stepper = Stepper(model, optimizer, plan, clip_grad_norm=None, freeze_steps=10)
+    stepper.retune(lr=0.5, weight_decay=0.0)
+    assert stepper.rates() == (0.0, 0.0, 0.5, 0.5)
+
+
+def test_decay_that_is_corrected_by_the_peak_refers_to_the_new_one():
+    _, _, _, taken = copied("sgdc")
+    assert [group["max_lr_snapshot"] for group in taken.optimizer.param_groups] == pytest.approx(
+        [0.05 * ratio for ratio in RATIOS]
+    )
+
+
 def test_schedule_free_takes_no_schedule():
     with pytest.raises(InputError, match=r"recipe\.schedule=cosine: a schedule-free optimizer takes none"):
         stepper_over(network(), name="schedulefree_adamw", schedule="cosine")

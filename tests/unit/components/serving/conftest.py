@@ -35,6 +35,7 @@ def make_card() -> Callable[..., ModelCard]:
             "classes": ("good", "pit", "scratch"),
             "good_classes": ("good",),
             "framing": FRAMING,
+            "input_size": changes.get("framing", FRAMING).get("size"),
             "mean": (0.5, 0.4, 0.3),
             "std": (0.2, 0.25, 0.3),
             "calibration": {"scale": 1.5, "bias": -0.5},

@@ -22,18 +22,34 @@ def test_a_card_survives_json_and_equal_cards_give_equal_bytes(make_card):
 
 
 def test_a_card_of_another_format_version_is_refused_with_both_versions(make_card):
-    content = json.loads(make_card().to_json()) | {"format_version": 3}
-    with pytest.raises(InputError, match=r"format_version=3.*reads 2"):
+    content = json.loads(make_card().to_json()) | {"format_version": 4}
+    with pytest.raises(InputError, match=r"format_version=4.*reads 3"):
         ModelCard.from_json(json.dumps(content))
 
 
 def test_a_card_of_the_first_version_is_read_as_one_that_squashes_the_whole_image(make_card, framing):
     content = json.loads(make_card().to_json()) | {"format_version": 1, "image_size": 96}
-    del content["framing"]
+    del content["framing"], content["input_size"]
     card = ModelCard.from_json(json.dumps(content))
     assert card == make_card(framing=framing(size=96, tile_overlap=0.0))
     with pytest.raises(InputError, match="size=0"):
         ModelCard.from_json(json.dumps(content | {"image_size": 0}))
+
+
+def test_the_network_of_a_card_of_the_second_version_sees_the_square_as_it_is_framed(make_card, framing):
+    content = json.loads(make_card(framing=framing(size=96)).to_json()) | {"format_version": 2}
+    del content["input_size"]
+    card = ModelCard.from_json(json.dumps(content))
+    assert card == make_card(framing=framing(size=96))
+    assert card.input_size == 96
+    with pytest.raises(InputError, match="framing"):
+        ModelCard.from_json(json.dumps(content | {"framing": {}}))
+
+
+def test_a_card_says_which_size_the_network_sees(make_card, framing):
+    card = make_card(framing=framing(size=96), input_size=48)
+    assert ModelCard.from_json(card.to_json()) == card
+    assert json.loads(card.to_json())["input_size"] == 48
 
 
 def test_a_framing_comes_back_from_json_as_it_went_in(make_card, framing):
@@ -79,6 +95,9 @@ def test_all_missing_keys_are_named_at_once(make_card):
         ({"operating_point": {"threshold": float("nan")}}, "need an operating point"),
         ({"good_classes": ()}, "defect types alone have none"),
         ({"framing": {"size": 32}}, "has to have the keys"),
+        ({"input_size": 33}, "input_size=33 for squares of 32 px"),
+        ({"input_size": 0}, "input_size=0"),
+        ({"input_size": None}, "input_size=None"),
     ],
 )
 def test_a_contradictory_card_cannot_be_made(make_card, changes, fault):
@@ -97,9 +116,9 @@ def test_a_contradictory_card_in_a_file_is_the_users_to_mend(make_card):
         ModelCard.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("key", ["classes", "mean", "framing", "calibration", "operating_point"])
+@pytest.mark.parametrize("key", ["classes", "mean", "framing", "calibration", "operating_point", "input_size"])
 def test_a_value_of_another_kind_is_refused(make_card, key):
-    content = json.loads(make_card().to_json()) | {key: 7}
+    content = json.loads(make_card().to_json()) | {key: 7.5}
     with pytest.raises(InputError, match="export the model again"):
         ModelCard.from_json(json.dumps(content))
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
+from components.data.framing import Framing, frame_image
+from components.data.loader import Batch
 from components.evaluation import calibration
 from components.serving import bundle, pyfunc
 from components.serving.pyfunc import (
@@ -22,6 +24,7 @@ from components.serving.pyfunc import (
     rescale_groups,
     worse,
 )
+from components.training.engine import Device, Preprocessing
 
 
 @pytest.fixture
@@ -202,8 +205,8 @@ def test_nothing_random_is_left_in_the_network(load, images):
 def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
     bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[])
     path = tmp_path / "b" / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
-    with pytest.raises(ValueError, match=r"format_version=3.*reads 2"):
+    path.write_text(path.read_text().replace('"format_version": 3', '"format_version": 4'))
+    with pytest.raises(ValueError, match=r"format_version=4.*reads 3"):
         load(tmp_path / "b")
     assert pyfunc.FORMAT_VERSION == bundle.FORMAT_VERSION
 
@@ -220,10 +223,15 @@ def test_weights_that_do_not_fit_the_backbone_are_refused(load, exported, make_c
 
 @pytest.fixture
 def framed(load, exported, make_card, framing, tmp_path):
-    """The exported network behind another framing."""
+    """The exported network behind another framing; input_size: None for that of the frames."""
 
-    def make(*, batch_size=32, point=None, **changes) -> InspectionModel:
-        card = make_card(framing=framing(**changes), operating_point=point or exported.card.operating_point)
+    def make(*, batch_size=32, point=None, input_size=None, **changes) -> InspectionModel:
+        frames = framing(**changes)
+        card = make_card(
+            framing=frames,
+            input_size=input_size or frames["size"],
+            operating_point=point or exported.card.operating_point,
+        )
         bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=card, seen_images=[])
         return load(tmp_path / "b", batch_size=batch_size)
 
@@ -323,6 +331,49 @@ def test_a_tile_whose_output_is_not_finite_is_named_in_the_review(framed, mosaic
     out = model.predict(None, [png(mosaic)])
     assert (out["decision"][0], out["tile"][0]) == ("review", "64,0,96,32")
     assert "this tile is not finite" in out["error"][0]
+
+
+# -- a network that sees less than is framed
+
+
+@pytest.fixture
+def photographs() -> list[np.ndarray]:
+    """Images of several sizes, in mild colours, so that a reduction leaves something to see."""
+    generator = np.random.default_rng(2)
+    sizes = ((60, 90), (48, 48), (130, 64))
+    return [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes]
+
+
+def trained_scores(exported, squares, size) -> np.ndarray:
+    """Calibrated defect scores on the way of training and evaluation: packed squares, the device, the softmax."""
+    batch = Batch(torch.from_numpy(squares).permute(0, 3, 1, 2), torch.zeros(len(squares)), torch.zeros(len(squares)))
+    preprocessing = Preprocessing.from_unit_scale(exported.card.mean, exported.card.std, size=size)
+    with torch.inference_mode():
+        logits = Device(torch.device("cpu")).forward(exported.network, batch, preprocessing)
+    raw = calibration.defect_scores(logits.double().softmax(1).numpy(), exported.card.classes, ("good",))
+    return calibration.apply_calibration(raw, calibration.Calibration(**exported.card.calibration))
+
+
+@pytest.mark.parametrize("size", [32, 40, 64])
+def test_the_served_scores_are_those_of_training_at_the_size_that_the_network_sees(
+    exported, framed, framing, photographs, png, size
+):
+    frames = Framing.from_dict(framing(size=64))
+    squares = np.concatenate([frame_image(pixels, frames) for pixels in photographs])
+    expected = trained_scores(exported, squares, size)
+    out = framed(size=64, input_size=size).predict(None, [png(pixels) for pixels in photographs])
+    np.testing.assert_allclose(out["defect_score"], expected, rtol=1e-5)
+    if size < 64:  # and it is not what the network would say of the whole square
+        assert np.abs(expected - trained_scores(exported, squares, None)).max() > 1e-4
+
+
+def test_tiles_are_reduced_like_images(exported, framed, framing, photographs, png):
+    frames = Framing.from_dict(framing(size=64, tile_size=50))
+    squares = frame_image(photographs[0], frames)
+    assert len(squares) == 6
+    scores = trained_scores(exported, squares, 32)
+    out = framed(size=64, tile_size=50, input_size=32).predict(None, [png(photographs[0])])
+    assert out["defect_score"][0] == pytest.approx(scores.max(), rel=1e-5)
 
 
 # -- items

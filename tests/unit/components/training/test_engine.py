@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -326,6 +327,52 @@ def test_the_images_arrive_normalised_on_the_scale_of_the_constants() -> None:
     assert logits[0].tolist() == pytest.approx([0.0, 0.0, 2.0], abs=1e-6)
     assert seen[0].dtype == torch.float32
     assert seen[0].is_contiguous(memory_format=torch.channels_last)
+
+
+# --- the size that the model sees
+
+
+def squares(side: int, count: int = 4) -> Batch:
+    pixels = np.random.default_rng(1).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.arange(count) % 2, torch.arange(count))
+
+
+@pytest.mark.parametrize(("side", "size"), [(48, 32), (64, 32), (33, 32), (96, 40)])
+def test_images_are_reduced_as_pillow_does_it(side: int, size: int) -> None:
+    """Pillow's bilinear filter widens with the reduction: antialiased, and written independently of torch."""
+    batch = squares(side)
+    found = CPU.inputs(batch, replace(HALF, size=size))
+    assert found.shape == (4, 3, size, size)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    for image, seen in zip(batch.images.numpy(), found.numpy(), strict=True):
+        for channel, values in zip(image, seen, strict=True):
+            small = Image.fromarray(channel.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
+            np.testing.assert_allclose(values, (np.asarray(small) / 255 - 0.5) / 0.25, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [None, 40])
+def test_images_of_the_size_that_is_asked_for_stay_as_they_are(size: int | None) -> None:
+    batch = squares(40)
+    expected = (batch.images.float() - HALF.mean255) / HALF.std255
+    assert torch.equal(CPU.inputs(batch, Preprocessing(HALF.mean255, HALF.std255, size)), expected)
+
+
+def test_training_prediction_and_calibration_see_the_same_size() -> None:
+    seen = []
+
+    class Watching(Tiny):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(images.shape[-2:]))
+            return super().forward(images)
+
+    learner = new_learner(optimizer="schedulefree_sgd")
+    learner.preprocessing = replace(HALF, size=4)
+    learner.model.__class__ = Watching
+    train(learner, 1, evaluate=lambda model: {"val_score": 0.5})
+    assert len(seen) == STEPS + 3  # and the three batches of the calibration
+    predict(learner.model, batches(0), device=CPU, preprocessing=learner.preprocessing)
+    assert set(seen) == {(4, 4)}
 
 
 # --- divergence

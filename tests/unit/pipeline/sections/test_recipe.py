@@ -3,10 +3,14 @@
 import pytest
 
 from components.errors import InputError
+from components.evaluation.objectives import DECIDING
 from components.optim.optimizers import OPTIMIZERS
 from components.optim.schedules import SCHEDULES
-from pipeline.loading import load, override
+from pipeline.loading import load
+from pipeline.overriding import override
 from pipeline.sections.recipe import OWN_OPTIMIZERS, SCHEDULE_FREE, RecipeConfig, Schedule
+from pipeline.stage import fingerprint, section_values
+from pipeline.stages import STAGES
 
 
 def refusal(overrides: dict) -> str:
@@ -96,3 +100,99 @@ def test_a_searched_optimizer_must_go_with_the_recipes_schedule() -> None:
 def test_a_trial_may_set_a_schedule_free_optimizer() -> None:
     recipe = override(RecipeConfig(), {"optimizer": "schedulefree_sgd"})
     assert recipe.schedule_name == "fixed"
+
+
+# --- the loss
+
+
+@pytest.mark.parametrize(("loss", "gamma"), [("cross_entropy", 0.0), ("focal", 3.0), ("class_balanced", 0.0)])
+def test_gamma_belongs_to_the_focal_loss(loss: str, gamma: float) -> None:
+    assert RecipeConfig(loss=loss, focal_gamma=3.0).loss_gamma == gamma
+
+
+def test_a_loss_that_weighs_the_classes_goes_not_with_no_weights() -> None:
+    message = refusal({"recipe.loss": "class_balanced", "recipe.class_weights": "none"})
+    assert "class_weights=none" in message
+    assert "loss to cross_entropy" in message
+    assert load("smoke", {"recipe.loss": "class_balanced"}).recipe.class_weights == "balanced"  # whose place it takes
+    load("smoke", {"recipe.loss": "focal", "recipe.class_weights": "none"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss", "hinge"),
+        ("focal_gamma", "-1"),
+        ("class_balanced_beta", "1"),
+        ("class_balanced_beta", "-0.1"),
+        ("escape_budget", "0"),
+        ("escape_budget", "1"),
+        ("escape_cost", "0"),
+        ("defect_rate", "0"),
+        ("defect_rate", "1"),
+        ("objective", "f1"),
+    ],
+)
+def test_a_key_of_loss_or_objective_outside_its_range_is_refused(key: str, value: str) -> None:
+    assert refusal({f"recipe.{key}": value}).startswith(f"recipe.{key}={value}: ")
+
+
+# --- the objective
+
+
+def test_an_objective_that_keeps_a_budget_has_that_of_the_operating_point_unless_it_is_given() -> None:
+    asked = {"recipe.objective": "overkill_at_budget", "operating_point.escape_budget": "0.02"}
+    assert load("smoke", asked).recipe.escape_budget == 0.02
+    assert load("smoke", {**asked, "recipe.escape_budget": "0.1"}).recipe.escape_budget == 0.1
+
+
+@pytest.mark.parametrize("objective", ["average_precision", "auroc", "balanced_accuracy", "cost"])
+def test_no_other_objective_depends_on_the_operating_point(objective: str) -> None:
+    asked = {"recipe.objective": objective, "operating_point.escape_budget": "0.02"}
+    assert load("smoke", asked).recipe.escape_budget is None
+
+
+def test_the_budget_is_there_for_a_method_of_the_comparison_that_asks_for_it() -> None:
+    entries = "[{name: a, sets: {recipe.objective: overkill_at_budget}}]"
+    given = {"compare_lr.entries": entries, "operating_point.escape_budget": "0.07"}
+    assert load("smoke", given).recipe.escape_budget == 0.07
+
+
+@pytest.mark.parametrize("objective", ["average_precision", "auroc", "overkill_at_budget", "cost"])
+def test_all_objectives_but_one_need_a_good_class(objective: str) -> None:
+    message = refusal({"recipe.objective": objective, "data.good_labels": "[]"})
+    assert f"recipe.objective={objective}: needs a good class" in message
+
+
+@pytest.mark.parametrize("key", ["objective", "escape_budget", "escape_cost", "defect_rate"])
+def test_what_trials_are_compared_by_is_not_searched(key: str) -> None:
+    message = refusal({"search.space": [{"sets": f"recipe.{key}", "choices": [0.1, 0.2]}]})
+    assert f"sets=recipe.{key}: cannot be searched: it is what trials are compared by" in message
+
+
+def test_the_objectives_are_those_that_the_components_have() -> None:
+    names = set(RecipeConfig.model_fields["objective"].annotation.__args__)
+    assert names == {*DECIDING, "balanced_accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "same"),
+    [
+        ({"recipe.objective": "cost"}, True),
+        ({"recipe.objective": "overkill_at_budget"}, True),
+        ({"recipe.escape_cost": "3"}, True),
+        ({"recipe.defect_rate": "0.01"}, True),
+        ({"recipe.escape_budget": "0.01"}, True),
+        ({"recipe.loss": "focal"}, False),
+        ({"recipe.image_size": "32"}, False),
+    ],
+)
+def test_what_a_model_is_judged_by_changes_no_range_test_and_what_it_learns_from_does(
+    overrides: dict, same: bool
+) -> None:
+    stage = next(stage for stage in STAGES if stage.name == "lr_range_test")
+
+    def identity(given: dict) -> str:
+        return fingerprint(stage, section_values(load("smoke", given), stage.sections), {})
+
+    assert (identity(overrides) == identity({})) is same

@@ -86,8 +86,14 @@ def test_the_conditions_name_what_the_rate_depends_on() -> None:
     expected = {
         "backbone": "resnet18", "images": 120, "image_size": 96, "batch_size": 24, "weight_decay": 0.05,
         "layer_decay": 0.8, "head_lr_ratio": 1.0, "augment_strength": 0.5, "precision": "bfloat16",
+        "loss": "cross_entropy", "focal_gamma": 0.0,
     }  # fmt: skip
     assert expected.items() <= found.items()
+
+
+def test_the_conditions_name_the_size_that_the_model_sees_and_the_loss() -> None:
+    found = conditions(("sgd",), image_size=64, loss="focal", focal_gamma=1.5)["measured_at"]
+    assert (found["image_size"], found["loss"], found["focal_gamma"]) == (64, "focal", 1.5)
 
 
 def test_the_conditions_say_how_the_rate_follows_the_batch_size() -> None:

@@ -24,7 +24,9 @@ def positional(function) -> list[str]:
 
 
 def test_the_stages_stand_in_the_order_in_which_they_run() -> None:
-    assert STAGE_NAMES == ("prepare", "lr_range_test", "compare_lr", "search", "train", "evaluate", "promote")
+    assert STAGE_NAMES == (
+        "prepare", "lr_range_test", "compare_lr", "search", "confirm", "train", "evaluate", "promote"
+    )  # fmt: skip
 
 
 def test_every_stage_reads_only_stages_that_stand_before_it() -> None:
@@ -50,10 +52,10 @@ def test_where_it_runs_and_where_it_is_tracked_shape_no_result(stage: Stage) -> 
 
 
 def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
-    from pipeline.sources import weights_digest
+    from pipeline.sources import range_test_digest
     from pipeline.stages.prepare import source_digest
 
-    for name, digest in (("prepare", source_digest), ("lr_range_test", weights_digest)):
+    for name, digest in (("prepare", source_digest), ("lr_range_test", range_test_digest)):
         assert positional(digest) == ["storage", "console"]
         assert keyword_only(digest) == set(BY_NAME[name].sections)
 
@@ -73,7 +75,7 @@ def test_what_is_left_out_of_a_fingerprint_is_a_key_of_a_declared_section(stage:
 def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
     from pipeline.console import Console
     from pipeline.sections.recipe import ModelConfig
-    from pipeline.sources import weights_digest
+    from pipeline.sources import range_test_digest
 
     config = Config()
     file = tmp_path / "w.safetensors"
@@ -81,7 +83,7 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
     def digest(weights: str) -> str:
         model = ModelConfig(weights=weights)
         sections = {"model": model, "recipe": config.recipe, "lr_range_test": config.lr_range_test}
-        return weights_digest(tmp_path, Console(quiet=True), seed=0, **sections)
+        return range_test_digest(tmp_path, Console(quiet=True), seed=0, **sections)
 
     file.write_bytes(b"one")
     first = digest(f"file:{file}")
@@ -97,7 +99,20 @@ def test_promote_alone_acts_outside_and_is_never_reused() -> None:
 
 
 def test_the_long_stages_go_on_where_they_were_interrupted() -> None:
-    assert [stage.name for stage in STAGES if stage.resumes] == ["compare_lr", "search", "train"]
+    assert [stage.name for stage in STAGES if stage.resumes] == ["compare_lr", "search", "confirm", "train"]
+
+
+def test_the_confirmation_hangs_on_its_own_keys_of_the_search_and_on_what_the_search_found() -> None:
+    keys = {f"search.{name}" for name in Config().search.model_dump()}
+    assert keys - set(BY_NAME["confirm"].unhashed) == {"search.confirm_seeds", "search.confirm_confidence"}
+    assert "search" in BY_NAME["confirm"].inputs
+
+
+def test_what_shapes_a_training_counts_for_the_confirmation_as_it_does_for_train() -> None:
+    """Or else a training would be taken over that `train` would have made otherwise."""
+    assert set(BY_NAME["train"].sections) - set(BY_NAME["confirm"].sections) == {"operating_point"}
+    assert not BY_NAME["train"].unhashed
+    assert not [key for key in BY_NAME["confirm"].unhashed if not key.startswith("search.")]
 
 
 def test_nothing_goes_on_from_the_comparison_of_methods() -> None:
@@ -106,5 +121,5 @@ def test_nothing_goes_on_from_the_comparison_of_methods() -> None:
 
 def test_only_evaluate_and_promote_come_after_the_test_split_is_read() -> None:
     """Nothing that shapes the model may depend on `evaluate`."""
-    for name in ("prepare", "lr_range_test", "compare_lr", "search", "train"):
+    for name in ("prepare", "lr_range_test", "compare_lr", "search", "confirm", "train"):
         assert "evaluate" not in BY_NAME[name].inputs

@@ -1,0 +1,176 @@
+"""Any number of workers in simulated time, which run what our own course, sampler and stopping rule tell them.
+
+A queue of events: the next epoch that ends anywhere is handed to the rule and to the course, in the order in which
+`components/search/tuner.py` does it; a worker whose trial has ended asks the course for another. Nothing is known of a
+trial before its epoch has ended, so that decisions are as uninformed as they are with so many real workers.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from search_landscapes import Problem, Training
+
+from components.search.course import Course, Limits, Order
+from components.search.journal import Journal
+from components.search.rungs import WORST_SCORE, Ladder, StoppingRule, build_rule
+from components.search.samplers import build_sampler, winner
+from components.search.samplers.base import SamplerSettings
+from components.search.trial import TrialRecord
+
+GRACE, FACTOR = 1, 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A search to be simulated. seed: of the sampler, the rule and the trainings' luck."""
+
+    sampler: str
+    scheduler: str
+    trials: int
+    workers: int
+    unstopped_fraction: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Search:
+    """What came of it.
+
+    chosen: number of the trial that the search would take. epochs: trained over all trials. simulated_seconds: from the
+    first start to the last end, an epoch taking about one. decisions: suggestions, and epochs after which the rule was
+    asked. deciding_seconds: of the processor, in the sampler, the rule, the course and its journal.
+    """
+
+    records: list[TrialRecord]
+    chosen: int
+    epochs: int
+    simulated_seconds: float
+    decisions: int
+    deciding_seconds: float
+
+    def regret(self, problem: Problem) -> float:
+        """How much the chosen trial's point is expected to score below the best one."""
+        return problem.best - problem.truth(self.records[self.chosen].suggestion.point)
+
+
+class Clock:
+    """Simulated seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def simulate(problem: Problem, plan: Plan, *, journal: Path | None = None) -> Search:
+    """Run a search to its end. journal: a file for it; None keeps it in memory."""
+    clock = Clock()
+    settings = SamplerSettings(
+        space=problem.space,
+        num_trials=plan.trials,
+        max_epochs=problem.epochs,
+        grace_epochs=GRACE,
+        folds=0,
+        startup_trials=None,
+        seed=plan.seed,
+    )
+    limits = Limits(num_trials=plan.trials, seconds=None, gpu_seconds=None, failure_limit=1.0)
+    course = Course(
+        Journal(journal),
+        build_sampler(plan.sampler, settings),
+        limits,
+        defaults=problem.defaults(),
+        concurrent=None,
+        gpus_per_trial=0.0,
+        unstopped_fraction=plan.unstopped_fraction,
+        seed=plan.seed,
+        clock=clock,
+    )
+    rule = build_rule(plan.scheduler, Ladder(GRACE, FACTOR, problem.epochs), seed=plan.seed)
+    return _Workshop(problem, plan, course, rule, clock).run()
+
+
+class _Workshop:
+    """The workers, and the epochs that they are at."""
+
+    def __init__(self, problem: Problem, plan: Plan, course: Course, rule: StoppingRule | None, clock: Clock) -> None:
+        self._problem, self._plan, self._course, self._rule, self._clock = problem, plan, course, rule, clock
+        self._queue: list[tuple[float, int, int]] = []  # when an epoch ends, of which trial, which epoch
+        self._trainings: dict[int, Training] = {}
+        self._idle = plan.workers
+        self._epochs = self._decisions = 0
+        self._deciding = 0.0
+
+    def run(self) -> Search:
+        self._set_to_work()
+        while self._queue:
+            self._clock.now, number, epoch = heapq.heappop(self._queue)
+            self._epoch_ended(number, epoch)
+            if self._idle:
+                self._set_to_work()
+        records = self._course.records
+        chosen = winner(self._plan.sampler, records)
+        return Search(
+            records,
+            chosen if chosen is not None else 0,  # where no trial came through, the defaults are kept
+            self._epochs,
+            self._clock.now,
+            self._decisions,
+            self._deciding,
+        )
+
+    def _set_to_work(self) -> None:
+        while self._idle:
+            started = time.process_time()
+            order = self._course.next_order()
+            self._deciding += time.process_time() - started
+            if isinstance(order, str):
+                return
+            self._decisions += 1
+            self._begin(order)
+
+    def _begin(self, order: Order) -> None:
+        # The luck is the number's, so that searches of one seed that differ in their rule alone are paired.
+        luck = self._plan.seed * 1_000_003 + order.number
+        training = self._problem.train(order.suggestion.point, seed=luck)
+        self._trainings[order.number] = training
+        self._idle -= 1
+        heapq.heappush(self._queue, (self._clock.now + training.seconds, order.number, 1))
+
+    def _epoch_ended(self, number: int, epoch: int) -> None:
+        training = self._trainings[number]
+        score = training.scores[epoch - 1]
+        self._epochs += 1
+        started = time.process_time()
+        if self._goes_on(number, epoch, score, seconds=epoch * training.seconds):
+            heapq.heappush(self._queue, (self._clock.now + training.seconds, number, epoch + 1))
+        else:
+            del self._trainings[number]
+            self._idle += 1
+        self._deciding += time.process_time() - started
+
+    def _goes_on(self, number: int, epoch: int, score: float | None, *, seconds: float) -> bool:
+        """Tell the course and the rule what an epoch came to, and whether the trial is to go on."""
+        course, rule = self._course, self._rule
+        record = course.records[number]
+        if score is None:
+            course.ended(number, "diverged", seconds=seconds)
+            if rule is not None:
+                rule.ended(number, epoch, WORST_SCORE)
+            return False
+        done = epoch >= record.suggestion.epochs
+        on = True
+        if rule is not None and not done:
+            self._decisions += 1
+            on = rule.goes_on(number, epoch, score, unstopped=record.unstopped)
+        course.scored(number, epoch, score, seconds=seconds)
+        if done and rule is not None:
+            rule.ended(number, epoch, score)
+        if done or not on:
+            course.ended(number, "completed" if done else "stopped")
+        return on and not done

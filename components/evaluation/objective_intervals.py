@@ -1,0 +1,134 @@
+"""How sure an objective is: one model's, or by how much one model is ahead of another on the same images.
+
+Efron's percentile bootstrap over whole groups. The two sides of a difference are scored on the same resamples, so that
+what makes some images hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.evaluation.intervals import bootstrap_values, percentile_interval
+from components.evaluation.objectives import Objective, score_of_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveInterval:
+    """An objective, or a difference of two, with its two-sided limits.
+
+    value: on all images; None where it is not defined, and so are the others then. low, high: None as well where all
+    resamples are alike (a perfect score resamples to itself) or too many have no value. variance: over the resamples
+    that have a value, of the images' choice alone; None with fewer than two. samples, dropped: numbers of resamples,
+    and of those without a value.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    variance: float | None
+    confidence: float
+    samples: int
+    dropped: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def objective_interval(
+    objective: Objective,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    good_classes: Sequence[str],
+    groups: np.ndarray | None,
+    *,
+    confidence: float,
+    samples: int,
+    seed: int,
+) -> ObjectiveInterval:
+    """One model's objective, or the mean of several models' (one recipe over its seeds).
+
+    probabilities: (N, K), or (S, N, K) for S models on the same images. labels: (N,) int positions in `classes`.
+    groups: (N,) part ids, None where every image is a part of its own. confidence: in (0, 1). samples: number of
+    resamples. seed: the same for the same resamples.
+    """
+    mean = _mean_score(objective, probabilities, labels, classes, good_classes)
+    return _resampled(mean, labels, groups, confidence=confidence, samples=samples, seed=seed)
+
+
+def paired_objective_difference(
+    objective: Objective,
+    probabilities: np.ndarray,
+    reference: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    good_classes: Sequence[str],
+    groups: np.ndarray | None,
+    *,
+    confidence: float,
+    samples: int,
+    seed: int,
+) -> ObjectiveInterval:
+    """By how much a model's objective is above the reference's, on the same images; above 0 it is ahead.
+
+    probabilities, reference: (N, K), or (S, N, K) for models of several seeds, whose objectives are averaged; the
+    numbers of seeds may differ. The rest is as for `objective_interval`. The limits say nothing of how seeds differ:
+    with few of them, the spread between seeds has to be added to the variance.
+    """
+    ours = _mean_score(objective, probabilities, labels, classes, good_classes)
+    theirs = _mean_score(objective, reference, labels, classes, good_classes)
+    return _resampled(
+        lambda index: ours(index) - theirs(index), labels, groups, confidence=confidence, samples=samples, seed=seed
+    )
+
+
+def _mean_score(
+    objective: Objective,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    good_classes: Sequence[str],
+) -> Callable[[np.ndarray], float]:
+    """The mean objective over the models, of the images at the positions that it is given."""
+    models = np.asarray(probabilities, dtype=np.float64)
+    scores = [
+        score_of_images(objective, model, labels, classes=classes, good_classes=good_classes)
+        for model in (models if models.ndim == 3 else models[None])
+    ]
+    return lambda index: sum(score(index) for score in scores) / len(scores)
+
+
+def _resampled(
+    statistic: Callable[[np.ndarray], float],
+    labels: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    confidence: float,
+    samples: int,
+    seed: int,
+) -> ObjectiveInterval:
+    everything = np.arange(len(labels))
+    value = statistic(everything)
+    if math.isnan(value):
+        return ObjectiveInterval(
+            value=None, low=None, high=None, variance=None, confidence=confidence, samples=samples, dropped=samples
+        )
+    keys = everything if groups is None else np.asarray(groups)
+    values = bootstrap_values(statistic, keys, samples=samples, seed=seed)[:, 0]
+    limits = percentile_interval(values, confidence=confidence)
+    kept = values[~np.isnan(values)]
+    return ObjectiveInterval(
+        value=value,
+        low=limits.low,
+        high=limits.high,
+        variance=float(kept.var(ddof=1)) if kept.size > 1 else None,
+        confidence=confidence,
+        samples=limits.samples,
+        dropped=limits.dropped,
+    )

@@ -1,0 +1,92 @@
+"""Where the checkpoints of trials lie, and how few of them are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs
+
+from components.search.course import Course
+from components.search.samplers.choosing import best_trial
+
+
+def remote_path(checkpoint: Any, storage: str) -> str:  # noqa: ANN401 - Tune's Checkpoint
+    """The folder or URI by which any worker finds a checkpoint.
+
+    Tune knows the path within a file system alone; where `storage` is a URI, the path is put back into it.
+    """
+    if "://" not in storage:
+        return str(checkpoint.path)
+    scheme, _, rest = storage.partition("://")
+    location, mark, query = rest.partition("?")
+    _, root = pyarrow.fs.FileSystem.from_uri(storage)
+    below = str(checkpoint.path).removeprefix(root.rstrip("/")).lstrip("/")
+    return f"{scheme}://{location.rstrip('/')}/{below}{mark}{query}"
+
+
+def open_location(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """The file system and the path in it of a folder or URI."""
+    if "://" in path:
+        return pyarrow.fs.FileSystem.from_uri(path)
+    return pyarrow.fs.LocalFileSystem(), str(Path(path).absolute())
+
+
+def size_of(path: str) -> int:
+    """Bytes of all files of a checkpoint; 0 where it is gone."""
+    system, folder = open_location(path)
+    found = system.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True))
+    return sum(entry.size or 0 for entry in found if entry.is_file)
+
+
+def remove(path: str) -> None:
+    """Remove a checkpoint; one that is gone already is no fault."""
+    system, folder = open_location(path)
+    if system.get_file_info(folder).type == pyarrow.fs.FileType.Directory:
+        system.delete_dir(folder)
+
+
+def fetch(path: str, names: tuple[str, ...], target: Path) -> list[Path]:
+    """Copy the named files of a checkpoint to a folder; those that it does not have are left out."""
+    system, folder = open_location(path)
+    copied = []
+    for name in names:
+        if system.get_file_info(f"{folder}/{name}").is_file:
+            destination = target / name
+            with system.open_input_stream(f"{folder}/{name}") as source:
+                destination.write_bytes(source.read())
+            copied.append(destination)
+    return copied
+
+
+class Quota:
+    """Keeps the checkpoints of ended trials below a size; those of the lowest scores go first.
+
+    The best trial's and the defaults' stay, whatever they take: the search's result is drawn from them.
+    """
+
+    def __init__(self, course: Course, most_bytes: float) -> None:
+        self._course, self._most = course, most_bytes
+        self._sizes: dict[str, int] = {}
+
+    def enforce(self) -> None:
+        """Remove what is too much."""
+        held = [record for record in self._course.records if record.ended and record.checkpoint]
+        held.sort(key=lambda record: -1.0 if record.score is None else record.score)
+        total = sum(self._size(str(record.checkpoint)) for record in held)
+        kept = {0, best_trial(held)}
+        for record in held:
+            if total <= self._most:
+                return
+            if record.number in kept:
+                continue
+            path = str(record.checkpoint)
+            total -= self._size(path)
+            remove(path)
+            del self._sizes[path]
+            self._course.pruned(record.number)
+
+    def _size(self, path: str) -> int:
+        if path not in self._sizes:
+            self._sizes[path] = size_of(path)
+        return self._sizes[path]

@@ -1,0 +1,210 @@
+"""The course of a search: which trial comes next, what is known of each, and when it is enough.
+
+It joins the sampler, the journal and the limits. Whoever runs the trials (Ray Tune, or a simulation) asks it for orders
+and tells it what becomes of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from components.search.journal import Journal
+from components.search.samplers.base import Sampler
+from components.search.trial import Status, Suggestion, TrialRecord
+
+#: Ended trials before their failures say anything.
+FEWEST_FOR_A_VERDICT = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When a search ends before its trials are over. None: no limit.
+
+    failure_limit: share of the ended trials that may fail, once there are four.
+    """
+
+    num_trials: int
+    seconds: float | None
+    gpu_seconds: float | None
+    failure_limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A trial to be run, from its beginning or from a checkpoint.
+
+    overrides: what holds now; population-based training changes it as it goes. spent: seconds of epochs so far.
+    """
+
+    number: int
+    suggestion: Suggestion
+    overrides: Mapping[str, Any]
+    unstopped: bool
+    checkpoint: str | None
+    spent: float
+
+
+class Course:
+    """A search in progress, or one that goes on.
+
+    defaults: the suggestion of trial 0. concurrent: trials at a time; None: as many as are asked for.
+    gpus_per_trial: for the budget of GPU time. clock: seconds that only rise.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        sampler: Sampler,
+        limits: Limits,
+        *,
+        defaults: Suggestion,
+        concurrent: int | None,
+        gpus_per_trial: float,
+        unstopped_fraction: float,
+        seed: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal, self._sampler, self._limits, self._defaults = journal, sampler, limits, defaults
+        self._concurrent, self._gpus, self._clock = concurrent, gpus_per_trial, clock
+        self._unstopped = unstopped_numbers(limits.num_trials, unstopped_fraction, seed=seed)
+        self._begun_before = journal.elapsed
+        self._started = clock()
+        for record in journal.records:
+            # Its last epoch is saved, and the driver died before it could say that there is no other.
+            if not record.ended and record.checkpoint_epoch >= record.suggestion.epochs:
+                journal.ended(record.number, "completed", message="", seconds=record.seconds, elapsed=journal.elapsed)
+        self._to_go_on = [record.number for record in journal.records if not record.ended]
+        self._under_way: set[int] = set()
+        self._seconds = sum(record.seconds for record in journal.records)
+        self._ended = Counter(record.status for record in journal.records if record.ended)
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """Every trial so far, by its number."""
+        return self._journal.records
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the search has run, interruptions left out."""
+        return self._begun_before + self._clock() - self._started
+
+    @property
+    def session(self) -> int:
+        """How often the search was begun or gone on with."""
+        return self._journal.sessions
+
+    @property
+    def under_way(self) -> frozenset[int]:
+        return frozenset(self._under_way)
+
+    def next_order(self) -> Order | Literal["wait", "done"]:
+        """The next trial to run: first those that an interruption has cut short, then what the sampler suggests."""
+        if self.spent_budget() or self.common_failure():
+            return "done"
+        if self._concurrent is not None and len(self._under_way) >= self._concurrent:
+            return "wait"
+        if self._to_go_on:
+            return self._order(self.records[self._to_go_on.pop(0)])
+        number = len(self.records)
+        if number >= self._limits.num_trials:
+            return "done"
+        suggestion = self._defaults if number == 0 else self._sampler.suggest(number, self.records)
+        if isinstance(suggestion, str):
+            return suggestion
+        record = TrialRecord(number=number, suggestion=suggestion, unstopped=number in self._unstopped)
+        self._journal.began(record, elapsed=self.elapsed)
+        return self._order(self.records[number])
+
+    def scored(
+        self,
+        number: int,
+        epoch: int,
+        score: float,
+        *,
+        seconds: float,
+        changes: list[dict[str, Any]] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take in the score after an epoch; seconds: of all the trial's epochs so far."""
+        self._seconds += seconds - self.records[number].seconds
+        self._journal.scored(
+            number,
+            epoch,
+            score,
+            seconds=seconds,
+            changes=changes or [],
+            metrics=metrics or {},
+            elapsed=self.elapsed,
+        )
+
+    def saved(self, number: int, epoch: int, checkpoint: str) -> None:
+        """Take in where a trial can go on from."""
+        self._journal.saved(number, epoch, checkpoint, elapsed=self.elapsed)
+
+    def pruned(self, number: int) -> None:
+        """Take in that a checkpoint is gone."""
+        self._journal.pruned(number, elapsed=self.elapsed)
+
+    def ended(self, number: int, status: Status, *, message: str = "", seconds: float | None = None) -> None:
+        """Take in how a trial ended."""
+        record = self.records[number]
+        total = record.seconds if seconds is None else seconds
+        self._seconds += total - record.seconds
+        self._under_way.discard(number)
+        self._ended[status] += 1
+        self._journal.ended(number, status, message=message, seconds=total, elapsed=self.elapsed)
+
+    def spent_budget(self) -> str:
+        """Which budget is spent, in words; empty for none."""
+        limits = self._limits
+        if limits.seconds is not None and self.elapsed >= limits.seconds:
+            return f"the time budget of {limits.seconds / 60:g} minutes is spent"
+        if limits.gpu_seconds is not None and self._seconds * self._gpus >= limits.gpu_seconds:
+            return f"the budget of {limits.gpu_seconds / 3600:g} GPU hours is spent"
+        return ""
+
+    def common_failure(self) -> str:
+        """What most failures have in common, where too many trials have failed; else empty."""
+        ended, failed = sum(self._ended.values()), self._ended["failed"]
+        if ended < FEWEST_FOR_A_VERDICT or failed <= self._limits.failure_limit * ended:
+            return ""
+        messages = Counter(record.message for record in self.records if record.status == "failed")
+        message, count = messages.most_common(1)[0]
+        return f"{failed} of {ended} trials failed, {count} of them with: {message}"
+
+    def _order(self, record: TrialRecord) -> Order:
+        self._under_way.add(record.number)
+        changed = record.changes[-1]["overrides"] if record.changes else record.suggestion.overrides
+        return Order(
+            number=record.number,
+            suggestion=record.suggestion,
+            overrides=changed,
+            unstopped=record.unstopped,
+            checkpoint=record.checkpoint,
+            spent=record.seconds,
+        )
+
+
+def unstopped_numbers(num_trials: int, fraction: float, *, seed: int) -> frozenset[int]:
+    """The trials that are never stopped: the defaults, and of the others that share, drawn evenly over the search.
+
+    Of each run of 1/fraction trials one is drawn, so that a search that ends early has its share as well.
+    """
+    if not fraction or num_trials <= 1:
+        return frozenset({0})
+    drawn = {0}
+    generator = np.random.default_rng([seed, num_trials])
+    edges = 1 + np.arange(0, int((num_trials - 1) * fraction + 1e-9) + 1) / fraction
+    for low, high in itertools.pairwise(edges):
+        members = np.arange(int(np.ceil(low - 1e-9)), int(np.ceil(high - 1e-9)))
+        if members.size:
+            drawn.add(int(generator.choice(members)))
+    if len(drawn) == 1:  # fewer trials than make up one run
+        drawn.add(int(generator.integers(1, num_trials)))
+    return frozenset(drawn)

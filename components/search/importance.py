@@ -1,0 +1,195 @@
+"""How much of the difference between trials each searched key accounts for: Optuna's fANOVA (Hutter et al. 2014).
+
+A random forest learns the score from the places of the trials in the space; the importance of a key is the share of the
+forest's variance over the whole space that this key explains alone. Shares need not add up to 1: the rest is what keys
+do together, and noise.
+
+Keys are told to the forest as places, not as values: the position within its interval (logarithmic where the space is),
+the index of a choice. A learning rate is so measured against the bounds of the trial's own optimizer, and what the
+optimizer does by itself is left to the optimizer. Optuna would weigh a logarithmic key as if it were linear.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from sklearn.ensemble import RandomForestRegressor
+
+from components.search.space import BACKBONE, LR, OPTIMIZER, Choice, Dimension, RateInterval, Space, holds
+
+MIN_TRIALS = 8
+#: Trials that are wanted per key: an earlier epoch is taken where the last ones have fewer.
+TRIALS_PER_KEY = 4
+#: A forest over more trials takes minutes and says the same.
+MAX_TRIALS = 500
+#: Scores that differ by less are the same.
+LEAST_SPAN = 1e-12
+#: Trees of the forest that is asked about trials which it has not seen.
+TREES = 200
+#: Columns of the table of trials that have a name of their own.
+COLUMNS = {LR: "lr", OPTIMIZER: "optimizer", BACKBONE: "backbone"}
+
+Scale = Literal["log", "linear", "choice"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importances:
+    """Shares in [0, 1] by searched key, highest first; empty with a reason where nothing can be said.
+
+    basis: the trials and the epoch that they are from. foretold: share of the variance of the score that a forest
+    explains in trials that it has not seen; at 0 or below the shares are of noise.
+    """
+
+    shares: Mapping[str, float]
+    basis: str
+    reason: str
+    foretold: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "shares": dict(self.shares)}
+
+
+def importances(trials: pd.DataFrame, scores: pd.DataFrame, space: Space, *, seed: int) -> Importances:
+    """Importance of each searched key for the score after the latest epoch that enough trials have reached.
+
+    trials: columns trial, optimizer, backbone, lr, and the other searched keys by their path. scores: columns trial,
+    epoch, score. Trials that have no score at that epoch, or lie outside the space, say nothing here. Enough are
+    MIN_TRIALS, and TRIALS_PER_KEY for each key where some epoch has so many: later scores are of more interest, but
+    those that got so far were chosen by their score.
+    """
+    if not space.dimensions:
+        return _nothing("nothing was searched")
+    rows = trials.to_dict("records")
+    placed = {int(row["trial"]): place for row in rows if (place := _place(row, space)) is not None}
+    known = scores[scores["trial"].isin(list(placed)) & np.isfinite(scores["score"].to_numpy(dtype=float))]
+    counts = known.groupby("epoch")["trial"].nunique()
+    most = int(counts.max()) if len(counts) else 0
+    if most < MIN_TRIALS:
+        return _nothing(f"trials with a score: {most}; it takes {MIN_TRIALS} to tell the keys apart")
+    enough = min(max(MIN_TRIALS, TRIALS_PER_KEY * len(space.dimensions)), most)
+    epoch = int(counts.index[counts >= enough].max())
+    at_epoch = known[known["epoch"] == epoch].set_index("trial")["score"].astype(float).sort_index()
+    if float(np.ptp(at_epoch)) < LEAST_SPAN:
+        return _nothing(f"all {len(at_epoch)} trials have the same score after epoch {epoch}")
+    basis = f"{len(at_epoch)} trials after epoch {epoch}"
+    if len(at_epoch) > MAX_TRIALS:
+        basis = f"{MAX_TRIALS} of {basis}, drawn at random"
+        at_epoch = at_epoch.sample(MAX_TRIALS, random_state=seed).sort_index()
+    places = _spread([placed[number] for number in at_epoch.index], space, seed=seed)
+    values = at_epoch.to_numpy()
+    shares = _fanova(places, values, space, seed=seed)
+    return Importances(shares=shares, basis=basis, reason="", foretold=_foretold(places, values, space, seed=seed))
+
+
+def scales(space: Space) -> dict[str, Scale]:
+    """How the column of each searched key is drawn, by the column's name in the table of trials."""
+    return {COLUMNS.get(dimension.sets, dimension.sets): _scale(dimension) for dimension in space.dimensions}
+
+
+def _scale(dimension: Dimension) -> Scale:
+    if isinstance(dimension, Choice):
+        return "choice"
+    return "log" if isinstance(dimension, RateInterval) or dimension.log else "linear"
+
+
+def _nothing(reason: str) -> Importances:
+    return Importances(shares={}, basis="", reason=reason, foretold=None)
+
+
+def _place(row: Mapping[Hashable, Any], space: Space) -> dict[str, float | None] | None:
+    """The coordinate of a trial by key, None where a key was not searched; None for a trial outside the space."""
+    settings = dict(space.defaults)
+    for dimension in space.dimensions:
+        value = row.get(COLUMNS.get(dimension.sets, dimension.sets))
+        if value is not None and not pd.isna(value):
+            settings[dimension.sets] = value
+    place: dict[str, float | None] = {}
+    for dimension in space.ordered():
+        place[dimension.sets] = None
+        if holds(dimension, settings):
+            place[dimension.sets] = dimension.place(settings[dimension.sets], settings)
+            if place[dimension.sets] is None:
+                return None
+    return place
+
+
+def _spread(places: list[dict[str, float | None]], space: Space, *, seed: int) -> dict[str, np.ndarray]:
+    """The coordinates by key, (N,) each; a key that a trial did not search has one drawn at random.
+
+    Whatever it was, the trial would have scored the same, which is just what the forest has to learn.
+    """
+    generator = np.random.default_rng(seed)
+    spread = {}
+    for dimension in space.dimensions:
+        drawn = generator.random(len(places))
+        if isinstance(dimension, Choice):
+            drawn = np.floor(drawn * len(dimension.values))
+        found = np.array([place[dimension.sets] for place in places], dtype=float)
+        spread[dimension.sets] = np.where(np.isnan(found), drawn, found)
+    return spread
+
+
+def _fanova(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, *, seed: int) -> dict[str, float]:
+    distributions = {dimension.sets: _distribution(dimension) for dimension in space.dimensions}
+    columns = {name: _plain(places[name], distribution) for name, distribution in distributions.items()}
+    frozen = [
+        optuna.trial.create_trial(
+            params={name: column[row] for name, column in columns.items()},
+            distributions=distributions,
+            value=float(score),
+        )
+        for row, score in enumerate(scores)
+    ]
+    study = _silent_study()
+    study.add_trials(frozen)
+    with warnings.catch_warnings():
+        # The argument `normalize` is called experimental; without it, noise would be scaled up to 100 %.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed), normalize=False)
+    return {name: float(share) for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))}
+
+
+def _distribution(dimension: Dimension) -> BaseDistribution:
+    if isinstance(dimension, Choice):
+        return CategoricalDistribution(tuple(range(len(dimension.values))))
+    return FloatDistribution(0.0, 1.0)
+
+
+def _plain(column: np.ndarray, distribution: BaseDistribution) -> list[float] | list[int]:
+    if isinstance(distribution, CategoricalDistribution):
+        return [int(value) for value in column]
+    return [float(value) for value in column]
+
+
+def _silent_study() -> optuna.Study:
+    """A study in memory, made without the line that Optuna says for each."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        return optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _foretold(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, *, seed: int) -> float | None:
+    """R² of the trials, each predicted by the trees that were grown without it; None where a trial was in all trees."""
+    columns = []
+    for dimension in space.dimensions:
+        column = places[dimension.sets]
+        if isinstance(dimension, Choice):
+            columns += [column == index for index in range(len(dimension.values))]
+        else:
+            columns.append(column)
+    forest = RandomForestRegressor(TREES, oob_score=True, random_state=seed)
+    forest.fit(np.column_stack(columns).astype(float), scores)
+    score = float(forest.oob_score_)
+    return score if math.isfinite(score) else None

@@ -1,0 +1,120 @@
+"""The journal of a search: one line of JSON per event, from which all that is known of its trials is rebuilt.
+
+It is the search's only state. A driver that was killed finds every trial again, with the number, settings and scores
+that it had; of the last line at most a part is lost, which is then left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from components.search.trial import Status, Suggestion, TrialRecord
+
+
+class Journal:
+    """Appends events to a file, and keeps the records that they add up to.
+
+    path: None keeps them in memory alone, for a simulation.
+    elapsed: seconds that the search had been running when the last event was written, interruptions left out.
+    sessions: how often the journal was opened, this time included.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self.records: list[TrialRecord] = []
+        self.elapsed = 0.0
+        self.sessions = 0
+        if path is not None and path.is_file():
+            self._read(path)
+        self._append({"event": "opened"}, self.elapsed)
+
+    def began(self, record: TrialRecord, *, elapsed: float) -> None:
+        """Take in a new trial. Its number is the next one."""
+        self._append(
+            {
+                "event": "began",
+                "trial": record.number,
+                "suggestion": record.suggestion.to_dict(),
+                "unstopped": record.unstopped,
+            },
+            elapsed,
+        )
+
+    def scored(
+        self,
+        number: int,
+        epoch: int,
+        score: float,
+        *,
+        seconds: float,
+        changes: list[dict[str, Any]],
+        metrics: Mapping[str, float],
+        elapsed: float,
+    ) -> None:
+        """Note the score after an epoch, and the seconds that the trial's epochs have taken so far."""
+        event = {"event": "scored", "trial": number, "epoch": epoch, "score": score, "seconds": seconds}
+        self._append(event | {"changes": changes, "metrics": dict(metrics)}, elapsed)
+
+    def saved(self, number: int, epoch: int, checkpoint: str, *, elapsed: float) -> None:
+        """Note where a trial can go on from."""
+        self._append({"event": "saved", "trial": number, "epoch": epoch, "checkpoint": checkpoint}, elapsed)
+
+    def pruned(self, number: int, *, elapsed: float) -> None:
+        """Note that a trial's checkpoint is gone."""
+        self._append({"event": "pruned", "trial": number}, elapsed)
+
+    def ended(self, number: int, status: Status, *, message: str, seconds: float, elapsed: float) -> None:
+        """Note how a trial ended."""
+        event = {"event": "ended", "trial": number, "status": status, "message": message, "seconds": seconds}
+        self._append(event, elapsed)
+
+    def _append(self, event: dict[str, Any], elapsed: float) -> None:
+        event["elapsed"] = round(elapsed, 3)
+        self._take(event)
+        if self._path is None:
+            return
+        with self._path.open("a", encoding="utf-8") as file:  # what is written survives the process's death
+            file.write(json.dumps(event, allow_nan=False) + "\n")
+
+    def _read(self, path: Path) -> None:
+        whole = 0
+        with path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._take(json.loads(line))
+                whole += len(line)
+        if whole < path.stat().st_size:  # killed while it wrote: the next event begins a line of its own
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+    def _take(self, event: Mapping[str, Any]) -> None:
+        self.elapsed = event["elapsed"]
+        if event["event"] == "opened":
+            self.sessions += 1
+            return
+        if event["event"] == "began":
+            suggestion = Suggestion(**event["suggestion"])
+            self.records.append(TrialRecord(number=event["trial"], suggestion=suggestion, unstopped=event["unstopped"]))
+            return
+        record = self.records[event["trial"]]
+        if event["event"] == "scored":
+            # A trial that goes on from a checkpoint replaces what it told before of the epochs after it.
+            record.scores = {epoch: score for epoch, score in record.scores.items() if epoch < event["epoch"]}
+            record.scores[event["epoch"]] = event["score"]
+            record.seconds_at = {epoch: at for epoch, at in record.seconds_at.items() if epoch < event["epoch"]}
+            record.seconds_at[event["epoch"]] = event["seconds"]
+            record.seconds = event["seconds"]
+            record.changes = event["changes"]
+            record.metrics = {epoch: told for epoch, told in record.metrics.items() if epoch < event["epoch"]}
+            record.metrics[event["epoch"]] = event["metrics"]
+        elif event["event"] == "saved":
+            record.checkpoint, record.checkpoint_epoch = event["checkpoint"], event["epoch"]
+        elif event["event"] == "pruned":
+            record.checkpoint, record.checkpoint_epoch = None, 0
+        else:
+            record.status, record.message = event["status"], event["message"]
+            record.seconds = event["seconds"]

@@ -1,0 +1,44 @@
+"""How a search chooses its trials, and which of them it takes as its best: by the name of the sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from components.errors import InputError
+from components.search.samplers.base import Sampler, SamplerSettings
+from components.search.samplers.choosing import best_trial
+from components.search.samplers.folds import best_over_folds
+from components.search.samplers.grid import GridSampler
+from components.search.samplers.hierarchical import HierarchicalSampler
+from components.search.samplers.lipschitz import LipschitzSearch, best_arm
+from components.search.samplers.spread import random_sampler
+from components.search.samplers.tpe import hybrid_sampler, tpe_sampler
+from components.search.trial import TrialRecord
+
+SAMPLERS: dict[str, Callable[[SamplerSettings], Sampler]] = {
+    "random": random_sampler,
+    "grid": GridSampler,
+    "tpe": tpe_sampler,
+    "hybrid": hybrid_sampler,
+    "lipschitz": LipschitzSearch,
+    "hierarchical": HierarchicalSampler,
+}
+#: Samplers that repeat points, and choose by their means. Where these cannot choose, the best trial is taken.
+MEANS: dict[str, Callable[[Sequence[TrialRecord]], int | None]] = {"lipschitz": best_arm, "grid": best_over_folds}
+
+
+def build_sampler(name: str, settings: SamplerSettings) -> Sampler:
+    """The sampler of a name.
+
+    Raises:
+        InputError: an unknown name, or settings that the sampler cannot search with.
+    """
+    if name not in SAMPLERS:
+        raise InputError(f"search.sampler={name}: unknown; use one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[name](settings)
+
+
+def winner(name: str, history: Sequence[TrialRecord]) -> int | None:
+    """The number of the trial that a search with this sampler takes as its best; None where there is none."""
+    by_means = MEANS[name](history) if name in MEANS else None
+    return best_trial(history) if by_means is None else by_means

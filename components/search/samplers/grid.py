@@ -1,0 +1,155 @@
+"""A grid, coarse to fine: every choice with a few points of each interval, then narrower around the best.
+
+The first level places its points in the middle of equal cells, so that none lies at an end of its interval. The next
+ones span a step to both sides of the best point so far, and begin when all trials before them have ended. With folds,
+the best points and the defaults are cross-validated at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, product
+from math import prod
+from typing import Literal
+
+from components.errors import InputError
+from components.search.samplers.base import SamplerSettings
+from components.search.samplers.folds import fold_plan, fold_trials
+from components.search.samplers.levels import Made, Plan, made, plan_of, ranked, walk
+from components.search.samplers.points import MOST_CHOICES, choice_points, held
+from components.search.space import LR, Choice, Space
+from components.search.trial import Point, Suggestion, TrialRecord
+
+#: The first level takes this share of the trials that are not kept for the folds, each later one of what is left.
+SHARE = 2 / 3
+
+
+def points_per_interval(space: Space, choices: Sequence[Point], *, most: int) -> dict[str, int]:
+    """As many points of each interval as `most` trials allow, the same for all but for what is left over; one at least.
+
+    choices: the combinations of the choices. The rate comes first, then the order of the space.
+    """
+    active = [_active(space, choice) for choice in choices]
+    counts = dict.fromkeys(_intervals(space), 1)
+    raised = True
+    while raised:
+        raised = False
+        for sets in counts:
+            more = {**counts, sets: counts[sets] + 1}
+            if _cell_count(active, counts) < _cell_count(active, more) <= most:
+                counts, raised = more, True
+    return counts
+
+
+class GridSampler:
+    """`grid`.
+
+    Raises:
+        InputError: fewer trials than the choices and the folds need.
+    """
+
+    def __init__(self, settings: SamplerSettings) -> None:
+        self._settings = settings
+        self._budget = settings.num_trials - 1 - fold_trials(settings.folds)
+        choices = choice_points(settings.space)
+        if settings.num_trials > 1 and (choices is None or self._budget < len(choices)):
+            raise InputError(_too_few(settings, choices))
+        choices = choices or []
+        self._counts = points_per_interval(settings.space, choices, most=int(SHARE * self._budget))
+        points = (point for choice in choices for point in _cells(settings.space, choice, self._counts))
+        self._first = plan_of(
+            (self._suggestion(point, 1) for point in points), planned={}, most=max(self._budget, len(choices))
+        )
+
+    def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
+        if number >= self._settings.num_trials:
+            return "done"
+        trials = made(history)
+        return walk(self._plans(trials), trials)
+
+    def _plans(self, trials: Made) -> Iterator[Plan]:
+        defaults = {key: record.suggestion for key, record in trials.items() if record.number == 0}
+        planned = self._first | defaults
+        yield planned
+        left = self._budget - len(planned) + len(defaults)
+        # The only point of an interval has its step to both ends.
+        steps = {sets: 1 / max(count, 2) for sets, count in self._counts.items()}
+        level = 2
+        while left > 0:
+            inside = [record.suggestion.point for record in ranked(planned, trials) if record.suggestion.point]
+            if not inside:
+                break
+            parts = _parts(sum(sets in inside[0] for sets in steps), most=int(SHARE * left))
+            around = (self._suggestion(point, level) for point in _around(inside[0], steps, parts=parts))
+            plan = plan_of(around, planned=planned, most=left)
+            if not plan:
+                break
+            yield plan
+            planned, left, level = planned | plan, left - len(plan), level + 1
+            steps = {sets: step / parts for sets, step in steps.items()}
+        if self._settings.folds:
+            folds = fold_plan(ranked(planned, trials), folds=self._settings.folds)
+            yield plan_of(folds, planned=planned, most=len(folds))
+
+    def _suggestion(self, point: Point, level: int) -> Suggestion:
+        return Suggestion(
+            point=point,
+            overrides=self._settings.space.overrides(point),
+            epochs=self._settings.max_epochs,
+            phase=f"grid {level}",
+        )
+
+
+def _intervals(space: Space) -> list[str]:
+    names = [dimension.sets for dimension in space.dimensions if not isinstance(dimension, Choice)]
+    return sorted(names, key=lambda sets: sets != LR)
+
+
+def _active(space: Space, choice: Point) -> list[str]:
+    """The intervals whose condition holds with these choices."""
+    middle = dict.fromkeys(_intervals(space), 0.5)
+    return [sets for sets in middle if sets in held(space, {**choice, **middle})]
+
+
+def _cell_count(active: Sequence[Sequence[str]], counts: Mapping[str, int]) -> int:
+    return sum(prod(counts[sets] for sets in intervals) for intervals in active)
+
+
+def _cells(space: Space, choice: Point, counts: Mapping[str, int]) -> Iterator[dict[str, float | int]]:
+    """The middles of equal cells of the intervals that these choices leave to search."""
+    active = _active(space, choice)
+    for indices in product(*(range(counts[sets]) for sets in active)):
+        yield {**choice, **{sets: (i + 0.5) / counts[sets] for sets, i in zip(active, indices, strict=True)}}
+
+
+def _parts(intervals: int, *, most: int) -> int:
+    """Into how many parts a step is divided, two at least, so that the new points are no more than `most`."""
+    parts = 2
+    while intervals and (2 * parts + 1) ** intervals - 1 <= most:
+        parts += 1
+    return parts
+
+
+def _around(point: Point, steps: Mapping[str, float], *, parts: int) -> Iterator[dict[str, float | int]]:
+    """The points within a step to both sides, a part of the step apart: those first that change least."""
+    active = [sets for sets in steps if sets in point]
+    offsets = [sign * part / parts for part in range(1, parts) for sign in (-1, 1)]
+    for changed in range(1, len(active) + 1):
+        for names in combinations(active, changed):
+            for chosen in product(offsets, repeat=changed):
+                moved = {sets: point[sets] + offset * steps[sets] for sets, offset in zip(names, chosen, strict=True)}
+                if all(0 < coordinate < 1 for coordinate in moved.values()):
+                    yield {**point, **moved}
+
+
+def _too_few(settings: SamplerSettings, choices: Sequence[Point] | None) -> str:
+    count = f"more than {MOST_CHOICES}" if choices is None else str(len(choices))
+    folds = fold_trials(settings.folds)
+    kept = f", and the {settings.folds} folds of the last level take {folds} more" if folds else ""
+    remedy = "take choices out of search.space"
+    if choices is not None:
+        remedy = f"set search.num_trials to {1 + len(choices) + folds} at least, or {remedy}"
+    return (
+        f"search.num_trials={settings.num_trials} is too few for search.sampler=grid: beside the defaults it tries "
+        f"{count} combinations of the choices{kept}; {remedy}"
+    )

@@ -1,0 +1,57 @@
+"""Searches in levels: a plan of trials, whose results decide what the next plan is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from components.search.samplers.points import PointKey, point_key
+from components.search.trial import Suggestion, TrialRecord
+
+#: What makes two suggestions the same trial: point, epochs, seed, fold.
+Identity = tuple[PointKey, int, int, int | None]
+Plan = Mapping[Identity, Suggestion]
+Made = Mapping[Identity, TrialRecord]
+
+
+def made(history: Sequence[TrialRecord]) -> dict[Identity, TrialRecord]:
+    """The trials so far, by what was tried."""
+    return {_identity(record.suggestion): record for record in history}
+
+
+def plan_of(suggestions: Iterable[Suggestion], *, planned: Plan, most: int) -> dict[Identity, Suggestion]:
+    """The first `most` of the suggestions that have not been planned before, each once."""
+    plan: dict[Identity, Suggestion] = {}
+    for suggestion in suggestions:
+        if len(plan) >= most:
+            break
+        key = _identity(suggestion)
+        if key not in planned:
+            plan[key] = suggestion
+    return plan
+
+
+def walk(plans: Iterable[Plan], trials: Made) -> Suggestion | Literal["wait", "done"]:
+    """The first trial of a plan that has not been made; "wait" where all of it is made and not all has ended.
+
+    plans: computed one after another, each when those before it have ended. What one of them names again counts as
+    made, and is waited for: nothing is tried twice.
+    """
+    for plan in plans:
+        for key, suggestion in plan.items():
+            if key not in trials:
+                return suggestion
+        if not all(trials[key].ended for key in plan):
+            return "wait"
+    return "done"
+
+
+def ranked(planned: Iterable[Identity], trials: Made) -> list[TrialRecord]:
+    """Of the trials that were planned, those that ran to their end, the best first; of equals the earlier."""
+    records = [trials[key] for key in planned if key in trials]
+    scored = [(r.score, r) for r in records if r.status == "completed" and r.score is not None]
+    return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))]
+
+
+def _identity(suggestion: Suggestion) -> Identity:
+    return point_key(suggestion.point), suggestion.epochs, suggestion.seed, suggestion.fold

@@ -1,0 +1,64 @@
+"""How trials are spread over the space when no result is waited for.
+
+A Latin hypercube (McKay, Beckman, Conover 1979): each dimension is cut into as many slices as there are trials, and
+each slice is used once. With the few trials that a training affords, independent draws leave holes in the learning
+rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy.stats import qmc
+
+from components.search.samplers.base import SamplerSettings
+from components.search.samplers.points import countable_points, point_key
+from components.search.space import Space
+from components.search.trial import Suggestion, TrialRecord
+
+SPREAD = "latin hypercube"
+
+
+def latin_hypercube(space: Space, count: int, *, seed: int) -> np.ndarray:
+    """Places in the unit cube: (count, dimensions) float in [0, 1); the same seed gives the same places."""
+    if count <= 0 or not space.dimensions:
+        return np.empty((max(count, 0), len(space.dimensions)))
+    return qmc.LatinHypercube(d=len(space.dimensions), rng=seed).random(count)
+
+
+class SpreadSampler:
+    """Trials that are known beforehand: `count` of them, a function of the seed and the number alone.
+
+    A space without intervals may have fewer points than that: then each is tried once, and the defaults' not again.
+    """
+
+    def __init__(self, settings: SamplerSettings, *, count: int) -> None:
+        self._space, self._epochs, self._count = settings.space, settings.max_epochs, count
+        self._cube = latin_hypercube(settings.space, count, seed=settings.seed)
+        self._points = self._without_repetition(settings.seed)
+
+    def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
+        if number > (self._count if self._points is None else len(self._points)):
+            return "done"
+        point = self._space.from_cube(self._cube[number - 1]) if self._points is None else self._points[number - 1]
+        return Suggestion(point=point, overrides=self._space.overrides(point), epochs=self._epochs, phase=SPREAD)
+
+    def _without_repetition(self, seed: int) -> list[dict[str, float | int]] | None:
+        """The points of the cube, each once, filled up with others; None where an interval keeps them apart."""
+        every = countable_points(self._space)
+        if every is None:
+            return None
+        spread = [self._space.from_cube(place) for place in self._cube]
+        others = [every[index] for index in np.random.default_rng(seed).permutation(len(every))]
+        points = {point_key(point): point for point in [*spread, *others]}
+        defaults = self._space.point({})
+        if defaults is not None:
+            points.pop(point_key(defaults), None)
+        return list(points.values())[: self._count]
+
+
+def random_sampler(settings: SamplerSettings) -> SpreadSampler:
+    """`random`: all trials but the defaults', spread at once."""
+    return SpreadSampler(settings, count=settings.num_trials - 1)

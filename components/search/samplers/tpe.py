@@ -1,0 +1,89 @@
+"""Optuna's Tree-structured Parzen Estimator (Bergstra et al. 2011; Watanabe, arXiv 2304.11127), after a random start.
+
+All dimensions are modelled together, those under a condition in groups of their own. Trials that are running count as
+bad ones, so that several at a time do not crowd into one place.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import TPESampler
+
+from components.search.samplers.base import SamplerSettings
+from components.search.samplers.points import countable_points, point_key, random_point, trial_seed
+from components.search.samplers.spread import SpreadSampler
+from components.search.samplers.study import HistoryStudy
+from components.search.trial import Point, Suggestion, TrialRecord
+
+#: Random trials before TPE, where the settings name no number.
+TPE_STARTUP = 10
+#: hybrid: at least so many, and otherwise one trial in three.
+HYBRID_STARTUP, HYBRID_SHARE = 4, 3
+#: With fewer ended trials than this there is nothing to model: many workers ask for trials before any has ended.
+FEWEST_TO_MODEL = 4
+
+
+def tpe_sampler(settings: SamplerSettings) -> TpeAfterStart:
+    """`tpe`: independent random trials, then TPE."""
+    startup = TPE_STARTUP if settings.startup_trials is None else settings.startup_trials
+    return TpeAfterStart(settings, startup=startup, spread=False)
+
+
+def hybrid_sampler(settings: SamplerSettings) -> TpeAfterStart:
+    """`hybrid`: a Latin hypercube, then TPE."""
+    startup = settings.startup_trials
+    if startup is None:
+        startup = max(HYBRID_STARTUP, settings.num_trials // HYBRID_SHARE)
+    return TpeAfterStart(settings, startup=startup, spread=True)
+
+
+class TpeAfterStart:
+    """The first `startup` trials at random, spread as a Latin hypercube or independent of each other; then TPE.
+
+    In a space without intervals no point is tried twice.
+    """
+
+    def __init__(self, settings: SamplerSettings, *, startup: int, spread: bool) -> None:
+        self._settings = settings
+        self._startup = min(startup, settings.num_trials - 1)
+        self._spread = SpreadSampler(settings, count=self._startup) if spread else None
+        self._study = HistoryStudy(settings.space, max_epochs=settings.max_epochs)
+        self._every = countable_points(settings.space)
+
+    def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
+        if number >= self._settings.num_trials:
+            return "done"
+        if self._spread is not None and number <= self._startup:
+            return self._spread.suggest(number, history)
+        space = self._settings.space
+        if number > self._startup and self._study.follow(history) >= min(self._startup, FEWEST_TO_MODEL):
+            point, phase = self._study.ask(_tpe(trial_seed(self._settings.seed, number))), "tpe"
+        else:
+            point, phase = random_point(space, seed=self._settings.seed, number=number), "random"
+        fresh = self._fresh(point, number, history)
+        if fresh is None:
+            return "done"
+        return Suggestion(point=fresh, overrides=space.overrides(fresh), epochs=self._settings.max_epochs, phase=phase)
+
+    def _fresh(self, point: Point, number: int, history: Sequence[TrialRecord]) -> Point | None:
+        """The point, or another where this one has been tried; None where all have been."""
+        if self._every is None:
+            return point
+        tried = {point_key(record.suggestion.point) for record in history}
+        if point_key(point) not in tried:
+            return point
+        untried = [other for other in self._every if point_key(other) not in tried]
+        if not untried:
+            return None
+        return untried[np.random.default_rng([self._settings.seed, number]).integers(len(untried))]
+
+
+def _tpe(seed: int) -> TPESampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # `group`, experimental since Optuna 2.8
+        return TPESampler(n_startup_trials=0, multivariate=True, group=True, constant_liar=True, seed=seed)

@@ -1,0 +1,74 @@
+"""What passes between a search's sampler, its scheduler and its journal: a suggestion, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+#: Coordinates by the key that they set: a position in [0, 1] for an interval, a value's index for a choice.
+Point = Mapping[str, float | int]
+#: running: begun and not ended, even if its worker is gone. stopped: by the scheduler, or since a budget was spent.
+Status = Literal["running", "completed", "stopped", "diverged", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """A trial to be made.
+
+    point: its coordinates in the space, empty where it has none (the defaults, outside the space). overrides: what it
+    sets, by dotted path. epochs: its length if nothing stops it. seed: 0 starts as the defaults do, another number
+    from another start and in another order of the images. fold: validated on that fold, and trained on the others of
+    train and val; None: trained on train, validated on val. phase: what the sampler was at, for people to read.
+    """
+
+    point: Point
+    overrides: Mapping[str, Any]
+    epochs: int
+    seed: int = 0
+    fold: int | None = None
+    phase: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(kw_only=True)
+class TrialRecord:
+    """A trial from its suggestion to its end.
+
+    scores: epoch → score, to maximise; nothing of an epoch in which it diverged. unstopped: the scheduler lets it run
+    to its end whatever its scores are. seconds: its epochs took, those that a lost worker had to repeat counted again.
+    message: of a failure. changes: what population-based training made of its settings, `{"epoch": …, "overrides": …}`
+    from the first on. checkpoint: the last one, as the tuner names it, after `checkpoint_epoch`. metrics: epoch → what
+    else its session told.
+    """
+
+    number: int
+    suggestion: Suggestion
+    unstopped: bool
+    status: Status = "running"
+    scores: dict[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    seconds_at: dict[int, float] = field(default_factory=dict)
+    message: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: str | None = None
+    checkpoint_epoch: int = 0
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def epochs(self) -> int:
+        """The last epoch that has a score; 0 for none."""
+        return max(self.scores, default=0)
+
+    @property
+    def score(self) -> float | None:
+        """The last score; None of a trial that failed or diverged, or has none."""
+        if self.status in ("failed", "diverged") or not self.scores:
+            return None
+        return self.scores[self.epochs]
+
+    @property
+    def ended(self) -> bool:
+        return self.status != "running"

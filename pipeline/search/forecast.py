@@ -1,0 +1,43 @@
+"""What a search will take: before it starts, and at any time while it runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from components.search.rungs import Ladder
+from components.search.trial import TrialRecord
+
+
+def expected_epochs(ladder: Ladder, *, scheduler: str, unstopped: float) -> float:
+    """Epochs that a trial takes on average.
+
+    asha, hyperband: of those that reach a rung one in `factor` goes on, as its cutoff has it. median: half of them go
+    on after the first rung. unstopped: share of the trials that run to the end in any case.
+    """
+    rungs = ladder.rungs
+    if scheduler in ("asha", "hyperband"):
+        lengths = [rungs[0], *(later - earlier for earlier, later in itertools.pairwise(rungs))]
+        stopped = float(sum(length / ladder.factor**number for number, length in enumerate(lengths)))
+    elif scheduler == "median":
+        stopped = rungs[0] + (ladder.last - rungs[0]) / 2
+    else:
+        return float(ladder.last)
+    return unstopped * ladder.last + (1 - unstopped) * stopped
+
+
+def seconds_left(
+    records: Sequence[TrialRecord], *, num_trials: int, mean_epochs: float, seconds_per_epoch: float, concurrent: int
+) -> float:
+    """Seconds until all trials are over, at the pace so far; what running trials have done is taken off.
+
+    mean_epochs: of a trial that has not ended. seconds_per_epoch: where no trial has told of one yet.
+    """
+    epochs = sum(record.epochs for record in records)
+    seconds = sum(record.seconds for record in records)
+    pace = seconds / epochs if epochs else seconds_per_epoch
+    ended = [record for record in records if record.ended]
+    running = [record for record in records if not record.ended]
+    own = sum(record.epochs for record in ended) / len(ended) if len(ended) >= 4 else mean_epochs
+    left = sum(max(own - record.epochs, 1.0) for record in running) + own * (num_trials - len(records))
+    return pace * left / max(1, min(concurrent, num_trials - len(ended)))

@@ -1,0 +1,123 @@
+"""From the configuration and the range test to a space, and from a trial's overrides to its recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.optim.lr_bounds import LrBounds
+from components.optim.optimizers import optimizer_spec
+from components.search.space import (
+    BACKBONE,
+    LR,
+    Choice,
+    Condition,
+    Interval,
+    RateBounds,
+    RateInterval,
+    Space,
+    SuggestedRate,
+)
+from components.search.space import Dimension as SpaceDimension
+from pipeline.overriding import override
+from pipeline.sections.recipe import Recipe
+from pipeline.sections.search import Dimension, SearchConfig
+from pipeline.training import with_learning_rate
+
+#: Weight decay shifts where a rate is stable, by little: the range is widened to both sides by this factor.
+WIDENED = 1.5
+#: (backbone, optimizer) → what the range test found.
+Found = Mapping[tuple[str, str], LrBounds]
+
+
+@dataclass(frozen=True)
+class SearchedSpace:
+    """The space, the recipe of the defaults (with a rate that is a number), and what has to be said of both."""
+
+    space: Space
+    default: Recipe
+    rates: RateBounds
+    notes: tuple[str, ...]
+
+
+def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> SearchedSpace:
+    """Put the range test's bounds, per backbone and optimizer, into the configured dimensions."""
+    backbone = configured.model.backbone
+    default = with_learning_rate(configured, {opt: bounds for (net, opt), bounds in found.items() if net == backbone})
+    dimensions = tuple(kept for dimension in search.space if (kept := _kept(dimension, found)) is not None)
+    bounded = any(dimension.bounds is not None for dimension in dimensions)
+    factor = WIDENED if _searches(dimensions, "recipe.weight_decay") else 1.0
+    rates = {key: (one.lower / factor, one.upper * factor) for key, one in found.items()} if bounded else {}
+    batch_size = configured.recipe.batch_size
+    # Where the recipe leaves the rate open, trials get the suggestion of their own optimizer, backbone and batch size.
+    own = configured.recipe.lr == "auto"
+    rate = SuggestedRate({key: one.suggested for key, one in found.items()}, batch_size) if own else None
+    space = Space(
+        tuple(_expand(dimension, rates, batch_size) for dimension in dimensions),
+        {**settings_of(default), LR: default.recipe.lr},
+        rate,
+    )
+    return SearchedSpace(space, default, rates, tuple(_notes(search, dimensions, own=own, bounded=bounded)))
+
+
+def at_horizon(default: Recipe, overrides: Mapping[str, Any], search: SearchConfig) -> Recipe:
+    """The recipe of a trial under the search's horizon.
+
+    A schedule-free optimizer averages by itself, so that it is given no other average.
+    """
+    if search.horizon == "fixed":
+        return override(default, overrides)
+    averages = optimizer_spec(overrides.get("recipe.optimizer", default.recipe.optimizer)).schedule_free
+    ema = search.ema_decay if search.horizon == "constant" and not averages else None
+    return override(default, {**overrides, "recipe.schedule": "fixed", "recipe.ema_decay": ema})
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as flat dotted keys."""
+    return {
+        f"{section}.{key}": value
+        for section, values in recipe.model_dump(mode="json").items()
+        for key, value in values.items()
+    }
+
+
+def _kept(dimension: Dimension, found: Found) -> Dimension | None:
+    """The dimension without the backbones that the probe has dropped; None where nothing is left to choose."""
+    if dimension.sets != BACKBONE or dimension.choices is None:
+        return dimension
+    left = tuple(name for name in dimension.choices if any(name == net for net, _ in found))
+    return dimension.model_copy(update={"choices": left}) if len(left) > 1 else None
+
+
+def _expand(dimension: Dimension, rates: RateBounds, batch_size: int) -> SpaceDimension:
+    when = tuple(Condition(key, values) for key, values in dimension.conditions().items())
+    if dimension.choices is not None:
+        return Choice(dimension.sets, dimension.choices, when)
+    if dimension.bounds is not None:
+        return RateInterval(dimension.sets, rates, batch_size, when)
+    assert dimension.low is not None  # the configuration asks for both
+    assert dimension.high is not None
+    return Interval(dimension.sets, dimension.low, dimension.high, dimension.log, when)
+
+
+def _searches(dimensions: tuple[Dimension, ...], key: str) -> bool:
+    return any(dimension.sets == key for dimension in dimensions)
+
+
+def _notes(search: SearchConfig, dimensions: tuple[Dimension, ...], *, own: bool, bounded: bool) -> list[str]:
+    """In words, what is done where trials differ in a setting that the range test held fixed, and what was left out."""
+    notes = []
+    if len(dimensions) < len(search.space):
+        notes.append("The probe left one backbone, so that the backbone is not searched.")
+    if bounded and _searches(dimensions, "recipe.weight_decay"):
+        notes.append(
+            f"The range test's bounds hold for the recipe's weight decay; trials vary it, so they are widened by a "
+            f"factor of {WIDENED:g} to both sides."
+        )
+    if (bounded or (own and not _searches(dimensions, LR))) and _searches(dimensions, "recipe.batch_size"):
+        notes.append(
+            "The range test's rates hold for the recipe's batch size; a trial of another one has its rate scaled, "
+            "in proportion for sgd and by the square root for the adaptive optimizers."
+        )
+    return notes

@@ -1,0 +1,168 @@
+"""confirm: the search's winner and the defaults at full length over several seeds; the winner is taken if it is ahead.
+
+Trainings are those of `train`, which takes over the one of the configured seed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from components.evaluation.objective_intervals import paired_objective_difference
+from components.report.html import figure_png
+from pipeline.config import TrainConfig
+from pipeline.confirmation import (
+    KEPT,
+    WINNER,
+    Candidate,
+    Verdict,
+    candidates,
+    diverged,
+    judge,
+    untested,
+    write_confirmation,
+)
+from pipeline.confirmation_report import console_table, seeds_figure
+from pipeline.confirmation_trainings import LABELS, Result, entrants, train_all
+from pipeline.final_training import FinalTraining
+from pipeline.machine import cpu_threads
+from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.search import SearchConfig
+from pipeline.sources import log_lineage
+from pipeline.stage import StageContext
+from pipeline.training import TrainingData, open_data, recipe_objective, softmax, use_threads
+from pipeline.training_keeper import copy_training
+
+#: Resamples of the validation images behind the part of the uncertainty that comes of them.
+SAMPLES = 1000
+
+
+def run(
+    context: StageContext,
+    *,
+    seed: int,
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    search: SearchConfig,
+    train: TrainConfig,
+    monitor: MonitorConfig,
+) -> dict[str, Any]:
+    """Train both, decide, keep the training that `train` is to take over."""
+    best = json.loads(context.input("search", "best.json").read_text(encoding="utf-8"))
+    configured = Recipe(model=model, recipe=recipe)
+    both = candidates(best, configured, search, epochs=train.epochs)
+    seeds = range(seed, seed + search.confirm_seeds)
+    if WINNER not in both or not seeds:
+        return _conclude(context, untested(both), both, [], recipe.objective, search.confirm_confidence)
+    prepared = context.inputs["prepare"].directory
+    log_lineage(context.run, prepared, used_for="confirmation")
+    like = FinalTraining(recipe=configured, seed=seed, train=train, monitor=monitor, changes=())
+    entries = entrants(both, like, seeds=seeds)
+    context.console.say(
+        f"  the winner of the search against the defaults: {len(entries)} trainings of up to {train.epochs} epochs"
+    )
+    with context.run.system_metrics():
+        results = train_all(context, entries)
+    use_threads(cpu_threads(context.compute))
+    verdict = _decide(results, open_data(prepared), like, confidence=search.confirm_confidence)
+    _keep(context, results, verdict, seed=seed)
+    return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence)
+
+
+def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, *, confidence: float) -> Verdict:
+    """Compare the recipes seed by seed, each training at its best epoch."""
+    winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
+    fallen = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
+    if any(fallen):
+        return diverged(*fallen)
+    val = data.manifest[data.manifest["split"] == "val"]
+    sampled = paired_objective_difference(
+        recipe_objective(like.recipe),
+        _probabilities(winners),
+        _probabilities(defaults),
+        data.split("val").labels,
+        data.classes,
+        data.good_classes,
+        val["group"].to_numpy(),
+        confidence=confidence,
+        samples=SAMPLES,
+        seed=like.seed,
+    )
+    enough = sampled.dropped < SAMPLES / 2
+    differences = [_score(ours) - _score(theirs) for ours, theirs in zip(winners, defaults, strict=True)]
+    return judge(
+        differences,
+        variance=sampled.variance if enough else None,
+        confidence=confidence,
+        objective=like.recipe.recipe.objective,
+    )
+
+
+def _probabilities(results: Sequence[Result]) -> np.ndarray:
+    """(S, N, K) of the validation images, each training at its best epoch."""
+    return np.stack([softmax(result.keeper.best()["val_logits"].numpy()) for result in results])
+
+
+def _score(result: Result) -> float:
+    assert result.score is not None  # none diverged
+    return result.score
+
+
+def _keep(context: StageContext, results: Sequence[Result], verdict: Verdict, *, seed: int) -> None:
+    """Copy the training that `train` would make; what an interrupted copy left is done again."""
+    kept = _kept(results, verdict, seed=seed)
+    shutil.rmtree(context.directory / KEPT, ignore_errors=True)
+    if kept is not None:
+        copy_training(kept.keeper.folder, context.directory / KEPT)
+
+
+def _kept(results: Sequence[Result], verdict: Verdict, *, seed: int) -> Result | None:
+    """The training of the chosen recipe and the configured seed, where there is an epoch of it to keep."""
+    return next(
+        (result for result in results
+         if (result.label, result.seed) == (verdict.chosen, seed)
+         and result.keeper.ended is not None and result.keeper.ended.failure is None),
+        None,
+    )  # fmt: skip
+
+
+def _conclude(
+    context: StageContext,
+    verdict: Verdict,
+    both: Mapping[str, Candidate],
+    results: Sequence[Result],
+    objective: str,
+    confidence: float,
+) -> dict[str, Any]:
+    """Write confirmation.json, log it with table and figure, say what was decided."""
+    seeds = sorted({result.seed for result in results})
+    scores = {label: [result.score for result in results if result.label == label] for label in LABELS if results}
+    kept = _kept(results, verdict, seed=seeds[0]) if seeds else None
+    values = write_confirmation(
+        context.directory / "confirmation.json",
+        verdict,
+        both[verdict.chosen],
+        objective=objective,
+        confidence=confidence,
+        seeds=seeds,
+        scores=scores,
+        trainings=[result.record() for result in results],
+        kept_run=kept.run.id if kept is not None else None,
+    )
+    context.run.log_artifact(context.directory / "confirmation.json")
+    if results:
+        figure = seeds_figure(values)
+        context.run.log_image(figure_png(figure), "figures/confirmation.png")
+        context.console.table(console_table(values))
+    context.console.say(f"  {verdict.statement}")
+    return {
+        "confirmed_recipe": verdict.chosen,
+        "confirmation_difference": verdict.difference,
+        "confirmation_low": verdict.low,
+        "confirmation_trainings": len(results),
+    }

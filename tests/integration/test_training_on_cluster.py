@@ -1,0 +1,186 @@
+"""Final trainings as tasks of a real Ray: several at a time, and what a worker that is killed costs."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+
+from components.cluster import map_on_cluster, ray_session
+from components.errors import InputError
+from pipeline.config import ComputeConfig, TrainConfig
+from pipeline.final_training import Ended, FinalTraining, Saved
+from pipeline.placement import Job, train_here, train_on_workers
+from pipeline.resources import Shares
+from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.shipping import ship
+from pipeline.spreading import Place
+from pipeline.stage import read_record
+from pipeline.training_keeper import TrainingKeeper
+
+pytestmark = pytest.mark.integration
+
+COMPUTE = ComputeConfig(device="cpu", num_threads=1)
+SHARES = Shares(concurrent=2, cpus=1, gpus=0)
+EPOCHS = 4
+WORKER = "ray::train_on_worker"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, open_workplace) -> Place:
+    """The small images of the shared run, prepared."""
+    workplace = open_workplace(tmp_path_factory.mktemp("prepared"))
+    record = read_record(workplace.result(workplace.run("prepare"), "prepare"))
+    assert record is not None
+    return Place(prepared=ship(record, compute=COMPUTE), compute=COMPUTE, threads=1, shares=SHARES)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray(ray_folder) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(ray_folder))
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        with ray_session(address=None, num_cpus=3, num_gpus=0):
+            yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Run:
+    """An MLflow run that counts how often an epoch is logged."""
+
+    id = "r"
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+        self.client = SimpleNamespace(
+            get_metric_history=lambda run, key: [SimpleNamespace(step=epoch) for epoch in self.epochs]
+        )
+
+    def log_metrics(self, metrics: dict, *, step: int) -> None:
+        self.epochs.append(step)
+
+    def log_history(self, rows: list) -> None: ...
+
+
+def training(seed: int) -> FinalTraining:
+    recipe = RecipeConfig(lr=0.01, batch_size=16, objective="auroc")
+    return FinalTraining(
+        recipe=Recipe(model=ModelConfig(backbone="test_efficientnet", weights="none"), recipe=recipe),
+        seed=seed,
+        train=TrainConfig(epochs=EPOCHS, patience=EPOCHS),
+        monitor=MonitorConfig(action="observe"),
+        changes=(),
+    )
+
+
+def job(folder: Path, seed: int) -> Job:
+    return Job(name=f"seed {seed}", training=training(seed), keeper=TrainingKeeper(folder / str(seed), Run()))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, place) -> dict[str, Job]:
+    """The trainings of two seeds, one after the other in this process."""
+    jobs = [job(tmp_path_factory.mktemp("undisturbed"), seed) for seed in (0, 1)]
+    for one in jobs:
+        train_here(one, place)
+    return {one.name: one for one in jobs}
+
+
+def assert_same(jobs: dict[str, Job], others: dict[str, Job]) -> None:
+    for name, one in jobs.items():
+        mine, theirs = one.keeper, others[name].keeper
+        assert mine.progress.steps == theirs.progress.steps
+        assert [r.metrics for r in mine.progress.history] == [r.metrics for r in theirs.progress.history]
+        assert mine.ended == theirs.ended
+        for key, value in theirs.best()["weights"].items():
+            assert torch.equal(mine.best()["weights"][key], value), key
+        last, expected = mine.state(), theirs.state()
+        assert last is not None
+        assert expected is not None
+        for key, value in expected["learner"]["model"].items():
+            assert torch.equal(last["learner"]["model"][key], value), key
+
+
+def workers() -> list[psutil.Process]:
+    """The processes of this test's Ray that are at a training."""
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if WORKER in " ".join(_words(child))]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return [process.name(), *process.cmdline()]
+    except psutil.Error:
+        return []
+
+
+def test_trainings_on_workers_give_the_weights_of_trainings_in_process(tmp_path, place, undisturbed) -> None:
+    jobs = {one.name: one for one in (job(tmp_path, seed) for seed in (0, 1))}
+    seen, at_work = [], []
+
+    def note(one: Job, item: Saved | Ended) -> None:
+        seen.append((one.name, item.epoch.epoch if isinstance(item, Saved) else "end"))
+        at_work.append(len(workers()))
+
+    train_on_workers(jobs, place, SHARES, on_item=note, on_death=lambda one, error: pytest.fail(str(error)))
+    for name in jobs:
+        assert [what for who, what in seen if who == name] == [1, 2, 3, 4, "end"]
+    assert max(at_work) == 2  # beside each other
+    assert_same(jobs, undisturbed)
+
+
+def test_a_training_whose_worker_is_killed_ends_with_the_same_weights(tmp_path, place, undisturbed) -> None:
+    jobs = {one.name: one for one in (job(tmp_path, seed) for seed in (0, 1))}
+    killed, died = [], []
+
+    def kill_all(one: Job, item: Saved | Ended) -> None:
+        if not killed:
+            assert isinstance(item, Saved)
+            assert item.epoch.epoch == 1
+            for process in workers():
+                killed.append(process.pid)
+                os.kill(process.pid, signal.SIGKILL)
+
+    def note(one: Job, error: Exception) -> None:
+        died.append(one.name)
+        assert one.keeper.progress.epochs_done() < EPOCHS
+
+    train_on_workers(jobs, place, SHARES, on_item=kill_all, on_death=note)
+    assert killed
+    assert set(died) == {"seed 0", "seed 1"} if len(killed) > 1 else died
+    assert_same(jobs, undisturbed)
+    for one in jobs.values():
+        assert one.keeper._run.epochs == [1, 2, 3, 4]  # none twice
+
+
+def test_what_a_training_raises_is_what_the_caller_hears(tmp_path, place) -> None:
+    one = job(tmp_path, 0)
+    unknown = training(0).recipe.model_copy(update={"model": ModelConfig(backbone="no_such_net", weights="none")})
+    one = replace(one, training=replace(one.training, recipe=unknown))
+    with pytest.raises(InputError, match="no_such_net") as caught:
+        train_on_workers(
+            {one.name: one}, place, SHARES, on_item=lambda *a: None, on_death=lambda *a: pytest.fail("no death")
+        )
+    assert type(caught.value) is InputError
+    assert "train_by_epochs" in caught.value.__notes__[0]  # where in the worker
+
+
+def test_what_a_plain_task_raises_is_what_the_caller_hears_as_well() -> None:
+    def inverse(number: int) -> float:
+        return 1 / number
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(map_on_cluster(inverse, [0]))
+    assert "in inverse" in caught.value.__notes__[0]

@@ -1,0 +1,52 @@
+"""Names, durations and headings of the figures of a search."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.report import style, trial_looks
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [("recipe.weight_decay", "weight decay"), ("lr", "learning rate"), ("recipe.lr", "learning rate"),
+     ("optimizer", "optimizer"), ("model.drop_path", "drop path")],
+)  # fmt: skip
+def test_a_key_is_called_by_its_last_part(key: str, name: str) -> None:
+    assert trial_looks.plain_key(key) == name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0, "0 s"), (42.4, "42 s"), (150.0, "2.5 min"), (3000.0, "50 min"), (7560.0, "2.1 h"), (180000.0, "50 h")],
+)
+def test_durations_have_a_handy_unit(seconds: float, text: str) -> None:
+    assert trial_looks.duration(seconds) == text
+
+
+def test_a_long_name_keeps_its_start_and_its_end() -> None:
+    assert trial_looks.shortened("tf_efficientnet_lite0", 11) == "tf_ef…lite0"
+    assert trial_looks.shortened("resnet18", 8) == "resnet18"
+
+
+def test_missing_scores_are_nan_whatever_they_are_missing_as() -> None:
+    for missing in (None, np.nan, pd.NA):
+        table = pd.DataFrame({"score": pd.Series([0.5, missing], dtype=object)})
+        assert np.array_equal(trial_looks.known_scores(table), [0.5, np.nan], equal_nan=True)
+
+
+def test_a_heading_of_two_lines_takes_more_room() -> None:
+    assert trial_looks.heading_height("one\ntwo") > trial_looks.heading_height("one")
+    figure = style.new_figure(6, 3)
+    trial_looks.figure_heading(figure, "Title", "one\ntwo")
+    assert [text.get_text() for text in figure.texts] == ["Title", "one\ntwo"]
+
+
+def test_texts_on_each_other_and_beyond_the_edge_are_found(overlaps) -> None:
+    """What the tests of these figures rely on."""
+    figure = style.new_figure(5, 3)
+    axes = figure.add_subplot()
+    axes.text(0.5, 0.5, "one")
+    axes.text(0.51, 0.5, "two")
+    figure.text(0.95, 0.9, "far too long")
+    assert set(overlaps(figure)) == {("one", "two"), ("far too long", "the edge")}

@@ -1,0 +1,335 @@
+"""confirm: what it trains, decides and keeps, on noise and a tiny network, with runs in a store."""
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from components.errors import InputError
+from pipeline import confirmation_trainings, placement
+from pipeline.comparison_runs import TAG_ENTRY, TAG_SEED
+from pipeline.config import ComputeConfig, TrainConfig
+from pipeline.confirmation import Confirmed
+from pipeline.final_training import FinalTraining
+from pipeline.overriding import override
+from pipeline.placement import train_to_the_end
+from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.search import SearchConfig
+from pipeline.stage import StageContext
+from pipeline.stages import confirm, train
+from pipeline.training import TrainingData
+from pipeline.training_keeper import TrainingKeeper
+
+COMPUTE = ComputeConfig(device="cpu", num_threads=1)
+MODEL = ModelConfig(backbone="test_efficientnet", weights="none")
+RECIPE = RecipeConfig(batch_size=8, augment_strength=0.0, objective="auroc", warmup_epochs=0.0)
+TRAIN = TrainConfig(epochs=2, patience=2)
+MONITOR = MonitorConfig(action="none")
+BEST = {
+    "trial": 3,
+    "overrides": {"recipe.lr": 0.01, "recipe.optimizer": "sgd"},
+    "defaults": {"recipe.lr": 0.001},
+    "schedule": [],
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    """Forty images of noise, the defective ones darker, in groups of two."""
+    generator = np.random.default_rng(0)
+    label = np.where(np.arange(40) % 4 < 2, "good", "dent")
+    manifest = pd.DataFrame(
+        {
+            "split": ["train"] * 24 + ["val"] * 16,
+            "label": label,
+            "is_defect": label != "good",
+            "pack_index": np.arange(40),
+            "group": [f"g{n // 2}" for n in range(40)],
+        }
+    )
+    pixels = generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    pixels[label == "dent"] //= 2
+    return TrainingData(manifest, pixels, ("dent", "good"), ("good",))
+
+
+class Console:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.epochs = self.total = 0
+
+    @contextlib.contextmanager
+    def bar(self, description, total, *, done=0):
+        self.epochs, self.total = done, total
+
+        def advance(n=1, note=None) -> None:
+            self.epochs += n
+
+        yield advance
+
+    def say(self, line, style="") -> None:
+        self.said.append(line)
+
+    def table(self, table) -> None:
+        self.said.append(str(table.title))
+
+    warn = say
+
+
+@pytest.fixture
+def context(tmp_path, tracker, data, monkeypatch):
+    """`context(best, stage)`: of a stage in a folder of its own, below a root run."""
+    place = SimpleNamespace(open=lambda: data, compute=COMPUTE, shares=None)
+    monkeypatch.setattr(confirmation_trainings, "place_of_several", lambda *a, **k: contextlib.nullcontext(place))
+    monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(place))
+    for module in (confirm, placement):
+        monkeypatch.setattr(module, "open_data", lambda folder: data)
+    for module in (confirm, train):
+        monkeypatch.setattr(module, "log_lineage", lambda *a, **k: None)
+    root = tracker.start_root("test", {})
+
+    def make(best: dict, stage: str = "confirm") -> StageContext:
+        (tmp_path / "search").mkdir(exist_ok=True)
+        (tmp_path / "search" / "best.json").write_text(json.dumps(best))
+        (tmp_path / stage).mkdir(exist_ok=True)
+        records = {name: SimpleNamespace(directory=tmp_path / name) for name in ("prepare", "search", "confirm")}
+        run = tracker.start_stage(root, stage, f"print-of-{stage}", resume=True)
+        return StageContext(
+            directory=tmp_path / stage, inputs=records, run=run, tracker=tracker, compute=COMPUTE, console=Console(),
+            commit="c",
+        )  # fmt: skip
+
+    return make
+
+
+def carry_out(context: StageContext, *, seed: int = 5, **search) -> dict:
+    settings = SearchConfig(**{"confirm_seeds": 2, **search})
+    return confirm.run(context, seed=seed, model=MODEL, recipe=RECIPE, search=settings, train=TRAIN, monitor=MONITOR)
+
+
+def confirmation(context: StageContext) -> dict:
+    return json.loads((context.directory / "confirmation.json").read_text())
+
+
+def runs(context: StageContext) -> dict:
+    return {(run.data.tags[TAG_ENTRY], run.data.tags[TAG_SEED]): run for run in context.tracker.children(context.run)}
+
+
+def test_both_recipes_are_trained_from_the_same_seeds_each_with_a_run_of_its_own(context) -> None:
+    here = context(BEST)
+    headline = carry_out(here)
+    values = confirmation(here)
+    assert values["seeds"] == [5, 6]
+    assert [(one["recipe"], one["seed"], one["epochs"]) for one in values["trainings"]] == [
+        ("winner", 5, 2), ("defaults", 5, 2), ("winner", 6, 2), ("defaults", 6, 2)
+    ]  # fmt: skip
+    scores = values["scores"]
+    assert values["difference"] == pytest.approx(np.mean(scores["winner"]) - np.mean(scores["defaults"]))
+    assert values["low"] < values["difference"]
+    assert values["se_sampling"] > 0
+    assert headline["confirmation_trainings"] == 4
+    assert (here.console.epochs, here.console.total) == (8, 8)
+    assert here.console.said[-1] == f"  {values['statement']}"
+    found = runs(here)
+    assert found.keys() == {("winner", "5"), ("defaults", "5"), ("winner", "6"), ("defaults", "6")}
+    for (label, seed), run in found.items():
+        assert run.info.status == "FINISHED"
+        assert run.data.params["seed"] == seed
+        assert run.data.params["recipe.lr"] == {"winner": "0.01", "defaults": "0.001"}[label]
+        steps = here.tracker.client.get_metric_history(run.info.run_id, "val_score")
+        assert [point.step for point in steps] == [1, 2]
+    artifacts = {item.path for item in here.tracker.client.list_artifacts(here.run.id)}
+    assert {"confirmation.json", "figures"} <= artifacts
+
+
+def test_the_training_of_the_configured_seed_is_kept_and_its_recipe_goes_on(context) -> None:
+    here = context(BEST)
+    carry_out(here)
+    values = confirmation(here)
+    (run,) = [one for key, one in runs(here).items() if key == (values["chosen"], "5")]
+    assert values["kept_run"] == run.info.run_id
+    assert values["overrides"] == BEST["overrides" if values["chosen"] == "winner" else "defaults"]
+    kept = {path.name for path in (here.directory / "kept").iterdir()}
+    assert {"last.pt", "ended.pt"} < kept
+    best = next(one["best_epoch"] for one in values["trainings"] if one["run_id"] == values["kept_run"])
+    assert kept == {"last.pt", "ended.pt", f"weights-{best}.pt"}
+
+
+def test_an_interrupted_confirmation_goes_on_in_its_runs_and_repeats_no_training(context, monkeypatch) -> None:
+    whole = context(BEST, "whole")
+    carry_out(whole)
+
+    here = context(BEST)
+    trained = []
+    train_here = confirmation_trainings.train_here
+
+    def cut(job, place, **options) -> None:
+        trained.append(job.name)
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        train_here(job, place, **options)
+
+    monkeypatch.setattr(confirmation_trainings, "train_here", cut)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(here)
+    here.tracker.end_tree(here.run.id, "KILLED")
+    begun = {key: run.info.run_id for key, run in runs(here).items()}
+    assert len(begun) == 3
+
+    steps = []
+    monkeypatch.setattr(
+        confirmation_trainings,
+        "train_here",
+        lambda job, place, **options: train_here(job, place, on_step=steps.append, **options),
+    )
+    again = context(BEST)
+    carry_out(again)
+    assert len(steps) == 2 * 2 * 3  # the last two trainings, of two epochs of three steps
+    found = runs(again)
+    assert {key: run.info.run_id for key, run in found.items()}.items() >= begun.items()
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert len(found) == 4
+    timeless = ("scores", "difference", "low", "chosen", "statement")
+    assert {key: confirmation(again)[key] for key in timeless} == {key: confirmation(whole)[key] for key in timeless}
+    assert again.console.epochs == again.console.total == 8
+
+
+@pytest.mark.parametrize(
+    ("best", "search", "chosen"),
+    [
+        (BEST, {"confirm_seeds": 0}, "winner"),
+        (BEST | {"trial": 0}, {}, "defaults"),
+        (BEST | {"trial": None}, {}, "defaults"),
+    ],
+)
+def test_where_there_is_nothing_to_compare_nothing_is_trained(context, monkeypatch, best, search, chosen) -> None:
+    monkeypatch.setattr(confirm, "train_all", None)
+    here = context(best)
+    headline = carry_out(here, **search)
+    values = confirmation(here)
+    assert (values["chosen"], values["trainings"], values["kept_run"]) == (chosen, [], None)
+    assert values["overrides"] == best["overrides" if chosen == "winner" else "defaults"]
+    assert values["statement"] in here.console.said[-1]
+    assert headline["confirmation_trainings"] == 0
+    assert headline["confirmed_recipe"] == chosen
+    assert not (here.directory / "kept").exists()
+
+
+def wild(monkeypatch, *labels: str) -> None:
+    """Trainings of these recipes are at a rate beyond what a configuration may say."""
+    entrants = confirm.entrants
+
+    def diverging(*args, **options):
+        for one in entrants(*args, **options):
+            if one.label in labels:
+                recipe = one.training.recipe.recipe.model_copy(update={"lr": 1e30, "optimizer": "sgd_plain"})
+                changed = one.training.recipe.model_copy(update={"recipe": recipe})
+                one = type(one)(label=one.label, training=replaced(one.training, changed))
+            yield one
+
+    monkeypatch.setattr(confirm, "entrants", lambda *args, **options: list(diverging(*args, **options)))
+
+
+def replaced(training: FinalTraining, recipe: Recipe) -> FinalTraining:
+    return dataclasses.replace(training, recipe=recipe)
+
+
+def test_a_winner_that_diverges_at_full_length_leaves_the_defaults(context, monkeypatch) -> None:
+    wild(monkeypatch, "winner")
+    here = context(BEST)
+    carry_out(here)
+    values = confirmation(here)
+    assert values["chosen"] == "defaults"
+    assert "the winner diverged at full length with seeds 5, 6" in values["statement"]
+    assert values["scores"]["winner"] == [None, None]
+    assert all(0 <= score <= 1 for score in values["scores"]["defaults"])
+    assert values["kept_run"] is not None
+    assert {key: run.info.status for key, run in runs(here).items()} == {
+        ("winner", "5"): "FAILED", ("winner", "6"): "FAILED", ("defaults", "5"): "FINISHED",
+        ("defaults", "6"): "FINISHED",
+    }  # fmt: skip
+    assert any("winner, seed 5: recipe.lr=" in line and "diverged in epoch 1" in line for line in here.console.said)
+
+
+def test_defaults_that_diverge_at_full_length_leave_the_winner(context, monkeypatch) -> None:
+    wild(monkeypatch, "defaults")
+    here = context(BEST)
+    carry_out(here)
+    assert confirmation(here)["chosen"] == "winner"
+    assert "the defaults diverged" in confirmation(here)["statement"]
+
+
+def test_where_both_diverge_there_is_no_training_to_take_over(context, monkeypatch) -> None:
+    wild(monkeypatch, "winner", "defaults")
+    here = context(BEST)
+    carry_out(here)
+    assert confirmation(here)["chosen"] == "defaults"
+    assert confirmation(here)["kept_run"] is None
+    assert not (here.directory / "kept").exists()
+
+
+# --- what train makes of it
+
+
+def training_of(seed: int, overrides: dict) -> FinalTraining:
+    recipe = override(Recipe(model=MODEL, recipe=RECIPE), overrides)
+    return FinalTraining(recipe=recipe, seed=seed, train=TRAIN, monitor=MONITOR, changes=())
+
+
+def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypatch) -> None:
+    here = context(BEST)
+    carry_out(here)
+    values = confirmation(here)
+    after = context(BEST, "train")
+    confirmed = train.read_confirmed(here.directory / "confirmation.json")
+    keeper = train._take_up(after, confirmed)
+    monkeypatch.setattr(placement, "train_by_epochs", None)
+    ended = train_to_the_end(after, training_of(5, confirmed.overrides), keeper)
+    assert ended.failure is None
+    assert f"made in confirm (run {values['kept_run']})" in after.console.said[0]
+    client = after.tracker.client
+    for metric in ("val_score", "step_loss"):
+        mine, theirs = ([(p.step, p.value) for p in client.get_metric_history(run, metric)]
+                        for run in (after.run.id, values["kept_run"]))  # fmt: skip
+        assert mine == theirs
+    theirs = TrainingKeeper(here.work / f"{values['chosen']}-seed-5", here.run).best()["weights"]
+    assert all(torch.equal(keeper.best()["weights"][name], value) for name, value in theirs.items())
+
+
+def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
+    """The same weights, bit for bit, as a training that the stage makes by itself."""
+    here = context(BEST)
+    carry_out(here)
+    values = confirmation(here)
+    alone = context(BEST, "train")
+    keeper = train._take_up(alone, Confirmed(overrides=values["overrides"], changes=(), kept_run=None))
+    train_to_the_end(alone, training_of(5, values["overrides"]), keeper)
+    kept = TrainingKeeper(Path(here.directory / "kept"), here.run)
+    assert kept.progress.steps == keeper.progress.steps
+    mine, theirs = keeper.best(), kept.best()
+    assert torch.equal(mine["val_logits"], theirs["val_logits"])
+    assert all(torch.equal(mine["weights"][name], value) for name, value in theirs["weights"].items())
+
+
+def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
+    alone = context(BEST, "train")
+    training = training_of(5, {"recipe.lr": 0.01, "recipe.optimizer": "sgd_plain"})
+    recipe = training.recipe.recipe.model_copy(update={"lr": 1e30})
+    training = replaced(training, training.recipe.model_copy(update={"recipe": recipe}))
+    keeper = train._take_up(alone, Confirmed(overrides={}, changes=(), kept_run=None))
+    with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
+        train_to_the_end(alone, training, keeper)

@@ -29,8 +29,8 @@ WEIGHT_DECAY, LAYER_DECAY, AUGMENT = "recipe.weight_decay", "recipe.layer_decay"
 SETTINGS = {BACKBONE: "any", OPTIMIZER: "adamw", BATCH_SIZE: 32}
 #: What a constant answer scores, and what of the rest a network can reach.
 FLOOR, TOP = 0.5, 0.95
-#: Decades that the range test leaves to a search.
-WIDTH = 2.5
+#: Decades that the range test leaves to a search: of the drawn problems, and of the recorded ones.
+WIDTH, WINDOW = 2.5, 2.5
 FOLDER = Path(__file__).parent / "data"
 
 
@@ -184,52 +184,60 @@ class Bump:
 
 
 class Recorded:
-    """Real curves over the rate alone. scores: (rates, seeds, epochs) float, NaN once diverged.
+    """Real curves over the rate alone: `rates` (R,) float rising, `scores` (R, seeds, epochs) float, NaN once diverged.
 
-    A trial at a recorded rate has one of its recorded curves, as it is. On average a diverged training counts as the
-    worst score of all.
+    The space is a window of WINDOW decades, as a range test would leave it, whose place every seed draws anew. The
+    trainings at a rate are put in the order of their final scores; a trial draws a place in that order, and its curve
+    lies between those that have the place at the two nearest rates. So at a recorded rate it is a recorded curve, in
+    between the spread is that of the neighbours, and no score is better than what was recorded. One that diverged
+    counts on average as the worst score of all.
     """
 
-    def __init__(self, rates: np.ndarray, scores: np.ndarray) -> None:
-        self._scores = scores
-        self._places = np.log(rates / rates[0]) / np.log(rates[-1] / rates[0])
-        self._means = np.nan_to_num(scores, nan=float(np.nanmin(scores))).mean(axis=1)
-        self.epochs, self.best = scores.shape[2], float(self._means[:, -1].max())
-        self.space = rate_space(float(rates[0]), float(rates[-1]))
+    def __init__(self, rates: np.ndarray, scores: np.ndarray, *, seed: int) -> None:
+        order = np.argsort(np.nan_to_num(scores[:, :, -1], nan=-1.0), axis=1)
+        self._scores = np.take_along_axis(scores, order[:, :, None], axis=1)
+        self._finals = np.nan_to_num(self._scores[:, :, -1], nan=float(np.nanmin(scores))).mean(axis=1)
+        self._logs = np.log10(rates)
+        room = self._logs[-1] - self._logs[0] - WINDOW
+        low = float(self._logs[0] + np.random.default_rng([seed, 8]).uniform(0, room))
+        self._low, self.space = low, rate_space(10**low, 10 ** (low + WINDOW))
+        self.epochs = scores.shape[2]
+        inside = self._logs[(self._logs > low) & (self._logs < low + WINDOW)]
+        self.best = max(self._final(log) for log in (low, *inside, low + WINDOW))
 
     @classmethod
-    def read(cls, path: Path) -> Recorded:
+    def read(cls, path: Path, *, seed: int) -> Recorded:
         curves: dict[float, dict[int, list[float | None]]] = {}
         for curve in json.loads(path.read_text(encoding="utf-8"))["curves"]:
             curves.setdefault(curve["lr"], {})[curve["seed"]] = curve["scores"]
         rates = sorted(curves)
         seeds = sorted(set.intersection(*(set(curves[rate]) for rate in rates)))
         scores = np.array([[curves[rate][seed] for seed in seeds] for rate in rates], dtype=float)
-        return cls(np.array(rates), scores)
+        return cls(np.array(rates), scores, seed=seed)
 
     def train(self, point: Point, *, seed: int) -> Training:
         draw = np.random.default_rng([seed, 7])
-        low, share = self._between(point)
-        nearest = low + int(share >= 0.5)
-        curve = self._scores[nearest, int(draw.integers(self._scores.shape[1]))]
-        scores = self._mean_curve(point) + curve - self._means[nearest]
+        low, share = self._between(self._log(point))
+        place = int(draw.integers(self._scores.shape[1]))
+        scores = (1 - share) * self._scores[low, place] + share * self._scores[low + 1, place]
         return Training(tuple(None if np.isnan(score) else float(score) for score in scores), 10 ** draw.normal(0, 0.03))
 
     def truth(self, point: Point) -> float:
-        return float(self._mean_curve(point)[-1])
+        return self._final(self._log(point))
 
     def defaults(self) -> Suggestion:
         return in_the_middle(self.epochs)
 
-    def _mean_curve(self, point: Point) -> np.ndarray:
-        low, share = self._between(point)
-        return (1 - share) * self._means[low] + share * self._means[low + 1]
+    def _log(self, point: Point) -> float:
+        return self._low + WINDOW * float(point[LR])
 
-    def _between(self, point: Point) -> tuple[int, float]:
+    def _final(self, log: float) -> float:
+        return float(np.interp(log, self._logs, self._finals))
+
+    def _between(self, log: float) -> tuple[int, float]:
         """The recorded rate below, and how far on the way to the next one, in the logarithm."""
-        place = float(point[LR])
-        low = int(np.clip(np.searchsorted(self._places, place, side="right") - 1, 0, len(self._places) - 2))
-        return low, (place - self._places[low]) / (self._places[low + 1] - self._places[low])
+        low = int(np.clip(np.searchsorted(self._logs, log, side="right") - 1, 0, len(self._logs) - 2))
+        return low, (log - self._logs[low]) / (self._logs[low + 1] - self._logs[low])
 
 
 def recordings() -> Mapping[str, Path]:

@@ -25,19 +25,26 @@ UNSTOPPED = 0.1
 WORKERS = (1, 8, 64, 1000)
 #: Where rules are compared with each other, and curves drawn.
 USUAL = 8
+SLOW_UP_TO = 64
 RESAMPLES = 1000
+ALL_MAY_STOP = "asha, all may be stopped"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """trials: of the searches without stopping. sizes: of those with. median: up to which size it is measured."""
+    """Trials of the searches without stopping, sizes of those with a rule.
+
+    wide_trials, wide_sizes: further ones, for ASHA at the usual number of workers. The median rule, whose time grows
+    with the square of the trials, is asked up to SLOW_UP_TO of them.
+    """
 
     name: str
     problem: Callable[[int], Problem]
     workers: tuple[int, ...]
     trials: tuple[int, ...]
     sizes: tuple[int, ...]
-    slow_up_to: int
+    wide_trials: tuple[int, ...] = ()
+    wide_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,60 +62,53 @@ def studies() -> list[Study]:
         name="fine-tuning, 27 epochs",
         problem=lambda seed: FineTuning(epochs=27, seed=seed),
         workers=WORKERS,
-        trials=(64, 160),
-        sizes=(16, 32, 48, 64, 80, 96, 128, 160, 200, 256, 350, 500),
-        slow_up_to=96,
+        trials=(64,),
+        sizes=(32, 48, 64, 80, 96, 128),
+        wide_trials=(16, 160, 500),
+        wide_sizes=(16, 160, 200, 256, 350, 500),
     )
     short = Study(
         name="fine-tuning, 9 epochs",
         problem=lambda seed: FineTuning(epochs=9, seed=seed),
         workers=WORKERS,
         trials=(16, 64),
-        sizes=(6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128),
-        slow_up_to=96,
+        sizes=(8, 10, 12, 16, 20, 24, 32, 48, 64, 96),
     )
-    replays = [(name, Recorded.read(path)) for name, path in recordings().items()]
+    replays = [(name, path, Recorded.read(path, seed=0).epochs) for name, path in recordings().items()]
     return [long, short] + [
         Study(
-            name=f"recorded: {name}, {replay.epochs} epochs",
-            problem=lambda seed, replay=replay: replay,
+            name=f"recorded: {name}, {epochs} epochs",
+            problem=lambda seed, path=path: Recorded.read(path, seed=seed),
             workers=(USUAL,),
             trials=(16,),
-            sizes=(6, 8, 10, 12, 16, 24, 32, 48),
-            slow_up_to=32,
+            sizes=(8, 10, 12, 16, 20, 24, 32, 48),
         )
-        for name, replay in replays
-        if replay.epochs >= 9
+        for name, path, epochs in replays
+        if epochs >= 9
     ]
 
 
 def measure(study: Study, *, seeds: int) -> dict[str, Any]:
-    """Every rule beside the search without one, at every number of workers."""
+    """Every rule beside the search without one: ASHA at every number of workers, the others at the usual one."""
     problems = [study.problem(seed) for seed in range(seeds)]
     compared, curves = [], []
-
-    def outcomes(scheduler: str, trials: int, workers: int) -> Outcomes:
-        unstopped = 0.0 if scheduler == "asha, all may be stopped" else UNSTOPPED
-        return _outcomes(problems, scheduler.partition(",")[0], trials, workers, unstopped)
-
     for workers in study.workers:
-        references = {trials: outcomes("none", trials, workers) for trials in study.trials}
-        rules = ["asha"]
-        if workers == USUAL:
-            rules += ["asha, all may be stopped", "hyperband", "median"]
-        for rule in rules:
-            sizes = [size for size in study.sizes if rule != "median" or size <= study.slow_up_to]
-            found = {size: outcomes(rule, size, workers) for size in sizes}
+        usual = workers == USUAL
+        trials = (*study.trials, *study.wide_trials) if usual else study.trials
+        without = {size: _outcomes(problems, "none", size, workers) for size in sorted(trials)}
+        if usual:
+            curves.append({"scheduler": "none", "points": _points(without)})
+        for rule in ("asha", ALL_MAY_STOP, "hyperband", "median") if usual else ("asha",):
+            sizes = (*study.sizes, *study.wide_sizes) if usual and rule == "asha" else study.sizes
+            sizes = tuple(size for size in sorted(sizes) if rule != "median" or size <= SLOW_UP_TO)
+            found = {size: _outcomes(problems, rule, size, workers) for size in sizes}
             compared += [
-                {"scheduler": rule, "workers": workers, "trials": trials, **compare(found, reference, trials)}
-                for trials, reference in references.items()
-                if rule != "median" or trials <= study.slow_up_to
+                {"scheduler": rule, "workers": workers, "trials": size, **compare(found, without[size], size)}
+                for size in without
+                if size in study.trials or (rule == "asha" and size < max(sizes))
             ]
-            if workers == USUAL:
+            if usual:
                 curves.append({"scheduler": rule, "points": _points(found)})
-        if workers == USUAL:
-            more = {size: outcomes("none", size, workers) for size in study.sizes if size not in references}
-            curves.insert(0, {"scheduler": "none", "points": _points(dict(sorted({**more, **references}.items())))})
     return {"study": study.name, "seeds": seeds, "compared": compared, "curves": curves}
 
 
@@ -186,17 +186,15 @@ def draw_curves(results: Sequence[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def _outcomes(
-    problems: Sequence[Problem], scheduler: str, trials: int, workers: int, unstopped_fraction: float
-) -> Outcomes:
+def _outcomes(problems: Sequence[Problem], rule: str, trials: int, workers: int) -> Outcomes:
     rows = []
     for seed, problem in enumerate(problems):
         plan = Plan(
             sampler="random",
-            scheduler=scheduler,
+            scheduler="asha" if rule == ALL_MAY_STOP else rule,
             trials=trials,
             workers=workers,
-            unstopped_fraction=unstopped_fraction,
+            unstopped_fraction=0.0 if rule == ALL_MAY_STOP else UNSTOPPED,
             seed=seed,
         )
         search = simulate(problem, plan)

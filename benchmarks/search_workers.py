@@ -42,7 +42,7 @@ class Search:
 
     chosen: number of the trial that the search would take. epochs: trained over all trials. simulated_seconds: from the
     first start to the last end, an epoch taking about one. decisions: suggestions, and epochs after which the rule was
-    asked. deciding_seconds: of the processor, in the sampler, the rule, the course and its journal.
+    asked. deciding_seconds: real ones, in the sampler, the rule, the course and its journal.
     """
 
     records: list[TrialRecord]
@@ -126,9 +126,9 @@ class _Workshop:
 
     def _set_to_work(self) -> None:
         while self._idle:
-            started = time.process_time()
+            started = time.perf_counter()
             order = self._course.next_order()
-            self._deciding += time.process_time() - started
+            self._deciding += time.perf_counter() - started
             if isinstance(order, str):
                 return
             self._decisions += 1
@@ -146,13 +146,13 @@ class _Workshop:
         training = self._trainings[number]
         score = training.scores[epoch - 1]
         self._epochs += 1
-        started = time.process_time()
+        started = time.perf_counter()
         if self._goes_on(number, epoch, score, seconds=epoch * training.seconds):
             heapq.heappush(self._queue, (self._clock.now + training.seconds, number, epoch + 1))
         else:
             del self._trainings[number]
             self._idle += 1
-        self._deciding += time.process_time() - started
+        self._deciding += time.perf_counter() - started
 
     def _goes_on(self, number: int, epoch: int, score: float | None, *, seconds: float) -> bool:
         """Tell the course and the rule what an epoch came to, and whether the trial is to go on."""

@@ -53,11 +53,13 @@ class Outbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.flush()
-        self._given_up.set()
-        self._calls.put(None)
-        self._thread.join(timeout=LAST_CALL_SECONDS)
+        try:
+            if error is None:
+                self.flush()
+        finally:
+            self._given_up.set()
+            self._calls.put(None)
+            self._thread.join(timeout=LAST_CALL_SECONDS)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import platform
-import socket
 import sqlite3
 import tempfile
 import threading
@@ -23,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
 import mlflow.artifacts
-import psutil
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -33,6 +30,7 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from components.addresses import redact
 from components.errors import InputError
 from components.interrupts import with_whole_calls
+from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +40,6 @@ Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 30
-#: A run on another host is taken for dead after this long without a heartbeat.
-DEAD_AFTER_SECONDS = 20 * HEARTBEAT_SECONDS
 MAX_PARAM_CHARS = 500
 #: The UI opens such an experiment at its training runs, not at its traces.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -52,8 +47,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 TAG_ROOT = "escapement.root"
 TAG_STAGE = "escapement.stage"
 TAG_FINGERPRINT = "escapement.fingerprint"
-TAG_HOST, TAG_PID, TAG_STARTED = "escapement.host", "escapement.pid", "escapement.process_started"
-TAG_HEARTBEAT = "escapement.heartbeat"
 TAG_SUPERSEDED = "escapement.superseded_by"
 TAG_STORAGE = "escapement.storage"
 TAG_PARENT = "mlflow.parentRunId"
@@ -210,7 +203,7 @@ class Tracker:
             made = self.client.create_run(self.experiment_id, run_name=name, tags=_user_tags())
             adopted = made.info.run_id
         run = self.run(adopted)
-        run.set_tags({**tags, **_process_tags(), TAG_ROOT: run.id, TAG_STAGE: "pipeline"})
+        run.set_tags({**tags, **process_tags(), TAG_ROOT: run.id, TAG_STAGE: "pipeline"})
         return run
 
     def start_child(self, parent: Run, name: str, tags: Mapping[str, str]) -> Run:
@@ -262,7 +255,7 @@ class Tracker:
         """End the runs whose process is gone (host and pid, or a heartbeat that stopped); the number of runs ended."""
         reaped = 0
         for root in self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'"):
-            if not _is_dead(root.data.tags):
+            if not is_dead(root.data.tags):
                 continue
             reaped += self.end_tree(root.info.run_id, "KILLED")
         # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
@@ -276,7 +269,7 @@ class Tracker:
     def running_roots(self, *, storage: Path | None = None) -> list[str]:
         """Ids of the root runs whose process lives; those that write into `storage`, where it is given."""
         roots = self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'")
-        alive = [root for root in roots if not _is_dead(root.data.tags)]
+        alive = [root for root in roots if not is_dead(root.data.tags)]
         wanted = [root for root in alive if storage is None or root.data.tags.get(TAG_STORAGE) == str(storage)]
         return [root.info.run_id for root in wanted]
 
@@ -341,8 +334,11 @@ def is_away(error: Exception) -> bool:
     """Whether a call failed because the server could not be reached, or could not answer for now."""
     if isinstance(error, ConnectionError | TimeoutError):
         return True
-    # MLflow's own words, after all its attempts: of a connection that failed, or of answers such as 503.
-    return isinstance(error, MlflowException) and "API request to" in str(error)
+    if not isinstance(error, MlflowException) or error.error_code in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return False
+    # MLflow's own words, after all its attempts: of a connection that failed, or of answers such as 503; and what it
+    # says of a database that is locked or gone.
+    return "API request to" in str(error) or error.error_code == "TEMPORARILY_UNAVAILABLE"
 
 
 def save_pyfunc(
@@ -447,26 +443,6 @@ def _user_tags() -> dict[str, str]:
         "mlflow.source.name": "pipeline",
         "mlflow.source.type": "LOCAL",
     }
-
-
-def _process_tags() -> dict[str, str]:
-    return {
-        TAG_HOST: socket.gethostname(),
-        TAG_PID: str(os.getpid()),
-        TAG_STARTED: f"{psutil.Process().create_time():.2f}",
-        TAG_HEARTBEAT: f"{time.time():.0f}",
-        "escapement.platform": platform.platform(),
-    }
-
-
-def _is_dead(tags: Mapping[str, str]) -> bool:
-    if tags.get(TAG_HOST) != socket.gethostname():
-        return time.time() - float(tags.get(TAG_HEARTBEAT, 0)) > DEAD_AFTER_SECONDS
-    try:
-        started = psutil.Process(int(tags[TAG_PID])).create_time()
-    except psutil.NoSuchProcess:
-        return True
-    return abs(started - float(tags[TAG_STARTED])) > 1  # the pid now belongs to somebody else
 
 
 def _first_line(error: Exception) -> str:

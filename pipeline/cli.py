@@ -38,7 +38,7 @@ EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
 # `mlflow run -P train.epochs=3` appends `--train.epochs 3`, so dotted options are overrides like `--set`.
 DOTTED_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-ConfigOption = Annotated[str, typer.Option("--config", help="A YAML file, or: default, demo, smoke.")]
+ConfigOption = Annotated[str, typer.Option("--config", help="A YAML file, or: default, demo, smoke, cluster.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, as key=value; repeatable.")]
 ForceOption = Annotated[list[str] | None, typer.Option("--force", help="Run this stage anew; repeatable.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the configuration and the plan; run no stage.")]

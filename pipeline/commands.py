@@ -20,7 +20,7 @@ from pipeline.console import Console, duration
 from pipeline.loading import for_comparison, load
 from pipeline.plan import PlannedStage, make_plan
 from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
-from pipeline.sections.rates import tested_backbones
+from pipeline.sections.rates import backbones_in_question
 from pipeline.stages import STAGES
 
 #: Stages that build the model, and so need its weights.
@@ -90,12 +90,16 @@ def preflight(config: Config, plan: Sequence[PlannedStage]) -> None:
         from pipeline.resources import check_compute
 
         check_compute(config.compute)
+    if "search" in running:
+        from pipeline.search.checks import check_search
+
+        check_search(config)
     if running & NEED_WEIGHTS:
         from components.models.catalogue import check_input_size
         from components.models.weights import check_weights
         from pipeline.image_size import image_sizes
 
-        backbones = tested_backbones(config.lr_range_test, config.model)
+        backbones = backbones_in_question(config.lr_range_test, config.model)
         if len(backbones) > 1 and config.model.weights.startswith("file:"):
             raise InputError(
                 f"model.weights={config.model.weights}: a file holds the weights of one backbone, and "

@@ -16,7 +16,7 @@ HEAD = """# Configuration
 Written from `pipeline/config.py` by `python -m pipeline.reference`; a test keeps the two in step.
 
 A configuration file is YAML and holds differences from these defaults. `--config` takes a file or one of the shipped
-`default`, `demo`, `smoke`. Any key can be overridden: `--set train.epochs=3`, or `-P train.epochs=3` under
+`default`, `demo`, `smoke`, `cluster`. Any key can be overridden: `--set train.epochs=3`, or `-P train.epochs=3` under
 `mlflow run`. Precedence: default, file, override. An override of a searched key pins it and takes it out of the search.
 `escapement run --config demo --dry-run` prints the resolved configuration and what would run.
 """

@@ -170,6 +170,9 @@ def _ask_cluster(address: str) -> list[Node]:
     except subprocess.TimeoutExpired as error:
         raise _unreachable(address, f"no answer in {CLUSTER_SECONDS:.0f} s") from error
     if done.returncode:
+        _, refused, message = done.stderr.rpartition(f"{InputError.__name__}: ")
+        if refused:
+            raise InputError(" ".join(message.split()))
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
         raise _unreachable(address, said[-1])
     return [Node(**record) for record in json.loads(done.stdout.splitlines()[-1])]

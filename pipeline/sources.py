@@ -13,7 +13,7 @@ from components.data.sources.listing import Listing
 from components.errors import InputError
 from pipeline.recipe_keys import OBJECTIVE_KEYS
 from pipeline.sections.data import DataConfig
-from pipeline.sections.rates import RangeTestConfig, tested_backbones
+from pipeline.sections.rates import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def range_test_digest(
     Empty for one backbone with weights known by name.
     """
     digest = _weights_digest(model.weights)
-    if len(tested_backbones(lr_range_test, model)) == 1 or model.weights == "none":
+    if len(backbones_in_question(lr_range_test, model)) == 1 or model.weights == "none":
         return digest
     probe = {key: getattr(recipe, key.removeprefix("recipe.")) for key in OBJECTIVE_KEYS}
     probe |= {"keep_backbones": lr_range_test.keep_backbones, "probe_images": lr_range_test.probe_images}

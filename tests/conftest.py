@@ -37,6 +37,8 @@ SMALL = {
     "lr_range_test.bootstrap_samples": 20,
     "search.num_trials": 2,
     "search.max_epochs": 2,
+    "search.confirm_seeds": 2,
+    "search.confirm_confidence": 0.6,  # so small a run proves nothing, and its defaults learn nothing in two epochs
     "train.epochs": 2,
     "evaluate.bootstrap_samples": 100,
     "promote.bootstrap_samples": 100,

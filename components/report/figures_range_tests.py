@@ -40,8 +40,10 @@ def range_tests_figure(records: Sequence[Mapping[str, Any]]) -> Figure:
     said = (
         f"{abstained} of {len(records)} abstained and stand{'s' * (abstained == 1)} at the optimizer's defaults (grey)"
     )
-    by = "backbone and optimizer" if any("backbone" in record for record in records) else "optimizer"
-    style.title(axes, f"Learning rates by {by}", said if abstained else "Each measured with this model and data")
+    several = any("backbone" in record for record in records)
+    heading = "Learning rates by backbone and optimizer" if several else "Learning rates by optimizer"
+    by = "recipe" if several else "model"
+    style.title(axes, heading, said if abstained else f"Each measured with this {by} and data")
     style.label_axes(axes, x="learning rate")
     style.key(axes, _row_key())
     return style.finish(figure)

@@ -39,7 +39,7 @@ class Limits:
 class Order:
     """A trial to be run, from its beginning or from a checkpoint.
 
-    overrides: what holds now; population-based training changes it as it goes. spent: seconds of epochs so far.
+    overrides: what holds now; population-based training changes it as it goes.
     """
 
     number: int
@@ -47,7 +47,6 @@ class Order:
     overrides: Mapping[str, Any]
     unstopped: bool
     checkpoint: str | None
-    spent: float
 
 
 class Course:
@@ -187,7 +186,6 @@ class Course:
             overrides=changed,
             unstopped=record.unstopped,
             checkpoint=record.checkpoint,
-            spent=record.seconds,
         )
 
 

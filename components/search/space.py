@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.errors import InputError
 from components.optim.batch_scaling import batch_factor
 from components.search.trial import Point
 
@@ -156,7 +157,10 @@ class Space:
             names = {dimension.sets for dimension in left}
             ready = [dimension for dimension in left if not (_needs(dimension) - {dimension.sets}) & names]
             if not ready:
-                raise ValueError(f"the conditions of {', '.join(sorted(names))} go round in a circle")
+                circle = ", ".join(sorted(names))
+                raise InputError(
+                    f"search.space: the conditions of {circle} go round in a circle; take one of them away"
+                )
             done += ready
             left = [dimension for dimension in left if dimension not in ready]
         return done
@@ -194,7 +198,7 @@ def _between(low: float, high: float, u: float, *, log: bool) -> float:
 
 
 def _position(low: float, high: float, value: Any, *, log: bool) -> float | None:  # noqa: ANN401
-    if isinstance(value, str) or value is None or not low * (1 - 1e-9) <= value <= high * (1 + 1e-9):
+    if isinstance(value, str) or value is None or not low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high):
         return None
     if log:
         low, high, value = math.log(low), math.log(high), math.log(value)

@@ -83,12 +83,13 @@ class EpochTrainable(Trainable):
             return self._ended("failed", started, message=_one_line(error), trace=trace)
         if told["diverged"] or not math.isfinite(told[SCORE]):
             return self._ended("diverged", started, told=told)
-        self._spent += time.perf_counter() - started
         epoch = int(told[EPOCH])
         self._last_epoch = epoch
         done = epoch >= self._suggestion.epochs
         saves = done or epoch in self._checkpoint_epochs
-        return {"metrics": {}, **told, "outcome": "scored", "spent": self._spent} | {
+        return {"metrics": {}, **told} | {
+            "outcome": "scored",
+            "seconds": time.perf_counter() - started,
             "done": done,
             "should_checkpoint": saves,
         }
@@ -116,7 +117,6 @@ class EpochTrainable(Trainable):
         self._suggestion = Suggestion(**order["suggestion"])
         self._overrides = order["overrides"]
         self._from = order["checkpoint"]
-        self._spent: float = order["spent"]
         self._last_epoch = 0
 
     def _next_epoch(self) -> Mapping[str, Any]:
@@ -148,7 +148,6 @@ class EpochTrainable(Trainable):
     def _ended(
         self, outcome: str, started: float, *, message: str = "", trace: str = "", told: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        self._spent += time.perf_counter() - started
         return {"metrics": {}, **(told or {})} | {
             "outcome": outcome,
             EPOCH: self._last_epoch + 1,
@@ -156,7 +155,7 @@ class EpochTrainable(Trainable):
             "diverged": outcome == "diverged",
             "message": message,
             "trace": trace,
-            "spent": self._spent,
+            "seconds": time.perf_counter() - started,
             "done": True,
             "should_checkpoint": False,
         }

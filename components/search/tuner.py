@@ -195,7 +195,6 @@ def order_config(order: Order) -> dict[str, Any]:
         "suggestion": order.suggestion.to_dict(),
         "overrides": dict(order.overrides),
         "checkpoint": order.checkpoint,
-        "spent": order.spent,
     }
 
 
@@ -215,7 +214,8 @@ class _Ruled(FIFOScheduler):
         return TrialScheduler.CONTINUE if on else TrialScheduler.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ANN401
-        if self._rule is not None and EPOCH in result:
+        # What ended without a score is told by the relay, which knows how far the trial had come.
+        if self._rule is not None and result.get("outcome") == "scored":
             self._rule.ended(number_of(trial), result[EPOCH], result[SCORE])
 
 
@@ -243,8 +243,11 @@ class Relay(Callback):
 
     def __post_init__(self) -> None:
         self._quota = Quota(self.course, self.settings.quota_bytes)
+        self._fault: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ANN401
+        if self._fault is not None:
+            raise self._fault
         self.observer.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
@@ -264,7 +267,7 @@ class Relay(Callback):
                 record.number,
                 int(result[EPOCH]),
                 float(result[SCORE]),
-                seconds=result["spent"],
+                seconds=record.seconds + result["seconds"],
                 changes=result.get("changes"),
                 metrics=result["metrics"],
             )
@@ -281,12 +284,14 @@ class Relay(Callback):
         record, result = self._record(trial), trial.last_result or {}
         if record.ended:
             return
-        status: Status = "stopped"
-        if result.get("outcome") in ("diverged", "failed"):
-            status = result["outcome"]
-        elif record.epochs >= record.suggestion.epochs:
-            status = "completed"
-        self._end(record, status, result.get("message", ""), result.get("trace", ""), seconds=result.get("spent"))
+        try:
+            if result.get("outcome") in ("diverged", "failed"):
+                seconds = record.seconds + result["seconds"]
+                self._end(record, result["outcome"], result.get("message", ""), result.get("trace", ""), seconds=seconds)
+            else:
+                self._end(record, _ending(record), "", "", seconds=None)
+        except Exception as fault:  # noqa: BLE001 - Tune would swallow it here, and wait for the trial for ever
+            self._fault = fault
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
         record = self._record(trial)
@@ -300,7 +305,8 @@ class Relay(Callback):
         if left and not reason:
             raise RuntimeError(f"Ray Tune stopped before trials {left} were done; the same command goes on with them")
         for number in left:
-            self._end(self.course.records[number], "stopped", reason, "", seconds=None)
+            record = self.course.records[number]
+            self._end(record, _ending(record), reason, "", seconds=None)
 
     def _end(self, record: TrialRecord, status: Status, message: str, trace: str, *, seconds: float | None) -> None:
         self.course.ended(record.number, status, message=message, seconds=seconds)
@@ -311,6 +317,11 @@ class Relay(Callback):
 
     def _record(self, trial: Trial) -> TrialRecord:
         return self.course.records[number_of(trial)]
+
+
+def _ending(record: TrialRecord) -> Status:
+    """How a trial has ended in which nothing went wrong."""
+    return "completed" if record.epochs >= record.suggestion.epochs else "stopped"
 
 
 def _why_lost(trial: Trial) -> tuple[str, str]:

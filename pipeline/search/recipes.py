@@ -8,6 +8,7 @@ from typing import Any
 
 from components.optim.lr_bounds import LrBounds
 from components.optim.optimizers import optimizer_spec
+from components.search.samplers.base import SamplerSettings
 from components.search.space import (
     BACKBONE,
     LR,
@@ -54,7 +55,7 @@ def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> Se
     own = configured.recipe.lr == "auto"
     rate = SuggestedRate({key: one.suggested for key, one in found.items()}, batch_size) if own else None
     space = Space(
-        tuple(_expand(dimension, rates, batch_size) for dimension in dimensions),
+        tuple(expand(dimension, rates, batch_size) for dimension in dimensions),
         {**settings_of(default), LR: default.recipe.lr},
         rate,
     )
@@ -82,6 +83,19 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def sampler_settings(search: SearchConfig, space: Space, *, seed: int) -> SamplerSettings:
+    """What a sampler has to know of the section."""
+    return SamplerSettings(
+        space=space,
+        num_trials=search.num_trials,
+        max_epochs=search.max_epochs,
+        grace_epochs=search.grace_epochs,
+        folds=search.folds,
+        startup_trials=search.startup_trials,
+        seed=seed,
+    )
+
+
 def _kept(dimension: Dimension, found: Found) -> Dimension | None:
     """The dimension without the backbones that the probe has dropped; None where nothing is left to choose."""
     if dimension.sets != BACKBONE or dimension.choices is None:
@@ -90,7 +104,8 @@ def _kept(dimension: Dimension, found: Found) -> Dimension | None:
     return dimension.model_copy(update={"choices": left}) if len(left) > 1 else None
 
 
-def _expand(dimension: Dimension, rates: RateBounds, batch_size: int) -> SpaceDimension:
+def expand(dimension: Dimension, rates: RateBounds, batch_size: int) -> SpaceDimension:
+    """A configured dimension as one of a space. rates: of the range test, measured at `batch_size`."""
     when = tuple(Condition(key, values) for key, values in dimension.conditions().items())
     if dimension.choices is not None:
         return Choice(dimension.sets, dimension.choices, when)

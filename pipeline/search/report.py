@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,11 @@ from pipeline.training import open_data
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILES = ("best.json", "best.yaml", "search.json", "trials.parquet", "scores.parquet", "search.html")
+#: Schedulers that end trials before their time.
+STOPPING = ("asha", "hyperband", "median")
+#: What an interrupted search goes on from.
+JOURNAL = "journal.jsonl"
+FILES = (JOURNAL, "best.json", "best.yaml", "search.json", "trials.parquet", "scores.parquet", "search.html")
 UNCONFIRMED = (
     "The winner was picked on the validation split, from one seed, and search.confirm_seeds is 0: its gain is "
     "unconfirmed, and may be within the noise of the defaults."
@@ -71,6 +76,7 @@ def conclude(
     keys = [dimension.sets for dimension in searched.space.dimensions]
     trials, scores = trial_table(searched.default, records, keys, gpus=gpus), score_table(records)
     analysis = _analysis(searched, search, trials, scores, ladder, seed=len(records))
+    shutil.copyfile(context.work / JOURNAL, context.directory / JOURNAL)
     _write(context, searched, outcome, analysis, trials, scores)
     _log(context, records, trials, runs)
     _say(context, outcome, analysis, records)
@@ -182,7 +188,8 @@ def _analysis(
     """What the figures show and search.json keeps."""
     # The defaults run to their end as well, but nobody drew them.
     unstopped = [int(number) for number in trials.loc[trials["unstopped"] & (trials["trial"] > 0), "trial"]]
-    if search.scheduler_name in ("none", "pbt"):
+    stops = search.scheduler_name in STOPPING
+    if not stops:
         unstopped = [int(number) for number in trials["trial"]]
     agreement = rung_agreement(scores, ladder.rungs, ladder.last, unstopped=unstopped)
     measured = "latency_ms" in trials
@@ -193,7 +200,7 @@ def _analysis(
         "horizon": search.horizon,
         "unstopped": unstopped,
         "agreement": [record.to_dict() for record in agreement],
-        "agreement_warning": agreement_warning(agreement) or "",
+        "agreement_warning": (agreement_warning(agreement) if stops else None) or "",
         "survival": [record.to_dict() for record in survival(trials, ladder.rungs)],
         "importances": importances(trials, scores, searched.space, seed=seed).to_dict(),
         "scales": scales(searched.space),
@@ -272,7 +279,7 @@ def _figures(
         ("Importance", importance_figure(analysis["importances"])),
         ("Cost", trial_cost_figure(trials, metric_name=objective)),
     ]
-    if analysis["scheduler"] in ("asha", "hyperband", "median"):
+    if analysis["scheduler"] in STOPPING:
         figures.insert(3, ("Rung survival", rung_survival_figure(analysis["survival"])))
     if len(analysis["rungs"]) > 1:
         agreement = rung_agreement_figure(

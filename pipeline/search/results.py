@@ -132,7 +132,7 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
         "lr": settings["recipe.lr"],
     }
     own = ("model.backbone", "recipe.optimizer", "recipe.lr")
-    row |= {key: suggestion.overrides.get(key, defaults[key] if not suggestion.point else None) for key in keys
+    row |= {key: suggestion.overrides.get(key, defaults[key] if record.number == 0 else None) for key in keys
             if key not in own}  # fmt: skip
     latency = next((told["latency_ms"] for told in record.metrics.values() if "latency_ms" in told), None)
     return row | ({"latency_ms": latency} if latency is not None else {})

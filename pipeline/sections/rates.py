@@ -61,7 +61,7 @@ class RangeTestConfig(Section):
         return value
 
 
-def tested_backbones(tests: RangeTestConfig, model: ModelConfig) -> tuple[str, ...]:
+def backbones_in_question(tests: RangeTestConfig, model: ModelConfig) -> tuple[str, ...]:
     """The backbones in question, the model's own first."""
     return tuple(dict.fromkeys([model.backbone, *(tests.backbones or ())]))
 

@@ -30,7 +30,7 @@ from pipeline.range_test_report import (
     report_weight_decays,
     say_conditions,
 )
-from pipeline.sections.rates import RangeTestConfig, tested_backbones
+from pipeline.sections.rates import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sources import log_lineage
 from pipeline.spreading import Place, place_of_work
@@ -76,7 +76,7 @@ def _backbones(
 ) -> list[str]:
     """Those to be tested, the model's own first."""
     own = configured.model.backbone
-    backbones = tested_backbones(settings, configured.model)
+    backbones = backbones_in_question(settings, configured.model)
     if len(backbones) == 1:
         return [own]
     if configured.model.weights == "none":

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from components.cluster_nodes import live_nodes
+from components.errors import InputError
 from components.outbox import Outbox
 from components.search.course import Course, Limits
 from components.search.journal import Journal
 from components.search.population import run_population
 from components.search.rungs import Ladder, build_rule
 from components.search.samplers import build_sampler
-from components.search.samplers.base import SamplerSettings
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
@@ -27,21 +28,19 @@ from pipeline.console import duration
 from pipeline.resources import Shares, training_session
 from pipeline.search.forecast import expected_epochs, seconds_left
 from pipeline.search.pace import seconds_per_epoch
-from pipeline.search.recipes import SearchedSpace, searched_space
-from pipeline.search.report import conclude, conclude_without_search
+from pipeline.search.recipes import SearchedSpace, sampler_settings, searched_space
+from pipeline.search.report import JOURNAL, conclude, conclude_without_search
 from pipeline.search.results import raise_if_nothing_learned
 from pipeline.search.runs import TrialRuns
 from pipeline.search.session import TrialPlan, open_session
 from pipeline.search.view import SearchView
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
-from pipeline.shipping import ship
+from pipeline.shipping import seen_by_nodes, ship
 from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import read_backbone_bounds
 
-#: What an interrupted search goes on from.
-JOURNAL = "journal.jsonl"
 #: How long the tracking server may be away before the search gives up.
 AWAY_SECONDS = 3600.0
 
@@ -59,6 +58,7 @@ def run(
         context.console.say(f"  {note}")
     ladder = Ladder(search.grace_epochs, search.reduction_factor, search.max_epochs)
     with context.run.system_metrics(), training_session(context.compute) as shares:
+        _check_storage(context)
         course = _course(context, searched, search, shares, seed)
         plan = TrialPlan(
             prepared=ship(context.inputs["prepare"], compute=context.compute),
@@ -81,21 +81,25 @@ def run(
             )
 
 
+def _check_storage(context: StageContext) -> None:
+    """Raise `InputError` where nodes of a cluster could not save their trials; on one machine all is well."""
+    compute, probe = context.compute, context.work / "seen_by_all"
+    if compute.ray_address is None or compute.trial_storage is not None:
+        return
+    probe.write_text(context.run.id, encoding="utf-8")
+    if len(live_nodes()) > 1 and not seen_by_nodes(probe, context.run.id):
+        raise InputError(
+            f"compute.trial_storage=null: not every node of the cluster sees {context.work}, where trials would keep "
+            "their checkpoints; give the URI of an object store or a shared folder, or share storage.root"
+        )
+
+
 def _course(context: StageContext, searched: SearchedSpace, search: SearchConfig, shares: Shares, seed: int) -> Course:
     """The search as its journal has it, or a new one."""
-    settings = SamplerSettings(
-        space=searched.space,
-        num_trials=search.num_trials,
-        max_epochs=search.max_epochs,
-        grace_epochs=search.grace_epochs,
-        folds=search.folds,
-        startup_trials=search.startup_trials,
-        seed=seed,
-    )
     minutes, hours = search.time_budget_minutes, search.gpu_hours
     return Course(
         Journal(context.work / JOURNAL),
-        build_sampler(search.sampler, settings),
+        build_sampler(search.sampler, sampler_settings(search, searched.space, seed=seed)),
         Limits(
             num_trials=search.num_trials,
             seconds=None if minutes is None else 60 * minutes,

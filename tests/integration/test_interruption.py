@@ -1,5 +1,6 @@
 """A run that is killed or interrupted goes on where it was: nothing is lost, doubled, or left RUNNING."""
 
+import json
 import os
 import signal
 import sys
@@ -10,7 +11,8 @@ import pytest
 pytestmark = pytest.mark.integration
 
 #: Long enough for a signal to arrive in the middle.
-LONG_TRAINING = {"train.epochs": 30, "train.patience": 30}
+LONG_TRAINING = {"train.epochs": 30, "train.patience": 30, "search.confirm_seeds": 0}
+LONG_CONFIRMATION = {"train.epochs": 10, "train.patience": 10}
 LONG_SEARCH = {"search.num_trials": 3, "search.max_epochs": 4}
 WEIGHTS = "model/artifacts/bundle/weights.safetensors"
 
@@ -49,6 +51,7 @@ def _check_resumed_training(place, resumed, undisturbed):
         "prepare": "reused",
         "lr_range_test": "reused",
         "search": "reused",
+        "confirm": "reused",
         "train": "continued",
     }
     folder = place.result(resumed, "train")
@@ -102,6 +105,41 @@ def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
     assert old.info.status == "KILLED"
     resumed = place.run("train", LONG_TRAINING)
     _check_resumed_training(place, resumed, undisturbed)
+
+
+def _second_confirmation(place):
+    """The second training of a confirmation has ended its first epoch."""
+    return list(place.storage.glob("confirm/*/unfinished/defaults-seed-0/last.pt"))
+
+
+def test_a_confirmation_that_was_killed_repeats_no_training(
+    tmp_path_factory, copy_of_finished, copy_finished_to, waiting, ending
+):
+    gone = ("confirm", "train", "evaluate", "promote")
+    whole = copy_finished_to(tmp_path_factory.mktemp("whole"), *gone)
+    straight = whole.run("confirm", LONG_CONFIRMATION)
+    expected = json.loads((whole.result(straight, "confirm") / "confirmation.json").read_text())
+    if not expected["trainings"]:
+        pytest.skip("the defaults won the search of the shared run: nothing was to be confirmed")
+    place = copy_of_finished(*gone)
+    command = place.pipeline("confirm", LONG_CONFIRMATION)
+    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_second_confirmation)
+    assert killed.code == -signal.SIGKILL
+    assert not list(place.storage.glob("confirm/*/stage.json"))
+    resumed = place.run("confirm", LONG_CONFIRMATION)
+    assert resumed.actions["confirm"] == "continued"
+    assert place.running() == []
+    found = json.loads((place.result(resumed, "confirm") / "confirmation.json").read_text())
+    same = ("chosen", "statement", "difference", "low", "scores", "overrides")
+    assert {key: found[key] for key in same} == {key: expected[key] for key in same}
+    repeated = [run for run in place.runs() if run.data.tags.get("escapement.stage") == "confirm_training"]
+    below = [run for run in repeated if run.data.tags["mlflow.parentRunId"] == resumed.stage("confirm")["run_id"]]
+    assert sorted(run.info.run_id for run in below) == sorted(one["run_id"] for one in found["trainings"])
+    assert {run.info.status for run in below} == {"FINISHED"}
+    client = place.client()
+    for run in below:
+        points = client.get_metric_history(run.info.run_id, "val_score")
+        assert [point.step for point in points] == list(range(1, 11))
 
 
 def _check_resumed_search(place, resumed):

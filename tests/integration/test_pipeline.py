@@ -9,11 +9,12 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-STAGES = ["prepare", "lr_range_test", "search", "train", "evaluate", "promote"]
+STAGES = ["prepare", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
 FILES = {
     "prepare": ["manifest.parquet", "pack/pack.json", "data_report.json", "data_report.html", "quarantine.csv"],
     "lr_range_test": ["curves.parquet", "lr_bounds.json"],
     "search": ["trials.parquet", "best.json"],
+    "confirm": ["confirmation.json"],
     "train": [
         "model/MLmodel",
         "model/artifacts/bundle/weights.safetensors",
@@ -131,7 +132,9 @@ def test_the_runs_form_one_tree_and_all_are_finished(finished):
     assert [runs[run_id].info.run_name for run_id in stages] == STAGES
     assert {done.stage(name)["run_id"] for name in STAGES} == set(stages)
     assert len(trials) == 2
-    assert runs.keys() == {root, *stages, *trials}
+    repeated = [run_id for run_id, parent in parents.items() if parent == done.stage("confirm")["run_id"]]
+    assert len(repeated) == done.summary["headline"]["confirmation_trainings"]
+    assert runs.keys() == {root, *stages, *trials, *repeated}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for name in STAGES:
         assert runs[root].data.tags[f"stage.{name}"] == done.stage(name)["run_id"]
@@ -246,6 +249,30 @@ def test_results_that_were_made_under_another_store_are_reused_and_registered(co
     assert client.get_logged_model(version.source.removeprefix("models:/")).status == "READY"
 
 
+def test_the_recipe_that_was_confirmed_is_trained_once(finished):
+    place, done = finished
+    confirmed = json.loads((place.result(done, "confirm") / "confirmation.json").read_text(encoding="utf-8"))
+    training = json.loads((place.result(done, "train") / "training.json").read_text(encoding="utf-8"))
+    settings = {
+        f"{section}.{key}": value for section, keys in training["recipe"].items() for key, value in keys.items()
+    }
+    assert confirmed["overrides"].items() <= settings.items()
+    assert training["seed"] == 0
+    if not confirmed["trainings"]:  # the defaults won the search
+        assert training["trained_in"] == "train"
+        return
+    assert confirmed["chosen"] == ("winner" if confirmed["low"] > 0 else "defaults")
+    assert training["trained_in"] == "confirm"
+    assert training["trained_in_run"] == confirmed["kept_run"]
+    client = place.client()
+    mine, theirs = (
+        [(point.step, point.value) for point in client.get_metric_history(run, "step_loss")]
+        for run in (done.stage("train")["run_id"], confirmed["kept_run"])
+    )
+    assert mine == theirs
+    assert "is taken over, not made again" in done.stderr
+
+
 def test_another_number_of_epochs_reruns_training_and_what_follows(copy_of_finished, finished):
     place = copy_of_finished()
     changed = place.run("run", {"train.epochs": 1})
@@ -262,8 +289,8 @@ def test_a_forced_stage_runs_anew_with_what_follows(copy_of_finished, finished):
     place = copy_of_finished()
     forced = place.run("run", {}, "--force", "train")
     assert forced.actions == {
-        **dict.fromkeys(STAGES[:3], "reused"),
-        **dict.fromkeys(STAGES[3:], "run"),
+        **dict.fromkeys(STAGES[:4], "reused"),
+        **dict.fromkeys(STAGES[4:], "run"),
     }
     _, first = finished
     assert forced.stage("train")["fingerprint"] == first.stage("train")["fingerprint"]
@@ -299,8 +326,8 @@ def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished
     def read(where, done, stage, name):
         return (where.result(done, stage) / name).read_bytes()
 
-    assert [again.stage(name)["fingerprint"] for name in STAGES[:4]] == [
-        first.stage(name)["fingerprint"] for name in STAGES[:4]
+    assert [again.stage(name)["fingerprint"] for name in STAGES[:5]] == [
+        first.stage(name)["fingerprint"] for name in STAGES[:5]
     ]
     reports = [json.loads(read(*run, "prepare", "data_report.json")) for run in ((workplace, again), (place, first))]
     assert reports[0]["digest"] == reports[1]["digest"]
@@ -311,6 +338,13 @@ def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished
         ("train", "model/artifacts/bundle/weights.safetensors"),
     ]:
         assert read(workplace, again, stage, name) == read(place, first, stage, name), name
+    confirmations = [
+        json.loads(read(*run, "confirm", "confirmation.json")) for run in ((workplace, again), (place, first))
+    ]
+    for values in confirmations:
+        values["trainings"] = [one | {"run_id": None} for one in values["trainings"]]
+        values["kept_run"] = None
+    assert confirmations[0] == confirmations[1]
     trials = [
         pd.read_parquet(where.result(done, "search") / "trials.parquet").drop(columns="seconds")
         for where, done in ((workplace, again), (place, first))

@@ -22,6 +22,8 @@ from components.search.trial import Point, Suggestion, TrialRecord
 
 #: The first level takes this share of the trials that are not kept for the folds, each later one of what is left.
 SHARE = 2 / 3
+#: A step that is a smaller part of its interval finds out nothing: the search ends, though trials are left.
+FINEST = 1e-3
 
 
 def points_per_interval(space: Space, choices: Sequence[Point], *, most: int) -> dict[str, int]:
@@ -75,17 +77,16 @@ class GridSampler:
         # The only point of an interval has its step to both ends.
         steps = {sets: 1 / max(count, 2) for sets, count in self._counts.items()}
         level = 2
-        while left > 0:
+        while left > 0 and max(steps.values(), default=0) > FINEST:
             inside = [record.suggestion.point for record in ranked(planned, trials) if record.suggestion.point]
             if not inside:
                 break
             parts = _parts(sum(sets in inside[0] for sets in steps), most=int(SHARE * left))
             around = (self._suggestion(point, level) for point in _around(inside[0], steps, parts=parts))
             plan = plan_of(around, planned=planned, most=left)
-            if not plan:
-                break
-            yield plan
-            planned, left, level = planned | plan, left - len(plan), level + 1
+            if plan:
+                yield plan
+                planned, left, level = planned | plan, left - len(plan), level + 1
             steps = {sets: step / parts for sets, step in steps.items()}
         if self._settings.folds:
             folds = fold_plan(ranked(planned, trials), folds=self._settings.folds)

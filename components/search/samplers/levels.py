@@ -27,7 +27,7 @@ def plan_of(suggestions: Iterable[Suggestion], *, planned: Plan, most: int) -> d
             break
         key = _identity(suggestion)
         if key not in planned:
-            plan[key] = suggestion
+            plan.setdefault(key, suggestion)
     return plan
 
 

@@ -1,18 +1,25 @@
 """MLflow through the one door, on a SQLite store: the tree of runs, who is dead, what is cut, the registry."""
 
+import contextlib
+import http.server
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import uuid
 
 import pandas as pd
 import psutil
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy import event
 
-from components import tracking
+from components import liveness, tracking
 from components.errors import InputError
 from components.registry import Registry
 from components.tracking import Run, Tracker
@@ -28,7 +35,7 @@ def tags(tracker: Tracker, run: Run) -> dict:
 
 def as_if_of(run: Run, *, host: str | None = None, pid: int | None = None, beat: float | None = None) -> Run:
     """Let a root look like that of another process."""
-    changes = {tracking.TAG_HOST: host, tracking.TAG_PID: pid, tracking.TAG_HEARTBEAT: beat}
+    changes = {liveness.TAG_HOST: host, liveness.TAG_PID: pid, liveness.TAG_HEARTBEAT: beat}
     run.set_tags({key: value for key, value in changes.items() if value is not None})
     return run
 
@@ -165,15 +172,15 @@ def test_an_adopted_run_of_another_store_is_a_fault_of_the_environment(store_uri
 def test_the_heart_beats_while_the_block_runs(tracker, monkeypatch) -> None:
     monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
     root = tracker.start_root("r", {})
-    root.set_tags({tracking.TAG_HEARTBEAT: "0"})
+    root.set_tags({liveness.TAG_HEARTBEAT: "0"})
     with tracker.heartbeat(root):
         deadline = time.monotonic() + 10
-        while tags(tracker, root)[tracking.TAG_HEARTBEAT] == "0":
+        while tags(tracker, root)[liveness.TAG_HEARTBEAT] == "0":
             assert time.monotonic() < deadline
             time.sleep(0.02)
-    root.set_tags({tracking.TAG_HEARTBEAT: "0"})
+    root.set_tags({liveness.TAG_HEARTBEAT: "0"})
     time.sleep(0.2)
-    assert tags(tracker, root)[tracking.TAG_HEARTBEAT] == "0"
+    assert tags(tracker, root)[liveness.TAG_HEARTBEAT] == "0"
 
 
 def test_a_missed_beat_stops_nothing(tracker, monkeypatch, caplog) -> None:
@@ -339,7 +346,7 @@ def test_the_run_of_a_living_process_is_left_alone(tracker) -> None:
 
 def test_a_process_id_that_somebody_else_has_now_does_not_keep_a_run_alive(tracker) -> None:
     root = tracker.start_root("r", {})
-    root.set_tags({tracking.TAG_STARTED: f"{psutil.Process().create_time() - 100:.2f}"})
+    root.set_tags({liveness.TAG_STARTED: f"{psutil.Process().create_time() - 100:.2f}"})
     assert tracker.reap() == 1
     assert status(tracker, root) == "KILLED"
 
@@ -348,7 +355,7 @@ def test_on_another_host_the_heartbeat_decides(tracker) -> None:
     alive = as_if_of(tracker.start_root("a", {}), host="elsewhere", pid=1, beat=time.time() - 60)
     dead = as_if_of(
         tracker.start_root("d", {}), host="elsewhere", pid=os.getpid(),
-        beat=time.time() - tracking.DEAD_AFTER_SECONDS - 60,
+        beat=time.time() - liveness.DEAD_AFTER_SECONDS - 60,
     )  # fmt: skip
     assert tracker.running_roots() == [alive.id]
     assert tracker.reap() == 1
@@ -502,3 +509,79 @@ def test_a_logged_model_is_an_output_of_its_run(tracker, log_model) -> None:
     outputs = tracker.client.get_run(run_id).outputs.model_outputs
     assert [output.model_id for output in outputs] == [model_id]
     assert tracker.client.get_logged_model(model_id).params == {"backbone": "tiny"}
+
+
+# --- a server that is away
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    """`answering(status, body)`: what MLflow raises where a server answers so; without a status nothing listens."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(self.server.status)
+            self.end_headers()
+            self.wfile.write(self.server.body)
+
+        def log_message(self, *args) -> None: ...
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        def make(status: int | None, body: bytes) -> Exception:
+            server.status, server.body = status, body
+            port = server.server_port if status is not None else 9
+            with pytest.raises(MlflowException) as caught:
+                MlflowClient(f"http://127.0.0.1:{port}").get_run("0" * 32)
+            return caught.value
+
+        yield make
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "away"),
+    [
+        (None, b"", True),
+        (503, b"try later", True),
+        (502, b"<html>", True),
+        (503, b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "the database is away"}', True),
+        (404, b"no such host behind this proxy", True),
+        (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such run"}', False),
+        (400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "no such metric"}', False),
+        (401, b"who are you?", False),
+        (403, b"not for you", False),
+    ],
+)
+def test_a_server_is_away_where_nobody_answers_or_not_for_now(answering, status, body: bytes, away: bool) -> None:
+    assert tracking.is_away(answering(status, body)) is away
+
+
+def test_a_database_that_is_locked_is_away_for_now(tracker, store_uri) -> None:
+    run = tracker.start_root("one", {})
+    with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"), timeout=30)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        engine = tracker.client._tracking_client.store.engine
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def impatient(connection, cursor, statement, parameters, context, many) -> None:
+            cursor.connection.execute("PRAGMA busy_timeout = 0")
+
+        try:
+            with pytest.raises(MlflowException, match="database is locked") as caught:
+                run.finish()
+        finally:
+            event.remove(engine, "before_cursor_execute", impatient)
+    assert tracking.is_away(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [(ConnectionResetError("gone"), True), (TimeoutError("slow"), True), (ValueError("API request to"), False)],
+)
+def test_an_error_that_is_not_mlflows_is_one_of_the_connection_or_none_of_a_server_that_is_away(
+    error: Exception, away: bool
+) -> None:
+    assert tracking.is_away(error) is away

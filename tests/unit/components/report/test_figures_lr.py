@@ -93,6 +93,13 @@ def test_the_overview_says_how_many_abstained(records: list[dict[str, Any]], sai
     assert said in words(range_tests_figure(records))
 
 
+def test_where_backbones_differ_their_rows_are_named_by_them() -> None:
+    figure = range_tests_figure([record(backbone="resnet18"), record(backbone="vit", optimizer="sgd")])
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["resnet18, adamw", "vit, sgd"]
+    assert {"Learning rates by backbone and optimizer", "Each measured with this recipe and data"} <= words(figure)
+
+
 def decay_curves() -> pd.DataFrame:
     return pd.concat([curves().assign(weight_decay=decay) for decay in (0.01, 0.1)])
 

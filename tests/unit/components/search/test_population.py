@@ -81,7 +81,7 @@ def test_values_are_plain_and_the_generator_draws_them() -> None:
 
 
 def member(number: int, point: dict, overrides: dict) -> SimpleNamespace:
-    return SimpleNamespace(config={"order": {"number": number, "point": point, "overrides": overrides, "spent": 0.0}})
+    return SimpleNamespace(config={"order": {"number": number, "point": point, "overrides": overrides}})
 
 
 def exchange(seed: int = 0) -> population._Exchange:

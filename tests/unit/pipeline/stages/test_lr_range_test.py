@@ -1,7 +1,9 @@
 """The range test's stage, where it needs no training: its held-out batch, its conditions, what it recommends."""
 
+import io
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,12 +11,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console as RichConsole
+from rich.table import Table
 
 from components.data.loader import ImageSet
+from components.optim.lr_bounds import LrBounds
 from components.optim.weight_decay_test import DecayLimit, DecayVerdict
 from components.training.engine import Device
-from pipeline.range_test_report import file_safe, measured_at, report_weight_decays, say_conditions
+from pipeline.backbone_probe import Probed, ProbeVerdict
+from pipeline.range_test_report import (
+    file_safe,
+    measured_at,
+    name_test,
+    report_probe,
+    report_tests,
+    report_weight_decays,
+    say_conditions,
+)
+from pipeline.sections.rates import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.stages import lr_range_test
 from pipeline.training import held_out_batch
 
 
@@ -25,6 +41,8 @@ class Said:
     lines: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     figures: list[str] = field(default_factory=list)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    artifacts: list[str] = field(default_factory=list)
 
     def say(self, message: str, style: str = "") -> None:
         self.lines.append(message)
@@ -37,6 +55,17 @@ class Said:
 
     def log_figure(self, figure: object, name: str) -> None:
         self.figures.append(name)
+
+    def log_table(self, table: pd.DataFrame, name: str) -> None:
+        self.tables[name] = table
+
+    def log_artifact(self, path: Path) -> None:
+        self.artifacts.append(path.name)
+
+    def table(self, table: Table) -> None:
+        shown = RichConsole(width=100, record=True, file=io.StringIO())
+        shown.print(table)
+        self.lines.append(shown.export_text())
 
 
 def validation(*counts: int) -> ImageSet:
@@ -145,3 +174,125 @@ def test_a_weight_decay_test_that_abstains_says_why() -> None:
 def test_any_name_makes_a_file_name() -> None:
     assert file_safe("adamw") == "adamw"
     assert file_safe("hub:x/y z") == "hub_x_y_z"
+
+
+# --- several backbones
+
+
+@pytest.mark.parametrize(
+    ("backbone", "several", "label", "key"),
+    [
+        ("resnet18", False, "adamw", "adamw"),
+        ("resnet18", True, "resnet18, adamw", "adamw"),
+        ("vit.a[1]@x", True, "vit.a[1]@x, adamw", "vit.a_1__x_adamw"),
+    ],
+)
+def test_the_backbone_is_named_where_there_are_several(backbone: str, several: bool, label: str, key: str) -> None:
+    name = name_test(backbone, "adamw", own="resnet18", several=several)
+    assert (name.label, name.key) == (label, key)
+
+
+def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> ProbeVerdict:
+    return ProbeVerdict(
+        backbone=backbone, score=score, low=low, high=None if low is None else score + 0.02, features=8, penalty=0.01,
+        seconds=12.4, images_per_second=50.0, kept=kept, reason="the best" if kept else "not the best",
+    )  # fmt: skip
+
+
+def test_the_probe_is_told_on_the_console_and_logged_with_its_evidence() -> None:
+    said = Said()
+    verdicts = [verdict("vit.a@x", 0.9, kept=True, low=None), verdict("resnet18", 0.8, kept=False, low=0.7)]
+    report_probe(SimpleNamespace(console=said, run=said), verdicts, "average_precision")  # type: ignore[arg-type]
+    assert "kept: the best" in said.lines[0]
+    assert "0.700 … 0.820" in said.lines[0]
+    assert said.metrics == {"probe_vit.a_x": 0.9, "probe_resnet18": 0.8}
+    assert said.figures == ["figures/backbones.png"]
+    assert said.tables["tables/backbones.json"]["kept"].tolist() == [True, False]
+
+
+def bounds(optimizer: str, *, suggested: float = 1e-3) -> LrBounds:
+    return LrBounds(
+        optimizer=optimizer, lower=1e-4, suggested=suggested, upper=1e-2, band=(5e-4, 2e-3), abstained=False, reason="",
+        source="range_test", lr10=None, lr50=None, lr90=None, lr_min=None, lr_div=None, valley=None, drop=None,
+        noise=None, constant_loss=0.69, warnings=(), fit={"lr": [], "loss": []},
+    )  # fmt: skip
+
+
+def test_each_backbone_has_a_table_of_its_own() -> None:
+    for several, titles, figures in ((True, ["test: vit", "test: resnet18"], 1), (False, ["range test"], 0)):
+        said = Said()
+        found = {"vit": {"sgd": bounds("sgd")}, "resnet18": {"sgd": bounds("sgd")}} if several else {
+            "vit": {"sgd": bounds("sgd")}
+        }  # fmt: skip
+        report_tests(SimpleNamespace(console=said, run=said), found)  # type: ignore[arg-type]
+        assert [title in line for title, line in zip(titles, said.lines, strict=True)] == [True] * len(titles)
+        assert len(said.figures) == figures
+
+
+def planned(backbones: list[str], decays: tuple[float, ...] = ()) -> list[list[tuple]]:
+    settings = RangeTestConfig(optimizers=("sgd", "adamw"), weight_decays=decays)
+    groups = lr_range_test._planned(recipe(weight_decay=0.01), settings, backbones, 0)
+    return [
+        [(test.recipe.model.backbone, test.optimizer, test.recipe.recipe.weight_decay) for test in group]
+        for group in groups
+    ]
+
+
+def test_every_optimizer_is_tested_on_every_backbone() -> None:
+    assert planned(["resnet18", "vit"]) == [
+        [("resnet18", "sgd", 0.01)], [("resnet18", "adamw", 0.01)], [("vit", "sgd", 0.01)], [("vit", "adamw", 0.01)],
+    ]  # fmt: skip
+
+
+def test_weight_decays_are_compared_on_the_models_own_backbone() -> None:
+    groups = planned(["resnet18", "vit"], decays=(0.1, 0.01, 0.001))
+    assert [decay for _, _, decay in groups[0]] == [0.01, 0.001, 0.1]  # its own first
+    assert groups[2:] == [[("vit", "sgd", 0.01)], [("vit", "adamw", 0.01)]]
+
+
+@pytest.fixture
+def stage(monkeypatch, tmp_path):
+    """Which backbones the stage tests, with the probe replaced by its scores."""
+
+    def backbones(scores: dict[str, float], *, weights: str = "package", keep: int = 1) -> tuple[list[str], Said]:
+        said = Said()
+        probed = [verdict(name, score, kept=True, low=score - 0.3) for name, score in scores.items()]
+        made = [Probed(**{k: v for k, v in one.to_dict().items() if k not in ("kept", "reason")})
+                for one in probed]  # fmt: skip
+        monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: made)
+        context = SimpleNamespace(console=said, run=said, directory=tmp_path)
+        configured = Recipe(model=ModelConfig(backbone="a", weights=weights), recipe=RecipeConfig())
+        settings = RangeTestConfig(backbones=tuple(scores), keep_backbones=keep)
+        return lr_range_test._backbones(context, configured, settings, None, 0), said  # type: ignore[arg-type]
+
+    return backbones
+
+
+def test_the_models_own_backbone_stays_and_stands_first(stage, tmp_path) -> None:
+    found, said = stage({"b": 0.9, "c": 0.8, "a": 0.7})
+    assert found == ["a", "b"]
+    written = json.loads((tmp_path / "backbones.json").read_text())
+    assert {name: one["kept"] for name, one in written.items()} == {"b": True, "c": False, "a": True}
+    assert said.artifacts == ["backbones.json"]
+
+
+def test_one_backbone_is_not_probed(stage) -> None:
+    found, said = stage({"a": 0.7})
+    assert (found, said.lines, said.figures) == (["a"], [], [])
+
+
+def test_a_random_start_is_not_probed_and_all_stay(stage) -> None:
+    found, said = stage({"b": 0.9, "c": 0.8, "a": 0.7}, weights="none")
+    assert found == ["a", "b", "c"]
+    assert said.lines == [
+        "warning: model.weights=none: features of a random start tell nothing of a backbone, so all 3 stay"
+    ]
+
+
+def test_the_headline_names_other_backbones() -> None:
+    found = lr_range_test._Found(
+        bounds={"a": {"sgd": bounds("sgd", suggested=0.1)}, "b@x": {"sgd": bounds("sgd", suggested=0.2)}}
+    )
+    assert lr_range_test._headline(found, ["a", "b@x"]) == {
+        "lr_suggested_sgd": 0.1, "lr_suggested_b_x_sgd": 0.2, "range_tests_abstained": 0,
+    }  # fmt: skip

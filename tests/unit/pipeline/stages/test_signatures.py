@@ -94,6 +94,32 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
         digest(f"file:{tmp_path}/absent.safetensors")
 
 
+def test_what_the_probe_depends_on_counts_where_there_is_a_probe(tmp_path) -> None:
+    from pipeline.console import Console
+    from pipeline.sections.rates import RangeTestConfig
+    from pipeline.sections.recipe import ModelConfig, RecipeConfig
+    from pipeline.sources import range_test_digest
+
+    changes = ({"objective": "auroc"}, {"keep_backbones": 3}, {"probe_images": 99})
+
+    def digests(backbones: tuple[str, ...], weights: str) -> set[str]:
+        found = set()
+        for change in ({}, *changes):
+            recipe = {key: value for key, value in change.items() if key == "objective"}
+            tests = {key: value for key, value in change.items() if key != "objective"}
+            sections = {
+                "model": ModelConfig(weights=weights),
+                "recipe": RecipeConfig(**recipe),
+                "lr_range_test": RangeTestConfig(backbones=backbones, **tests),
+            }
+            found.add(range_test_digest(tmp_path, Console(quiet=True), seed=0, **sections))
+        return found
+
+    assert len(digests(("resnet18", "resnet34"), "pretrained")) == 1 + len(changes)
+    assert digests(("resnet18",), "pretrained") == {""}
+    assert digests(("resnet18", "resnet34"), "none") == {""}
+
+
 def test_promote_alone_acts_outside_and_is_never_reused() -> None:
     assert [stage.name for stage in STAGES if not stage.cached] == ["promote"]
 

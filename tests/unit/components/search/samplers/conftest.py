@@ -39,7 +39,11 @@ def settings_of(space: Space, num_trials: int = 16, **changes: Any) -> SamplerSe
 
 
 def record_of(
-    number: int, point: Mapping[str, float | int], score: float | None = None, status: Status = "completed", **changes: Any
+    number: int,
+    point: Mapping[str, float | int],
+    score: float | None = None,
+    status: Status = "completed",
+    **changes: Any,
 ) -> TrialRecord:
     """A trial that ended after its epochs, or after `at` epochs, with one score."""
     at = changes.pop("at", None)
@@ -60,7 +64,9 @@ def ended(number: int, suggestion: Suggestion, objective: Objective) -> TrialRec
     )
 
 
-def search_of(name: str, settings: SamplerSettings, objective: Objective, *, rebuilt: bool = False) -> list[TrialRecord]:
+def search_of(
+    name: str, settings: SamplerSettings, objective: Objective, *, rebuilt: bool = False
+) -> list[TrialRecord]:
     """A whole search, one trial after the other. rebuilt: each trial is suggested by a new sampler."""
     sampler = build_sampler(name, settings)
     defaults = Suggestion(point=settings.space.point({}) or {}, overrides={}, epochs=settings.max_epochs)

@@ -57,7 +57,9 @@ def test_the_same_seed_gives_the_same_trials_and_another_seed_others(lab, space)
 
 def test_what_became_of_the_trials_does_not_matter(lab, space) -> None:
     sampler = random_sampler(lab.settings(space))
-    assert sampler.suggest(2, []) == sampler.suggest(2, [lab.record(0, {}, 0.5), lab.record(1, {"recipe.lr": 0.1}, 0.9)])
+    assert sampler.suggest(2, []) == sampler.suggest(
+        2, [lab.record(0, {}, 0.5), lab.record(1, {"recipe.lr": 0.1}, 0.9)]
+    )
 
 
 def test_the_trials_run_to_their_end_and_are_done_when_their_number_is_reached(lab, space) -> None:

@@ -1,0 +1,206 @@
+"""Calls to a server that may be away: their order, their repetition, and what becomes of errors."""
+
+import threading
+import time
+
+import pytest
+
+from components import outbox as module
+from components.outbox import Outbox
+
+
+class Away(Exception):
+    """The server does not answer."""
+
+
+class Server:
+    """Takes calls, but is away for some of them."""
+
+    def __init__(self, away_for: int = 0) -> None:
+        self.taken: list[object] = []
+        self.attempts = 0
+        self._away_for = away_for
+
+    def take(self, what: object) -> None:
+        self.attempts += 1
+        if self._away_for:
+            self._away_for -= 1
+            raise Away("no answer")
+        self.taken.append(what)
+
+    def leave(self, times: int) -> None:
+        self._away_for = times
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(module, "LONGEST_WAIT", 0.04)
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def opened(told):
+    def make(*, patience: float = 30.0) -> Outbox:
+        return Outbox(
+            patience=patience,
+            away=lambda error: isinstance(error, Away),
+            on_away=lambda error: told.append(str(error)),
+        )
+
+    return make
+
+
+def test_calls_are_made_in_their_order_by_one_thread(opened) -> None:
+    made: list[tuple[int, str]] = []
+    with opened() as box:
+        for number in range(50):
+            box.put(lambda number=number: made.append((number, threading.current_thread().name)))
+    assert made == [(number, "outbox") for number in range(50)]
+
+
+def test_whoever_puts_a_call_does_not_wait_for_it(opened) -> None:
+    go = threading.Event()
+    with opened() as box:
+        started = time.monotonic()
+        box.put(go.wait)
+        box.put(lambda: None)
+        assert time.monotonic() - started < 0.5
+        go.set()
+
+
+def test_flush_waits_until_all_is_made(opened) -> None:
+    made: list[int] = []
+    with opened() as box:
+        box.put(lambda: time.sleep(0.1))
+        box.put(lambda: made.append(1))
+        box.flush()
+        assert made == [1]
+        box.put(lambda: made.append(2))
+        box.flush()
+        assert made == [1, 2]
+
+
+def test_a_call_is_made_again_until_the_server_is_back_and_those_after_it_wait(opened, told) -> None:
+    server = Server(away_for=4)
+    with opened() as box:
+        for what in "abc":
+            box.put(lambda what=what: server.take(what))
+    assert server.taken == ["a", "b", "c"]
+    assert server.attempts == 7
+    assert told == ["no answer"]
+
+
+def test_each_outage_is_told_once(opened, told) -> None:
+    server = Server(away_for=3)
+    with opened() as box:
+        box.put(lambda: server.take("a"))
+        box.flush()
+        server.leave(2)
+        box.put(lambda: server.take("b"))
+        box.put(lambda: server.take("c"))
+    assert told == ["no answer", "no answer"]
+    assert server.taken == ["a", "b", "c"]
+
+
+def test_attempts_come_ever_more_seldom_up_to_the_longest_wait(opened) -> None:
+    times: list[float] = []
+
+    def call() -> None:
+        times.append(time.monotonic())
+        if len(times) < 7:
+            raise Away
+
+    with opened() as box:
+        box.put(call)
+    waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    for wait, least in zip(waits, [0.01, 0.02, 0.04, 0.04, 0.04, 0.04], strict=True):
+        assert least * 0.95 <= wait < least + 0.5
+
+
+def test_after_its_patience_the_error_is_raised(opened) -> None:
+    server = Server(away_for=10**6)
+    with pytest.raises(Away), opened(patience=0.1) as box:
+        box.put(lambda: server.take("a"))
+    assert server.attempts > 1
+
+
+def test_another_error_is_raised_by_the_next_put_and_nothing_is_made_after_it(opened, told) -> None:
+    made: list[str] = []
+
+    def wrong() -> None:
+        raise ValueError("no such run")
+
+    with pytest.raises(ValueError, match="no such run"), opened() as box:  # noqa: PT012
+        box.put(wrong)
+        box.put(lambda: made.append("after"))
+        time.sleep(0.2)
+        box.put(lambda: made.append("later"))
+        raise AssertionError("the put should have raised")
+    assert (made, told) == ([], [])
+
+
+@pytest.mark.parametrize("flushes", [True, False])
+def test_another_error_is_raised_at_the_end_or_by_a_flush(opened, flushes: bool) -> None:
+    def wrong() -> None:
+        raise ValueError("no such run")
+
+    with pytest.raises(ValueError, match="no such run"), opened() as box:  # noqa: PT012
+        box.put(wrong)
+        if flushes:
+            box.flush()
+            raise AssertionError("the flush should have raised")
+
+
+def test_its_thread_ends_with_it_also_after_an_error(opened) -> None:
+    def wrong() -> None:
+        raise ValueError("no such run")
+
+    box = opened()
+    with box:
+        box.put(lambda: None)
+    assert not box._thread.is_alive()
+    box = opened()
+    with pytest.raises(ValueError, match="no such run"), box:
+        box.put(wrong)
+    assert not box._thread.is_alive()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_left_by_an_exception_it_drops_the_rest_and_returns_soon(opened, kind: type[BaseException]) -> None:
+    server, made = Server(away_for=10**6), []
+    started = time.monotonic()
+    with pytest.raises(kind), opened() as box:  # noqa: PT012
+        box.put(lambda: server.take("a"))
+        box.put(lambda: made.append("b"))
+        time.sleep(0.05)
+        raise kind
+    assert time.monotonic() - started < 2
+    assert (server.taken, made) == ([], [])
+    assert not box._thread.is_alive()
+
+
+def test_left_by_an_exception_it_waits_no_longer_for_a_call_than_its_limit(opened, monkeypatch) -> None:
+    monkeypatch.setattr(module, "LAST_CALL_SECONDS", 0.2)
+    go = threading.Event()
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match="left"), opened() as box:  # noqa: PT012
+        box.put(go.wait)
+        time.sleep(0.05)
+        raise RuntimeError("left")
+    assert time.monotonic() - started < 2
+    go.set()
+
+
+def test_an_error_of_whoever_is_told_of_an_outage_is_raised_too(told) -> None:
+    def complain(error: Exception) -> None:
+        raise LookupError("nobody to tell")
+
+    server = Server(away_for=1)
+    box = Outbox(patience=30, away=lambda error: isinstance(error, Away), on_away=complain)
+    with pytest.raises(LookupError), box:
+        box.put(lambda: server.take("a"))

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -41,7 +40,6 @@ from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.serving.bundle import ModelCard
-from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import (
     Device,
     EpochRecord,
@@ -181,8 +179,8 @@ def fold_of(data: TrainingData, fold: int) -> TrainingData:
     folds = data.manifest["fold"]
     if not folds.eq(fold).any():
         raise InputError(
-            f"search.folds: the data have no fold {fold} (they have {folds.max() + 1}); see the notes of the data report, "
-            "set data.num_folds and search.folds to what there are groups for, or search.folds to 0"
+            f"search.folds: the data have no fold {fold} (they have {folds.max() + 1}); see the data report, "
+            "give data.num_folds and search.folds the number that there are groups for, or search.folds 0"
         )
     split = data.manifest["split"].mask(folds >= 0, "train").mask(folds == fold, "val")
     return replace(data, manifest=data.manifest.assign(split=split))

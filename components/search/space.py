@@ -92,10 +92,14 @@ Dimension = Choice | Interval | RateInterval
 
 @dataclass(frozen=True)
 class SuggestedRate:
-    """The range test's suggestion, for trials that differ in what it depends on and have no rate of their own."""
+    """The range test's suggestion, for trials that differ in what it depends on and have no rate of their own.
+
+    asked_only: for those alone whose rate is chosen to be `auto`.
+    """
 
     rates: Rates
     batch_size: int
+    asked_only: bool = False
 
     def of(self, settings: Mapping[str, Any]) -> float:
         return self.rates[settings[BACKBONE], settings[OPTIMIZER]] * _scaled(settings, self.batch_size)
@@ -120,7 +124,7 @@ class Space:
             settings = {**self.defaults, **chosen}
             if dimension.sets in point and holds(dimension, settings):
                 chosen[dimension.sets] = dimension.at(point[dimension.sets], settings)
-        if self.rate is not None and LR not in chosen:
+        if self.rate is not None and (chosen[LR] == "auto" if LR in chosen else not self.rate.asked_only):
             chosen[LR] = self.rate.of({**self.defaults, **chosen})
         return chosen
 

@@ -46,20 +46,20 @@ def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> Se
     """Put the range test's bounds, per backbone and optimizer, into the configured dimensions."""
     backbone = configured.model.backbone
     default = with_learning_rate(configured, {opt: bounds for (net, opt), bounds in found.items() if net == backbone})
-    dimensions = tuple(kept for dimension in search.space if (kept := _kept(dimension, found)) is not None)
+    kept = (_kept(dimension, found) for dimension in search.space)
+    dimensions = tuple(_typed(dimension, configured) for dimension in kept if dimension is not None)
     bounded = any(dimension.bounds is not None for dimension in dimensions)
     factor = WIDENED if _searches(dimensions, "recipe.weight_decay") else 1.0
     rates = {key: (one.lower / factor, one.upper * factor) for key, one in found.items()} if bounded else {}
     batch_size = configured.recipe.batch_size
     # Where the recipe leaves the rate open, trials get the suggestion of their own optimizer, backbone and batch size.
     own = configured.recipe.lr == "auto"
-    rate = SuggestedRate({key: one.suggested for key, one in found.items()}, batch_size) if own else None
-    space = Space(
-        tuple(expand(dimension, rates, batch_size) for dimension in dimensions),
-        {**settings_of(default), LR: default.recipe.lr},
-        rate,
-    )
-    return SearchedSpace(space, default, rates, tuple(_notes(search, dimensions, own=own, bounded=bounded)))
+    asked = any(dimension.sets == LR and "auto" in (dimension.choices or ()) for dimension in dimensions)
+    suggested = {key: one.suggested for key, one in found.items()}
+    rate = SuggestedRate(suggested, batch_size, asked_only=not own) if own or asked else None
+    space = Space(tuple(expand(dimension, rates, batch_size) for dimension in dimensions), settings_of(default), rate)
+    given = bounded or asked or (own and not _searches(dimensions, LR))
+    return SearchedSpace(space, default, rates, tuple(_notes(search, dimensions, given=given, bounded=bounded)))
 
 
 def at_horizon(default: Recipe, overrides: Mapping[str, Any], search: SearchConfig) -> Recipe:
@@ -104,6 +104,17 @@ def _kept(dimension: Dimension, found: Found) -> Dimension | None:
     return dimension.model_copy(update={"choices": left}) if len(left) > 1 else None
 
 
+def _typed(dimension: Dimension, recipe: Recipe) -> Dimension:
+    """The dimension with every value as its key has it: YAML reads `1e-3` as a text."""
+    choices = dimension.choices and tuple(_value(recipe, dimension.sets, value) for value in dimension.choices)
+    when = {key: [_value(recipe, key, value) for value in values] for key, values in dimension.conditions().items()}
+    return dimension.model_copy(update={"choices": choices, "when": when})
+
+
+def _value(recipe: Recipe, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key holds
+    return settings_of(override(recipe, {key: value}))[key]
+
+
 def expand(dimension: Dimension, rates: RateBounds, batch_size: int) -> SpaceDimension:
     """A configured dimension as one of a space. rates: of the range test, measured at `batch_size`."""
     when = tuple(Condition(key, values) for key, values in dimension.conditions().items())
@@ -120,8 +131,11 @@ def _searches(dimensions: tuple[Dimension, ...], key: str) -> bool:
     return any(dimension.sets == key for dimension in dimensions)
 
 
-def _notes(search: SearchConfig, dimensions: tuple[Dimension, ...], *, own: bool, bounded: bool) -> list[str]:
-    """In words, what is done where trials differ in a setting that the range test held fixed, and what was left out."""
+def _notes(search: SearchConfig, dimensions: tuple[Dimension, ...], *, given: bool, bounded: bool) -> list[str]:
+    """In words, what is done where trials differ in a setting that the range test held fixed, and what was left out.
+
+    given: whether the range test gives trials their rates, as bounds (`bounded`) or as a suggestion.
+    """
     notes = []
     if len(dimensions) < len(search.space):
         notes.append("The probe left one backbone, so that the backbone is not searched.")
@@ -130,7 +144,7 @@ def _notes(search: SearchConfig, dimensions: tuple[Dimension, ...], *, own: bool
             f"The range test's bounds hold for the recipe's weight decay; trials vary it, so they are widened by a "
             f"factor of {WIDENED:g} to both sides."
         )
-    if (bounded or (own and not _searches(dimensions, LR))) and _searches(dimensions, "recipe.batch_size"):
+    if given and _searches(dimensions, "recipe.batch_size"):
         notes.append(
             "The range test's rates hold for the recipe's batch size; a trial of another one has its rate scaled, "
             "in proportion for sgd and by the square root for the adaptive optimizers."

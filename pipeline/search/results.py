@@ -87,18 +87,22 @@ def gain_interval(
     )
 
 
-def raise_if_nothing_learned(records: Sequence[TrialRecord], why: str) -> None:
-    """Raise where no trial has a score: RuntimeError for failures, InputError where the rates were too high."""
+def raise_if_nothing_learned(records: Sequence[TrialRecord], *, failure: str, budget: str) -> None:
+    """Raise where no trial has a score: RuntimeError for failures, InputError where the rates or a budget are to blame.
+
+    failure: what most failures have in common; budget: which one is spent; both as the course says it, or empty.
+    """
     if any(record.score is not None for record in records):
         return
     failed = [record for record in records if record.status == "failed"]
     if failed and len(failed) == len(records):
-        raise RuntimeError(f"search: {why or f'all {len(records)} trials failed, the first: {failed[0].message}'}")
+        raise RuntimeError(f"search: {failure or f'all {len(records)} trials failed, the first: {failed[0].message}'}")
     diverged = sum(record.status == "diverged" for record in records)
-    raise InputError(
-        f"search: none of the {len(records)} trials learned ({diverged} diverged{'; ' + why if why else ''}); "
-        "lower the bounds of recipe.lr in search.space"
-    )
+    why = "".join(f"; {reason}" for reason in (failure, budget) if reason)
+    remedy = "lower the bounds of recipe.lr in search.space"
+    if budget and not diverged:
+        remedy = "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
+    raise InputError(f"search: none of the {len(records)} trials learned ({diverged} diverged{why}); {remedy}")
 
 
 def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) -> str:
@@ -132,8 +136,9 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
         "lr": settings["recipe.lr"],
     }
     own = ("model.backbone", "recipe.optimizer", "recipe.lr")
-    row |= {key: suggestion.overrides.get(key, defaults[key] if record.number == 0 else None) for key in keys
-            if key not in own}  # fmt: skip
+    # Without overrides it is the defaults', on a fold perhaps; a trial of the space leaves out what it has no use for.
+    unset = {} if suggestion.overrides else defaults
+    row |= {key: suggestion.overrides.get(key, unset.get(key)) for key in keys if key not in own}
     latency = next((told["latency_ms"] for told in record.metrics.values() if "latency_ms" in told), None)
     return row | ({"latency_ms": latency} if latency is not None else {})
 

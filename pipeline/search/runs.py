@@ -37,11 +37,14 @@ class TrialRuns:
         found = {int(child.data.tags[TAG_TRIAL]): child for child in children if TAG_TRIAL in child.data.tags}
         self._runs = {number: context.tracker.run(child.info.run_id) for number, child in found.items()}
         self._statuses = {number: child.data.tags.get(TAG_STATUS) for number, child in found.items()}
+        self._described = {number for number, child in found.items() if child.data.params}
         self._reports = 0
         self._best: tuple[float, int] | None = None
 
     def catch_up(self, records: list[TrialRecord]) -> None:
         """Give the store what the journal has and it has not."""
+        told = [(score, record.number) for record in records for score in record.scores.values()]
+        self._reports, self._best = len(told), max(told, default=None)
         for record in records:
             if self._statuses.get(record.number) is not None:
                 continue
@@ -100,12 +103,14 @@ class TrialRuns:
         tracker = self._context.tracker
         if number in self._runs:
             tracker.client.update_run(self._runs[number].id, status="RUNNING")
-            return
-        tags = {TAG_TRIAL: str(number), TAG_STAGE: "trial", TAG_ROOT: self._root}
-        name = "trial-0-defaults" if number == 0 else f"trial-{number}"
-        run = tracker.start_child(self._context.run, name, tags)
-        self._runs[number] = run  # known before its parameters are logged: a call that is repeated makes no second run
-        run.log_params(params)
+        else:
+            tags = {TAG_TRIAL: str(number), TAG_STAGE: "trial", TAG_ROOT: self._root}
+            name = "trial-0-defaults" if number == 0 else f"trial-{number}"
+            # Known before its parameters are logged: a call that is repeated makes no second run.
+            self._runs[number] = tracker.start_child(self._context.run, name, tags)
+        if number not in self._described:
+            self._runs[number].log_params(params)
+            self._described.add(number)
 
     def _log(self, number: int, metrics: Mapping[str, float], epoch: int) -> None:
         self._runs[number].log_metrics(metrics, step=epoch)
@@ -129,8 +134,8 @@ class TrialRuns:
         if trace:
             run.log_text(trace, "error.txt")
         run.log_metrics(costs)
-        run.set_tags(tags)
         run.finish(outcome)
+        run.set_tags(tags)  # last: a run with a status is left alone when the search goes on
 
 
 def root_of(run: Run) -> str:

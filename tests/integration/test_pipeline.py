@@ -280,7 +280,7 @@ def test_another_number_of_epochs_reruns_training_and_what_follows(copy_of_finis
         **dict.fromkeys(STAGES[:3], "reused"),
         **dict.fromkeys(STAGES[3:], "run"),
     }
-    assert "train.epochs 2 → 1" in changed.stage("train")["reason"]
+    assert "train.epochs 2 → 1" in changed.stage("confirm")["reason"]
     assert changed.summary["headline"]["model_version"] == "2"
     assert place.result(finished[1], "train").is_dir()  # the earlier result is still there
 

@@ -77,7 +77,9 @@ def verdicts(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _regrets(problem: Callable[[int], Problem], sampler: str, *, trials: int, seeds: int) -> np.ndarray:
     regrets = []
     for seed in range(seeds):
-        plan = Plan(sampler=sampler, scheduler="none", trials=trials, workers=1, unstopped_fraction=0.0, seed=seed)
+        plan = Plan(
+            sampler=sampler, scheduler="none", trials=trials, workers=1, grace=1, unstopped_fraction=0.0, seed=seed
+        )
         drawn = problem(seed)
         regrets.append(simulate(drawn, plan).regret(drawn))
     return np.array(regrets)

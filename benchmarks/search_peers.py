@@ -32,10 +32,12 @@ from typing import Any
 
 import numpy as np
 from ray import tune
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console as RichConsole
 from rich.table import Table
 from scipy import stats
+from torch import nn
 
 from components.cluster import ray_session, settle_on_cluster
 from components.optim.lr_bounds import LrBounds, analyse_curves
@@ -83,8 +85,8 @@ SETTINGS = {
     "lr_range_test.steps_per_decade": "10",
     "search.max_epochs": "9",
     "search.num_trials": "1000",
-    "search.space": "[{sets: recipe.lr, bounds: range_test}, {sets: recipe.weight_decay, low: 1e-5, high: 0.1, log: true},"
-    " {sets: recipe.augment_strength, low: 0, high: 1}]",
+    "search.space": "[{sets: recipe.lr, bounds: range_test}, {sets: recipe.augment_strength, low: 0, high: 1},"
+    " {sets: recipe.weight_decay, low: 1e-5, high: 0.1, log: true}]",
     "train.epochs": "12",
     "compute.device": "cpu",
     "compute.num_threads": "1",
@@ -210,7 +212,7 @@ class PeerTrial(tune.Trainable):
 
 
 def peer(
-    config: Config, prepared: Path, *, run: int, seconds: float, folder: Path, search_alg: Any
+    config: Config, prepared: Path, *, run: int, seconds: float, folder: Path, search_alg: Searcher | None
 ) -> tuple[dict[str, Any], int]:
     """Ray's Tuner, as its documentation has it: the best of the last scores."""
     recipe = Recipe(model=config.model, recipe=config.recipe)
@@ -260,7 +262,7 @@ def retrain(task: tuple[dict[str, Any], int, int], *, config: Config, prepared: 
     best = (-np.inf, 0.0)
     scored: list[float] = []
 
-    def score(model: Any, logits: np.ndarray) -> None:
+    def score(model: nn.Module, logits: np.ndarray) -> None:
         ours = predict_split(model, unseen, learner)
         scored.append(validation_score(ours, unseen.labels, recipe, data))
 
@@ -288,7 +290,10 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float) -> dict
             found[name] = overrides, trials, time.monotonic() - started
     tasks = [(found[name][0], run, seed) for name in names for seed in range(RETRAININGS)]
     scores: dict[str, list[float]] = {name: [] for name in names}
-    again = functools.partial(retrain, config=config, prepared=prepared)
+
+    def again(task: tuple[dict[str, Any], int, int]) -> float:
+        return retrain(task, config=config, prepared=prepared)
+
     for task, outcome in settle_on_cluster(again, tasks, cores=1, gpus=0, at_once=SLOTS):
         if isinstance(outcome, Exception):
             raise outcome

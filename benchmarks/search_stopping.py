@@ -1,14 +1,19 @@
-"""How many epochs early stopping saves: searches of many sizes, with a stopping rule and without, on equal terms.
+"""How many epochs early stopping saves: the same trials with a stopping rule and without, on equal terms.
 
-A search without stopping (a Latin hypercube) ends with some regret. How many epochs does one with a stopping rule need
-for the same? Whole searches are compared, each with the number of trials that it was given: their mean regrets over
-the seeds, as a function of their mean epochs, smoothed to fall (isotonic regression), and read off where they pass the
-other's regret, linear in the logarithm of the epochs. Both get the same problems, the same hypercubes and the same
-luck, trial by trial; the interval is the bootstrap's over the seeds.
+A search without stopping (a Latin hypercube) ends with some regret. How many epochs has one with a stopping rule
+trained when it gets there? Both have the same problems, the same number of trials, the same hypercubes and the same
+luck, trial by trial. On the way each search is asked again and again what it would choose, and the regrets of that are
+averaged over the seeds; it has arrived where the average stays at or below that of the finished search without. The
+interval is the bootstrap's over the seeds.
+
+ASHA is measured twice: by itself, where any trial may be stopped, and as it is by default, where a tenth of the trials
+is never stopped, which shows how far the rungs can be trusted, and has its price. The first rung is at a ninth of the
+length, as it is by default.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,71 +22,83 @@ from typing import Any
 
 import numpy as np
 from search_landscapes import FineTuning, Problem, Recorded, recordings
-from search_workers import Plan, simulate
-from sklearn.isotonic import IsotonicRegression
+from search_workers import FACTOR, Plan, simulate
 
-#: The configuration's default: never stopped, so that the rungs can be checked against the end.
-UNSTOPPED = 0.1
+from components.search.course import unstopped_numbers
+from components.search.rungs import Ladder
+
 WORKERS = (1, 8, 64, 1000)
 #: Where rules are compared with each other, and curves drawn.
 USUAL = 8
-SLOW_UP_TO = 64
+#: Name in the tables → scheduler, share of the trials that is never stopped.
+RULES = {
+    "none": ("none", 0.0),
+    "asha": ("asha", 0.0),
+    "asha, a tenth unstopped": ("asha", 0.1),
+    "hyperband, a tenth unstopped": ("hyperband", 0.1),
+    "median, a tenth unstopped": ("median", 0.1),
+}
+ASHA = tuple(name for name in RULES if name.startswith("asha"))
+#: Of the length: the first rung.
+GRACE_SHARE = 1 / 9
+#: Times that a search is asked what it would choose, evenly over the epochs of all its trials at full length.
+LOOKS = 120
+#: The median rule's time grows with the square of the trials.
+MOST_FOR_MEDIAN = 64
 RESAMPLES = 1000
-ALL_MAY_STOP = "asha, all may be stopped"
+#: ASHA has to arrive within this share of the epochs.
+TARGET = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Trials of the searches without stopping, sizes of those with a rule.
-
-    wide_trials, wide_sizes: further ones, for ASHA at the usual number of workers. The median rule, whose time grows
-    with the square of the trials, is asked up to SLOW_UP_TO of them.
-    """
+    """One kind of problem, drawn anew for each seed; searches of `trials` trials each, with `workers` workers each."""
 
     name: str
     problem: Callable[[int], Problem]
-    workers: tuple[int, ...]
     trials: tuple[int, ...]
-    sizes: tuple[int, ...]
-    wide_trials: tuple[int, ...] = ()
-    wide_sizes: tuple[int, ...] = ()
+    workers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of searches of one kind, over the seeds: (seeds,) float each."""
+    """Of searches of one kind, a row for each seed. regret: (seeds, LOOKS) float. epochs, seconds: (seeds,), at the end.
 
+    looks: (LOOKS,) int, epochs.
+    """
+
+    looks: np.ndarray
     regret: np.ndarray
     epochs: np.ndarray
     seconds: np.ndarray
 
+    @property
+    def final(self) -> np.ndarray:
+        """Regret at the end, (seeds,) float."""
+        return self.regret[:, -1]
+
+    @property
+    def spent(self) -> np.ndarray:
+        """Epochs trained by each look, (seeds, LOOKS) float: no more than were trained in all."""
+        return np.minimum(self.looks, self.epochs[:, None])
+
 
 def studies() -> list[Study]:
-    """The parametric problems at two lengths, and the recorded curves that are long enough for rungs."""
-    long = Study(
-        name="fine-tuning, 27 epochs",
-        problem=lambda seed: FineTuning(epochs=27, seed=seed),
-        workers=WORKERS,
-        trials=(64,),
-        sizes=(32, 48, 64, 80, 96, 128),
-        wide_trials=(16, 160, 500),
-        wide_sizes=(16, 160, 200, 256, 350, 500),
-    )
-    short = Study(
-        name="fine-tuning, 9 epochs",
-        problem=lambda seed: FineTuning(epochs=9, seed=seed),
-        workers=WORKERS,
-        trials=(16, 64),
-        sizes=(8, 10, 12, 16, 20, 24, 32, 48, 64, 96),
-    )
+    """The drawn problems at two lengths, and the recorded curves that are long enough for rungs."""
+
+    def drawn(epochs: int, *trials: int) -> Study:
+        name = f"fine-tuning, {epochs} epochs"
+        return Study(
+            name=name, problem=lambda seed: FineTuning(epochs=epochs, seed=seed), trials=trials, workers=WORKERS
+        )
+
     replays = [(name, path, Recorded.read(path, seed=0).epochs) for name, path in recordings().items()]
-    return [long, short] + [
+    return [drawn(27, 64, 500), drawn(9, 16, 64)] + [
         Study(
             name=f"recorded: {name}, {epochs} epochs",
             problem=lambda seed, path=path: Recorded.read(path, seed=seed),
-            workers=(USUAL,),
             trials=(16,),
-            sizes=(8, 10, 12, 16, 20, 24, 32, 48),
+            workers=(USUAL,),
         )
         for name, path, epochs in replays
         if epochs >= 9
@@ -92,131 +109,147 @@ def measure(study: Study, *, seeds: int) -> dict[str, Any]:
     """Every rule beside the search without one: ASHA at every number of workers, the others at the usual one."""
     problems = [study.problem(seed) for seed in range(seeds)]
     compared, curves = [], []
-    for workers in study.workers:
-        usual = workers == USUAL
-        trials = (*study.trials, *study.wide_trials) if usual else study.trials
-        without = {size: _outcomes(problems, "none", size, workers) for size in sorted(trials)}
-        if usual:
-            curves.append({"scheduler": "none", "points": _points(without)})
-        for rule in ("asha", ALL_MAY_STOP, "hyperband", "median") if usual else ("asha",):
-            sizes = (*study.sizes, *study.wide_sizes) if usual and rule == "asha" else study.sizes
-            sizes = tuple(size for size in sorted(sizes) if rule != "median" or size <= SLOW_UP_TO)
-            found = {size: _outcomes(problems, rule, size, workers) for size in sizes}
-            compared += [
-                {"scheduler": rule, "workers": workers, "trials": size, **compare(found, without[size], size)}
-                for size in without
-                if size in study.trials or (rule == "asha" and size < max(sizes))
-            ]
-            if usual:
-                curves.append({"scheduler": rule, "points": _points(found)})
+    for trials in study.trials:
+        for workers in study.workers:
+            reference = outcomes(problems, "none", trials, workers)
+            found = {"none": reference}
+            for rule in RULES if workers == USUAL else ASHA:
+                if rule == "none" or (rule.startswith("median") and trials > MOST_FOR_MEDIAN):
+                    continue
+                found[rule] = outcomes(problems, rule, trials, workers)
+                setting = {"rule": rule, "trials": trials, "workers": workers}
+                least = {"least_share": least_share(problems[0].epochs, trials, RULES[rule][1])} if rule in ASHA else {}
+                compared.append(setting | compare(found[rule], reference) | least)
+            if workers == USUAL:
+                curves += [{"rule": rule, "trials": trials, **_curve(outcome)} for rule, outcome in found.items()]
     return {"study": study.name, "seeds": seeds, "compared": compared, "curves": curves}
 
 
-def compare(found: dict[int, Outcomes], reference: Outcomes, trials: int) -> dict[str, Any]:
-    """Searches of several sizes against one without stopping; `trials`: its size."""
-    sizes = sorted(found)
-    epochs = np.array([found[size].epochs for size in sizes])
-    regret = np.array([found[size].regret for size in sizes])
-    needed = epochs_to_reach(epochs.mean(axis=1), regret.mean(axis=1), float(reference.regret.mean()))
-    draw = np.random.default_rng(0)
-    count = len(reference.regret)
-    ratios = []
-    for _ in range(RESAMPLES):
-        chosen = draw.integers(0, count, count)
-        target, spent = float(reference.regret[chosen].mean()), float(reference.epochs[chosen].mean())
-        ratios.append(epochs_to_reach(epochs[:, chosen].mean(axis=1), regret[:, chosen].mean(axis=1), target) / spent)
-    result: dict[str, Any] = {
-        "epochs_without": float(reference.epochs.mean()),
-        "regret_without": float(reference.regret.mean()),
-        "seconds_without": float(reference.seconds.mean()),
-        "epochs_needed": _or_none(needed),
-        "ratio": _or_none(needed / float(reference.epochs.mean())),
-        "ratio_interval": [_or_none(float(np.quantile(ratios, q, method="nearest"))) for q in (0.025, 0.975)],
-    }
-    if trials in found:
-        same = found[trials]
-        difference = same.regret - reference.regret
-        result["same_trials"] = {
-            "share_of_epochs": float(same.epochs.mean() / reference.epochs.mean()),
-            "regret": float(same.regret.mean()),
-            "regret_difference": float(difference.mean()),
-            "standard_error": float(difference.std(ddof=1) / math.sqrt(count)) if count > 1 else None,
-            "seconds": float(same.seconds.mean()),
-        }
-    return result
+def outcomes(problems: Sequence[Problem], rule: str, trials: int, workers: int) -> Outcomes:
+    """A search on each problem, the problem's number being its seed."""
+    scheduler, unstopped = RULES[rule]
+    most = trials * problems[0].epochs
+    looks = np.unique(np.linspace(0, most, LOOKS + 1).round().astype(int)[1:])
+    regret, ends = [], []
+    for seed, problem in enumerate(problems):
+        plan = Plan(
+            sampler="random",
+            scheduler=scheduler,
+            trials=trials,
+            workers=workers,
+            grace=first_rung(problem.epochs),
+            unstopped_fraction=unstopped,
+            seed=seed,
+        )
+        search = simulate(problem, plan, looks=frozenset(looks.tolist()))
+        regret.append([search.regret(problem, after=look) for look in looks.tolist()])
+        ends.append((search.epochs, search.simulated_seconds))
+    epochs, seconds = np.array(ends, dtype=float).T
+    return Outcomes(looks, np.array(regret), epochs, seconds)
 
 
-def epochs_to_reach(epochs: Sequence[float] | np.ndarray, regret: Sequence[float] | np.ndarray, target: float) -> float:
-    """Where a falling curve of regrets passes the target; at its first point if it begins below; inf if it never does.
+def first_rung(epochs: int) -> int:
+    return max(1, round(epochs * GRACE_SHARE))
 
-    epochs: (n,) float, rising.
+
+def least_share(epochs: int, trials: int, unstopped_fraction: float) -> float:
+    """What ASHA's rungs ask for by arithmetic, as a share of all epochs.
+
+    Where exactly one trial in FACTOR goes on at each rung, and those that are never stopped train to their end. Without
+    waiting for all to arrive at a rung more go on.
     """
-    smooth = IsotonicRegression(increasing=False).fit_transform(np.arange(len(epochs)), regret)
-    below = np.flatnonzero(smooth <= target)
-    if not below.size:
-        return math.inf
-    at = int(below[0])
-    if at == 0 or smooth[at - 1] == smooth[at]:
-        return float(epochs[at])
-    share = (smooth[at - 1] - target) / (smooth[at - 1] - smooth[at])
-    return float(np.exp((1 - share) * np.log(epochs[at - 1]) + share * np.log(epochs[at])))
+    whole = len(unstopped_numbers(trials, unstopped_fraction, seed=0)) / trials
+    rungs = (0, *Ladder(first_rung(epochs), FACTOR, epochs).rungs)
+    ladder = sum((high - low) / FACTOR**step for step, (low, high) in enumerate(itertools.pairwise(rungs)))
+    return whole + (1 - whole) * ladder / epochs
+
+
+def compare(found: Outcomes, reference: Outcomes) -> dict[str, Any]:
+    """A search with a rule beside the one without. ratio: see `arrival`; None where it does not arrive."""
+    count = len(reference.epochs)
+
+    def ratio(chosen: np.ndarray) -> float:
+        spent, regret = found.spent[chosen].mean(axis=0), found.regret[chosen].mean(axis=0)
+        return arrival(spent, regret, float(reference.final[chosen].mean())) / float(reference.epochs[chosen].mean())
+
+    draw = np.random.default_rng(0)
+    drawn = np.array([ratio(draw.integers(0, count, count)) for _ in range(RESAMPLES)])
+    difference = found.final - reference.final
+    return {
+        "ratio": _or_none(ratio(np.arange(count))),
+        "ratio_interval": [_or_none(np.quantile(drawn, share, method="nearest")) for share in (0.025, 0.975)],
+        "resamples_within_target": float(np.mean(drawn <= TARGET)),
+        "share_of_epochs": float(found.epochs.mean() / reference.epochs.mean()),
+        "regret": float(found.final.mean()),
+        "regret_without": float(reference.final.mean()),
+        "regret_difference": float(difference.mean()),
+        "regret_difference_error": _error(difference),
+        "epochs": float(found.epochs.mean()),
+        "epochs_without": float(reference.epochs.mean()),
+        "simulated_seconds": float(found.seconds.mean()),
+        "simulated_seconds_without": float(reference.seconds.mean()),
+    }
+
+
+def arrival(epochs: np.ndarray, regret: np.ndarray, target: float) -> float:
+    """The epochs from which on the regret stays at or below the target; inf where it ends above.
+
+    epochs, regret: (n,) float, in the order of time.
+    """
+    above = np.flatnonzero(regret > target)
+    first = int(above[-1]) + 1 if above.size else 0
+    return float(epochs[first]) if first < len(regret) else math.inf
+
+
+def verdicts(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Whether ASHA arrives within the target, at every number of trials and workers."""
+    return {
+        f"{result['study']}, {row['trials']} trials, {row['workers']} workers: {row['rule']} needs at most a third": {
+            "met": row["ratio"] is not None and row["ratio"] <= TARGET,
+            "measured": f"{shown(row['ratio'])} ({' to '.join(shown(edge) for edge in row['ratio_interval'])})",
+        }
+        for result in results
+        for row in result["compared"]
+        if row["rule"] in ASHA
+    }
+
+
+def shown(ratio: float | None) -> str:
+    return "not reached" if ratio is None else f"{ratio:.2f}"
 
 
 def draw_curves(results: Sequence[dict[str, Any]], path: Path) -> None:
-    """Regret against epochs, a panel for each study, whole searches of rising size."""
+    """Regret against epochs on the way, a panel for each number of trials of each study."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(5 * len(results), 4), squeeze=False, layout="constrained")
-    for axis, result in zip(axes[0], results, strict=True):
+    panels = [(result, trials) for result in results for trials in sorted({c["trials"] for c in result["curves"]})]
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4), squeeze=False, layout="constrained")
+    for axis, (result, trials) in zip(axes[0], panels, strict=True):
         for curve in result["curves"]:
-            points = curve["points"]
-            axis.errorbar(
-                [point["epochs"] for point in points],
-                [point["regret"] for point in points],
-                yerr=[point["standard_error"] or 0.0 for point in points],
-                marker="o",
-                label=curve["scheduler"],
-            )
-        axis.set(xscale="log", yscale="log", xlabel="epochs trained", ylabel="mean regret", title=result["study"])
+            if curve["trials"] == trials:
+                axis.plot(curve["epochs"], curve["regret"], label=curve["rule"])
+        title = f"{result['study']}, {trials} trials"
+        axis.set(xscale="log", yscale="log", xlabel="epochs trained", ylabel="mean regret", title=title)
     axes[0][0].legend(title=f"stopping, {USUAL} workers")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
-def _outcomes(problems: Sequence[Problem], rule: str, trials: int, workers: int) -> Outcomes:
-    rows = []
-    for seed, problem in enumerate(problems):
-        plan = Plan(
-            sampler="random",
-            scheduler="asha" if rule == ALL_MAY_STOP else rule,
-            trials=trials,
-            workers=workers,
-            unstopped_fraction=0.0 if rule == ALL_MAY_STOP else UNSTOPPED,
-            seed=seed,
-        )
-        search = simulate(problem, plan)
-        rows.append((search.regret(problem), search.epochs, search.simulated_seconds))
-    return Outcomes(*np.array(rows, dtype=float).T)
+def _curve(outcome: Outcomes) -> dict[str, list[float]]:
+    return {
+        "epochs": [round(float(value), 1) for value in outcome.spent.mean(axis=0)],
+        "regret": [round(float(value), 5) for value in outcome.regret.mean(axis=0)],
+    }
 
 
-def _points(found: dict[int, Outcomes]) -> list[dict[str, Any]]:
-    return [
-        {
-            "trials": size,
-            "epochs": float(outcome.epochs.mean()),
-            "regret": float(outcome.regret.mean()),
-            "standard_error": float(outcome.regret.std(ddof=1) / math.sqrt(len(outcome.regret)))
-            if len(outcome.regret) > 1
-            else None,
-            "seconds": float(outcome.seconds.mean()),
-        }
-        for size, outcome in found.items()
-    ]
+def _error(values: np.ndarray) -> float:
+    """Standard error of the mean; 0 of a single value."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def _or_none(value: float) -> float | None:
     """JSON knows no infinity."""
-    return value if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +22,19 @@ from components.search.samplers import build_sampler, winner
 from components.search.samplers.base import SamplerSettings
 from components.search.trial import TrialRecord
 
-GRACE, FACTOR = 1, 3
+#: At each rung one trial in so many goes on.
+FACTOR = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A search to be simulated. seed: of the sampler, the rule and the trainings' luck."""
+    """A search to be simulated. grace: the first rung. seed: of the sampler, the rule and the trainings' luck."""
 
     sampler: str
     scheduler: str
     trials: int
     workers: int
+    grace: int
     unstopped_fraction: float
     seed: int
 
@@ -40,21 +43,28 @@ class Plan:
 class Search:
     """What came of it.
 
-    chosen: number of the trial that the search would take. epochs: trained over all trials. simulated_seconds: from the
-    first start to the last end, an epoch taking about one. decisions: suggestions, and epochs after which the rule was
-    asked. deciding_seconds: real ones, in the sampler, the rule, the course and its journal.
+    chosen: number of the trial that the search would take. chosen_at: the same on the way, by the epochs that had been
+    trained. epochs: trained over all trials. simulated_seconds: from the first start to the last end, an epoch taking
+    about one. decisions: suggestions, and epochs after which the rule was asked. deciding_seconds: real ones, in the
+    sampler, the rule, the course and its journal.
     """
 
     records: list[TrialRecord]
     chosen: int
+    chosen_at: dict[int, int]
     epochs: int
     simulated_seconds: float
     decisions: int
     deciding_seconds: float
 
-    def regret(self, problem: Problem) -> float:
-        """How much the chosen trial's point is expected to score below the best one."""
-        return problem.best - problem.truth(self.records[self.chosen].suggestion.point)
+    def regret(self, problem: Problem, *, after: int | None = None) -> float:
+        """How much the chosen trial's point is expected to score below the best one.
+
+        after: epochs that had been trained, one of the looks; at the end where the search ended before. None: at the
+        end.
+        """
+        chosen = self.chosen if after is None else self.chosen_at.get(after, self.chosen)
+        return problem.best - problem.truth(self.records[chosen].suggestion.point)
 
 
 class Clock:
@@ -67,14 +77,16 @@ class Clock:
         return self.now
 
 
-def simulate(problem: Problem, plan: Plan, *, journal: Path | None = None) -> Search:
-    """Run a search to its end. journal: a file for it; None keeps it in memory."""
+def simulate(
+    problem: Problem, plan: Plan, *, journal: Path | None = None, looks: Collection[int] = frozenset()
+) -> Search:
+    """Run a search to its end. journal: a file for it; None keeps it in memory. looks: see `Search.chosen_at`."""
     clock = Clock()
     settings = SamplerSettings(
         space=problem.space,
         num_trials=plan.trials,
         max_epochs=problem.epochs,
-        grace_epochs=GRACE,
+        grace_epochs=plan.grace,
         folds=0,
         startup_trials=None,
         seed=plan.seed,
@@ -91,8 +103,8 @@ def simulate(problem: Problem, plan: Plan, *, journal: Path | None = None) -> Se
         seed=plan.seed,
         clock=clock,
     )
-    rule = build_rule(plan.scheduler, Ladder(GRACE, FACTOR, problem.epochs), seed=plan.seed)
-    return _Workshop(problem, plan, course, rule, clock).run()
+    rule = build_rule(plan.scheduler, Ladder(plan.grace, FACTOR, problem.epochs), seed=plan.seed)
+    return _Workshop(problem, plan, course, rule, clock).run(looks)
 
 
 class _Workshop:
@@ -106,23 +118,30 @@ class _Workshop:
         self._epochs = self._decisions = 0
         self._deciding = 0.0
 
-    def run(self) -> Search:
+    def run(self, looks: Collection[int]) -> Search:
+        chosen_at = {}
         self._set_to_work()
         while self._queue:
             self._clock.now, number, epoch = heapq.heappop(self._queue)
             self._epoch_ended(number, epoch)
+            if self._epochs in looks:
+                chosen_at[self._epochs] = self._chosen()
             if self._idle:
                 self._set_to_work()
-        records = self._course.records
-        chosen = winner(self._plan.sampler, records)
         return Search(
-            records,
-            chosen if chosen is not None else 0,  # where no trial came through, the defaults are kept
+            self._course.records,
+            self._chosen(),
+            chosen_at,
             self._epochs,
             self._clock.now,
             self._decisions,
             self._deciding,
         )
+
+    def _chosen(self) -> int:
+        """What the search takes; the defaults as long as no trial has come through."""
+        chosen = winner(self._plan.sampler, self._course.records)
+        return 0 if chosen is None else chosen
 
     def _set_to_work(self) -> None:
         while self._idle:

@@ -78,7 +78,8 @@ def _number(score: float | None) -> float:
 def _notes(values: dict[str, Any]) -> list[str]:
     if values["difference"] is None:
         return []
-    between = "is not known from one seed" if values["se_seeds"] is None else f"{values['se_seeds']:.4f} from the seeds"
+    known = values["se_seeds"] is not None
+    between = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
     freedom = "" if values["freedom"] is None else f", {values['freedom']:.1f} degrees of freedom"
     return [
         f"Standard error of the difference: {between}, {values['se_sampling']:.4f} from which images the validation "

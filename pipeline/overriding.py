@@ -24,6 +24,14 @@ def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
     return validate(type(section), merge(section.model_dump(), overrides))
 
 
+def held(section: Section, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key can hold
+    """The value as the section holds it at a dotted key, plain as JSON: a number for the text `1e-3`. May raise so."""
+    node: Any = override(section, {key: value}).model_dump(mode="json")
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
 def merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The values with some replaced, by dotted path; strings are read as YAML where they hold a list, a map or null."""
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}

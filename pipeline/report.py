@@ -186,8 +186,8 @@ def _training_section(report: EvaluationReport) -> Section:
     figure = learning_curves(history, best_epoch=training["best_epoch"], steps=steps, ledger=monitor["ledger"])
     where = ", trained in the confirmation and taken over" if training["trained_in"] == "confirm" else ""
     text = (
-        f"{len(history)} epochs from seed {training['seed']}{where}; the weights of epoch {training['best_epoch']} were "
-        "kept."
+        f"{len(history)} epochs from seed {training['seed']}{where}; the weights of epoch "
+        f"{training['best_epoch']} were kept."
     )
     changes = pd.DataFrame(
         [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 from components.errors import InputError
 from pipeline.config import Config
-from pipeline.overriding import override
+from pipeline.overriding import held, override
 from pipeline.recipe_keys import CHANGEABLE_KEYS, HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
@@ -24,6 +25,7 @@ HORIZONS = {
 def space_faults(config: Config, space: Space) -> list[str]:
     """One line for each fault. space: the dimensions that no override has pinned."""
     faults = [fault for index in range(len(space)) for fault in _dimension_faults(config, space, index)]
+    faults = faults or [*_circle_faults(space), *_pair_faults(config, space)]
     if config.search.num_trials > 1:
         faults += _sampler_faults(config, space)
     return faults
@@ -81,28 +83,71 @@ def _condition_faults(config: Config, space: Space, index: int) -> Iterator[str]
     for key, values in dimension.conditions().items():
         where = f"search.space.{index}.when.{key}={_listed(values)}"
         try:
-            for value in values:
-                override(Recipe(model=config.model, recipe=config.recipe), _company(key, value, space))
+            values = tuple(held(Recipe(model=config.model, recipe=config.recipe), key, value) for value in values)
         except InputError as error:
             yield f"{where}: {error}"
             continue
         possible = _possible(config, space, key)
-        if possible is not None and not set(values) & set(possible):
+        if possible is not None and not any(value in possible for value in values):
             yield f"{where}: never holds, since {key} is {_listed(possible)}; name one of these, or search {key}"
         other = next((entry for entry in space if entry.sets == key), None)
-        if other is not None and dimension.sets in other.when:
-            yield f"{where}: {key} depends on {dimension.sets} in turn; leave one of the two conditions out"
         if other is not None and other.choices is None:
             yield f"{where}: {key} is searched over an interval, of which no single value is met; give it choices"
 
 
 def _possible(config: Config, space: Space, key: str) -> tuple[Any, ...] | None:
     """The values that a key can have in a trial; None where it is searched over an interval."""
+    recipe = Recipe(model=config.model, recipe=config.recipe)
     other = next((dimension for dimension in space if dimension.sets == key), None)
     if other is not None:
-        return other.choices
+        return other.choices and tuple(_plain(recipe, key, value) for value in other.choices)
     section, _, name = key.partition(".")
-    return (getattr(getattr(config, section), name),)
+    return (recipe.model_dump(mode="json")[section][name],)
+
+
+def _plain(recipe: Recipe, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key can hold
+    """The value as the recipe holds it; as it was given where it does not, which is a fault of its own dimension."""
+    try:
+        return held(recipe, key, value)
+    except InputError:
+        return value
+
+
+def _circle_faults(space: Space) -> list[str]:
+    """Conditions that depend on each other."""
+    left = {dimension.sets: set(dimension.when) for dimension in space}
+    while ready := [key for key, needed in left.items() if not needed & left.keys()]:
+        left = {key: needed for key, needed in left.items() if key not in ready}
+    if not left:
+        return []
+    return [f"search.space: {', '.join(left)} depend on each other in turn; leave one of their conditions out"]
+
+
+def _pair_faults(config: Config, space: Space) -> Iterator[str]:
+    """Two searched keys, values of which no trial can have together."""
+    trial = Recipe(model=config.model, recipe=config.recipe)
+    for first, (index, second) in itertools.combinations(enumerate(space), 2):
+        for pair in itertools.product(_probes(first[1]), _probes(second)):
+            together = dict(zip((first[1].sets, second.sets), pair, strict=True))
+            if not all(_allows(dimension, trial, together) for dimension in (first[1], second)):
+                continue
+            try:
+                override(trial, together)
+            except InputError as error:
+                yield (
+                    f"search.space.{index}.sets={second.sets}: {pair[1]} does not go with {first[1].sets}={pair[0]}: "
+                    f"{error}; add a `when` to one of the two"
+                )
+                break
+
+
+def _allows(dimension: Dimension, trial: Recipe, settings: dict[str, Any]) -> bool:
+    """Whether the dimension is searched beside these settings, as far as they say."""
+    return all(
+        held(trial, key, settings[key]) in [held(trial, key, value) for value in values]
+        for key, values in dimension.conditions().items()
+        if key in settings
+    )
 
 
 def _idle_faults(config: Config, space: Space, index: int) -> Iterator[str]:
@@ -114,7 +159,7 @@ def _idle_faults(config: Config, space: Space, index: int) -> Iterator[str]:
     possible = _possible(config, space, needed) or ()
     if value not in possible:
         yield f"search.space.{index}.sets={key}: acts under {needed}={value} alone; set that, or take it out"
-    elif len(possible) > 1 and needed not in space[index].when:
+    elif len(possible) > 1 and space[index].conditions().get(needed) != (value,):
         yield f"search.space.{index}.sets={key}: acts under {needed}={value} alone; add when: {{{needed}: {value}}}"
 
 

@@ -5,6 +5,7 @@ uses the same. Schedule-Free (Defazio et al., arXiv 2405.15682) trains at one po
 optimizer stays in train mode here but within `averaged`, because a round trip through its eval mode is not bit-exact.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -197,7 +198,8 @@ class Stepper:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where that stepper was, with its peaks; the model's own state is loaded beside it."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        # A copy: torch would share the tensors with whoever the state is of, and change them under its feet.
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self._peaks = list(state["peaks"])
         self.steps, self.scale = state["steps"], state["scale"]
         self._plateau.load_state_dict(state["plateau"])

@@ -9,7 +9,6 @@ the others are measured against.
 from __future__ import annotations
 
 import copy
-import random
 from typing import Any
 
 import numpy as np
@@ -100,14 +99,19 @@ class _Exchange(PopulationBasedTraining):
         )
         self._space, self._seed = space, seed
 
-    def _checkpoint_or_exploit(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        # Tune draws the donor from the global generator.
-        before = random.getstate()
-        random.seed(f"{self._seed} {self._num_perturbations}")
-        try:
-            super()._checkpoint_or_exploit(*args, **kwargs)
-        finally:
-            random.setstate(before)
+    def _checkpoint_or_exploit(
+        self,
+        trial: Trial,
+        tune_controller: Any,  # noqa: ANN401
+        upper_quantile: list[Trial],
+        lower_quantile: list[Trial],
+    ) -> None:
+        if trial in lower_quantile:
+            # Tune would draw the donor from the global generator; from one it cannot but take that.
+            # The 1 keeps it apart from that of the new settings.
+            generator = np.random.default_rng([self._seed, number_of(trial), self._num_perturbations, 1])
+            upper_quantile = [upper_quantile[int(generator.integers(len(upper_quantile)))]]
+        super()._checkpoint_or_exploit(trial, tune_controller, upper_quantile, lower_quantile)
 
     def _quantiles(self) -> tuple[list[Trial], list[Trial]]:
         lower, upper = super()._quantiles()

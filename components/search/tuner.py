@@ -287,7 +287,9 @@ class Relay(Callback):
         try:
             if result.get("outcome") in ("diverged", "failed"):
                 seconds = record.seconds + result["seconds"]
-                self._end(record, result["outcome"], result.get("message", ""), result.get("trace", ""), seconds=seconds)
+                self._end(
+                    record, result["outcome"], result.get("message", ""), result.get("trace", ""), seconds=seconds
+                )
             else:
                 self._end(record, _ending(record), "", "", seconds=None)
         except Exception as fault:  # noqa: BLE001 - Tune would swallow it here, and wait for the trial for ever

@@ -21,7 +21,7 @@ from components.search.space import (
     SuggestedRate,
 )
 from components.search.space import Dimension as SpaceDimension
-from pipeline.overriding import override
+from pipeline.overriding import held, override
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 from pipeline.training import with_learning_rate
@@ -106,13 +106,9 @@ def _kept(dimension: Dimension, found: Found) -> Dimension | None:
 
 def _typed(dimension: Dimension, recipe: Recipe) -> Dimension:
     """The dimension with every value as its key has it: YAML reads `1e-3` as a text."""
-    choices = dimension.choices and tuple(_value(recipe, dimension.sets, value) for value in dimension.choices)
-    when = {key: [_value(recipe, key, value) for value in values] for key, values in dimension.conditions().items()}
+    choices = dimension.choices and tuple(held(recipe, dimension.sets, value) for value in dimension.choices)
+    when = {key: [held(recipe, key, value) for value in values] for key, values in dimension.conditions().items()}
     return dimension.model_copy(update={"choices": choices, "when": when})
-
-
-def _value(recipe: Recipe, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key holds
-    return settings_of(override(recipe, {key: value}))[key]
 
 
 def expand(dimension: Dimension, rates: RateBounds, batch_size: int) -> SpaceDimension:

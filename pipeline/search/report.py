@@ -28,11 +28,12 @@ from components.search.samplers import winner
 from components.search.trial import TrialRecord
 from pipeline.console import duration
 from pipeline.overriding import override
-from pipeline.search.recipes import SearchedSpace
+from pipeline.search.recipes import SearchedSpace, at_horizon
 from pipeline.search.results import (
     best_configuration,
     gain_interval,
     gain_over_defaults,
+    mean_over_folds,
     score_table,
     trial_table,
 )
@@ -71,7 +72,10 @@ def conclude(
     """Pick the winner, write every file, log them; the headline. ended: why the search ended early, or empty."""
     number = winner(search.sampler, records)
     best = None if number is None else records[number]
-    gain = gain_over_defaults(best, records) | {"gain_interval": _interval(context, searched, best, records)}
+    gain = gain_over_defaults(best, records) | {
+        "gain_interval": _interval(context, searched, best, records),
+        "fold_means": mean_over_folds(best, records),
+    }
     outcome = _outcome(searched, search, best, gain, ended)
     keys = [dimension.sets for dimension in searched.space.dimensions]
     trials, scores = trial_table(searched.default, records, keys, gpus=gpus), score_table(records)
@@ -94,7 +98,7 @@ def conclude(
 
 def conclude_without_search(context: StageContext, searched: SearchedSpace) -> dict[str, Any]:
     """The files of a search without trials: the defaults are taken."""
-    nothing = {"score": None, "score_of_defaults": None, "compared_at_epoch": None, "gain": None, "gain_interval": None}
+    nothing = dict.fromkeys(("score", "score_of_defaults", "compared_at_epoch", "gain", "gain_interval", "fold_means"))
     outcome: dict[str, Any] = {
         "overrides": {"recipe.lr": searched.default.recipe.lr},
         "defaults": {"recipe.lr": searched.default.recipe.lr},
@@ -147,7 +151,9 @@ def _outcome(
     schedule: list[dict[str, Any]] = []
     if best is not None and search.scheduler_name == "pbt" and best.number:
         schedule = [{**change, "epochs": best.suggestion.epochs} for change in best.changes]
-        overrides |= {**schedule[0]["overrides"], "recipe.schedule": "fixed", "recipe.ema_decay": search.ema_decay}
+        start = schedule[0]["overrides"]
+        average = at_horizon(searched.default, start, search).recipe.ema_decay
+        overrides |= {**start, "recipe.schedule": "fixed", "recipe.ema_decay": average}
     unconfirmed = TO_CONFIRM if search.confirm_seeds else UNCONFIRMED
     note = " ".join([*([unconfirmed] if best and best.number else []), *searched.notes, *_sentence(ended)])
     return {
@@ -322,6 +328,10 @@ def gain_in_words(outcome: Mapping[str, Any]) -> str:
             f", {interval['low']:+.3f} to {interval['high']:+.3f} over the choice of validation images "
             f"({interval['confidence']:.0%}), which leaves out how seeds differ"
         )
+    means = outcome["fold_means"]
+    if means:
+        words += f". Over {means['folds']} folds its mean was {means['winner']:.3f}"
+        words += "" if means["defaults"] is None else f", and {means['defaults']:.3f} with the defaults"
     return words + "."
 
 
@@ -334,7 +344,7 @@ def _shown_trials(trials: pd.DataFrame) -> pd.DataFrame:
 def _front_table(trials: pd.DataFrame, analysis: Mapping[str, Any]) -> list[tuple[str, pd.DataFrame]]:
     if not analysis["pareto_front"]:
         return []
-    front = trials[trials["trial"].isin(analysis["pareto_front"])].sort_values("latency_ms")
+    front = trials[trials["trial"].isin(analysis["pareto_front"])].sort_values("latency_ms", ignore_index=True)
     columns = ["trial", "score", "latency_ms", "backbone", "optimizer", "lr"]
     return [("No trial is better and faster than one of these", front[columns])]
 

@@ -14,6 +14,8 @@ import yaml
 from components.errors import InputError
 from components.evaluation.objective_intervals import ObjectiveInterval, paired_objective_difference
 from components.search.checkpoints import fetch
+from components.search.samplers.folds import fold_means
+from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.search.recipes import settings_of
 from pipeline.search.session import LOGITS_FILE
@@ -85,6 +87,18 @@ def gain_interval(
         samples=GAIN_SAMPLES,
         seed=seed,
     )
+
+
+def mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """Mean score over the folds of the winner and of the defaults; None without a cross-validation."""
+    means = fold_means(records)
+    if best is None or point_key(best.suggestion.point) not in means:
+        return None
+    return {
+        "folds": len({record.suggestion.fold for record in records} - {None}),
+        "winner": means[point_key(best.suggestion.point)],
+        "defaults": means.get(point_key(records[0].suggestion.point)),
+    }
 
 
 def raise_if_nothing_learned(records: Sequence[TrialRecord], *, failure: str, budget: str) -> None:

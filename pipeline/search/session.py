@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from components.data.loader import Batch
+from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
@@ -181,8 +182,9 @@ class TrialSession:
         """A copy of the learner whose schedule holds the rate up to here, and takes it down over `extra` steps."""
         trunk = self._learner.stepper
         total = trunk.steps + extra
-        cooldown = extra / (total - trunk.schedule.warmup_steps)
-        schedule = replace(trunk.schedule, name="wsd", total_steps=total, cooldown=cooldown, final_fraction=0.0)
+        schedule = replace(
+            trunk.schedule, name="wsd", warmup_steps=0, total_steps=total, cooldown=extra / total, final_fraction=0.0
+        )
         fork = new_learner(
             self._recipe,
             self._data,
@@ -192,6 +194,7 @@ class TrialSession:
             schedule=schedule,
         )
         fork.load_state_dict(self._learner.state_dict())
+        fork.stepper.scale *= multiplier(trunk.schedule, trunk.steps)  # less than 1 within the warmup
         return fork
 
     def _evaluate(self, model: nn.Module, learner: Learner) -> Mapping[str, float]:

@@ -122,8 +122,9 @@ class SearchView:
 
 
 def best_of(records: list[TrialRecord]) -> TrialRecord | None:
-    """The best last score among the trials that went furthest."""
-    scored = [record for record in records if record.scores and record.status not in ("failed", "diverged")]
+    """The best last score among the trials that went furthest; those on a fold are scored on other images."""
+    whole = [record for record in records if record.suggestion.fold is None]
+    scored = [record for record in whole if record.scores and record.status not in ("failed", "diverged")]
     return min(scored, key=_rank) if scored else None
 
 

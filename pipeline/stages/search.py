@@ -73,9 +73,7 @@ def run(
             runs = TrialRuns(context, searched.default, search, outbox)
             runs.catch_up(course.records)
             _run(context, course, searched, plan, ladder, shares, runs)
-            raise_if_nothing_learned(
-                course.records, failure=course.common_failure(), budget=course.spent_budget()
-            )
+            raise_if_nothing_learned(course.records, failure=course.common_failure(), budget=course.spent_budget())
             outbox.flush()
             ended = course.common_failure() or course.spent_budget()
             return conclude(

@@ -95,10 +95,36 @@ def test_ray_is_started_and_stopped_in_one_file() -> None:
     assert callers("ray.shutdown") == {"components/cluster.py"}
 
 
-def test_ray_tune_has_one_door_and_components_know_ray_in_few_files() -> None:
-    assert importers("ray.tune", FILES) == {"components/search/tuner.py"}
-    doors = {"components/cluster.py", "components/cluster_nodes.py"}
-    assert importers("ray", COMPONENTS) <= doors | {"components/search/tuner.py", "components/training/distributed.py"}
+#: What asks Ray's schedulers, what runs in a worker, what runs Tune, and its population.
+TUNE_DOORS = {f"components/search/{name}.py" for name in ("rungs", "trainable", "tuner", "population")}
+
+
+def test_ray_tune_has_four_doors_and_components_know_ray_in_few_files() -> None:
+    assert importers("ray.tune", FILES) == TUNE_DOORS
+    doors = {"components/cluster.py", "components/cluster_nodes.py", "components/training/distributed.py"}
+    assert importers("ray", COMPONENTS) <= TUNE_DOORS | doors
+
+
+def test_tune_runs_in_one_place() -> None:
+    assert callers("tune.run") == {"components/search/tuner.py"}
+    assert callers("tune.Tuner") == callers("tune.report") == set()
+
+
+def test_what_chooses_trials_and_what_is_known_of_them_can_do_without_ray() -> None:
+    """A simulation replaces Tune; what it shares with it imports no door but the rule's."""
+    apart = ["trial", "space", "journal", "course", "agreement", "importance", "pareto"]
+    files = [ROOT / "components" / "search" / f"{name}.py" for name in apart]
+    files += sorted((ROOT / "components" / "search" / "samplers").rglob("*.py"))
+    for door in TUNE_DOORS:
+        assert importers(door.removesuffix(".py").replace("/", "."), files, typing_too=True) == set(), door
+
+
+def test_a_worker_of_the_search_knows_nothing_of_its_course() -> None:
+    worker = [ROOT / "components" / "search" / "trainable.py", ROOT / "pipeline" / "search" / "session.py"]
+    for name in ("course", "journal", "tuner", "population", "checkpoints", "samplers"):
+        assert importers(f"components.search.{name}", worker) == set(), name
+    for module in ("mlflow", "components.tracking", "components.outbox", "pipeline.search.runs"):
+        assert importers(module, worker) == set(), module
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "jinja2"])

@@ -1,5 +1,6 @@
 """Calls to a server that may be away: their order, their repetition, and what becomes of errors."""
 
+import itertools
 import threading
 import time
 
@@ -9,7 +10,7 @@ from components import outbox as module
 from components.outbox import Outbox
 
 
-class Away(Exception):
+class Away(Exception):  # noqa: N818
     """The server does not answer."""
 
 
@@ -117,7 +118,7 @@ def test_attempts_come_ever_more_seldom_up_to_the_longest_wait(opened) -> None:
 
     with opened() as box:
         box.put(call)
-    waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     for wait, least in zip(waits, [0.01, 0.02, 0.04, 0.04, 0.04, 0.04], strict=True):
         assert least * 0.95 <= wait < least + 0.5
 

@@ -12,7 +12,7 @@ from pipeline.config import Config, TrainConfig
 from pipeline.loading import load, shipped_configs
 from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.sections.search import DEFAULT_SPACE
+from pipeline.sections.search import DEFAULT_SPACE, SearchConfig
 
 
 def faults_of(overrides: dict, source: str = "smoke") -> list[str]:
@@ -246,7 +246,6 @@ def test_pinning_everything_leaves_nothing_to_search() -> None:
         "recipe.final_lr_fraction",
         "recipe.schedule_drops",
         "recipe.objective",
-        "model.backbone",
         "model.weights",
     ],
 )
@@ -254,6 +253,91 @@ def test_a_searched_key_that_something_else_decides_is_refused(key: str) -> None
     faults = faults_of({"search.space": f"[{{sets: {key}, choices: [1, 2]}}]"})
     assert len(faults) == 1
     assert f"sets={key}: cannot be searched: " in faults[0]
+
+
+# --- samplers, schedulers and horizons that go together
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule", "remedy"),
+    [
+        (
+            {"sampler": "grid", "scheduler": "asha"},
+            "sampler=grid compares trials of full length",
+            "random, tpe or hybrid",
+        ),
+        ({"sampler": "lipschitz", "scheduler": "median"}, "scheduler=median ends or changes them", "scheduler none"),
+        ({"sampler": "hierarchical", "scheduler": "pbt"}, "scheduler=pbt ends or changes them", "scheduler none"),
+        ({"sampler": "tpe", "scheduler": "pbt"}, "sampler=tpe waits for results", "use the sampler random"),
+        (
+            {"sampler": "random", "scheduler": "pbt", "horizon": "wsd"},
+            "scheduler=pbt makes a schedule of its own, and horizon=wsd",
+            "use the horizon constant",
+        ),
+        ({"sampler": "random", "folds": 5}, "folds=5: only the sampler grid cross-validates", "set folds to 0"),
+        (
+            {"scheduler": "median", "horizon": "wsd"},
+            "horizon=wsd cools them down at the rungs alone",
+            "horizon constant",
+        ),
+        (
+            {"horizon": "fixed", "max_epochs": 9, "grace_epochs": 2},
+            "grace_epochs=2 must be a quarter of max_epochs=9 at least",
+            "at least: 3",
+        ),
+    ],
+)
+def test_a_sampler_a_scheduler_and_a_horizon_that_do_not_go_together_are_refused(
+    settings: dict, rule: str, remedy: str
+) -> None:
+    (fault,) = faults_of({f"search.{key}": value for key, value in settings.items()})
+    assert fault.startswith("search: ")
+    assert rule in fault
+    assert remedy in fault
+
+
+@pytest.mark.parametrize(
+    ("settings", "scheduler"),
+    [
+        ({"sampler": "hybrid"}, "asha"),
+        ({"sampler": "tpe"}, "asha"),
+        ({"sampler": "random"}, "asha"),
+        ({"sampler": "grid"}, "none"),
+        ({"sampler": "lipschitz"}, "none"),
+        ({"sampler": "hierarchical"}, "none"),
+        ({"sampler": "random", "scheduler": "median"}, "median"),
+        ({"sampler": "random", "scheduler": "hyperband", "horizon": "wsd"}, "hyperband"),
+        ({"sampler": "random", "scheduler": "pbt"}, "pbt"),
+        ({"sampler": "grid", "scheduler": "none"}, "none"),
+        ({"sampler": "grid", "folds": 5}, "none"),
+        ({"horizon": "fixed", "max_epochs": 9, "grace_epochs": 3}, "asha"),
+        ({"horizon": "fixed", "max_epochs": 9, "scheduler": "none"}, "none"),
+    ],
+)
+def test_what_goes_together_is_taken_and_the_automatic_scheduler_follows_the_sampler(
+    settings: dict, scheduler: str
+) -> None:
+    assert SearchConfig(**settings).scheduler_name == scheduler
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("folds", 1),
+        ("reduction_factor", 1),
+        ("unstopped_fraction", 1.5),
+        ("fork_fraction", 0),
+        ("confirm_confidence", 0.5),
+        ("gpu_hours", 0),
+        ("time_budget_minutes", -1),
+        ("failure_limit", 0),
+        ("sampler", "bayes"),
+        ("scheduler", "bohb"),
+    ],
+)
+def test_a_value_out_of_its_range_names_its_key(key: str, value: object) -> None:
+    (fault,) = faults_of({f"search.{key}": value})
+    assert fault.startswith(f"search.{key}={value}: ")
 
 
 @pytest.mark.parametrize(

@@ -250,3 +250,54 @@ def test_a_learner_goes_on_from_anothers_checkpoint_at_its_own_settings() -> Non
     assert {(group["decays"], group["weight_decay"]) for group in groups} == {(True, 0.3), (False, 0.0)}
     assert all("momentum_buffer" in memory for memory in other.stepper.optimizer.state.values())
     assert other.step == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_learner_may_be_given_another_schedule_than_the_recipes() -> None:
+    other = training.new_schedule(recipe(schedule="one_cycle"), data(), total_epochs=3)
+    built = training.new_learner(
+        recipe(), data(), total_epochs=6, seed=0, compute=ComputeConfig(device="cpu"), schedule=other
+    )
+    assert built.stepper.schedule == other
+    assert learner(recipe()).stepper.schedule.name == "cosine"
+
+
+# --- folds
+
+
+def folded() -> TrainingData:
+    """Eight images in train and val, in three folds, and two of the test split, which are in none."""
+    everything = data()
+    manifest = everything.manifest.assign(
+        split=["train"] * 6 + ["val"] * 2 + ["test"] * 2, fold=[0, 1, 2, 0, 1, 2, 0, 1, -1, -1]
+    )
+    return TrainingData(manifest, everything.pack, CLASSES, ("good",))
+
+
+@pytest.mark.parametrize(("fold", "val"), [(0, [0, 3, 6]), (1, [1, 4, 7]), (2, [2, 5])])
+def test_a_fold_is_validated_on_and_the_others_of_train_and_val_are_trained_on(fold: int, val: list[int]) -> None:
+    whole = folded()
+    found = training.fold_of(whole, fold)
+    assert found.split("val").indices.tolist() == val
+    assert found.split("train").indices.tolist() == [n for n in range(8) if n not in val]
+    assert found.split("test").indices.tolist() == [8, 9]
+    assert whole.split("val").indices.tolist() == [6, 7]  # as it was
+
+
+def test_a_fold_that_there_is_not_is_refused_with_the_remedy() -> None:
+    with pytest.raises(InputError, match=r"no fold 3 \(they have 3\).*search\.folds"):
+        training.fold_of(folded(), 3)
+    without = TrainingData(folded().manifest.assign(fold=-1), folded().pack, CLASSES, ("good",))
+    with pytest.raises(InputError, match=r"no fold 0 \(they have 0\)"):
+        training.fold_of(without, 0)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_logits_are_scored_by_the_trainings_loss_and_by_the_objective() -> None:
+    """Goods of −1 and 1 for a defect, a defective of 2: all pairs are in order; the loss is the mean of the three."""
+    logits = np.array([[0, -1], [0, 1], [0, 2]], dtype=np.float32)
+    labels = np.array([0, 0, 1])
+    settings = recipe(class_weights="none", objective="auroc")
+    found = training.scores_of(logits, labels, learner(settings), settings, data())
+    expected = (np.log1p(np.exp(-1)) + np.log1p(np.exp(1)) + np.log1p(np.exp(-2))) / 3
+    assert found == {"val_loss": pytest.approx(expected), "val_score": 1.0}

@@ -563,3 +563,19 @@ def test_no_checkpoint_and_no_training_within_averaging():
         with pytest.raises(RuntimeError, match="outside"):
             stepper.state_dict()
     stepper.train()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "schedulefree_adamw"])
+def test_whoever_goes_on_from_a_live_steppers_state_leaves_that_one_as_it_was(name):
+    schedule = "fixed"
+    model, alone, other = network(), network(), network(seed=1)
+    stepper = stepper_over(model, name=name, schedule=schedule)
+    advance(stepper, model, 5)
+    taken = stepper_over(other, name=name, schedule=schedule)
+    other.load_state_dict(model.state_dict())
+    taken.load_state_dict(stepper.state_dict())
+    advance(taken, other, 9)
+    advance(stepper, model, 12)
+    advance(stepper_over(alone, name=name, schedule=schedule), alone, 12)
+    for own, expected in zip(model.parameters(), alone.parameters(), strict=True):
+        assert torch.equal(own, expected)

@@ -67,9 +67,7 @@ def begin(path, clock):
         unstopped: float = 0.0,
         journal: Path | None = path,
     ) -> Course:
-        limits = Limits(
-            num_trials=num_trials, seconds=seconds, gpu_seconds=gpu_seconds, failure_limit=failure_limit
-        )
+        limits = Limits(num_trials=num_trials, seconds=seconds, gpu_seconds=gpu_seconds, failure_limit=failure_limit)
         return Course(
             Journal(journal),
             sampler or Following(),

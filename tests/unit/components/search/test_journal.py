@@ -19,10 +19,10 @@ def begin(journal: Journal, number: int, *, unstopped: bool = False, elapsed: fl
     journal.began(record, elapsed=elapsed)
 
 
-def score(journal: Journal, number: int, epoch: int, value: float, *, seconds: float, changes=(), elapsed=0.0, **metrics):
-    journal.scored(
-        number, epoch, value, seconds=seconds, changes=list(changes), metrics=metrics, elapsed=elapsed
-    )
+def score(
+    journal: Journal, number: int, epoch: int, value: float, *, seconds: float, changes=(), elapsed=0.0, **metrics
+):
+    journal.scored(number, epoch, value, seconds=seconds, changes=list(changes), metrics=metrics, elapsed=elapsed)
 
 
 @pytest.fixture

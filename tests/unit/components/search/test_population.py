@@ -12,6 +12,7 @@ from components.search.journal import Journal
 from components.search.population import MOVED, changed
 from components.search.space import Choice, Condition, Interval, Space
 from components.search.trial import Suggestion
+from components.search.tuner import number_of
 
 DEFAULTS = {
     "model.backbone": "net",
@@ -125,20 +126,29 @@ def test_the_defaults_take_nothing_over_and_may_be_a_donor(monkeypatch) -> None:
 
 
 def test_the_donor_is_drawn_by_the_seed_and_pythons_generator_is_left_as_it_was(monkeypatch) -> None:
-    def drawn_by(seed: int) -> float:
-        monkeypatch.setattr(
-            population.PopulationBasedTraining,
-            "_checkpoint_or_exploit",
-            lambda self, *args: numbers.append(random.random()),
-        )
-        numbers: list[float] = []
-        exchange(seed)._checkpoint_or_exploit()
-        return numbers[0]
+    members = [member(number, {}, {}) for number in range(12)]
+    lower, upper = members[:3], members[8:]
+    handed = []
+    monkeypatch.setattr(
+        population.PopulationBasedTraining,
+        "_checkpoint_or_exploit",
+        lambda self, trial, controller, best, worst: handed.append(best),
+    )
+
+    def donors(seed: int) -> list[int]:
+        del handed[:]
+        for trial in lower * 10:
+            exchange(seed)._checkpoint_or_exploit(trial, None, upper, lower)
+        assert [len(best) for best in handed] == [1] * 30
+        assert all(best[0] in upper for best in handed)
+        return [number_of(best[0]) for best in handed]
 
     before = random.getstate()
-    assert drawn_by(0) == drawn_by(0)
-    assert drawn_by(0) != drawn_by(1)
+    assert donors(0) == donors(0)
+    assert len({tuple(donors(seed)) for seed in range(8)}) > 4
     assert random.getstate() == before
+    exchange()._checkpoint_or_exploit(upper[0], None, upper, lower)
+    assert handed[-1] == upper  # who is not of the lowest is saved among the best
 
 
 # --- what goes into it

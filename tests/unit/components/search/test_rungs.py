@@ -26,13 +26,15 @@ def told(rule: StoppingRule, epoch: int, scores: dict[int, float]) -> list[int]:
     return [number for number, score in scores.items() if rule.goes_on(number, epoch, score, unstopped=False)]
 
 
-def record(number: int, scores: list[float], status: str = "stopped", *, unstopped: bool = False, **fields) -> TrialRecord:
+def record(
+    number: int, scores: list[float], status: str = "stopped", *, unstopped: bool = False, **fields
+) -> TrialRecord:
     return TrialRecord(
         number=number,
         suggestion=Suggestion(point={}, overrides={}, epochs=9),
         unstopped=unstopped,
         status=status,
-        scores={epoch: score for epoch, score in enumerate(scores, start=1)},
+        scores=dict(enumerate(scores, start=1)),
         **fields,
     )
 

@@ -74,7 +74,8 @@ def begin():
         one = EpochTrainable.__new__(EpochTrainable)
         one.setup(
             {"order": order(**of_order)},
-            open_session=opener or (lambda suggestion, overrides: Script(suggestion, overrides, scores=scores, log=log)),
+            open_session=opener
+            or (lambda suggestion, overrides: Script(suggestion, overrides, scores=scores, log=log)),
             checkpoint_epochs=rungs,
             timeout=timeout,
         )
@@ -120,9 +121,7 @@ def test_the_session_gets_the_settings_that_hold_and_not_those_that_were_suggest
         return Script(suggestion, overrides, scores=[0.5], log=[])
 
     begin([], opener=opener, rate=0.3).step()
-    assert opened == [
-        (Suggestion(point={"u": 0.5}, overrides={"recipe.lr": 0.7}, epochs=3), {"recipe.lr": 0.3})
-    ]
+    assert opened == [(Suggestion(point={"u": 0.5}, overrides={"recipe.lr": 0.7}, epochs=3), {"recipe.lr": 0.3})]
 
 
 def test_one_thread_opens_the_session_and_trains_all_of_it(begin) -> None:

@@ -15,15 +15,13 @@ def record(number: int, epochs: int, seconds: float, status: str = "completed") 
         suggestion=Suggestion(point={}, overrides={}, epochs=9),
         unstopped=False,
         status=status,
-        scores={epoch: 0.5 for epoch in range(1, epochs + 1)},
+        scores=dict.fromkeys(range(1, epochs + 1), 0.5),
         seconds=seconds,
     )
 
 
 def left(records: list[TrialRecord], *, num_trials: int, concurrent: int = 1, mean: float = 3.0, pace: float = 10.0):
-    return seconds_left(
-        records, num_trials=num_trials, mean_epochs=mean, seconds_per_epoch=pace, concurrent=concurrent
-    )
+    return seconds_left(records, num_trials=num_trials, mean_epochs=mean, seconds_per_epoch=pace, concurrent=concurrent)
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,7 @@ def screen():
 
 
 def shown(console: Console, records: list, *, num_trials: int = 5, remaining: float = 0.0) -> SearchView:
-    return SearchView(
-        console, records, num_trials=num_trials, objective="auroc", remaining=lambda: remaining
-    )
+    return SearchView(console, records, num_trials=num_trials, objective="auroc", remaining=lambda: remaining)
 
 
 # --- the best so far

@@ -1,159 +1,191 @@
-"""What the search stage decides by itself: whose rate a trial gets, and which trial is the best."""
+"""What the search stage puts together by itself: the course with its limits, and what it says before it begins."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from components.errors import InputError
-from components.search.tuner import TrialResult
-from pipeline.loading import load
-from pipeline.sections.recipe import Recipe
-from pipeline.stages import search
+from components.search.trial import Suggestion, TrialRecord
+from pipeline.config import ComputeConfig
+from pipeline.resources import Shares
+from pipeline.search.recipes import searched_space
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.search import Dimension, SearchConfig
+from pipeline.stages import search as stage
 
-BOUNDS = {
-    "adamw": SimpleNamespace(lower=1e-5, upper=1e-3, suggested=3e-4),
-    "sgd": SimpleNamespace(lower=1e-3, upper=1e-1, suggested=2e-2),
-}
-
-
-def result(
-    index: int, score: float | None, *, epochs: int = 3, status: str = "completed", scores: tuple[float, ...] = ()
-) -> TrialResult:
-    return TrialResult(index=index, status=status, epochs=epochs, score=score, scores=scores, seconds=1.0, message="")
-
-
-def own_rate(trial: dict, configured: Recipe, *, within_bounds: bool = False) -> dict:
-    return search._with_own_rate(trial, configured, BOUNDS, within_bounds=within_bounds)
+RATE = Dimension(sets="recipe.lr", bounds="range_test")
+FOUND = {("resnet18", "adamw"): SimpleNamespace(lower=1e-5, suggested=1e-4, upper=1e-3)}
+SHARES = Shares(concurrent=3, cpus=2, gpus=0.5)
 
 
 @pytest.fixture
-def configured() -> Recipe:
-    config = load("smoke")
-    return Recipe(model=config.model, recipe=config.recipe)
+def context(tmp_path) -> SimpleNamespace:
+    said: list[str] = []
+    logged: dict[str, float] = {}
+    (tmp_path / "unfinished").mkdir()
+    return SimpleNamespace(
+        work=tmp_path / "unfinished",
+        compute=ComputeConfig(ray_address="auto"),
+        run=SimpleNamespace(id="run-1", log_metrics=logged.update),
+        console=SimpleNamespace(say=said.append, warn=said.append),
+        said=said,
+        logged=logged,
+    )
 
 
-def test_an_automatic_rate_is_that_of_the_trials_own_optimizer(configured) -> None:
-    assert own_rate({"recipe.optimizer": "sgd"}, configured)["recipe.lr"] == 2e-2
-    assert own_rate({"recipe.optimizer": "adamw"}, configured)["recipe.lr"] == 3e-4
-    chosen = {"recipe.optimizer": "sgd", "recipe.lr": "auto"}
-    assert own_rate(chosen, configured)["recipe.lr"] == 2e-2
+def course(context, *, space=(RATE,), recipe=None, **settings):
+    search = SearchConfig(space=space, **{"num_trials": 8, "max_epochs": 5, **settings})
+    configured = Recipe(model=ModelConfig(), recipe=RecipeConfig(**(recipe or {})))
+    return stage._course(context, searched_space(configured, search, FOUND), search, SHARES, seed=3)
 
 
-def test_a_rate_that_the_trial_sets_stays(configured) -> None:
-    trial = {"recipe.optimizer": "sgd", "recipe.lr": 0.5}
-    assert own_rate(trial, configured) == trial
+# --- the course
 
 
-def test_a_rate_of_the_range_test_follows_the_batch_size_of_the_trial(configured) -> None:
-    four_times = {"recipe.batch_size": 64}  # the recipe's is 16
-    sgd = own_rate({**four_times, "recipe.optimizer": "sgd", "recipe.lr": 0.01}, configured, within_bounds=True)
-    assert sgd["recipe.lr"] == pytest.approx(0.04)
-    adamw = own_rate({**four_times, "recipe.lr": 0.01}, configured, within_bounds=True)
-    assert adamw["recipe.lr"] == pytest.approx(0.02)
-    lamb = own_rate({**four_times, "recipe.optimizer": "lamb", "recipe.lr": 0.01}, configured, within_bounds=True)
-    assert lamb["recipe.lr"] == pytest.approx(0.02)  # one of timm's, adaptive
-    assert own_rate(four_times, configured)["recipe.lr"] == pytest.approx(2 * 3e-4)
-    assert own_rate({**four_times, "recipe.lr": 0.01}, configured)["recipe.lr"] == 0.01
+def test_trial_0_is_the_recipe_as_configured_with_its_place_in_the_space(context) -> None:
+    first = course(context).next_order()
+    assert (first.number, first.overrides, first.unstopped) == (0, {}, True)
+    assert first.suggestion == Suggestion(
+        point={"recipe.lr": pytest.approx(0.5)}, overrides={}, epochs=5, phase="defaults"
+    )
+
+
+def test_defaults_that_the_space_does_not_hold_have_no_place(context) -> None:
+    batches = Dimension(sets="recipe.batch_size", choices=(64, 128))
+    assert course(context, space=(RATE, batches)).next_order().suggestion.point == {}
+
+
+def test_a_budget_of_gpu_hours_counts_the_share_of_each_trial(context) -> None:
+    limited = course(context, gpu_hours=1.0)
+    limited.next_order()
+    limited.scored(0, 1, 0.5, seconds=7199.0)
+    assert limited.spent_budget() == ""
+    limited.scored(0, 2, 0.5, seconds=7200.0)  # at half a GPU
+    assert limited.spent_budget() == "the budget of 1 GPU hours is spent"
+
+
+def test_a_budget_of_time_is_in_minutes(context) -> None:
+    assert course(context, time_budget_minutes=2)._limits.seconds == 120
+    assert course(context)._limits.seconds is None
+
+
+def test_as_many_trials_run_as_the_machine_holds_but_a_population_is_there_as_a_whole(context, tmp_path) -> None:
+    some = course(context)
+    assert [some.next_order() for _ in range(4)][3] == "wait"
+    context.work = tmp_path
+    whole = course(context, scheduler="pbt", sampler="random")
+    assert [whole.next_order().number for _ in range(8)] == list(range(8))
+
+
+def test_a_search_goes_on_from_the_journal_in_its_scratch_folder(context) -> None:
+    first = course(context)
+    orders = [first.next_order() for _ in range(2)]
+    first.ended(0, "completed")
+    again = course(context)
+    assert [record.status for record in again.records] == ["completed", "running"]
+    assert again.next_order().suggestion == orders[1].suggestion
+
+
+# --- what is said
+
+
+def forecast(context, records: list, *, seconds: float, **settings) -> list[str]:
+    search = SearchConfig(space=(RATE,), **{"num_trials": 16, "max_epochs": 9, **settings})
+    stage._say_forecast(context, SimpleNamespace(records=records), search, SHARES, seconds)
+    return context.said
+
+
+def test_before_it_begins_it_says_what_will_be_done_and_how_long_it_takes(context) -> None:
+    assert forecast(context, [], seconds=3723.0) == [
+        "  16 trials of up to 9 epochs, 3 at a time (hybrid, asha), about 1 h 02 min"
+    ]
+    assert context.logged == {"forecast_seconds": 3723.0}
+
+
+def test_where_nothing_is_foretold_nothing_is_said_of_it(context) -> None:
+    assert forecast(context, [], seconds=0.0) == ["  16 trials of up to 9 epochs, 3 at a time (hybrid, asha)"]
+    assert context.logged == {}
+
+
+def test_a_search_that_goes_on_says_how_much_is_done(context) -> None:
+    suggestion = Suggestion(point={}, overrides={}, epochs=9)
+    records = [
+        TrialRecord(number=number, suggestion=suggestion, unstopped=False, status=status)
+        for number, status in enumerate(["completed", "failed", "running"])
+    ]
+    assert (
+        "16 trials of up to 9 epochs, 2 of them done already, 3 at a time" in forecast(context, records, seconds=1)[0]
+    )
+
+
+def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
+    assert forecast(context, [], seconds=121.0, time_budget_minutes=2)[1:] == [
+        "  search.time_budget_minutes=2 will end it before that"
+    ]
+    del context.said[:]
+    assert forecast(context, [], seconds=119.0, time_budget_minutes=2)[1:] == []
+
+
+def test_a_tracking_server_that_is_away_is_said_in_a_line(context) -> None:
+    stage._say_away(context, ConnectionError("x" * 999))
+    assert context.said[0].startswith("the tracking server is away, the search goes on")
+    assert len(context.said[0]) <= 300
+
+
+# --- where checkpoints go
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster of so many nodes, all of which see the folder or not."""
+
+    def make(nodes: int, *, seen: bool) -> None:
+        monkeypatch.setattr(stage, "live_nodes", lambda: [None] * nodes)
+        monkeypatch.setattr(stage, "seen_by_nodes", lambda path, text: seen and path.read_text() == text)
+
+    return make
+
+
+def test_on_a_cluster_every_node_has_to_see_where_checkpoints_go(context, cluster) -> None:
+    cluster(3, seen=False)
+    with pytest.raises(
+        InputError, match=r"compute\.trial_storage=null: not every node .*object store or a shared folder"
+    ):
+        stage._check_storage(context)
+    cluster(3, seen=True)
+    stage._check_storage(context)
+    cluster(1, seen=False)
+    stage._check_storage(context)
 
 
 @pytest.mark.parametrize(
-    ("trial", "ema_decay"),
-    [({}, 0.9), ({"recipe.optimizer": "sgd"}, 0.9), ({"recipe.optimizer": "schedulefree_adamw"}, None)],
+    "compute", [ComputeConfig(), ComputeConfig(ray_address="auto", trial_storage="s3://bucket/trials")]
 )
-def test_trials_run_at_a_constant_rate_on_averages_of_one_kind(configured, trial: dict, ema_decay) -> None:
-    recipe = search._at_horizon(configured, trial, load("smoke").search).recipe
-    assert (recipe.schedule_name, recipe.ema_decay) == ("fixed", ema_decay)
+def test_one_machine_sees_its_own_folder_and_a_store_has_been_checked(context, cluster, compute) -> None:
+    cluster(3, seen=False)
+    context.compute = compute
+    stage._check_storage(context)
 
 
-def test_a_schedule_free_default_averages_by_itself_unless_the_trial_has_another_optimizer(configured) -> None:
-    default = search.override(configured, {"recipe.optimizer": "schedulefree_sgd"})
-    settings = load("smoke").search
-    assert search._at_horizon(default, {}, settings).recipe.ema_decay is None
-    assert search._at_horizon(default, {"recipe.optimizer": "adamw"}, settings).recipe.ema_decay == 0.9
+# --- both who are told
 
 
-def test_the_configured_space_becomes_one_of_the_trials(configured) -> None:
-    config = load("smoke")
-    ranges = {"adamw": (1e-5, 1e-3), "sgd": (1e-3, 1e-1)}
-    space = [search._expand(dimension, ranges, config.recipe) for dimension in config.search.space]
-    assert [dimension.sets for dimension in space] == [dimension.sets for dimension in config.search.space]
-    rate = next(dimension for dimension in space if dimension.sets == "recipe.lr")
-    assert rate.bounds == ranges
-    assert rate.default == "adamw"
+def test_what_happens_is_told_to_the_store_first_and_then_to_the_person() -> None:
+    told: list[tuple] = []
 
+    class Listener:
+        def __init__(self, name: str) -> None:
+            self._name = name
 
-def test_the_range_is_widened_where_weight_decay_is_searched_and_this_is_said() -> None:
-    config = load("smoke")
-    settings = config.search
-    ranges = search._searched_ranges(settings, BOUNDS)
-    assert ranges["adamw"] == pytest.approx((1e-5 / 1.5, 1.5e-3))
-    assert "factor of 1.5" in search._adjustments(settings, config.recipe)[0]
-    without = settings.model_copy(update={"space": tuple(d for d in settings.space if d.sets == "recipe.lr")})
-    assert search._searched_ranges(without, BOUNDS)["adamw"] == (1e-5, 1e-3)
-    assert search._adjustments(without, config.recipe) == []
-    assert search._searched_ranges(settings.model_copy(update={"space": ()}), BOUNDS) == {}
+        def __getattr__(self, what: str):
+            return lambda *args: told.append((self._name, what, *args))
 
-
-def test_best_and_defaults_are_compared_after_the_last_epoch_that_both_reached() -> None:
-    defaults = result(0, 0.6, epochs=1, status="stopped", scores=(0.6,))
-    best = result(1, 0.9, scores=(0.65, 0.8, 0.9))
-    assert search._gain(best, [defaults, best]) == {
-        "score": 0.65,
-        "score_of_defaults": 0.6,
-        "compared_at_epoch": 1,
-        "gain": pytest.approx(0.05),
-    }
-    assert search._gain(defaults, [defaults])["gain"] == 0.0
-
-
-def test_without_a_score_of_the_defaults_there_is_no_gain() -> None:
-    diverged = result(0, None, status="diverged", scores=(0.7,))
-    best = result(1, 0.9, scores=(0.65, 0.8, 0.9))
-    gain = search._gain(best, [diverged, best])
-    assert (gain["score"], gain["score_of_defaults"], gain["gain"]) == (0.9, None, None)
-    assert search._gain(None, [])["gain"] is None
-
-
-def test_the_settings_of_a_trial_are_the_whole_recipe_with_dotted_keys(configured) -> None:
-    settings = search.effective_settings(configured, {"recipe.lr": 0.5, "model.drop_rate": 0.1})
-    assert (settings["recipe.lr"], settings["model.drop_rate"]) == (0.5, 0.1)
-    assert settings["recipe.batch_size"] == 16
-    assert set(settings) == {f"recipe.{key}" for key in type(configured.recipe).model_fields} | {
-        f"model.{key}" for key in type(configured.model).model_fields
-    }
-
-
-def test_the_best_is_sought_among_those_that_went_furthest() -> None:
-    early = result(2, 0.99, epochs=1, status="stopped")
-    assert search._best([result(0, 0.7), result(1, 0.8), early]).index == 1
-
-
-def test_of_equal_trials_the_first_is_kept_so_that_the_defaults_win_ties() -> None:
-    assert search._best([result(1, 0.8), result(0, 0.8)]).index == 0
-
-
-def test_what_diverged_or_failed_is_never_the_best() -> None:
-    results = [result(0, None, status="failed"), result(1, None, status="diverged"), result(2, 0.1, epochs=1)]
-    assert search._best(results).index == 2
-    assert search._best(results[:2]) is None
-    assert search._best([]) is None
-
-
-def test_a_search_in_which_nothing_learned_is_said_with_the_remedy() -> None:
-    failed, diverged = result(0, None, status="failed"), result(1, None, status="diverged")
-    with pytest.raises(RuntimeError, match="all 1 trials failed"):
-        search._raise_if_all_failed([failed])
-    with pytest.raises(InputError, match=r"lower the bounds of recipe\.lr"):
-        search._raise_if_all_failed([failed, diverged])
-    search._raise_if_all_failed([failed, result(1, 0.5)])
-
-
-def test_a_trial_table_has_a_row_per_trial_with_its_settings(configured) -> None:
-    trials = [{}, {"recipe.optimizer": "sgd", "recipe.lr": 0.1, "recipe.weight_decay": 0.02}]
-    table = search.trial_table(
-        search.override(configured, {"recipe.lr": 3e-4}), trials, [result(0, 0.5), result(1, None, status="failed")]
-    )
-    assert table["optimizer"].tolist() == ["adamw", "sgd"]
-    assert table["lr"].tolist() == [3e-4, 0.1]
-    assert table["status"].tolist() == ["completed", "failed"]
-    assert table.loc[1, "recipe.weight_decay"] == 0.02
+    both = stage._Both(Listener("runs"), Listener("view"))
+    both.started(1)
+    both.reported(1, 2)
+    both.ended(1, "trace")
+    both.tick()
+    assert told == [
+        ("runs", "started", 1), ("view", "started", 1), ("runs", "reported", 1, 2),
+        ("runs", "ended", 1, "trace"), ("view", "ended", 1, "trace"), ("view", "tick"),
+    ]  # fmt: skip

@@ -61,7 +61,7 @@ def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
 
 
 def test_the_images_and_a_file_of_weights_are_what_lies_outside_the_configuration() -> None:
-    assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare", "lr_range_test"]
+    assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare", "lr_range_test", "search"]
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)

@@ -1,0 +1,269 @@
+"""What is refused of a search space before anything starts: each refusal has its key, value, rule and remedy."""
+
+import pytest
+
+from components.errors import InputError
+from pipeline.config import Config
+from pipeline.loading import load
+
+RATE = {"sets": "recipe.lr", "bounds": "range_test"}
+DECAY = {"sets": "recipe.weight_decay", "low": 1e-5, "high": 0.1, "log": True}
+LOSS = {"sets": "recipe.loss", "choices": ["cross_entropy", "focal"]}
+GAMMA = {"sets": "recipe.focal_gamma", "low": 1.0, "high": 3.0, "when": {"recipe.loss": "focal"}}
+
+
+def loaded(*space: dict, **overrides) -> Config:
+    overrides = {key.replace("__", "."): value for key, value in overrides.items()}
+    return load("smoke", {"search.space": list(space), **overrides})
+
+
+def faults(*space: dict, **overrides) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        loaded(*space, **overrides)
+    return str(caught.value).splitlines()
+
+
+# --- what may be searched
+
+
+@pytest.mark.parametrize(
+    "dimension",
+    [
+        {"sets": "model.backbone", "choices": ["resnet18", "mobilenetv3_small_050"]},
+        {"sets": "model.drop_rate", "low": 0.0, "high": 0.5},
+        {"sets": "model.drop_path_rate", "choices": [0.0, 0.1]},
+        {"sets": "recipe.batch_size", "choices": [8, 16]},
+        {"sets": "recipe.warmup_epochs", "low": 0.0, "high": 2.0},
+        {"sets": "recipe.label_smoothing", "low": 0.0, "high": 0.2},
+        {"sets": "recipe.freeze_epochs", "choices": [0, 1]},
+        {"sets": "recipe.loss", "choices": ["cross_entropy", "focal", "class_balanced"]},
+        {"sets": "recipe.augment", "choices": [["blur"], ["noise", "light"]]},
+        {"sets": "recipe.clip_grad_norm", "choices": [None, 1.0]},
+        {"sets": "recipe.layer_decay", "choices": [1.0]},
+    ],
+    ids=lambda dimension: dimension["sets"],
+)
+def test_what_shapes_a_training_may_be_searched(dimension: dict) -> None:
+    assert loaded(dimension, RATE).search.space[0].sets == dimension["sets"]
+
+
+def test_a_searched_backbone_is_tested_for_its_range() -> None:
+    backbones = {"sets": "model.backbone", "choices": ["mobilenetv3_small_050"]}
+    config = loaded(backbones, RATE)
+    assert config.lr_range_test.backbones == (config.model.backbone, "mobilenetv3_small_050")
+
+
+@pytest.mark.parametrize(
+    "key", ["recipe.schedule", "recipe.ema_decay", "recipe.final_lr_fraction", "recipe.cooldown_fraction"]
+)
+@pytest.mark.parametrize(("horizon", "why"), [("constant", "constant rate"), ("wsd", "cooled down")])
+def test_the_schedule_is_not_searched_where_the_horizon_decides_it(key: str, horizon: str, why: str) -> None:
+    (fault,) = faults({"sets": key, "choices": [0.1, 0.2]}, search__horizon=horizon)
+    assert fault.startswith(f"search.space.0.sets={key}: cannot be searched: trials run at a constant rate")
+    assert why in fault
+    assert fault.endswith("(search.horizon=fixed searches schedules); take it out of the space")
+
+
+def test_the_schedule_and_the_average_are_searched_under_the_fixed_horizon() -> None:
+    space = (
+        {"sets": "recipe.schedule", "choices": ["cosine", "one_cycle"]},
+        {"sets": "recipe.ema_decay", "choices": [None, 0.99]},
+        {"sets": "recipe.rise_fraction", "low": 0.1, "high": 0.5, "when": {"recipe.schedule": "one_cycle"}},
+    )
+    assert len(loaded(*space, search__horizon="fixed").search.space) == 3
+
+
+@pytest.mark.parametrize(
+    "key", ["recipe.objective", "recipe.escape_budget", "recipe.escape_cost", "recipe.defect_rate"]
+)
+@pytest.mark.parametrize("horizon", ["constant", "fixed"])
+def test_what_trials_are_compared_by_is_not_searched(key: str, horizon: str) -> None:
+    (fault,) = faults({"sets": key, "choices": [0.1]}, search__horizon=horizon)
+    assert fault == (
+        f"search.space.0.sets={key}: cannot be searched: it is what trials are compared by; take it out of the space"
+    )
+
+
+def test_the_kind_of_weights_is_not_searched() -> None:
+    (fault,) = faults({"sets": "model.weights", "choices": ["none", "pretrained"]})
+    assert "one kind of weights; take it out" in fault
+
+
+# --- values that go together
+
+
+def test_two_searched_keys_whose_values_exclude_each_other_are_refused() -> None:
+    space = (
+        {"sets": "recipe.optimizer", "choices": ["adamw", "schedulefree_adamw"]},
+        {"sets": "recipe.schedule", "choices": ["fixed", "cosine"]},
+    )
+    (fault,) = faults(*space, search__horizon="fixed")
+    assert fault.startswith("search.space.1.sets=recipe.schedule: cosine does not go with recipe.optimizer=")
+    assert "takes no schedule" in fault
+    assert fault.endswith("add a `when` to one of the two")
+    space[1]["when"] = {"recipe.optimizer": "adamw"}
+    assert loaded(*space, search__horizon="fixed")
+
+
+def test_also_an_interval_may_not_go_with_a_choice() -> None:
+    space = (
+        {"sets": "recipe.ema_decay", "low": 0.9, "high": 0.99},
+        {"sets": "recipe.optimizer", "choices": ["adamw", "schedulefree_adamw"]},
+    )
+    assert "schedulefree_adamw does not go with recipe.ema_decay=" in faults(*space, search__horizon="fixed")[0]
+    space[0]["when"] = {"recipe.optimizer": ["adamw", "sgd"]}
+    assert loaded(*space, search__horizon="fixed")
+
+
+def test_a_value_that_does_not_go_with_the_recipe_is_refused() -> None:
+    (fault,) = faults({"sets": "recipe.optimizer", "choices": ["adamw", "schedulefree_sgd"]}, recipe__schedule="cosine")
+    assert "takes no schedule" in fault
+
+
+# --- conditions
+
+
+def test_a_condition_may_name_one_value_or_several() -> None:
+    either = GAMMA | {"when": {"recipe.loss": ["focal"], "recipe.optimizer": ["adamw", "sgd"]}}
+    assert loaded(LOSS, either).search.space[1].conditions() == {
+        "recipe.loss": ("focal",), "recipe.optimizer": ("adamw", "sgd"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ({"recipe.los": "focal"}, ("when.recipe.los=focal", "did you mean loss?")),
+        ({"recipe.loss": "focall"}, ("when.recipe.loss=focall", "'focal'")),
+        ({"train.epochs": 3}, ("when.train.epochs=3", "unknown key")),
+        ({"recipe.optimizer": "lamb"}, ("when.recipe.optimizer=lamb: never holds, since recipe.optimizer is adamw",
+                                        "search recipe.optimizer")),
+        ({"recipe.weight_decay": 0.01}, ("over an interval, of which no single value is met; give it choices",)),
+        ({"recipe.label_smoothing": 0.1}, ("cannot depend on itself",)),
+    ],
+    ids=lambda value: str(value)[:30],
+)  # fmt: skip
+def test_a_condition_that_no_trial_could_meet_is_refused(when: dict, words: tuple[str, ...]) -> None:
+    smoothing = {"sets": "recipe.label_smoothing", "low": 0.0, "high": 0.1, "when": when}
+    (fault,) = faults(DECAY, smoothing)
+    assert fault.startswith("search.space.1")
+    for part in words:
+        assert part in fault
+
+
+def test_a_value_of_a_condition_is_compared_as_its_key_has_it() -> None:
+    """YAML reads 1e-2 as a text; the recipe's weight decay is the number."""
+    smoothing = {"sets": "recipe.label_smoothing", "low": 0.0, "high": 0.1, "when": {"recipe.weight_decay": "1e-2"}}
+    assert loaded(smoothing, RATE, recipe__weight_decay=0.01)
+
+
+def test_a_wrong_choice_is_its_own_dimensions_fault_also_where_another_depends_on_it() -> None:
+    optimizers = {"sets": "recipe.optimizer", "choices": ["adamw", "adamz"]}
+    smoothing = {"sets": "recipe.label_smoothing", "low": 0.0, "high": 0.1, "when": {"recipe.optimizer": "adamw"}}
+    found = faults(optimizers, smoothing, {"sets": "recipe.lrr", "choices": [1]})
+    assert [fault.partition(":")[0] for fault in found] == [
+        "search.space.0.sets=recipe.optimizer", "search.space.2.sets=recipe.lrr",
+    ]  # fmt: skip
+
+
+def test_a_condition_on_a_list_is_no_crash() -> None:
+    policies = {"sets": "recipe.augment", "choices": [["blur"], ["noise"]]}
+    strength = {"sets": "recipe.augment_strength", "low": 0.0, "high": 1.0, "when": {"recipe.augment": [["blur"]]}}
+    assert loaded(policies, strength)
+    (fault,) = faults(policies, strength | {"when": {"recipe.augment": [["light"]]}})
+    assert "never holds" in fault
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_conditions_that_go_round_in_a_circle_are_refused(length: int) -> None:
+    keys = ["recipe.optimizer", "recipe.loss", "recipe.class_weights"][:length]
+    values = [["adamw", "sgd"], ["cross_entropy", "focal"], ["none", "balanced"]]
+    space = [
+        {"sets": key, "choices": values[place], "when": {keys[place - 1]: values[(place - 1) % length][0]}}
+        for place, key in enumerate(keys)
+    ]
+    found = faults(*space)
+    assert found == [f"search.space: {', '.join(keys)} depend on each other in turn; leave one of their conditions out"]
+
+
+# --- what would change nothing
+
+
+@pytest.mark.parametrize(
+    ("key", "loss"), [("recipe.focal_gamma", "focal"), ("recipe.class_balanced_beta", "class_balanced")]
+)
+def test_a_key_that_acts_under_one_loss_alone_has_to_have_it(key: str, loss: str) -> None:
+    dimension = {"sets": key, "choices": [0.5, 0.9]}
+    assert faults(dimension, RATE) == [
+        f"search.space.0.sets={key}: acts under recipe.loss={loss} alone; set that, or take it out"
+    ]
+    assert loaded(dimension, RATE, recipe__loss=loss)
+    losses = {"sets": "recipe.loss", "choices": ["cross_entropy", loss]}
+    assert faults(losses, dimension) == [
+        f"search.space.1.sets={key}: acts under recipe.loss={loss} alone; add when: {{recipe.loss: {loss}}}"
+    ]
+    assert loaded(losses, dimension | {"when": {"recipe.loss": loss}})
+
+
+def test_a_condition_that_lets_it_be_drawn_where_it_does_not_act_is_not_enough() -> None:
+    (fault,) = faults(LOSS, GAMMA | {"when": {"recipe.loss": ["focal", "cross_entropy"]}})
+    assert fault.endswith("add when: {recipe.loss: focal}")
+
+
+# --- samplers and schedulers
+
+
+def test_a_population_changes_only_what_can_be_changed_in_mid_training() -> None:
+    pbt = {"search__scheduler": "pbt", "search__sampler": "random", "search__num_trials": 8}
+    (fault,) = faults(RATE, LOSS, **pbt)
+    assert fault == (
+        "search.scheduler=pbt: changes trials as they go, and recipe.loss cannot be changed in mid-training; "
+        "search recipe.lr, recipe.weight_decay, recipe.augment_strength, recipe.label_smoothing alone"
+    )
+    assert loaded(RATE, DECAY, **pbt)
+
+
+def test_a_population_has_four_members_at_least() -> None:
+    pbt = {"search__scheduler": "pbt", "search__sampler": "random"}
+    assert faults(RATE, **pbt, search__num_trials=3) == [
+        "search.num_trials=3: a population of fewer than 4 has no quarters; give 4"
+    ]
+    assert loaded(RATE, **pbt, search__num_trials=4)
+
+
+@pytest.mark.parametrize(
+    "space", [(RATE, DECAY), ({"sets": "recipe.lr", "choices": [0.1, 0.2]},)], ids=["two", "choices"]
+)
+def test_the_bandit_searches_one_interval(space: tuple[dict, ...]) -> None:
+    (fault,) = faults(*space, search__sampler="lipschitz")
+    assert fault.startswith("search.sampler=lipschitz: a bandit over one interval, and search.space has recipe.lr")
+    assert fault.endswith("search recipe.lr alone")
+    assert loaded(RATE, search__sampler="lipschitz")
+
+
+@pytest.mark.parametrize("space", [(DECAY,), (RATE, LOSS)], ids=["no rate", "another key"])
+def test_the_hierarchical_search_goes_through_its_own_keys(space: tuple[dict, ...]) -> None:
+    (fault,) = faults(*space, search__sampler="hierarchical", search__num_trials=24)
+    assert fault.startswith("search.sampler=hierarchical: goes through recipe.lr, recipe.batch_size, ")
+    assert fault.endswith("change the space or the sampler")
+    layers = {"sets": "recipe.layer_decay", "choices": [1.0, 0.9]}
+    assert loaded(RATE, DECAY, layers, search__sampler="hierarchical", search__num_trials=24)
+
+
+def test_folds_are_those_of_the_data() -> None:
+    grid = {"search__sampler": "grid", "search__num_trials": 40}
+    (fault,) = faults(RATE, **grid, search__folds=3, data__num_folds=5)
+    assert fault == "search.folds=3: they are the data's, and data.num_folds=5; give both the same number"
+    assert loaded(RATE, **grid, search__folds=5, data__num_folds=5)
+
+
+@pytest.mark.parametrize("num_trials", [0, 1])
+def test_a_search_of_the_defaults_alone_needs_no_space(num_trials: int) -> None:
+    assert loaded(search__num_trials=num_trials).search.space == ()
+    assert loaded(RATE, DECAY, search__sampler="lipschitz", search__num_trials=num_trials)
+
+
+def test_an_empty_space_is_refused() -> None:
+    assert faults(search__num_trials=2) == [
+        "search.space: empty, so there is nothing to search; name a dimension or set search.num_trials=1"
+    ]

@@ -71,7 +71,13 @@ class FineTuning:
     searched: the keys of the space; the others stay at the defaults. None: all.
     """
 
-    DEFAULTS: ClassVar[dict[str, float | int]] = {OPTIMIZER: 0, LR: 0.5, WEIGHT_DECAY: 0.75, LAYER_DECAY: 0, AUGMENT: 0.5}
+    DEFAULTS: ClassVar[dict[str, float | int]] = {
+        OPTIMIZER: 0,
+        LR: 0.5,
+        WEIGHT_DECAY: 0.75,
+        LAYER_DECAY: 0,
+        AUGMENT: 0.5,
+    }
 
     def __init__(self, *, epochs: int, seed: int, searched: Sequence[str] | None = None) -> None:
         draw = np.random.default_rng([seed, 1])
@@ -220,7 +226,9 @@ class Recorded:
         low, share = self._between(self._log(point))
         place = int(draw.integers(self._scores.shape[1]))
         scores = (1 - share) * self._scores[low, place] + share * self._scores[low + 1, place]
-        return Training(tuple(None if np.isnan(score) else float(score) for score in scores), 10 ** draw.normal(0, 0.03))
+        return Training(
+            tuple(None if np.isnan(score) else float(score) for score in scores), 10 ** draw.normal(0, 0.03)
+        )
 
     def truth(self, point: Point) -> float:
         return self._final(self._log(point))

@@ -28,9 +28,7 @@ SAMPLERS = {
 }
 TRIALS = (10, 100, 500)
 WORKERS, EPOCHS = 8, 9
-LARGE = Plan(
-    sampler="random", scheduler="asha", trials=10_000, workers=1000, grace=3, unstopped_fraction=0.1, seed=0
-)
+LARGE = Plan(sampler="random", scheduler="asha", trials=10_000, workers=1000, grace=3, unstopped_fraction=0.1, seed=0)
 LARGE_EPOCHS = 27
 SEED = 0
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,16 @@ class Study:
     trials: tuple[int, ...]
     workers: tuple[int, ...]
 
+    def shrunk(self) -> Study:
+        """The smallest of its searches."""
+        return replace(self, trials=self.trials[:1], workers=(USUAL,))
+
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of searches of one kind, a row for each seed. regret: (seeds, LOOKS) float. epochs, seconds: (seeds,), at the end.
+    """Of searches of one kind, a row for each seed.
 
-    looks: (LOOKS,) int, epochs.
+    looks: (LOOKS,) int, epochs. regret: (seeds, LOOKS) float, at each look. epochs, seconds: (seeds,), at the end.
     """
 
     looks: np.ndarray
@@ -97,7 +101,7 @@ def studies() -> list[Study]:
         Study(
             name=f"recorded: {name}, {epochs} epochs",
             problem=lambda seed, path=path: Recorded.read(path, seed=seed),
-            trials=(16,),
+            trials=(16, 64),
             workers=(USUAL,),
         )
         for name, path, epochs in replays
@@ -206,7 +210,8 @@ def verdicts(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
         f"{result['study']}, {row['trials']} trials, {row['workers']} workers: {row['rule']} needs at most a third": {
             "met": row["ratio"] is not None and row["ratio"] <= TARGET,
-            "measured": f"{shown(row['ratio'])} ({' to '.join(shown(edge) for edge in row['ratio_interval'])})",
+            "measured": f"{shown(row['ratio'])} ({' to '.join(shown(edge) for edge in row['ratio_interval'])}); "
+            f"its rungs ask for {row['least_share']:.2f}",
         }
         for result in results
         for row in result["compared"]

@@ -18,8 +18,8 @@ from components.data.framing import Framing
 from components.data.pack.store import pack_images
 from components.data.pack.workers import on_cores
 from components.data.sources.listing import Listing
+from pipeline.data.sources import list_images
 from pipeline.sections.data import DataConfig
-from pipeline.sources import list_images
 
 FILES_PER_TASK = 64
 

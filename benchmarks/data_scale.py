@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
+from pipeline.data.sources import list_images
 from pipeline.sections.data import DataConfig
-from pipeline.sources import list_images
 
 SAMPLE_SECONDS = 0.2
 NEW_SHARE = 0.01

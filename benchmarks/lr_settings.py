@@ -23,8 +23,8 @@ from torch import nn
 
 from components.data.loader import Batch
 from components.models.losses import build_loss, class_weights, constant_predictor_loss, constant_predictor_spread
+from pipeline.data.sources import list_images
 from pipeline.sections.data import DataConfig
-from pipeline.sources import list_images
 
 BATCH_SIZE = 32
 

@@ -225,7 +225,10 @@ class Recorded:
         draw = np.random.default_rng([seed, 7])
         low, share = self._between(self._log(point))
         place = int(draw.integers(self._scores.shape[1]))
-        scores = (1 - share) * self._scores[low, place] + share * self._scores[low + 1, place]
+        below, above = self._scores[low, place], self._scores[low + 1, place]
+        scores = (1 - share) * below + share * above
+        if np.isnan(scores).any():  # one of the two diverged: no curve lies between them
+            scores = below if share < 0.5 else above
         return Training(
             tuple(None if np.isnan(score) else float(score) for score in scores), 10 ** draw.normal(0, 0.03)
         )

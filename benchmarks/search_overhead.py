@@ -8,8 +8,8 @@ that are measured with do not take part in the result: what is measured is the s
     (wall × slots − time in trials) / (wall × slots),
 
 from the first order to the end, Ray's own start left out, the start of the workers counted in. In the same run, with
-the same trials: Ray Tune by itself, a class trainable with the same sleep and the same checkpoint, without any of ours. The
-ratio of the two is what we add.
+the same trials: Ray Tune by itself, a class trainable with the same sleep and the same checkpoint, without any of ours.
+The ratio of the two is what we add.
 """
 
 from __future__ import annotations

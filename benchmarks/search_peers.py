@@ -49,16 +49,16 @@ from components.search.samplers import build_sampler, winner
 from components.search.samplers.base import SamplerSettings
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
+from pipeline.compute.shipping import Prepared
+from pipeline.compute.spreading import Place
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.loading import load
 from pipeline.overriding import override
-from pipeline.ramps import RangeTest, measure
+from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.search.recipes import searched_space
 from pipeline.search.session import TrialPlan, TrialSession
 from pipeline.sections.recipe import Recipe
-from pipeline.shipping import Prepared
-from pipeline.spreading import Place
 from pipeline.training import (
     TrainingData,
     loss_of_constant,

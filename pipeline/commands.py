@@ -87,7 +87,7 @@ def preflight(config: Config, plan: Sequence[PlannedStage]) -> None:
     """Raise `InputError` for what would fail later, before anything long starts."""
     running = {item.stage.name for item in plan if item.action != "reused"}
     if running & NEED_WEIGHTS or (config.compute.ray_address is not None and "prepare" in running):
-        from pipeline.resources import check_compute
+        from pipeline.compute.resources import check_compute
 
         check_compute(config.compute)
     if "search" in running:
@@ -191,7 +191,7 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
 def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_json: bool) -> None:
     """List, or remove, the result folders that the configuration does not use; end dead runs."""
     from components.data.pack.store import sweep_store
-    from pipeline.packing import IMAGES_FOLDER
+    from pipeline.data.packing import IMAGES_FOLDER
 
     config = load(config_source, overrides)
     used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}

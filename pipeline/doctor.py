@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import InputError
+from pipeline.compute.machine import cpu_count
 from pipeline.config import Config
 from pipeline.loading import load
-from pipeline.machine import cpu_count
 from pipeline.provenance import package_versions
 from pipeline.runner import check_storage
 
@@ -97,7 +97,7 @@ def _weights(config: Config) -> str:
 
 
 def _data(config: Config) -> str:
-    from pipeline.sources import list_images
+    from pipeline.data.sources import list_images
 
     listing = list_images(config.data, Path(config.storage.root).absolute())
     return listing.description
@@ -106,7 +106,7 @@ def _data(config: Config) -> str:
 def _ray(config: Config) -> str:
     import ray
 
-    from pipeline.resources import check_compute
+    from pipeline.compute.resources import check_compute
 
     check_compute(config.compute)
     where = config.compute.ray_address or "local"

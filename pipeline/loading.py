@@ -40,9 +40,7 @@ def for_comparison(config: Config) -> Config:
     """The configuration of a comparison: its range test covers the optimizers of all entries, and nothing else."""
     recipes = entry_recipes(Recipe(model=config.model, recipe=config.recipe), config.compare_lr.entries)
     optimizers = tuple(dict.fromkeys(recipe.recipe.optimizer for recipe in recipes.values()))
-    tests = config.lr_range_test.model_copy(
-        update={"optimizers": optimizers, "backbones": (config.model.backbone,)}
-    )
+    tests = config.lr_range_test.model_copy(update={"optimizers": optimizers, "backbones": (config.model.backbone,)})
     return config.model_copy(update={"lr_range_test": tests})
 
 
@@ -99,9 +97,7 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         update={
             "recipe": _with_escape_budget(config),
             "search": config.search.model_copy(update={"space": space}),
-            "lr_range_test": config.lr_range_test.model_copy(
-                update={"optimizers": optimizers, "backbones": backbones}
-            ),
+            "lr_range_test": config.lr_range_test.model_copy(update={"optimizers": optimizers, "backbones": backbones}),
             "promote": config.promote.model_copy(
                 update={"model_name": config.promote.model_name or config.project.name}
             ),

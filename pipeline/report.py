@@ -19,7 +19,7 @@ from components.report.figures import (
 )
 from components.report.html import Section, figure_png, render_report
 from components.serving.bundle import ModelCard
-from pipeline.confirmation_report import confirmation_section
+from pipeline.confirmation.report import confirmation_section
 from pipeline.search.report import search_section
 from pipeline.stage import StageContext
 

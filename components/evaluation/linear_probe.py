@@ -53,7 +53,7 @@ def linear_probe(
     number of images. Where no class has two groups nothing can be held out, and the penalty is that in the middle.
     """
     penalty = PENALTIES[len(PENALTIES) // 2]
-    # A fit to a thousand images takes 20 ms on one thread; on two that others compete for, it took a hundred times that.
+    # A fit to a thousand images takes 20 ms on one thread, and on two that others compete for a hundred times that.
     with threadpool_limits(1):
         splits = _splits(labels, groups, seed=seed)
         if splits:

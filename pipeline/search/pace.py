@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.comparison_forecast import measure_pace
+from pipeline.comparison.forecast import measure_pace
+from pipeline.compute.shipping import local_folder
 from pipeline.search.recipes import at_horizon
 from pipeline.search.session import TrialPlan
-from pipeline.shipping import local_folder
 from pipeline.stage import StageContext
 from pipeline.training import open_data, use_threads
 

@@ -25,12 +25,12 @@ from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
+from pipeline.compute.shipping import Prepared, local_folder
 from pipeline.config import ComputeConfig
-from pipeline.retuning import take_up
+from pipeline.final_training.retuning import take_up
 from pipeline.search.recipes import at_horizon
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
-from pipeline.shipping import Prepared, local_folder
 from pipeline.training import (
     TrainingData,
     fold_of,

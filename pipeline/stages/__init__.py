@@ -54,7 +54,7 @@ STAGES: tuple[Stage, ...] = (
             *OBJECTIVE_KEYS,
             *("lr_range_test.keep_backbones", "lr_range_test.probe_images"),
         ),
-        external=_lazily("pipeline.sources", "range_test_digest"),
+        external=_lazily("pipeline.data.sources", "range_test_digest"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
     # → comparison.json, .md and .html: methods against each other, each at its own rate; nothing goes on from here

@@ -13,9 +13,8 @@ from typing import Any
 
 from components.cluster import settle_on_cluster
 from components.report.html import figure_png
-from pipeline.comparison import Place, Trained, Training, carry_out, train_and_keep
-from pipeline.comparison_forecast import images_of, measure_pace, missing, seconds_of
-from pipeline.comparison_rates import (
+from pipeline.comparison.forecast import images_of, measure_pace, missing, seconds_of
+from pipeline.comparison.rates import (
     Method,
     RateChoice,
     choose_rate,
@@ -23,19 +22,20 @@ from pipeline.comparison_rates import (
     methods_of,
     rate_trials,
 )
-from pipeline.comparison_report import comparison_figures, console_table, markdown_table, rate_notes, write_html
-from pipeline.comparison_results import (
+from pipeline.comparison.report import comparison_figures, console_table, markdown_table, rate_notes, write_html
+from pipeline.comparison.results import (
     curves_table,
     rates_table,
     summarise,
     trainings_table,
 )
-from pipeline.comparison_runs import ComparisonRuns
+from pipeline.comparison.runs import ComparisonRuns
+from pipeline.comparison.trainings import Place, Trained, Training, carry_out, train_and_keep
+from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.console import duration
-from pipeline.resources import Shares, ray_for, training_shares
+from pipeline.data.sources import log_lineage
 from pipeline.sections.rates import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import open_data, read_bounds, use_threads
 

@@ -14,8 +14,11 @@ import numpy as np
 
 from components.evaluation.objective_intervals import paired_objective_difference
 from components.report.html import figure_png
+from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
-from pipeline.confirmation import (
+from pipeline.confirmation.report import console_table, seeds_figure
+from pipeline.confirmation.trainings import LABELS, Result, entrants, train_all
+from pipeline.confirmation.verdict import (
     KEPT,
     WINNER,
     Candidate,
@@ -26,17 +29,14 @@ from pipeline.confirmation import (
     untested,
     write_confirmation,
 )
-from pipeline.confirmation_report import console_table, seeds_figure
-from pipeline.confirmation_trainings import LABELS, Result, entrants, train_all
-from pipeline.final_training import FinalTraining
-from pipeline.machine import cpu_threads
+from pipeline.data.sources import log_lineage
+from pipeline.final_training.keeper import copy_training
+from pipeline.final_training.training import FinalTraining
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
-from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import TrainingData, open_data, recipe_objective, softmax, use_threads
-from pipeline.training_keeper import copy_training
 
 #: Resamples of the validation images behind the part of the uncertainty that comes of them.
 SAMPLES = 1000

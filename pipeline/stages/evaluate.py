@@ -19,11 +19,11 @@ from components.evaluation.calibration import Calibration, calibrate_probabiliti
 from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Preprocessing, predict
+from pipeline.compute.machine import cpu_threads
 from pipeline.config import EvaluateConfig
-from pipeline.machine import cpu_threads
-from pipeline.per_file import worst_per_file
+from pipeline.data.per_file import worst_per_file
+from pipeline.data.sources import log_lineage
 from pipeline.report import EvaluationReport, write_report
-from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import EVAL_BATCH, bare_model, resolve_device, softmax, use_threads
 

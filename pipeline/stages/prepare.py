@@ -32,13 +32,13 @@ from components.data.pack.reader import Pack, open_pack
 from components.data.pack.store import PackResult
 from components.data.splits import SPLITS
 from pipeline.console import Console
-from pipeline.data_audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
-from pipeline.data_findings import DataFindings, summarise, warnings_of, write_tables
-from pipeline.data_report import write_data_report
-from pipeline.packing import hash_files, pack_source
+from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
+from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
+from pipeline.data.packing import hash_files, pack_source
+from pipeline.data.report import write_data_report
+from pipeline.data.sources import list_images, log_lineage
 from pipeline.sections.data import DataConfig
 from pipeline.sections.recipe import Augmentation
-from pipeline.sources import list_images, log_lineage
 from pipeline.stage import StageContext
 
 #: Below storage.root, for the next run: which images are alike.

@@ -22,10 +22,10 @@ from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import load_pyfunc
 from pipeline.config import PromoteConfig
+from pipeline.data.per_file import worst_per_file
+from pipeline.data.sources import list_images, log_lineage
 from pipeline.gates import GateResult, judge_gates
-from pipeline.per_file import worst_per_file
 from pipeline.sections.data import DataConfig
-from pipeline.sources import list_images, log_lineage
 from pipeline.stage import StageContext
 
 CHAMPION, CHALLENGER = "champion", "challenger"

@@ -24,8 +24,10 @@ from components.search.samplers import build_sampler
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
+from pipeline.compute.resources import Shares, training_session
+from pipeline.compute.shipping import seen_by_nodes, ship
 from pipeline.console import duration
-from pipeline.resources import Shares, training_session
+from pipeline.data.sources import log_lineage
 from pipeline.search.forecast import expected_epochs, seconds_left
 from pipeline.search.pace import seconds_per_epoch
 from pipeline.search.recipes import SearchedSpace, sampler_settings, searched_space
@@ -36,8 +38,6 @@ from pipeline.search.session import TrialPlan, open_session
 from pipeline.search.view import SearchView
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
-from pipeline.shipping import seen_by_nodes, ship
-from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import read_backbone_bounds
 

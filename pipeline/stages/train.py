@@ -25,16 +25,17 @@ from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.engine import Learner
+from pipeline.compute.machine import cpu_threads
 from pipeline.config import OperatingPointConfig, TrainConfig
-from pipeline.confirmation import KEPT, Confirmed, read_confirmed
-from pipeline.final_training import Ended, FinalTraining
-from pipeline.machine import cpu_threads
+from pipeline.confirmation.verdict import KEPT, Confirmed, read_confirmed
+from pipeline.data.sources import log_lineage
+from pipeline.final_training.keeper import TrainingKeeper, copy_training
+from pipeline.final_training.placement import train_to_the_end
+from pipeline.final_training.progress import Progress
+from pipeline.final_training.training import Ended, FinalTraining
 from pipeline.overriding import override
-from pipeline.placement import train_to_the_end
-from pipeline.progress import Progress
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.sources import log_lineage
 from pipeline.stage import StageContext
 from pipeline.training import (
     TrainingData,
@@ -44,7 +45,6 @@ from pipeline.training import (
     softmax,
     use_threads,
 )
-from pipeline.training_keeper import TrainingKeeper, copy_training
 
 
 def run(

@@ -131,8 +131,8 @@ def test_the_benchmark_of_the_monitor_gives_shares_with_intervals(workplace):
 @pytest.fixture(scope="module")
 def castings(tmp_path_factory, open_workplace):
     """A workplace with the README's configuration of class folders, and generated images in them."""
+    from pipeline.data.sources import list_images
     from pipeline.sections.data import DataConfig
-    from pipeline.sources import list_images
 
     place = open_workplace(tmp_path_factory.mktemp("castings"))
     source = DataConfig(source="generated:count=160,size=48,defect_rate=0.5,parts=54")

@@ -24,16 +24,16 @@ from components.cluster import ray_session
 from components.cluster_nodes import live_nodes
 from components.errors import InputError
 from components.models.backbones import build_model
-from pipeline import shipping
-from pipeline.backbone_probe import probe_backbones
+from pipeline.compute import shipping
+from pipeline.compute.resources import check_compute
+from pipeline.compute.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
+from pipeline.compute.spreading import place_of_work
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
-from pipeline.ramps import RangeTest, measure
-from pipeline.resources import check_compute
+from pipeline.range_test.backbone_probe import probe_backbones
+from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.sections.rates import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
-from pipeline.spreading import place_of_work
 from pipeline.stage import StageContext, StageRecord, read_record
 from pipeline.stages import lr_range_test
 from pipeline.training import open_data, read_backbone_bounds, read_bounds

@@ -13,16 +13,16 @@ import torch
 
 from components.cluster import map_on_cluster, ray_session
 from components.errors import InputError
+from pipeline.compute.resources import Shares
+from pipeline.compute.shipping import ship
+from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig, TrainConfig
-from pipeline.final_training import Ended, FinalTraining, Saved
-from pipeline.placement import Job, train_here, train_on_workers
-from pipeline.resources import Shares
+from pipeline.final_training.keeper import TrainingKeeper
+from pipeline.final_training.placement import Job, train_here, train_on_workers
+from pipeline.final_training.training import Ended, FinalTraining, Saved
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.shipping import ship
-from pipeline.spreading import Place
 from pipeline.stage import read_record
-from pipeline.training_keeper import TrainingKeeper
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from components.errors import InputError
-from pipeline import commands, resources
+from pipeline import commands
+from pipeline.compute import resources
 from pipeline.config import Config
 from pipeline.loading import load
 

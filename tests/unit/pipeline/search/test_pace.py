@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from pipeline.comparison_forecast import Pace
+from pipeline.comparison.forecast import Pace
 from pipeline.config import ComputeConfig
 from pipeline.search import pace as module
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig

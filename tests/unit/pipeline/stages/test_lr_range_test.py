@@ -18,8 +18,8 @@ from components.data.loader import ImageSet
 from components.optim.lr_bounds import LrBounds
 from components.optim.weight_decay_test import DecayLimit, DecayVerdict
 from components.training.engine import Device
-from pipeline.backbone_probe import Probed, ProbeVerdict
-from pipeline.range_test_report import (
+from pipeline.range_test.backbone_probe import Probed, ProbeVerdict
+from pipeline.range_test.report import (
     file_safe,
     measured_at,
     name_test,

@@ -6,8 +6,8 @@ import pytest
 
 from components.errors import InputError
 from components.search.trial import Suggestion, TrialRecord
+from pipeline.compute.resources import Shares
 from pipeline.config import ComputeConfig
-from pipeline.resources import Shares
 from pipeline.search.recipes import searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig

@@ -52,7 +52,7 @@ def test_where_it_runs_and_where_it_is_tracked_shape_no_result(stage: Stage) -> 
 
 
 def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
-    from pipeline.sources import range_test_digest
+    from pipeline.data.sources import range_test_digest
     from pipeline.stages.prepare import source_digest
 
     for name, digest in (("prepare", source_digest), ("lr_range_test", range_test_digest)):
@@ -74,8 +74,8 @@ def test_what_is_left_out_of_a_fingerprint_is_a_key_of_a_declared_section(stage:
 
 def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
     from pipeline.console import Console
+    from pipeline.data.sources import range_test_digest
     from pipeline.sections.recipe import ModelConfig
-    from pipeline.sources import range_test_digest
 
     config = Config()
     file = tmp_path / "w.safetensors"
@@ -96,9 +96,9 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
 
 def test_what_the_probe_depends_on_counts_where_there_is_a_probe(tmp_path) -> None:
     from pipeline.console import Console
+    from pipeline.data.sources import range_test_digest
     from pipeline.sections.rates import RangeTestConfig
     from pipeline.sections.recipe import ModelConfig, RecipeConfig
-    from pipeline.sources import range_test_digest
 
     changes = ({"objective": "auroc"}, {"keep_backbones": 3}, {"probe_images": 99})
 

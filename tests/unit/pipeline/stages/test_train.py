@@ -10,7 +10,7 @@ import torch
 from components.data.framing import Framing
 from components.evaluation.calibration import Calibration
 from components.serving.bundle import ModelCard
-from pipeline.final_training import Ended
+from pipeline.final_training.training import Ended
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import train

@@ -1,0 +1,1 @@
+"""The parts of compare_lr: methods at their own rates, their trainings, tables and report."""

@@ -1,0 +1,128 @@
+"""Each method of the comparison at its own rate: which ones are tried, and which of them is taken.
+
+A method that is judged at another's rate loses for that alone. So each tries a few multiples of what the range test
+suggests for its optimizer, for a part of the length, with a seed that no later training uses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from components.optim.batch_scaling import batch_factor
+from components.optim.lr_bounds import LrBounds
+from pipeline.comparison.trainings import Trained, Training
+from pipeline.loading import entry_recipes
+from pipeline.overriding import override
+from pipeline.sections.rates import CompareConfig
+from pipeline.sections.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """An entry of the comparison.
+
+    recipe: its rate is the suggestion. sets: the keys that make it. abstained: the range test gave no suggestion, and
+    the rate is the optimizer's default.
+    """
+
+    name: str
+    sets: dict[str, Any]
+    recipe: Recipe
+    suggested: float
+    abstained: bool
+
+    def at(self, factor: float) -> Recipe:
+        """The recipe at a multiple of the suggestion."""
+        return override(self.recipe, {"recipe.lr": self.suggested * factor})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateChoice:
+    """The multiple that a method goes on with; None where every one that was tried diverged.
+
+    edge: `lowest` or `highest` where it is at an end of those tried, so that the best may lie beyond; "" otherwise.
+    scores: of every factor that was tried, None where it diverged.
+    """
+
+    factor: float | None
+    edge: str
+    scores: dict[float, float | None]
+
+    @property
+    def words(self) -> str:
+        """For a table: `3× (highest tried)`."""
+        if self.factor is None:
+            return "none: all diverged"
+        return f"{self.factor:.2g}×" + (f" ({self.edge} tried)" if self.edge else "")
+
+
+def methods_of(base: Recipe, settings: CompareConfig, bounds: Mapping[str, LrBounds]) -> tuple[Method, ...]:
+    """Every entry with its recipe and the suggestion for its optimizer, fitted to its batch size."""
+    recipes = entry_recipes(base, settings.entries)
+    methods = []
+    for entry in settings.entries:
+        recipe = recipes[entry.name]
+        found = bounds[recipe.recipe.optimizer]
+        suggested = found.suggested * batch_factor(
+            recipe.recipe.optimizer, batch_size=recipe.recipe.batch_size, measured=base.recipe.batch_size
+        )
+        methods.append(
+            Method(
+                name=entry.name,
+                sets=dict(entry.sets),
+                recipe=override(recipe, {"recipe.lr": suggested}),
+                suggested=suggested,
+                abstained=found.abstained,
+            )
+        )
+    return tuple(methods)
+
+
+def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int) -> list[Training]:
+    """A short training of each method at each multiple; none where there is one multiple only, and so no choice."""
+    if len(settings.rate_factors) == 1:
+        return []
+    epochs = max(1, round(settings.rate_epochs * settings.epochs))
+    return [
+        Training(phase="rate", entry=m.name, factor=factor, seed=seed, epochs=epochs, recipe=m.at(factor))
+        for m in methods
+        for factor in settings.rate_factors
+    ]
+
+
+def full_trainings(
+    methods: Sequence[Method], choices: Mapping[str, RateChoice], settings: CompareConfig, *, seed: int
+) -> list[Training]:
+    """The trainings that are compared, of every method that has a rate, from seeds that chose none.
+
+    The seeds come one after the other, so that every method has its first before any has its second.
+    """
+    return [
+        Training(phase="full", entry=m.name, factor=factor, seed=seed + number, epochs=settings.epochs,
+                 recipe=m.at(factor))
+        for number in range(1, settings.num_seeds + 1)
+        for m in methods
+        if (factor := choices[m.name].factor) is not None
+    ]  # fmt: skip
+
+
+def choose_rate(trials: Sequence[Trained], factors: Sequence[float]) -> RateChoice:
+    """The multiple of the best objective at the end of its trial; of equal ones that of the lower validation loss."""
+    if len(factors) == 1:
+        return RateChoice(factor=factors[0], edge="", scores={})
+    scores = {trial.factor: trial.final.get("val_score") for trial in trials}
+    usable = [trial for trial in trials if trial.final.get("val_score") is not None]
+    if not usable:
+        return RateChoice(factor=None, edge="", scores=scores)
+    best = max(usable, key=_rank).factor
+    edge = "lowest" if best == min(factors) else "highest" if best == max(factors) else ""
+    return RateChoice(factor=best, edge=edge, scores=scores)
+
+
+def _rank(trial: Trained) -> tuple[float, float]:
+    score, loss = trial.final["val_score"], trial.final["val_loss"]
+    assert score is not None
+    return score, -(loss if loss is not None else math.inf)

@@ -1,0 +1,1 @@
+"""This machine or a cluster: how trainings share it, and how its nodes get the data."""

@@ -1,0 +1,195 @@
+"""How trainings share a machine or a cluster: how many at a time, with how many cores and GPUs each.
+
+What neither can give is found out before anything starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+
+import components
+from components.cluster import ray_session
+from components.cluster_nodes import Node, live_nodes
+from components.errors import InputError
+from pipeline.compute.machine import cpu_threads
+from pipeline.config import ComputeConfig
+
+#: How long the port of a cluster may take to answer, and then the cluster.
+PORT_SECONDS, CLUSTER_SECONDS = 5.0, 60.0
+_ASK = "import sys; from components.cluster_nodes import describe_cluster as ask; sys.stdout.write(ask(sys.argv[1]))"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """What each of several trainings gets. `gpus` may be a fraction."""
+
+    concurrent: int
+    cpus: int
+    gpus: float
+
+
+def training_shares(compute: ComputeConfig) -> Shares:
+    """How trainings share this machine, or the cluster at `compute.ray_address`, which is joined to be asked.
+
+    Raises `InputError` as `share_out` does, and for a cluster that cannot be reached.
+    """
+    if compute.ray_address is None:
+        return share_out(compute, [_this_machine(compute)])
+    with ray_session(address=compute.ray_address, num_cpus=1, num_gpus=0):
+        return share_out(compute, live_nodes())
+
+
+def ray_for(compute: ComputeConfig, shares: Shares) -> contextlib.AbstractContextManager[None]:
+    """A Ray session that holds so many trainings: a local one, or the configured cluster."""
+    return ray_session(
+        address=compute.ray_address,
+        num_cpus=max(cpu_threads(compute), shares.concurrent * shares.cpus),
+        num_gpus=int(shares.concurrent * shares.gpus + 0.999),
+    )
+
+
+@contextlib.contextmanager
+def training_session(compute: ComputeConfig) -> Iterator[Shares]:
+    """Both of the above: a Ray session, and how trainings share it. A cluster is joined once."""
+    if compute.ray_address is None:
+        shares = training_shares(compute)
+        with ray_for(compute, shares):
+            yield shares
+        return
+    with ray_session(address=compute.ray_address, num_cpus=1, num_gpus=0):
+        yield share_out(compute, live_nodes())
+
+
+def check_compute(compute: ComputeConfig) -> None:
+    """Raise `InputError` for what this machine, or the cluster, cannot give: to be called before anything starts."""
+    nodes = [_this_machine(compute)] if compute.ray_address is None else _ask_cluster(compute.ray_address)
+    share_out(compute, nodes)
+
+
+def share_out(compute: ComputeConfig, nodes: Sequence[Node]) -> Shares:
+    """As many trainings at a time as the GPUs hold, or one per two cores, unless the configuration says otherwise.
+
+    Each gets the same share, such that every node which takes part holds one at least. `compute.num_threads` limits
+    the cores that are used of each node. Raises `InputError` for GPUs that are not there, and for more trainings at a
+    time than there are cores or GPUs.
+    """
+    gpus = _gpus_each(compute, nodes)
+    cores = {node.name: min(node.cpus, compute.num_threads or node.cpus) for node in nodes}
+    # By node: its cores, and the trainings that its GPUs hold (as many as it has cores where they need none).
+    places = [(cores[node.name], _held(node.gpus, gpus) if gpus else cores[node.name]) for node in nodes]
+    places = [(cpus, held) for cpus, held in places if cpus and held]
+    if compute.concurrent_trials is None:
+        wanted = [held if gpus else max(1, cpus // 2) for cpus, held in places]
+        each = max(1, min((cpus // count for (cpus, _), count in zip(places, wanted, strict=True)), default=1))
+        concurrent = _room(places, each)
+    else:
+        concurrent = compute.concurrent_trials
+        each = next((n for n in range(max(cores.values(), default=1), 1, -1) if _room(places, n) >= concurrent), 1)
+    if not concurrent or concurrent > _room(places, each):
+        raise InputError(_too_many(compute, concurrent, _room(places, each), gpus))
+    return Shares(concurrent=concurrent, cpus=each, gpus=gpus)
+
+
+def _gpus_each(compute: ComputeConfig, nodes: Sequence[Node]) -> float:
+    """What a training asks for. A node that is too small for it takes no part, but one has to be large enough."""
+    most = max((node.gpus for node in nodes), default=0)
+    where = "this machine" if compute.ray_address is None else "the largest node of the cluster"
+    if compute.device == "cuda" and not most:
+        raise InputError(f"compute.device=cuda: {where} has no GPU; use auto or cpu")
+    if compute.device == "cpu" and compute.gpus_per_trial:
+        raise InputError(
+            f"compute.gpus_per_trial={compute.gpus_per_trial:g}: compute.device=cpu leaves GPUs alone; use auto, or "
+            "ask for 0 GPUs"
+        )
+    if compute.gpus_per_trial is None:
+        return 1.0 if most and compute.device != "cpu" else 0.0
+    if compute.gpus_per_trial > most:
+        raise InputError(
+            f"compute.gpus_per_trial={compute.gpus_per_trial:g}: {where} has {most} GPUs; ask for at most that, or 0"
+        )
+    if compute.gpus_per_trial > 1 and compute.gpus_per_trial % 1:
+        raise InputError(
+            f"compute.gpus_per_trial={compute.gpus_per_trial:g}: only part of one GPU can be shared; ask for a whole "
+            "number of them, or for less than 1"
+        )
+    return compute.gpus_per_trial
+
+
+def _held(gpus: int, share: float) -> int:
+    """Trainings that a node's GPUs hold; none is spread over parts of two."""
+    return int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9)
+
+
+def _room(places: Sequence[tuple[int, int]], cpus: int) -> int:
+    """Trainings that run at a time with so many cores each."""
+    return sum(min(held, available // cpus) for available, held in places)
+
+
+def _too_many(compute: ComputeConfig, concurrent: int, room: int, gpus: float) -> str:
+    where = "this machine" if compute.ray_address is None else f"the cluster at {compute.ray_address}"
+    if not room:
+        return f"compute.ray_address={compute.ray_address}: {where} offers no core to work on; add a node that does"
+    need = f"with a core and {gpus:g} GPU each" if gpus else "with a core each"
+    limit = "" if compute.num_threads is None else f" under compute.num_threads={compute.num_threads}"
+    return (
+        f"compute.concurrent_trials={concurrent}: {where} holds {room} at a time{limit}, {need}; ask for at most that, "
+        "or null for as many as suit it"
+    )
+
+
+def _this_machine(compute: ComputeConfig) -> Node:
+    import torch
+
+    return Node(name="", host="", cpus=cpu_threads(compute), gpus=torch.cuda.device_count())
+
+
+def _ask_cluster(address: str) -> list[Node]:
+    """Its nodes, asked by a process of its own: Ray gives an address that does not answer most of a minute."""
+    if ray.is_initialized():
+        return live_nodes()
+    _check_port(address)
+    search = os.pathsep.join([str(Path(components.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _ASK, address],
+            env={**os.environ, "PYTHONPATH": search.rstrip(os.pathsep)},
+            capture_output=True,
+            text=True,
+            timeout=CLUSTER_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(address, f"no answer in {CLUSTER_SECONDS:.0f} s") from error
+    if done.returncode:
+        _, refused, message = done.stderr.rpartition(f"{InputError.__name__}: ")
+        if refused:
+            raise InputError(" ".join(message.split()))
+        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        raise _unreachable(address, said[-1])
+    return [Node(**record) for record in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _check_port(address: str) -> None:
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdigit():
+        return  # `auto`, or what Ray itself has to make sense of
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PORT_SECONDS).close()
+    except OSError as error:
+        raise _unreachable(address, f"nothing listens there: {error}") from error
+
+
+def _unreachable(address: str, reason: str) -> InputError:
+    return InputError(
+        f"compute.ray_address={address}: the cluster cannot be reached ({reason}); start it, correct the address, or "
+        "leave the key null to run on this machine"
+    )

@@ -1,0 +1,1 @@
+"""The parts of confirm: the winner of a search against the defaults."""

@@ -1,0 +1,207 @@
+"""Whether the winner of a search is taken: it has to be ahead of the defaults, with confidence, over several seeds.
+
+Two things make the measured difference uncertain: the seeds, and which images the validation split happens to hold. The
+variance of the first is read off the differences per seed, that of the second comes from a bootstrap over groups of
+images; their sum has about the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2:110).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from pipeline.final_training.retuning import Changes, scaled
+from pipeline.overriding import override
+from pipeline.sections.recipe import SCHEDULE_FREE, Recipe
+from pipeline.sections.search import SearchConfig
+
+WINNER, DEFAULTS = "winner", "defaults"
+#: Folder of the result with the training that `train` takes over.
+KEPT = "kept"
+FLATTERING = (
+    "The search compared its trials on these same validation images, so that the gain is still a little flattering; "
+    "the test split judges."
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe in what it sets over the configured one, and how it changes on the way."""
+
+    overrides: dict[str, Any]
+    changes: Changes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was decided. Of the rest, what was not measured is None.
+
+    difference: mean over the seeds of winner − defaults. low: its one-sided lower bound. se_seeds, se_sampling: the two
+    parts of its standard error. freedom: degrees of freedom of their sum, None for the normal distribution.
+    """
+
+    chosen: str
+    statement: str
+    difference: float | None = None
+    low: float | None = None
+    se_seeds: float | None = None
+    se_sampling: float | None = None
+    freedom: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What `train` goes on with. kept_run: the MLflow run of the training that is taken over, None for none."""
+
+    overrides: dict[str, Any]
+    changes: Changes
+    kept_run: str | None
+
+
+def candidates(best: Mapping[str, Any], recipe: Recipe, search: SearchConfig, *, epochs: int) -> dict[str, Candidate]:
+    """The defaults, and the winner where it is another recipe. best: of the search. epochs: of the final training."""
+    defaults = Candidate(dict(best["defaults"]), ())
+    if not best["trial"]:
+        return {DEFAULTS: defaults}
+    overrides: dict[str, Any] = dict(best["overrides"])
+    changes: Changes = ()
+    if best["schedule"]:
+        start, changes = scaled(best["schedule"], epochs=epochs)
+        averages = overrides.get("recipe.optimizer", recipe.recipe.optimizer) in SCHEDULE_FREE
+        # The course was found at rates that nothing else changes, and on averaged weights.
+        horizon = {"recipe.schedule": "fixed", "recipe.ema_decay": None if averages else search.ema_decay}
+        overrides |= {**start, **horizon}
+    if not changes and override(recipe, overrides) == override(recipe, defaults.overrides):
+        return {DEFAULTS: defaults}
+    return {WINNER: Candidate(overrides, changes), DEFAULTS: defaults}
+
+
+def judge(differences: Sequence[float], *, variance: float | None, confidence: float, objective: str) -> Verdict:
+    """Take the winner where the lower bound of the mean difference is above 0.
+
+    differences: winner − defaults, one per seed, at least one. variance: of their mean, over resampled images; None
+    where that has none.
+    """
+    values = np.asarray(differences, dtype=float)
+    count, mean = values.size, float(values.mean())
+    if variance is None or not math.isfinite(mean):
+        return Verdict(
+            chosen=DEFAULTS,
+            statement=f"The defaults are kept: {objective} has no value on these validation images, so that nothing "
+            "says that the winner is better.",
+        )
+    between = float(values.var(ddof=1)) / count if count > 1 else None
+    freedom = satterthwaite(between, variance, count) if between else None
+    quantile = stats.norm.ppf(confidence) if freedom is None else stats.t.ppf(confidence, freedom)
+    low = mean - float(quantile) * math.sqrt((between or 0.0) + variance)
+    chosen = WINNER if low > 0 else DEFAULTS
+    return Verdict(
+        chosen=chosen,
+        statement=_in_words(chosen, mean, low, count, confidence, objective),
+        difference=mean,
+        low=low,
+        se_seeds=None if between is None else math.sqrt(between),
+        se_sampling=math.sqrt(variance),
+        freedom=freedom,
+    )
+
+
+def satterthwaite(between: float, sampling: float, count: int) -> float:
+    """Degrees of freedom of the sum of a variance known from `count` values and one that counts as known."""
+    return (between + sampling) ** 2 * (count - 1) / between**2
+
+
+def diverged(winner: Sequence[int], defaults: Sequence[int]) -> Verdict:
+    """What is decided where a training diverged. winner, defaults: the seeds with which theirs did."""
+    if winner:
+        also = f" So did the defaults, with {_seeds(defaults)}." if defaults else ""
+        return Verdict(
+            chosen=DEFAULTS,
+            statement=f"The defaults are kept: the winner diverged at full length with {_seeds(winner)}.{also}",
+        )
+    return Verdict(
+        chosen=WINNER,
+        statement=f"The winner is taken: the defaults diverged at full length with {_seeds(defaults)}, and the winner "
+        "with none.",
+    )
+
+
+def untested(candidates: Mapping[str, Candidate]) -> Verdict:
+    """What is decided where nothing is trained."""
+    if WINNER not in candidates:
+        return Verdict(chosen=DEFAULTS, statement="The search found nothing beside the defaults: nothing to confirm.")
+    return Verdict(
+        chosen=WINNER,
+        statement="The winner of the search is taken without a repetition (search.confirm_seeds=0): its gain is "
+        "unconfirmed, and may be within the noise of the defaults.",
+    )
+
+
+def write_confirmation(
+    path: Path,
+    verdict: Verdict,
+    candidate: Candidate,
+    *,
+    objective: str,
+    confidence: float,
+    seeds: Sequence[int],
+    scores: Mapping[str, Sequence[float | None]],
+    trainings: Sequence[Mapping[str, Any]],
+    kept_run: str | None,
+) -> dict[str, Any]:
+    """Write confirmation.json; its values.
+
+    scores: per recipe, one for each seed, None where the training diverged. trainings: a record of each.
+    """
+    values = {
+        **asdict(verdict),
+        "overrides": candidate.overrides,
+        "changes": [{"epoch": epoch, "overrides": dict(overrides)} for epoch, overrides in candidate.changes],
+        "objective": objective,
+        "confidence": confidence,
+        "seeds": list(seeds),
+        "scores": {label: [_known(score) for score in row] for label, row in scores.items()},
+        "trainings": list(trainings),
+        "kept_run": kept_run,
+    }
+    path.write_text(json.dumps(values, indent=2, allow_nan=False), encoding="utf-8")
+    return values
+
+
+def read_confirmed(path: Path) -> Confirmed:
+    """Of what `write_confirmation` wrote, what a training needs."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    changes = tuple((change["epoch"], change["overrides"]) for change in values["changes"])
+    return Confirmed(overrides=values["overrides"], changes=changes, kept_run=values["kept_run"])
+
+
+def _in_words(chosen: str, mean: float, low: float, count: int, confidence: float, objective: str) -> str:
+    over = f"over {count} seeds" if count > 1 else "from one seed"
+    gap = f"{abs(mean):.4f} {'above' if mean > 0 else 'below'}" if mean else "at 0.0000 from"
+    sure = f"{100 * confidence:g} % confidence"
+    if chosen == WINNER:
+        words = (
+            f"The winner is taken: {over} its {objective} on the validation split is {gap} that of the defaults, and "
+            f"with {sure} at least {low:.4f} above."
+        )
+    else:
+        words = f"The defaults are kept: {over} the winner's {objective} on the validation split is {gap} theirs"
+        words += f", but with {sure} no more than {low:+.4f} can be said of the difference." if mean > 0 else "."
+    if count == 1:
+        words += " One seed says nothing of the spread between seeds, which is left out of this."
+    return f"{words} {FLATTERING}" if mean > 0 else words
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(seed) for seed in seeds)}"
+
+
+def _known(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None

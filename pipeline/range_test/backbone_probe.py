@@ -1,0 +1,251 @@
+"""The probe: which of several backbones make of these images what a classifier can work with, found out in seconds.
+
+Each embeds a sample of the images with the weights it comes with, and a linear classifier learns on that. The hopeless
+are dropped before anything is trained. What a backbone makes of a sample is kept below `storage.root`, so that another
+choice of backbones costs only those that are new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.data.digests import file_sha256
+from components.data.draw import draw_by_class
+from components.data.loader import ImageSet, eval_batches
+from components.errors import InputError
+from components.evaluation.linear_probe import choose_candidates, linear_probe
+from components.evaluation.objective_intervals import objective_interval
+from components.models.embedding import build_embedder
+from components.training.engine import Device, predict
+from pipeline.compute.spreading import Place, perform
+from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.recipe import Recipe
+from pipeline.stage import StageContext, read_record
+from pipeline.training import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_device
+
+#: Below storage.root, for the next time: what backbones make of the sample.
+FEATURES_FOLDER = "features"
+CONFIDENCE = 0.95
+#: Validation images that the classifier is scored on, in training images.
+VALIDATION_RATIO = 2
+#: Of a rare class the sample has this share, if it has so many, divided by the number of classes.
+RARE_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """What a backbone makes of the sample. train: (N, F), held_out: (M, F), float32. seconds: the start included."""
+
+    train: np.ndarray
+    held_out: np.ndarray
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """A backbone's score. low, high: of its interval, None where there is none. penalty: the classifier's own, C."""
+
+    backbone: str
+    score: float
+    low: float | None
+    high: float | None
+    features: int
+    penalty: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeVerdict(Probed):
+    """And what became of it."""
+
+    kept: bool
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Probe:
+    """A backbone to probe, as it is handed to a worker. known: its features, where they are kept."""
+
+    recipe: Recipe
+    settings: RangeTestConfig
+    seed: int
+    place: Place
+    known: Features | None
+
+
+def probe_backbones(
+    context: StageContext,
+    backbones: Sequence[str],
+    configured: Recipe,
+    settings: RangeTestConfig,
+    place: Place,
+    *,
+    seed: int,
+) -> list[Probed]:
+    """Each backbone's score on the validation split, in their order: here one by one, on a cluster beside each other.
+
+    Raises InputError where one makes something of the images that is not finite.
+    """
+    files = {}
+    probes = []
+    for backbone in backbones:
+        recipe = configured.model_copy(update={"model": configured.model.model_copy(update={"backbone": backbone})})
+        files[backbone] = _features_file(context, recipe, settings, seed)
+        known = _read(files[backbone])
+        probes.append(_Probe(recipe=recipe, settings=settings, seed=seed, place=place, known=known))
+    found: dict[str, Probed] = {}
+    with context.console.bar("probing backbones", len(probes)) as advance:
+        for probe, (probed, features) in perform(_run, probes, place):
+            found[probed.backbone] = probed
+            if probe.known is None:
+                _keep(features, files[probed.backbone], context.storage)
+            advance(1, note=f"{probed.backbone} {probed.score:.4f}")
+    return [found[backbone] for backbone in backbones]
+
+
+def keep_best(probed: Sequence[Probed], *, keep: int, configured: str) -> list[ProbeVerdict]:
+    """The verdicts, best first: see `choose_candidates`."""
+    by_name = {one.backbone: one for one in probed}
+    verdicts = choose_candidates(
+        list(by_name),
+        [one.score for one in probed],
+        [(one.low, one.high) for one in probed],
+        keep=keep,
+        always=configured,
+    )
+    return [
+        ProbeVerdict(**asdict(by_name[verdict.name]), kept=verdict.kept, reason=verdict.reason) for verdict in verdicts
+    ]
+
+
+def _run(probe: _Probe) -> tuple[Probed, Features]:
+    """Embed the sample, unless that is known, learn on one part of it and score on the other."""
+    data, recipe = probe.place.open(), probe.recipe
+    sample = {name: _sample(data, name, probe) for name in ("train", "val")}
+    features = probe.known or _embed(sample["train"][0], sample["val"][0], probe)
+    started = time.perf_counter()
+    (train, groups), (val, val_groups) = sample["train"], sample["val"]
+    probabilities, penalty = linear_probe(
+        features.train,
+        train.labels,
+        groups,
+        features.held_out,
+        num_classes=len(data.classes),
+        balanced=recipe.recipe.class_weights == "balanced",
+        seed=probe.seed,
+    )
+    found = objective_interval(
+        recipe_objective(recipe),
+        probabilities,
+        val.labels,
+        data.classes,
+        data.good_classes,
+        val_groups,
+        confidence=CONFIDENCE,
+        samples=probe.settings.bootstrap_samples,
+        seed=probe.seed,
+    )
+    assert found.value is not None  # every split has images of both kinds
+    return Probed(
+        backbone=recipe.model.backbone,
+        score=found.value,
+        low=found.low,
+        high=found.high,
+        features=features.train.shape[1],
+        penalty=penalty,
+        seconds=round(features.seconds + time.perf_counter() - started, 2),
+        images_per_second=round(features.images_per_second, 1),
+    ), features
+
+
+def _sample(data: TrainingData, split: str, probe: _Probe) -> tuple[ImageSet, np.ndarray]:
+    """Images of a split and their groups. Classes have their shares; of the training images rare ones have more."""
+    images, groups = data.split(split), data.manifest.loc[data.manifest["split"] == split, "group"].to_numpy()
+    size, rare = probe.settings.probe_images, 0
+    if split == "train":
+        rare = int(RARE_SHARE * size / len(data.classes))
+    else:
+        size *= VALIDATION_RATIO
+    chosen = draw_by_class(images.labels, size=size, rare=rare, seed=probe.seed)
+    return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen]), groups[chosen]
+
+
+def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:
+    """In full precision: features are compared across machines, and a linear classifier weighs small differences."""
+    started = time.perf_counter()
+    model = probe.recipe.model
+    built = build_embedder(backbone=model.backbone, weights=model.weights, seed=probe.seed)
+    device = Device(resolve_device(probe.place.compute).target)
+    module = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    preprocessing = preprocessing_for(built, probe.recipe)
+    ready = time.perf_counter()
+    found = [
+        predict(module, eval_batches(images, batch_size=EVAL_BATCH), device=device, preprocessing=preprocessing)
+        for images in (train, held_out)
+    ]
+    ended = time.perf_counter()
+    if not all(np.isfinite(features).all() for features in found):
+        raise InputError(
+            f"model.weights={model.weights}: {model.backbone} with these weights gives features that are not finite; "
+            "take it out of the backbones, or give other weights"
+        )
+    return Features(
+        train=found[0],
+        held_out=found[1],
+        seconds=ended - started,
+        images_per_second=(len(train) + len(held_out)) / (ended - ready),
+    )
+
+
+def _features_file(context: StageContext, recipe: Recipe, settings: RangeTestConfig, seed: int) -> Path:
+    """Where the features are kept: named by the prepared data and by all else that they depend on."""
+    weights = recipe.model.weights
+    identity = {
+        "backbone": recipe.model.backbone,
+        "weights": file_sha256(Path(weights.removeprefix("file:"))) if weights.startswith("file:") else weights,
+        "image_size": recipe.recipe.image_size,
+        "images": settings.probe_images,
+        "seed": seed,
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    return context.storage / FEATURES_FOLDER / f"{context.inputs['prepare'].result_id}-{key}.npz"
+
+
+def _read(path: Path) -> Features | None:
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        seconds, images_per_second = map(float, kept["pace"])
+        return Features(
+            train=kept["train"], held_out=kept["held_out"], seconds=seconds, images_per_second=images_per_second
+        )
+
+
+def _keep(features: Features, path: Path, storage: Path) -> None:
+    """Write the features, whole or not at all; those of prepared data that are gone are removed."""
+    path.parent.mkdir(exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with unfinished.open("wb") as stream:
+        pace = np.array([features.seconds, features.images_per_second])
+        np.savez(stream, train=features.train, held_out=features.held_out, pace=pace)
+    unfinished.replace(path)
+    records = [read_record(folder) for folder in (storage / "prepare").iterdir()]
+    standing = {record.result_id for record in records if record is not None}
+    for file in path.parent.glob("*.npz"):
+        if file.name.partition("-")[0] not in standing:
+            file.unlink(missing_ok=True)

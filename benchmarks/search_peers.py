@@ -87,7 +87,6 @@ SETTINGS = {
     "search.num_trials": "1000",
     "search.space": "[{sets: recipe.lr, bounds: range_test}, {sets: recipe.augment_strength, low: 0, high: 1},"
     " {sets: recipe.weight_decay, low: 1e-5, high: 0.1, log: true}]",
-    "train.epochs": "12",
     "compute.device": "cpu",
     "compute.num_threads": "1",
 }
@@ -338,6 +337,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=60.0, help="wall-clock time of each search")
+    parser.add_argument("--epochs", type=int, default=12, help="length of the trainings of the winners")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -345,7 +345,7 @@ def main() -> None:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(Path(folder))
-        config = load("demo", SETTINGS)
+        config = load("demo", SETTINGS | {"train.epochs": str(arguments.epochs)})
         with ray_session(address=None, num_cpus=SLOTS, num_gpus=0):
             for run in range(arguments.runs):
                 runs.append(one_run(config, prepared, run=run, seconds=arguments.seconds))

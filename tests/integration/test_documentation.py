@@ -43,11 +43,17 @@ RUN_HERE = (
     "escapement compare-lr --config castings.yaml --dry-run",
     "escapement compare-lr --config castings.yaml --entries cosine,adamw,schedule-free-adamw",
     "escapement run --config demo --dry-run",
+    "escapement search --config castings.yaml",
+    "escapement confirm --config castings.yaml",
+    "escapement run --config castings.yaml --set recipe.optimizer=adamw",
     "python -m pipeline.reference > docs/configuration.md",
     "python benchmarks/engine.py --json",
     "python benchmarks/data.py --json",
     "python benchmarks/lr_range_test.py --json",
     "python benchmarks/monitor.py --json",
+    "python benchmarks/search_overhead.py --json",
+    "python benchmarks/search_simulation.py --json",
+    "python benchmarks/search_peers.py --json",
 )
 #: The same as one above with another parameter, or a command's name in running text.
 COVERED = {
@@ -59,6 +65,14 @@ COVERED = {
     "escapement lr-range-test",
     "escapement compare-lr --config castings.yaml",
     "escapement compare-lr --config demo --set compute.concurrent_trials=2",
+    "escapement run --config castings.yaml --set search.num_trials=64",
+    "escapement run --config best.yaml",
+}
+#: Run on clusters by tests of their own: test_ray_job.py and test_search_on_cluster.py.
+RUN_ON_CLUSTERS = {
+    "ray job submit --working-dir . -- python -m pipeline run --config castings.yaml --set compute.ray_address=auto",
+    "escapement run --config castings.yaml --set compute.ray_address=10.0.0.5:6379 "
+    "--set compute.trial_storage=s3://bucket/trials",
 }
 #: Words in code style that start like a command and are none.
 INLINE = re.compile(r"`((?:escapement|mlflow|python|pip|pytest|ray) [^`]+)`")
@@ -77,7 +91,7 @@ def commands_of(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_documented_command_is_run_by_a_test(page):
-    unknown = set(commands_of(page)) - RUN_BY_CI - set(RUN_HERE) - COVERED
+    unknown = set(commands_of(page)) - RUN_BY_CI - set(RUN_HERE) - COVERED - RUN_ON_CLUSTERS
     assert not unknown
 
 
@@ -128,6 +142,22 @@ def test_the_benchmark_of_the_monitor_gives_shares_with_intervals(workplace):
     assert done.summary
 
 
+def test_the_benchmark_of_overhead_gives_both_sides(workplace):
+    tiny = shlex.split("--trials 3 --slots 1 --seconds 0.5")
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_overhead.py", *tiny, "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert 0 < done.summary["ours"]["overhead"] < 1
+    assert done.summary["ray tune alone"]["median_start_seconds"] > 0
+
+
+def test_the_benchmark_against_peers_compares_pairs(workplace):
+    tiny = shlex.split("--runs 1 --seconds 6 --epochs 1")
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_peers.py", *tiny, "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert done.summary["mean_unseen_score"].keys() == {"ours", "random", "tpe"}
+    assert 0 <= done.summary["against"]["tpe"]["wilcoxon_p"] <= 1
+
+
 @pytest.fixture(scope="module")
 def castings(tmp_path_factory, open_workplace):
     """A workplace with the README's configuration of class folders, and generated images in them."""
@@ -163,6 +193,7 @@ def smoke_options():
         "lr_range_test.steps_per_decade": 5,
         "search.num_trials": 2,
         "search.max_epochs": 1,
+        "search.confirm_seeds": 1,
         "train.epochs": 2,
         "operating_point.escape_budget": 0.4,
         "promote.gates.min_auroc": 0,
@@ -196,6 +227,19 @@ def test_the_commands_of_the_learning_rate_page(castings, smoke_options):
     compare = "escapement compare-lr --config castings.yaml --entries cosine,adamw,schedule-free-adamw"
     compared = escapement(castings, compare, [*smoke_options, *small, "--json"])
     assert compared.summary["headline"]["trainings"] == 3
+
+
+def test_the_commands_of_the_search_page(castings, smoke_options):
+    searched = escapement(castings, "escapement search --config castings.yaml", [*smoke_options, "--json"])
+    assert searched.summary["headline"]["trials"] == 2
+    best = castings.result(searched, "search") / "best.yaml"
+    confirmed = escapement(castings, "escapement confirm --config castings.yaml", [*smoke_options, "--json"])
+    assert [stage["name"] for stage in confirmed.summary["stages"]][-1] == "confirm"
+    pinned = "escapement run --config castings.yaml --set recipe.optimizer=adamw"
+    planned = escapement(castings, pinned, [*smoke_options, "--dry-run", "--json"])
+    assert "recipe.optimizer" not in [entry["sets"] for entry in planned.summary["config"]["search"]["space"]]
+    of_the_winner = escapement(castings, f"escapement run --config {best}", ["--dry-run", "--json"])
+    assert of_the_winner.summary["config"]["search"]["num_trials"] == 0
 
 
 def test_the_projects_commands_run_under_mlflow(castings, smoke_options):

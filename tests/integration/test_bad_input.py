@@ -140,6 +140,57 @@ CASES = [
         {**PARTS, "tracking.uri": "http://127.0.0.1:9"},
     ),
     Case(
+        "a space through zero and a space upside down",
+        ["search.space.0", "low=0 must be above 0 on a log scale", "search.space.1", "low=1 must be below high=0"],
+        {
+            "search.space": "[{sets: recipe.weight_decay, low: 0, high: 0.1, log: true}, "
+            "{sets: recipe.augment_strength, low: 1, high: 0}]"
+        },
+        command="search",
+    ),
+    Case(
+        "a space without a dimension",
+        ["search.space: empty", "name a dimension or set search.num_trials=1"],
+        {"search.space": "[]"},
+        command="search",
+    ),
+    Case(
+        "a rung beyond the last epoch",
+        ["grace_epochs=9 must not exceed max_epochs=3"],
+        {"search.grace_epochs": "9"},
+        command="search",
+    ),
+    Case(
+        "more trials at a time than there are cores",
+        ["compute.concurrent_trials=9999", "ask for at most that"],
+        {**PARTS, "compute.concurrent_trials": "9999"},
+        command="search",
+    ),
+    Case(
+        "more GPUs than there are",
+        ["compute.gpus_per_trial=64", "ask for at most that, or 0"],
+        {**PARTS, "compute.gpus_per_trial": "64"},
+        command="search",
+    ),
+    Case(
+        "a cluster that is not there",
+        ["compute.ray_address=127.0.0.1:9", "cannot be reached", "null to run on this machine"],
+        {**PARTS, "compute.ray_address": "127.0.0.1:9"},
+        command="search",
+    ),
+    Case(
+        "fewer trials than the folds take",
+        ["search.num_trials=4 is too few", "5 folds of the last level", "to 22 at least"],
+        {**PARTS, "search.sampler": "grid", "search.folds": "5"},
+        command="search",
+    ),
+    Case(
+        "checkpoints that cannot be written",
+        ["compute.trial_storage={here}/a_file/trials", "cannot be written", "object store"],
+        {**PARTS, "compute.trial_storage": "{here}/a_file/trials"},
+        command="search",
+    ),
+    Case(
         "an unknown stage to force",
         ["trian", "unknown", "the stages are", "train"],
         PARTS,

@@ -1,10 +1,11 @@
 """How many epochs early stopping saves: the same trials with a stopping rule and without, on equal terms.
 
-A search without stopping (a Latin hypercube) ends with some regret. How many epochs has one with a stopping rule
-trained when it gets there? Both have the same problems, the same number of trials, the same hypercubes and the same
-luck, trial by trial. On the way each search is asked again and again what it would choose, and the regrets of that are
-averaged over the seeds; it has arrived where the average stays at or below that of the finished search without. The
-interval is the bootstrap's over the seeds.
+A search without stopping (a Latin hypercube) ends with some regret; how many epochs does one with a stopping rule need
+for the same? Both have the same problems, the same number of trials, the same hypercubes and the same luck, trial by
+trial. The one with the rule then ends with a share of the epochs, and a regret a little above or below. What of its
+epochs it would have needed for the very same regret is told along its own line: over searches of several sizes the mean
+regret falls as a power of the mean epochs. Where it does not fall, there is no such answer. The interval is the
+bootstrap's over the seeds.
 
 ASHA is measured twice: by itself, where any trial may be stopped, and as it is by default, where a tenth of the trials
 is never stopped, which shows how far the rungs can be trusted, and has its price. The first rung is at a ninth of the
@@ -41,27 +42,36 @@ RULES = {
 ASHA = tuple(name for name in RULES if name.startswith("asha"))
 #: Of the length: the first rung.
 GRACE_SHARE = 1 / 9
-#: Times that a search is asked what it would choose, evenly over the epochs of all its trials at full length.
+#: For the curves: how often a search is asked what it would choose, evenly over its trials' epochs at full length.
 LOOKS = 120
 #: The median rule's time grows with the square of the trials.
 MOST_FOR_MEDIAN = 64
 RESAMPLES = 1000
-#: ASHA has to arrive within this share of the epochs.
+#: ASHA has to need no more than this share of the epochs.
 TARGET = 1 / 3
+#: A regret that falls no faster than this power of the epochs is taken not to fall.
+LEAST_FALL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """One kind of problem, drawn anew for each seed; searches of `trials` trials each, with `workers` workers each."""
+    """One kind of problem, drawn anew for each seed; searches of `trials` trials each, with `workers` workers each.
+
+    sizes: of the searches with ASHA that show how its regret falls, at the usual number of workers. times: on how many
+    times as many seeds as the largest searches. asha_alone: no other rule beside it.
+    """
 
     name: str
     problem: Callable[[int], Problem]
     trials: tuple[int, ...]
     workers: tuple[int, ...]
+    sizes: tuple[int, ...]
+    times: int = 1
+    asha_alone: bool = False
 
     def shrunk(self) -> Study:
         """The smallest of its searches."""
-        return replace(self, trials=self.trials[:1], workers=(USUAL,))
+        return replace(self, trials=self.trials[:1], workers=(USUAL,), sizes=self.sizes[:2], times=1)
 
 
 @dataclass(frozen=True)
@@ -90,19 +100,28 @@ class Outcomes:
 def studies() -> list[Study]:
     """The drawn problems at two lengths, and the recorded curves that are long enough for rungs."""
 
-    def drawn(epochs: int, *trials: int) -> Study:
-        name = f"fine-tuning, {epochs} epochs"
+    def drawn(epochs: int, *trials: int, **more: Any) -> Study:  # noqa: ANN401
         return Study(
-            name=name, problem=lambda seed: FineTuning(epochs=epochs, seed=seed), trials=trials, workers=WORKERS
+            name=f"fine-tuning, {epochs} epochs",
+            problem=lambda seed: FineTuning(epochs=epochs, seed=seed),
+            trials=trials,
+            workers=WORKERS,
+            **more,
         )
 
     replays = [(name, path, Recorded.read(path, seed=0).epochs) for name, path in recordings().items()]
-    return [drawn(27, 64, 500), drawn(9, 16, 64)] + [
+    return [
+        drawn(27, 500, sizes=(64, 128, 250, 500), asha_alone=True),
+        drawn(27, 64, sizes=(16, 32, 64, 128, 250), times=3),
+        drawn(9, 16, 64, sizes=(8, 16, 32, 64, 128), times=3),
+    ] + [
         Study(
             name=f"recorded: {name}, {epochs} epochs",
             problem=lambda seed, path=path: Recorded.read(path, seed=seed),
             trials=(16, 64),
             workers=(USUAL,),
+            sizes=(8, 16, 32, 64),
+            times=3,
         )
         for name, path, epochs in replays
         if epochs >= 9
@@ -110,23 +129,35 @@ def studies() -> list[Study]:
 
 
 def measure(study: Study, *, seeds: int) -> dict[str, Any]:
-    """Every rule beside the search without one: ASHA at every number of workers, the others at the usual one."""
+    """Every rule beside the search without one: ASHA at every number of workers, the others at the usual one.
+
+    seeds: of the largest searches.
+    """
+    seeds *= study.times
     problems = [study.problem(seed) for seed in range(seeds)]
+    sweep = {size: outcomes(problems, "asha", size, USUAL) for size in study.sizes}
     compared, curves = [], []
     for trials in study.trials:
         for workers in study.workers:
             reference = outcomes(problems, "none", trials, workers)
             found = {"none": reference}
-            for rule in RULES if workers == USUAL else ASHA:
+            for rule in RULES if workers == USUAL and not study.asha_alone else ASHA:
                 if rule == "none" or (rule.startswith("median") and trials > MOST_FOR_MEDIAN):
                     continue
-                found[rule] = outcomes(problems, rule, trials, workers)
-                setting = {"rule": rule, "trials": trials, "workers": workers}
-                least = {"least_share": least_share(problems[0].epochs, trials, RULES[rule][1])} if rule in ASHA else {}
-                compared.append(setting | compare(found[rule], reference) | least)
+                swept = rule == "asha" and workers == USUAL and trials in sweep
+                found[rule] = sweep[trials] if swept else outcomes(problems, rule, trials, workers)
+                setting = {"rule": rule, "trials": trials, "workers": workers, "least_share": None}
+                if rule in ASHA:
+                    setting["least_share"] = least_share(problems[0].epochs, trials, RULES[rule][1])
+                along = list(sweep.values()) if rule in ASHA else []
+                compared.append(setting | compare(found[rule], reference, along))
             if workers == USUAL:
                 curves += [{"rule": rule, "trials": trials, **_curve(outcome)} for rule, outcome in found.items()]
-    return {"study": study.name, "seeds": seeds, "compared": compared, "curves": curves}
+    by_size = [
+        {"trials": size, "epochs": float(found.epochs.mean()), "regret": float(found.final.mean())}
+        for size, found in sweep.items()
+    ]
+    return {"study": study.name, "seeds": seeds, "compared": compared, "asha_by_size": by_size, "curves": curves}
 
 
 def outcomes(problems: Sequence[Problem], rule: str, trials: int, workers: int) -> Outcomes:
@@ -168,21 +199,23 @@ def least_share(epochs: int, trials: int, unstopped_fraction: float) -> float:
     return whole + (1 - whole) * ladder / epochs
 
 
-def compare(found: Outcomes, reference: Outcomes) -> dict[str, Any]:
-    """A search with a rule beside the one without. ratio: see `arrival`; None where it does not arrive."""
+def compare(found: Outcomes, reference: Outcomes, sweep: Sequence[Outcomes]) -> dict[str, Any]:
+    """A search with a rule beside the one without. sweep: with the rule, of several sizes; none: no ratio is told.
+
+    ratio: epochs needed for the regret of the one without, as a share of its epochs; None where the regret of the sweep
+    does not fall.
+    """
     count = len(reference.epochs)
 
-    def ratio(chosen: np.ndarray) -> float:
-        spent, regret = found.spent[chosen].mean(axis=0), found.regret[chosen].mean(axis=0)
-        return arrival(spent, regret, float(reference.final[chosen].mean())) / float(reference.epochs[chosen].mean())
+    def ratio(chosen: np.ndarray) -> tuple[float, float]:
+        """How fast the regret falls, and the share of the epochs that the same regret needs."""
+        fall = -slope([o.epochs[chosen].mean() for o in sweep], [o.final[chosen].mean() for o in sweep])
+        share = found.epochs[chosen].mean() / reference.epochs[chosen].mean()
+        above = found.final[chosen].mean() / reference.final[chosen].mean()
+        return fall, float(share * above ** (1 / max(fall, LEAST_FALL)))
 
-    draw = np.random.default_rng(0)
-    drawn = np.array([ratio(draw.integers(0, count, count)) for _ in range(RESAMPLES)])
     difference = found.final - reference.final
-    return {
-        "ratio": _or_none(ratio(np.arange(count))),
-        "ratio_interval": [_or_none(np.quantile(drawn, share, method="nearest")) for share in (0.025, 0.975)],
-        "resamples_within_target": float(np.mean(drawn <= TARGET)),
+    result: dict[str, Any] = {
         "share_of_epochs": float(found.epochs.mean() / reference.epochs.mean()),
         "regret": float(found.final.mean()),
         "regret_without": float(reference.final.mean()),
@@ -192,35 +225,41 @@ def compare(found: Outcomes, reference: Outcomes) -> dict[str, Any]:
         "epochs_without": float(reference.epochs.mean()),
         "simulated_seconds": float(found.seconds.mean()),
         "simulated_seconds_without": float(reference.seconds.mean()),
+        "ratio": None,
+        "ratio_interval": None,
     }
+    if sweep:
+        fall, needed = ratio(np.arange(count))
+        if fall > LEAST_FALL:
+            draw = np.random.default_rng(0)
+            drawn = [ratio(draw.integers(0, count, count))[1] for _ in range(RESAMPLES)]
+            result |= {"ratio": needed, "ratio_interval": [float(np.quantile(drawn, q)) for q in (0.025, 0.975)]}
+    return result
 
 
-def arrival(epochs: np.ndarray, regret: np.ndarray, target: float) -> float:
-    """The epochs from which on the regret stays at or below the target; inf where it ends above.
-
-    epochs, regret: (n,) float, in the order of time.
-    """
-    above = np.flatnonzero(regret > target)
-    first = int(above[-1]) + 1 if above.size else 0
-    return float(epochs[first]) if first < len(regret) else math.inf
+def slope(epochs: Sequence[float], regret: Sequence[float]) -> float:
+    """The power of the epochs as which the regret changes: a least-squares line through the logarithms."""
+    return float(np.polyfit(np.log(epochs), np.log(regret), 1)[0])
 
 
 def verdicts(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Whether ASHA arrives within the target, at every number of trials and workers."""
+    """Whether ASHA needs no more than the target, at every number of trials and workers where that has an answer."""
     return {
         f"{result['study']}, {row['trials']} trials, {row['workers']} workers: {row['rule']} needs at most a third": {
-            "met": row["ratio"] is not None and row["ratio"] <= TARGET,
-            "measured": f"{shown(row['ratio'])} ({' to '.join(shown(edge) for edge in row['ratio_interval'])}); "
-            f"its rungs ask for {row['least_share']:.2f}",
+            "met": row["ratio"] <= TARGET,
+            "measured": f"{shown(row)}; its rungs ask for {row['least_share']:.2f}",
         }
         for result in results
         for row in result["compared"]
-        if row["rule"] in ASHA
+        if row["rule"] in ASHA and row["ratio"] is not None
     }
 
 
-def shown(ratio: float | None) -> str:
-    return "not reached" if ratio is None else f"{ratio:.2f}"
+def shown(row: dict[str, Any]) -> str:
+    if row["ratio"] is None:
+        return "no answer" if row["rule"] in ASHA else ""
+    low, high = row["ratio_interval"]
+    return f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})"
 
 
 def draw_curves(results: Sequence[dict[str, Any]], path: Path) -> None:
@@ -253,8 +292,3 @@ def _curve(outcome: Outcomes) -> dict[str, list[float]]:
 def _error(values: np.ndarray) -> float:
     """Standard error of the mean; 0 of a single value."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
-
-
-def _or_none(value: float) -> float | None:
-    """JSON knows no infinity."""
-    return float(value) if math.isfinite(value) else None

@@ -32,16 +32,16 @@ def open_location(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return pyarrow.fs.LocalFileSystem(), str(Path(path).absolute())
 
 
-def size_of(path: str) -> int:
-    """Bytes of all files of a checkpoint; 0 where it is gone."""
-    system, folder = open_location(path)
+def size_of_trial(checkpoint: str) -> int:
+    """Bytes of all files of the trial that a checkpoint is of, an earlier one among them; 0 where they are gone."""
+    system, folder = _trial_folder(checkpoint)
     found = system.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True))
     return sum(entry.size or 0 for entry in found if entry.is_file)
 
 
-def remove(path: str) -> None:
-    """Remove a checkpoint; one that is gone already is no fault."""
-    system, folder = open_location(path)
+def remove_trial(checkpoint: str) -> None:
+    """Remove all files of the trial that a checkpoint is of; what is gone already is no fault."""
+    system, folder = _trial_folder(checkpoint)
     if system.get_file_info(folder).type == pyarrow.fs.FileType.Directory:
         system.delete_dir(folder)
 
@@ -57,6 +57,11 @@ def fetch(path: str, names: tuple[str, ...], target: Path) -> list[Path]:
                 destination.write_bytes(source.read())
             copied.append(destination)
     return copied
+
+
+def _trial_folder(checkpoint: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    system, folder = open_location(checkpoint)
+    return system, folder.rstrip("/").rpartition("/")[0]
 
 
 class Quota:
@@ -82,11 +87,11 @@ class Quota:
                 continue
             path = str(record.checkpoint)
             total -= self._size(path)
-            remove(path)
+            remove_trial(path)
             del self._sizes[path]
             self._course.pruned(record.number)
 
     def _size(self, path: str) -> int:
         if path not in self._sizes:
-            self._sizes[path] = size_of(path)
+            self._sizes[path] = size_of_trial(path)
         return self._sizes[path]

@@ -22,6 +22,8 @@ def cluster() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="esc-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(folder))
+        # A Ray that was started in this process before has turned on tokens, which the command line knows nothing of.
+        patch.delenv("RAY_AUTH_MODE", raising=False)
         (folder / "ray").mkdir()
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         for _ in range(2):

@@ -150,6 +150,14 @@ def test_the_benchmark_of_overhead_gives_both_sides(workplace):
     assert done.summary["ray tune alone"]["median_start_seconds"] > 0
 
 
+def test_the_simulation_of_searches_measures_every_part(workplace):
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_simulation.py", "--quick", "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert {"stopping", "bandit", "speed", "verdicts"} <= done.summary.keys()
+    assert all(row["epochs"] < row["epochs_without"] for study in done.summary["stopping"] for row in study["compared"])
+    assert done.summary["speed"]["large"]["decisions_per_second"] > 0
+
+
 def test_the_benchmark_against_peers_compares_pairs(workplace):
     tiny = shlex.split("--runs 1 --seconds 6 --epochs 1")
     done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_peers.py", *tiny, "--json")

@@ -22,7 +22,7 @@ def _checkpoint(place):
 
 
 def _first_rung(place):
-    return list(place.storage.glob("search/*/unfinished/tune/*/checkpoint_*/session.pt"))
+    return list(place.storage.glob("search/*/unfinished/tune-*/*/checkpoint_*/session.pt"))
 
 
 def _interrupt(place, command, waiting, ending, number, *, sign):

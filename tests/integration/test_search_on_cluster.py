@@ -4,7 +4,6 @@ Nothing stops trials early, so that their scores do not depend on the order in w
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -55,20 +54,18 @@ def _trains(node) -> bool:
 def nodes() -> Iterator[Nodes]:
     # A folder right below the system's: the path of a Unix socket is cut at 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="esc-"))
-    before = os.environ.get("RAY_TMPDIR")
-    os.environ["RAY_TMPDIR"] = str(folder)
-    (folder / "ray").mkdir()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    try:
-        yield Nodes(cluster, workers)
-    finally:
-        cluster.shutdown()
-        if before is None:
-            del os.environ["RAY_TMPDIR"]
-        else:
-            os.environ["RAY_TMPDIR"] = before
-        shutil.rmtree(folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder))
+        # A Ray that was started in this process before has turned on tokens, which the command line knows nothing of.
+        patch.delenv("RAY_AUTH_MODE", raising=False)
+        (folder / "ray").mkdir()
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        try:
+            yield Nodes(cluster, workers)
+        finally:
+            cluster.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def scores(folder: Path) -> pd.DataFrame:

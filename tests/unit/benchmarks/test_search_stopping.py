@@ -1,25 +1,15 @@
-"""When a search with a stopping rule has arrived at the regret of the one without."""
-
-import math
+"""What a search with a stopping rule needs for the regret of the one without; when the bandit counts as ahead."""
 
 import numpy as np
 import pytest
 from search_bandit import interval
 from search_bandit import verdicts as bandit_verdicts
-from search_stopping import RULES, Outcomes, Study, arrival, compare, draw_curves, least_share, measure, verdicts
+from search_stopping import RULES, Outcomes, Study, compare, draw_curves, least_share, measure, slope, verdicts
 
 
-@pytest.mark.parametrize(
-    ("regret", "epochs"),
-    [
-        ([0.5, 0.3, 0.1, 0.1], 30),
-        ([0.2, 0.2, 0.2, 0.2], 10),  # there from the start
-        ([0.5, 0.1, 0.3, 0.2], 40),  # it leaves again, so the first arrival does not count
-        ([0.5, 0.1, 0.1, 0.3], math.inf),
-    ],
-)
-def test_it_has_arrived_where_it_stays_at_or_below_the_target(regret, epochs):
-    assert arrival(np.array([10, 20, 30, 40]), np.array(regret), 0.2) == epochs
+def test_the_slope_is_the_power_of_a_power_law():
+    assert slope([10, 100, 1000], [0.1, 0.01, 0.001]) == pytest.approx(-1)
+    assert slope([10, 1000], [0.1, 0.01]) == pytest.approx(-0.5)
 
 
 @pytest.mark.parametrize(
@@ -37,41 +27,77 @@ def test_what_the_rungs_ask_for_by_arithmetic(epochs, trials, fraction, share):
 
 
 def outcomes(regret, epochs):
-    looks = np.array([10, 20, 30])
-    return Outcomes(looks, np.array(regret), np.array(epochs, dtype=float), np.array(epochs, dtype=float))
+    """Of two seeds that are alike."""
+    return Outcomes(np.array([1]), np.full((2, 1), regret), np.full(2, epochs), np.full(2, epochs))
 
 
-def test_the_ratio_is_of_the_epochs_at_the_arrival_and_those_of_the_whole_search_without():
-    without = outcomes([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]], [30, 30])
-    ruled = outcomes([[0.5, 0.1, 0.1], [0.5, 0.3, 0.3]], [16, 20])
-    found = compare(ruled, without)
-    # At the second look the mean is 0.2, which is what the search without ends with; 16 and 20 epochs are trained.
-    assert found["ratio"] == pytest.approx(18 / 30)
-    assert found["share_of_epochs"] == pytest.approx(18 / 30)
-    assert found["regret_difference"] == pytest.approx(0.0)
+#: A quarter of the regret for sixteen times the epochs: a power of -1/2.
+FALLING = [outcomes(0.4, 10.0), outcomes(0.1, 160.0)]
 
 
-def test_a_rule_that_ends_above_does_not_arrive_and_says_so_without_infinity():
-    without = outcomes([[0.5, 0.3, 0.1]] * 2, [30, 30])
-    found = compare(outcomes([[0.5, 0.2, 0.2]] * 2, [20, 20]), without)
-    assert found["ratio"] is None
-    assert found["ratio_interval"] == [None, None]
-    assert found["resamples_within_target"] == 0
+@pytest.mark.parametrize(
+    ("regret", "ratio"),
+    [
+        (0.2, 0.3),  # the same regret: all its epochs
+        (0.1, 0.3 / 4),  # half the regret: a quarter of its epochs would have done
+        (0.3, 0.3 * 1.5**2),
+    ],
+)
+def test_the_epochs_needed_are_told_along_the_line_of_the_sweep(regret, ratio):
+    found = compare(outcomes(regret, 30.0), outcomes(0.2, 100.0), FALLING)
+    assert found["ratio"] == pytest.approx(ratio)
+    assert found["ratio_interval"] == pytest.approx([ratio, ratio])
+    assert found["share_of_epochs"] == pytest.approx(0.3)
+    assert found["regret_difference"] == pytest.approx(regret - 0.2)
+
+
+def test_where_the_regret_does_not_fall_nothing_is_said_of_the_epochs_needed():
+    flat = [outcomes(0.2, 10.0), outcomes(0.2, 160.0)]
+    assert compare(outcomes(0.1, 30.0), outcomes(0.2, 100.0), flat)["ratio"] is None
+    assert compare(outcomes(0.1, 30.0), outcomes(0.2, 100.0), [])["ratio"] is None
+
+
+def test_the_interval_comes_from_the_seeds():
+    reference = Outcomes(np.array([1]), np.array([[0.1], [0.3]]), np.full(2, 100.0), np.full(2, 1.0))
+    found = Outcomes(np.array([1]), np.array([[0.2], [0.2]]), np.full(2, 30.0), np.full(2, 1.0))
+    # Resamples are one seed twice, or both: 0.2 against 0.1, 0.3 or 0.2.
+    low, high = compare(found, reference, FALLING)["ratio_interval"]
+    assert low == pytest.approx(0.3 * (2 / 3) ** 2)
+    assert high == pytest.approx(0.3 * 2**2)
 
 
 def test_every_rule_is_measured_where_it_belongs(tmp_path):
     from search_landscapes import FineTuning
 
-    study = Study(name="tiny", problem=lambda seed: FineTuning(epochs=9, seed=seed), trials=(6,), workers=(1, 8))
+    study = Study(
+        name="tiny",
+        problem=lambda seed: FineTuning(epochs=9, seed=seed),
+        trials=(6,),
+        workers=(1, 8),
+        sizes=(6, 12),
+    )
     result = measure(study, seeds=2)
     measured = {(row["rule"], row["workers"]) for row in result["compared"]}
     asha = {(rule, workers) for rule in ("asha", "asha, a tenth unstopped") for workers in (1, 8)}
     assert measured == asha | {(rule, 8) for rule in RULES if rule.startswith(("hyperband", "median"))}
     assert {curve["rule"] for curve in result["curves"]} == set(RULES)
     assert all(row["epochs"] <= row["epochs_without"] for row in result["compared"])
-    assert len(verdicts([result])) == 4
     draw_curves([result], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("ratio", "met"), [(0.33, [True]), (0.34, [False]), (None, [])])
+def test_a_third_of_the_epochs_is_the_limit_and_without_an_answer_there_is_no_verdict(ratio, met):
+    row = {
+        "rule": "asha",
+        "trials": 64,
+        "workers": 8,
+        "ratio": ratio,
+        "ratio_interval": [0.2, 0.5],
+        "least_share": 0.27,
+    }
+    found = verdicts([{"study": "s", "compared": [row, {**row, "rule": "median, a tenth unstopped"}]}])
+    assert [verdict["met"] for verdict in found.values()] == met
 
 
 def test_the_interval_of_a_mean_is_students():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.search import checkpoints
-from components.search.checkpoints import Quota, fetch, open_location, remote_path, remove, size_of
+from components.search.checkpoints import Quota, fetch, open_location, remote_path, remove_trial, size_of_trial
 from components.search.trial import Suggestion, TrialRecord
 
 #: With an endpoint or a region in it, nobody has to be asked where the bucket is.
@@ -83,21 +83,25 @@ def test_a_store_without_settings_keeps_an_address_without_them() -> None:
 # --- files
 
 
-def test_a_checkpoint_is_measured_fetched_and_removed(tmp_path) -> None:
-    folder = tmp_path / "one"
+def test_the_files_of_a_trial_are_measured_fetched_and_removed_together(tmp_path) -> None:
+    folder, earlier = tmp_path / "trial-1" / "two", tmp_path / "trial-1" / "one"
     (folder / "deep").mkdir(parents=True)
+    earlier.mkdir()
     (folder / "a").write_bytes(b"12345")
     (folder / "deep" / "b").write_bytes(b"123")
+    (earlier / "a").write_bytes(b"12")
+    (tmp_path / "trial-2").mkdir()
     target = tmp_path / "target"
     target.mkdir()
     for place in (str(folder), f"file://{folder}"):
-        assert size_of(place) == 8
+        assert size_of_trial(place) == 10
         assert fetch(place, ("a", "missing"), target) == [target / "a"]
         assert (target / "a").read_bytes() == b"12345"
-    remove(f"file://{folder}")
-    assert not folder.exists()
-    remove(str(folder))  # gone already
-    assert size_of(str(folder)) == 0
+    remove_trial(f"file://{folder}")
+    assert not folder.parent.exists()
+    assert (tmp_path / "trial-2").exists()
+    remove_trial(str(folder))  # gone already
+    assert size_of_trial(str(folder)) == 0
     assert fetch(str(folder), ("a",), target) == []
 
 
@@ -150,7 +154,7 @@ def test_what_is_gone_is_not_measured_again(course, monkeypatch) -> None:
         measured.append(path)
         return 100
 
-    monkeypatch.setattr(checkpoints, "size_of", size)
+    monkeypatch.setattr(checkpoints, "size_of_trial", size)
     quota = Quota(trials, 300)
     quota.enforce()
     quota.enforce()

@@ -14,6 +14,7 @@ length, as it is by default.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -135,17 +136,22 @@ def measure(study: Study, *, seeds: int) -> dict[str, Any]:
     """
     seeds *= study.times
     problems = [study.problem(seed) for seed in range(seeds)]
-    sweep = {size: outcomes(problems, "asha", size, USUAL) for size in study.sizes}
+
+    @functools.cache
+    def outcome(rule: str, trials: int, busy: int) -> Outcomes:
+        return outcomes(problems, rule, trials, busy)
+
+    sweep = {size: outcome("asha", size, min(USUAL, size)) for size in study.sizes}
     compared, curves = [], []
     for trials in study.trials:
         for workers in study.workers:
-            reference = outcomes(problems, "none", trials, workers)
+            busy = min(workers, trials)  # more workers than trials change nothing
+            reference = outcome("none", trials, busy)
             found = {"none": reference}
             for rule in RULES if workers == USUAL and not study.asha_alone else ASHA:
                 if rule == "none" or (rule.startswith("median") and trials > MOST_FOR_MEDIAN):
                     continue
-                swept = rule == "asha" and workers == USUAL and trials in sweep
-                found[rule] = sweep[trials] if swept else outcomes(problems, rule, trials, workers)
+                found[rule] = outcome(rule, trials, busy)
                 setting = {"rule": rule, "trials": trials, "workers": workers, "least_share": None}
                 if rule in ASHA:
                     setting["least_share"] = least_share(problems[0].epochs, trials, RULES[rule][1])

@@ -232,9 +232,11 @@ def peer(
         ),
         run_config=tune.RunConfig(storage_path=str(folder), name="peer", verbose=0),
     )
-    results = tuner.fit()
-    reported = sum("score" in (result.metrics or {}) for result in results)
-    return dict(results.get_best_result().config or {}), reported
+    told = [result for result in tuner.fit() if "score" in (result.metrics or {})]
+    if not told:  # the time was too short for any: what stands without a search
+        return {"recipe.lr": 1e-3}, 0
+    best = max(told, key=lambda result: result.metrics["score"])
+    return dict(best.config or {}), len(told)
 
 
 def plan_of(config: Config, prepared: Path, default: Recipe, run: int) -> TrialPlan:

@@ -330,6 +330,12 @@ class Tracker:
         )
 
 
+def root_of(run: Run) -> str:
+    """Id of the root of the tree that a run is in."""
+    tags = run.client.get_run(run.id).data.tags
+    return tags.get(TAG_ROOT, tags.get(TAG_PARENT, run.id))
+
+
 def is_away(error: Exception) -> bool:
     """Whether a call failed because the server could not be reached, or could not answer for now."""
     if isinstance(error, ConnectionError | TimeoutError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from components.tracking import TAG_PARENT, TAG_ROOT, TAG_STAGE, Run
+from components.tracking import TAG_ROOT, TAG_STAGE, Run, root_of
 from pipeline.comparison.rates import Method, RateChoice
 from pipeline.comparison.results import METRICS, curves_table
 from pipeline.comparison.trainings import Trained
@@ -112,9 +112,3 @@ def _of_trial(trial: Trained) -> dict[str, float | None]:
 
 def _without_nan(row: pd.Series) -> dict[str, float]:
     return {str(name): float(value) for name, value in row.dropna().items()}
-
-
-def root_of(run: Run) -> str:
-    """The id of the root run that a stage's run is below."""
-    tags = run.client.get_run(run.id).data.tags
-    return tags.get(TAG_ROOT, tags.get(TAG_PARENT, run.id))

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from components.tracking import TAG_ROOT, TAG_STAGE, Run
-from pipeline.comparison.runs import TAG_ENTRY, TAG_SEED, root_of
+from components.tracking import TAG_ROOT, TAG_STAGE, Run, root_of
+from pipeline.comparison.runs import TAG_ENTRY, TAG_SEED
 from pipeline.confirmation.verdict import DEFAULTS, WINNER, Candidate
 from pipeline.console import Advance
 from pipeline.final_training.keeper import TrainingKeeper

@@ -14,7 +14,7 @@ from typing import Any
 from components.outbox import Outbox
 from components.search.checkpoints import fetch
 from components.search.trial import TrialRecord
-from components.tracking import TAG_PARENT, TAG_ROOT, TAG_STAGE, Run, Status
+from components.tracking import TAG_ROOT, TAG_STAGE, Status, root_of
 from pipeline.search.recipes import at_horizon, settings_of
 from pipeline.search.session import WEIGHTS_FILE
 from pipeline.sections.recipe import Recipe
@@ -136,9 +136,3 @@ class TrialRuns:
         run.log_metrics(costs)
         run.finish(outcome)
         run.set_tags(tags)  # last: a run with a status is left alone when the search goes on
-
-
-def root_of(run: Run) -> str:
-    """The root of the tree that a run is in."""
-    tags = run.client.get_run(run.id).data.tags
-    return tags.get(TAG_ROOT, tags.get(TAG_PARENT, run.id))

@@ -196,7 +196,8 @@ def failure_of(records: list[TrialRecord], *, failure: str = "", budget: str = "
 
 
 def test_a_search_in_which_something_learned_goes_on() -> None:
-    raise_if_nothing_learned([record(0, [], "failed"), record(1, [0.5], "stopped")], failure="x", budget="y")
+    records = [record(0, [], "failed"), record(1, [0.5], "stopped")]
+    assert raise_if_nothing_learned(records, failure="x", budget="y") is None
 
 
 def test_a_search_in_which_all_failed_says_what_they_have_in_common() -> None:

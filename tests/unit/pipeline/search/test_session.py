@@ -260,7 +260,7 @@ def test_saving_changes_nothing(begin, tmp_path) -> None:
 
 
 def test_a_session_that_is_closed_before_its_first_epoch_is_no_fault(begin) -> None:
-    begin().close()
+    assert begin().close() is None
 
 
 # --- the files

@@ -7,7 +7,8 @@ seconds and the same two slots:
 
 ours    the range test of the optimizer, then hybrid sampling with ASHA within its bounds, trial 0 the defaults
 random  `Tuner` with random search over four decades of the rate, every trial at full length
-tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stopping
+tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stopping; it models after four trials,
+        since its usual ten would be all that it has time for
 
 They vary the same three settings and train through the same code, so that what differs is the search. Each winner is
 then trained anew from two seeds with the recipe's schedule and scored (average precision) on a fold that neither its
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.samplers import TPESampler
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
@@ -132,7 +134,7 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
             "hybrid",
             SamplerSettings(
                 space=searched.space,
-                num_trials=24,  # what the budget is expected to hold; a third of them is spread out at the start
+                num_trials=24,  # what the budget is expected to hold
                 max_epochs=ladder.last,
                 grace_epochs=ladder.grace,
                 folds=0,
@@ -279,7 +281,10 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float) -> dict
     sides = {
         "ours": ours,
         "random": functools.partial(peer, search_alg=None),
-        "tpe": functools.partial(peer, search_alg=OptunaSearch(metric="score", mode="max", seed=run)),
+        "tpe": functools.partial(
+            peer,
+            search_alg=OptunaSearch(metric="score", mode="max", sampler=TPESampler(n_startup_trials=4, seed=100 + run)),
+        ),
     }
     names = list(sides)
     order = names[run % 3 :] + names[: run % 3]

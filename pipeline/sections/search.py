@@ -76,7 +76,7 @@ class SearchConfig(Section):
     Tree-structured Parzen Estimator), `hybrid` (a Latin hypercube first, then TPE), `lipschitz` (a bandit over the rate
     alone), `hierarchical` (rate and batch size coarsely, then the best more finely, then the layers)."""
     startup_trials: int | None = Field(default=None, ge=1)
-    """tpe, hybrid: trials drawn at random before it adapts; null: ten, or a third of the trials."""
+    """tpe, hybrid: trials drawn at random before it adapts; null: ten; hybrid: at most two thirds of the trials."""
     folds: int = Field(default=0, ge=0, le=20)
     """grid: folds on which the best of the last level are cross-validated; 0: the validation split alone."""
     scheduler: SchedulerName = "auto"

@@ -78,7 +78,7 @@ def test_the_hash_seed_of_python_does_not_matter() -> None:
 
 @pytest.mark.parametrize(
     ("name", "num_trials", "startup", "random_trials"),
-    [("tpe", 16, None, 10), ("tpe", 16, 4, 4), ("hybrid", 16, None, 5), ("hybrid", 6, None, 4), ("hybrid", 30, 7, 7)],
+    [("tpe", 16, None, 10), ("tpe", 16, 4, 4), ("hybrid", 30, None, 10), ("hybrid", 9, None, 6), ("hybrid", 30, 7, 7)],
 )
 def test_it_adapts_after_the_trials_of_the_start(lab, name, num_trials, startup, random_trials) -> None:
     history = lab.search(name, lab.settings(conditional(lab), num_trials, startup_trials=startup), near(0.2))
@@ -89,7 +89,7 @@ def test_it_adapts_after_the_trials_of_the_start(lab, name, num_trials, startup,
 
 def test_the_start_of_hybrid_uses_every_slice_of_the_rate_once(lab) -> None:
     history = lab.search("hybrid", lab.settings(conditional(lab), 16), near(0.2))
-    assert sorted(int(record.suggestion.point[RATE] * 5) for record in history[1:6]) == [0, 1, 2, 3, 4]
+    assert sorted(int(record.suggestion.point[RATE] * 10) for record in history[1:11]) == list(range(10))
 
 
 def test_a_start_longer_than_the_search_is_all_of_it(lab) -> None:

@@ -18,12 +18,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: By this variable a test finds again what its process has started, Ray's daemons among it.
@@ -58,6 +59,8 @@ class Ended:
     code: int
     stdout: str
     stderr: str
+    #: Names of processes that it left behind and that had to be killed.
+    outlived: tuple[str, ...] = ()
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -121,9 +124,10 @@ class Workplace:
         """Run a process to its end."""
         process = self.start(*command, **environment)
         try:
-            return ended(process, timeout=timeout)
+            done = ended(process, timeout=timeout)
         finally:
-            self.end_leftovers()
+            outlived = self.end_leftovers()
+        return replace(done, outlived=outlived)
 
     def pipeline(self, command: str, overrides: Mapping[str, Any] | None = None, *options: str) -> list[str]:
         """The command line of a small run."""
@@ -163,12 +167,15 @@ class Workplace:
         """Processes that were started from here and still live."""
         return [process for process in psutil.process_iter() if _mark_of(process) == self.mark]
 
-    def end_leftovers(self, *, patience: float = 10) -> None:
-        """Ray's daemons follow their driver within seconds; whatever does not is killed."""
+    def end_leftovers(self, *, patience: float = 10) -> tuple[str, ...]:
+        """Ray's daemons follow their driver within seconds; whatever does not is killed. Returns the names of those."""
         wait_until(lambda: not self.leftovers(), timeout=patience, fail=False)
+        killed = []
         for process in self.leftovers():
             with contextlib.suppress(psutil.NoSuchProcess):
+                killed.append(process.name())
                 process.kill()
+        return tuple(killed)
 
 
 def ended(process: subprocess.Popen[str], *, timeout: float = 300) -> Ended:
@@ -232,11 +239,18 @@ def workplace(tmp_path: Path, open_workplace: Callable[[Path], Workplace]) -> It
 
 @pytest.fixture(scope="session")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, open_workplace: Callable[[Path], Workplace]
+    tmp_path_factory: pytest.TempPathFactory, worker_id: str, open_workplace: Callable[[Path], Workplace]
 ) -> tuple[Workplace, Ended]:
-    """One finished run and where it was made, for tests that only look."""
-    place = open_workplace(tmp_path_factory.mktemp("finished"))
-    return place, place.run("run")
+    """One finished run and where it was made, for tests that only look. All of pytest's processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+    place, told = open_workplace(shared / "finished"), shared / "finished.json"
+    with FileLock(shared / "finished.lock"):
+        if not told.exists():
+            place.folder.mkdir(exist_ok=True)
+            told.write_text(json.dumps(asdict(place.run("run"))), encoding="utf-8")
+        done = json.loads(told.read_text(encoding="utf-8"))
+    return place, Ended(**done | {"outlived": tuple(done["outlived"])})
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 A training is a function of its recipe, its seed and its length: those of one seed start from the same weights and see
 the same batches, whatever their method. What it gives is written once, whole or not at all, so that an interrupted
-comparison goes on with those that are missing, and within one from its last epoch.
+comparison goes on with those that are missing, and, where workers see its folder, within one from its last epoch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from components.evaluation import scalars
 from components.evaluation.calibration import defect_scores
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord
+from pipeline.compute.shipping import Prepared, local_folder
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training import TrainingData, loader_workers, new_learner, open_data, run_epochs, softmax, use_threads
@@ -51,9 +52,12 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where and with what a worker trains. work: the folder of results and checkpoints, the same for all workers."""
+    """Where and with what a worker trains. work: the driver's folder of results and checkpoints.
 
-    prepared: Path
+    A worker that does not see it keeps no checkpoint: when such a worker is lost, its training begins anew.
+    """
+
+    prepared: Prepared
     work: Path
     compute: ComputeConfig
     threads: int
@@ -104,8 +108,8 @@ def carry_out(
 ) -> list[Trained]:
     """The results of all trainings, in their order; those whose files stand are read and not made again.
 
-    perform: makes one and keeps it. settle: spreads them over workers. on_done: called for each, those that stood
-    included. A training that fails stops no other; the first error is raised when all are done.
+    perform: makes one. settle: spreads them over workers. on_done: called for each, those that stood included. A
+    training that fails stops no other; the first error is raised when all are done.
     """
     results = {training.key: kept for training in trainings if (kept := read_result(training, place.work)) is not None}
     for training in trainings:
@@ -114,11 +118,12 @@ def carry_out(
     missing = [(training, place) for training in trainings if training.key not in results]
     failed: list[tuple[Training, Exception]] = []
     for (training, _), outcome in settle(perform, missing):
-        on_done(training, outcome)
         if isinstance(outcome, Exception):
             failed.append((training, outcome))
         else:
             results[training.key] = outcome
+            write_result(training, outcome, place.work)
+        on_done(training, outcome)
     if failed:
         training, error = failed[0]
         error.add_note(
@@ -130,26 +135,33 @@ def carry_out(
 
 
 def train_and_keep(job: Job) -> Trained:
-    """Train in a worker, from the last checkpoint where there is one, and write the result. Safe to be called twice."""
+    """Train in a worker, from the last checkpoint where there is one, and write the result where the folder is seen.
+
+    Safe to be called twice. That the worker writes it, and not the driver alone, keeps what was trained when the driver
+    is killed.
+    """
     training, place = job
     kept = read_result(training, place.work)
     if kept is not None:
         return kept
     use_threads(place.threads)
+    data = open_data(local_folder(place.prepared))
+    if not place.work.is_dir():
+        return train_once(training, data, compute=place.compute, checkpoint=None)
     checkpoint = _folder(place.work, "checkpoints") / f"{training.key}.pt"
-    result = train_once(training, open_data(place.prepared), compute=place.compute, checkpoint=checkpoint)
+    result = train_once(training, data, compute=place.compute, checkpoint=checkpoint)
     write_result(training, result, place.work)
     checkpoint.unlink(missing_ok=True)
     return result
 
 
-def train_once(training: Training, data: TrainingData, *, compute: ComputeConfig, checkpoint: Path) -> Trained:
-    """Train from the start, or from the checkpoint, which is written after every epoch but the last."""
+def train_once(training: Training, data: TrainingData, *, compute: ComputeConfig, checkpoint: Path | None) -> Trained:
+    """Train from the start, or from the checkpoint, which is written after every epoch but the last; None: without."""
     recipe = training.recipe
     learner = new_learner(recipe, data, total_epochs=training.epochs, seed=training.seed, compute=compute)
     history: list[dict[str, Any]] = []
     rates: list[float] = []
-    if checkpoint.is_file():
+    if checkpoint is not None and checkpoint.is_file():
         state = load_checkpoint(checkpoint, device=learner.device.target)
         learner.load_state_dict(state["learner"])
         history, rates = state["history"], state["rates"]
@@ -174,7 +186,7 @@ def train_once(training: Training, data: TrainingData, *, compute: ComputeConfig
         if diverged:
             break
         history.append(_row(record, scored))
-        if learner.epoch < training.epochs:
+        if checkpoint is not None and learner.epoch < training.epochs:
             save_checkpoint(checkpoint, {"learner": learner.state_dict(), "history": history, "rates": rates})
     return _trained(training, diverged=diverged, history=history, rates=rates)
 
@@ -205,7 +217,7 @@ def decision_metrics(
 
 def read_result(training: Training, work: Path) -> Trained | None:
     """The result that stands, or None."""
-    path = _folder(work, "results") / f"{training.key}.json"
+    path = work / "results" / f"{training.key}.json"
     return Trained(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 

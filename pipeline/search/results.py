@@ -28,6 +28,10 @@ BEST_HEAD = """# The recipe that the search found, and the images that it was fo
 #   escapement run --config best.yaml
 # It is as the search left it, before the confirmation.
 """
+#: Gates are no part of a search. Of all their keys this one alone has no default that such a problem can do with.
+GOODLESS_HEAD = (
+    "# Without a good class a model is promoted by promote.gates.min_balanced_accuracy alone: add a bound.\n"
+)
 
 
 def trial_table(default: Recipe, records: Sequence[TrialRecord], keys: Sequence[str], *, gpus: float) -> pd.DataFrame:
@@ -128,7 +132,8 @@ def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) ->
         "recipe": recipe.recipe.model_dump(mode="json"),
         "search": {"num_trials": 0},
     }
-    return BEST_HEAD + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    head = BEST_HEAD if data["good_labels"] else BEST_HEAD + GOODLESS_HEAD
+    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], gpus: float) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from pipeline.comparison.results import (
 from pipeline.comparison.runs import ComparisonRuns
 from pipeline.comparison.trainings import Place, Trained, Training, carry_out, train_and_keep
 from pipeline.compute.resources import Shares, ray_for, training_shares
+from pipeline.compute.shipping import ship
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
 from pipeline.sections.rates import CompareConfig
@@ -44,16 +45,16 @@ def run(
     context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, compare_lr: CompareConfig
 ) -> dict[str, Any]:
     """Forecast, choose the rates, train, write tables, figures and report."""
-    prepared = context.inputs["prepare"].directory
-    log_lineage(context.run, prepared, used_for="comparison")
+    log_lineage(context.run, context.inputs["prepare"].directory, used_for="comparison")
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
     methods = methods_of(Recipe(model=model, recipe=recipe), compare_lr, bounds)
     shares = training_shares(context.compute)
-    place = Place(prepared=prepared, work=context.work, compute=context.compute, threads=shares.cpus)
     trials = rate_trials(methods, compare_lr, seed=seed)
-    _forecast(context, methods, trials, compare_lr, place, shares, seed)
+    _forecast(context, methods, trials, compare_lr, shares, seed)
     runs = ComparisonRuns(context, methods)
     with context.run.system_metrics(), ray_for(context.compute, shares):
+        shipped = ship(context.inputs["prepare"], compute=context.compute)
+        place = Place(prepared=shipped, work=context.work, compute=context.compute, threads=shares.cpus)
         tried = _train(context, "rate trials", trials, place, shares, runs)
         choices = {}
         for method in methods:
@@ -76,21 +77,20 @@ def _forecast(
     methods: Sequence[Method],
     trials: Sequence[Training],
     settings: CompareConfig,
-    place: Place,
     shares: Shares,
     seed: int,
 ) -> None:
     """Say what is to be done and about how long it takes, before it is begun."""
     first = {method.name: RateChoice(factor=settings.rate_factors[0], edge="", scores={}) for method in methods}
     trainings = full_trainings(methods, first, settings, seed=seed)
-    left = missing([*trials, *trainings], place.work)
+    left = missing([*trials, *trainings], context.work)
     parts = [f"{len(trials)} rate trials of {_epochs(trials[0].epochs)}"] if trials else []
     parts.append(f"{len(trainings)} trainings of {_epochs(settings.epochs)}")
     words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
     words += f", {done} of them done already" if done else ""
     if left:
         use_threads(shares.cpus)
-        data = open_data(place.prepared)
+        data = open_data(context.inputs["prepare"].directory)
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
         seconds = seconds_of(left, data, pace, at_a_time=shares.concurrent)
         words += f", about {duration(seconds)}, {shares.concurrent} at a time ({images_of(left, data):,} images)"

@@ -1,48 +1,16 @@
 """A confirmation on a Ray cluster that shares no folder with its driver, and loses a node on the way."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
-import psutil
 import pytest
-from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.integration
 
 SETTINGS = {"train.epochs": 12, "train.patience": 12}
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head that trains nothing, and two nodes of one core each."""
-    # A folder right below the system's: the path of a Unix socket is cut at 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="esc-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", str(folder))
-        # A Ray that was started in this process before has turned on tokens, which the command line knows nothing of.
-        patch.delenv("RAY_AUTH_MODE", raising=False)
-        (folder / "ray").mkdir()
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        for _ in range(2):
-            made.add_node(num_cpus=1)
-        try:
-            yield made
-        finally:
-            made.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def trains(node) -> bool:
-    raylets = [process.pid for name, process in node.live_processes() if name == "raylet"]
-    children = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
-    return any("ray::train_on_worker" in " ".join(child.cmdline()) for child in children)
-
-
 def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
-    copy_finished_to, cluster, tmp_path, waiting, ending
+    copy_finished_to, nodes, tmp_path, waiting, ending
 ) -> None:
     gone = ("confirm", "train", "evaluate", "promote")
     alone, place = (copy_finished_to(tmp_path / name, *gone) for name in ("alone", "cluster"))
@@ -50,13 +18,12 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
     if not expected["trainings"]:
         pytest.skip("the defaults won the search of the shared run: nothing was to be confirmed")
 
-    on_cluster = SETTINGS | {"compute.ray_address": cluster.address, "compute.concurrent_trials": 2}
+    on_cluster = SETTINGS | {"compute.ray_address": nodes.address, "compute.concurrent_trials": 2}
     # Workers fetch the data even though they see the folder: they need no shared file system for it.
     process = place.start(*place.pipeline("train", on_cluster), ESCAPEMENT_SHIP_DATA="always")
     waiting(lambda: list(place.storage.glob("confirm/*/unfinished/*/last.pt")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()[1][-4000:]
-    node = next(node for node in cluster.worker_nodes if trains(node))
-    cluster.remove_node(node, allow_graceful=False)
+    nodes.kill_one_at("ray::train_on_worker")
     done = ending(process, timeout=400)
     assert done.code == 0, done.stderr[-4000:]
     assert "its worker died" in done.stderr
@@ -70,12 +37,12 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
     place.end_leftovers()
 
 
-def test_a_training_alone_is_a_task_of_the_cluster(copy_finished_to, cluster, tmp_path) -> None:
+def test_a_training_alone_is_a_task_of_the_cluster(copy_finished_to, nodes, tmp_path) -> None:
     """With the weights of one in process."""
     settings = {"train.epochs": 3, "search.confirm_seeds": 0}
     alone, place = (copy_finished_to(tmp_path / name, "train", "evaluate", "promote") for name in ("alone", "cluster"))
     here = alone.run("train", settings)
-    there = place.run("train", settings | {"compute.ray_address": cluster.address})
+    there = place.run("train", settings | {"compute.ray_address": nodes.address})
     weights = "model/artifacts/bundle/weights.safetensors"
     assert (alone.result(here, "train") / weights).read_bytes() == (place.result(there, "train") / weights).read_bytes()
 

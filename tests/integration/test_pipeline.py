@@ -215,8 +215,8 @@ def test_the_logged_model_is_registered_and_champion(finished):
 
 
 def test_no_process_outlives_the_run(finished):
-    place, _ = finished
-    assert place.leftovers() == []
+    _, done = finished
+    assert done.outlived == ()
 
 
 def test_running_again_reuses_all_but_promote_and_registers_nothing(copy_of_finished, finished):

@@ -75,14 +75,10 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, open_workplace):
-    return open_workplace(tmp_path_factory.mktemp("cluster"))
-
-
-@pytest.fixture(scope="module")
-def record(workplace) -> StageRecord:
-    """The small images of the shared run, prepared."""
-    found = read_record(workplace.result(workplace.run("prepare"), "prepare"))
+def record(finished) -> StageRecord:
+    """The prepared images of the shared run."""
+    workplace, done = finished
+    found = read_record(workplace.result(done, "prepare"))
     assert found is not None
     return found
 

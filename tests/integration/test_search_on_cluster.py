@@ -4,16 +4,10 @@ Nothing stops trials early, so that their scores do not depend on the order in w
 """
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
-from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.integration
 
@@ -25,47 +19,6 @@ SEARCH = {
     "search.sampler": "random",
     "compute.concurrent_trials": 2,
 }
-
-
-@dataclass
-class Nodes:
-    """A head that trains nothing, and two workers of one core each."""
-
-    cluster: Cluster
-    workers: list
-
-    @property
-    def address(self) -> str:
-        return self.cluster.address
-
-    def kill_one_that_trains(self) -> None:
-        """End a node at once, with the worker that is in the midst of a trial on it."""
-        node = next(node for node in self.workers if _trains(node))
-        self.cluster.remove_node(node, allow_graceful=False)
-
-
-def _trains(node) -> bool:
-    raylets = [process.pid for name, process in node.live_processes() if name == "raylet"]
-    children = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
-    return any("ray::_Inner" in " ".join(child.cmdline()) for child in children)
-
-
-@pytest.fixture
-def nodes() -> Iterator[Nodes]:
-    # A folder right below the system's: the path of a Unix socket is cut at 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="esc-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", str(folder))
-        # A Ray that was started in this process before has turned on tokens, which the command line knows nothing of.
-        patch.delenv("RAY_AUTH_MODE", raising=False)
-        (folder / "ray").mkdir()
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        try:
-            yield Nodes(cluster, workers)
-        finally:
-            cluster.shutdown()
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def scores(folder: Path) -> pd.DataFrame:
@@ -94,7 +47,7 @@ def test_a_node_that_is_killed_in_mid_trial_costs_nothing_but_time(copy_finished
 
     waiting(in_the_midst)
     assert process.poll() is None, process.communicate()[1][-4000:]
-    nodes.kill_one_that_trains()
+    nodes.kill_one_at("ray::_Inner")
     done = ending(process, timeout=400)
     assert done.code == 0, done.stderr[-4000:]
 

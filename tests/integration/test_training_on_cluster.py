@@ -33,10 +33,10 @@ WORKER = "ray::train_on_worker"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, open_workplace) -> Place:
-    """The small images of the shared run, prepared."""
-    workplace = open_workplace(tmp_path_factory.mktemp("prepared"))
-    record = read_record(workplace.result(workplace.run("prepare"), "prepare"))
+def place(finished) -> Place:
+    """The prepared images of the shared run."""
+    workplace, done = finished
+    record = read_record(workplace.result(done, "prepare"))
     assert record is not None
     return Place(prepared=ship(record, compute=COMPUTE), compute=COMPUTE, threads=1, shares=SHARES)
 

@@ -1,14 +1,8 @@
 """The pack made by a Ray cluster of several nodes on this machine."""
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
-from ray.cluster_utils import Cluster
 
 from components.cluster import cluster_cores, map_on_cluster, ray_session
 from components.data.file_index import digest_files
@@ -23,27 +17,6 @@ pytestmark = pytest.mark.integration
 
 FRAMING = Framing(size=16, region=None, fit="squash", tile_size=None, tile_overlap=0.0)
 COUNT = 200
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    # A folder right below the system's: the path of a Unix socket is cut at 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix="esc-"))
-    before = os.environ.get("RAY_TMPDIR")
-    os.environ["RAY_TMPDIR"] = str(folder)
-    (folder / "ray").mkdir()
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    for _ in range(2):
-        nodes.add_node(num_cpus=1)
-    try:
-        yield nodes.address
-    finally:
-        nodes.shutdown()
-        if before is None:
-            del os.environ["RAY_TMPDIR"]
-        else:
-            os.environ["RAY_TMPDIR"] = before
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -75,10 +48,10 @@ def pack(listing, place, *, workers, map_tasks):
     )
 
 
-def test_a_cluster_makes_the_same_pack_as_one_process(cluster, listing, tmp_path):
+def test_a_cluster_makes_the_same_pack_as_one_process(nodes, listing, tmp_path):
     alone = pack(listing, tmp_path / "alone", workers=3, map_tasks=in_this_process)
-    with ray_session(address=cluster, num_cpus=1, num_gpus=0):
-        assert cluster_cores() == 3
+    with ray_session(address=nodes.address, num_cpus=1, num_gpus=0):
+        assert cluster_cores() == 2
         spread = pack(listing, tmp_path / "spread", workers=cluster_cores(), map_tasks=map_on_cluster)
     assert len(list((tmp_path / "spread" / "store").glob("*/*.parquet"))) > 1
     assert spread.table.equals(alone.table)

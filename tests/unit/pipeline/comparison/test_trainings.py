@@ -22,6 +22,7 @@ from pipeline.comparison.trainings import (
     train_once,
     write_result,
 )
+from pipeline.compute.shipping import Prepared
 from pipeline.config import ComputeConfig
 from pipeline.loading import load
 from pipeline.overriding import override
@@ -51,7 +52,7 @@ def result_of(one: Training) -> Trained:
 
 @pytest.fixture
 def place(tmp_path) -> Place:
-    return Place(prepared=tmp_path / "prepared", work=tmp_path, compute=COMPUTE, threads=1)
+    return Place(prepared=Prepared(tmp_path / "prepared", "1"), work=tmp_path, compute=COMPUTE, threads=1)
 
 
 class Trainer:
@@ -62,13 +63,11 @@ class Trainer:
         self.failing = failing
 
     def __call__(self, job) -> Trained:
-        one, place = job
+        one, _ = job
         self.asked.append(one.key)
         if one.key in self.failing:
             raise ValueError(f"no luck with {one.key}")
-        result = result_of(one)
-        write_result(one, result, place.work)
-        return result
+        return result_of(one)
 
 
 def one_after_the_other(perform, jobs):
@@ -242,6 +241,20 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_end(prepared, tmp_p
     resumed = train_once(one, prepared, compute=COMPUTE, checkpoint=tmp_path / "cut.pt")
     assert _untimed(resumed) == _untimed(whole)
     json.dumps(dataclasses.asdict(resumed), allow_nan=False)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("sees", [True, False], ids=["sees the folder", "does not see the folder"])
+def test_a_worker_keeps_its_result_where_it_sees_the_folder(prepared, place, tmp_path, monkeypatch, sees) -> None:
+    monkeypatch.setattr(comparison, "local_folder", lambda shipped: shipped.folder)
+    monkeypatch.setattr(comparison, "open_data", lambda folder: prepared)
+    one, work = training(epochs=2), tmp_path / "work"
+    if sees:
+        work.mkdir()
+    result = train_and_keep((one, dataclasses.replace(place, work=work)))
+    assert _untimed(result) == _untimed(train_once(one, prepared, compute=COMPUTE, checkpoint=None))
+    assert work.exists() == sees
+    assert read_result(one, work) == (result if sees else None)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -242,3 +242,17 @@ def test_the_best_is_a_configuration_that_loads_to_the_same_recipe_and_data(name
     assert loaded.data == config.data
     assert (loaded.seed, loaded.search.num_trials) == (7, 0)
     assert set(yaml.safe_load(path.read_text())) == {"seed", "data", "model", "recipe", "search"}
+
+
+def test_the_best_of_a_problem_without_a_good_class_says_which_gate_to_add(tmp_path) -> None:
+    goodless = {
+        "data.good_labels": "[]",
+        "recipe.objective": "balanced_accuracy",
+        "promote.gates.min_balanced_accuracy": "0.8",
+    }
+    config = load("smoke", goodless)
+    best = Recipe(model=config.model, recipe=config.recipe)
+    path = tmp_path / "best.yaml"
+    path.write_text(best_configuration(config.data.model_dump(mode="json"), best, seed=7), encoding="utf-8")
+    assert "promote.gates.min_balanced_accuracy alone: add a bound" in path.read_text(encoding="utf-8")
+    assert load(path, {"promote.gates.min_balanced_accuracy": "0.8"}).data == config.data

@@ -48,9 +48,13 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, ValueError, RuntimeError) as error:
-        where = address if address is not None else "a local Ray"
+        if address is None:
+            raise InputError(
+                f"compute.ray_address=null: Ray does not start on this machine ({error}); free memory and room for its "
+                "files (RAY_TMPDIR), or give the address of a cluster"
+            ) from error
         raise InputError(
-            f"compute.ray_address={address}: {where} cannot be reached ({error}); "
+            f"compute.ray_address={address}: {address} cannot be reached ({error}); "
             "start the cluster, or leave the key null to run on this machine"
         ) from error
     if threading.current_thread() is threading.main_thread() and on_request_to_end is not None:

@@ -41,9 +41,9 @@ def live_nodes() -> list[Node]:
     return sorted(nodes, key=lambda node: node.name)
 
 
-def own_node() -> str | None:
-    """Name of the node that this process runs on; None for a client from outside the cluster."""
-    return None if ray.util.client.ray.is_connected() else ray.get_runtime_context().get_node_id()
+def own_node() -> str:
+    """Name of the node that this process runs on."""
+    return ray.get_runtime_context().get_node_id()
 
 
 def ask_each_node(function: Callable[[T], R], question: T, *, patience: float) -> dict[str, R | None]:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 import mlflow
@@ -61,8 +61,12 @@ class Run:
     experiment_id: str
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log parameters; values are cut at MLflow's limit of length."""
-        entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
+        """Log parameters; values are cut at MLflow's limit of length.
+
+        A run that goes on keeps those that it has: MLflow changes none, and refuses all where one would change.
+        """
+        known = self.client.get_run(self.id).data.params
+        entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items() if key not in known]
         for start in range(0, len(entries), 100):
             self.client.log_batch(self.id, params=entries[start : start + 100])
 
@@ -102,8 +106,12 @@ class Run:
             self.client.log_artifact(self.id, str(file), Path(name).parent.as_posix())
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """Log a table that the MLflow UI can show; `name` ends in `.json`."""
-        self.client.log_table(self.id, table, name)
+        """Log a table that the MLflow UI can show, in place of an earlier one; `name` ends in `.json`."""
+        if name in {item.path for item in self.client.list_artifacts(self.id, str(PurePosixPath(name).parent))}:
+            # `log_table` would append to it
+            self.client.log_text(self.id, table.to_json(orient="split", index=False), name)
+        else:
+            self.client.log_table(self.id, table, name)
 
     def log_dataset(self, table: pd.DataFrame, *, name: str, source: str, digest: str, context: str) -> None:
         """Record which data set the run used: its schema, source and digest (at most 36 characters are kept)."""

@@ -93,6 +93,16 @@ class ComputeConfig(Section):
     """Where trials keep their checkpoints: a folder that every node sees, or the URI of an object store
     (`s3://bucket/trials`); null: below `storage.root`, which then every node of a cluster has to see."""
 
+    @field_validator("ray_address")
+    @classmethod
+    def _joined(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("ray://"):
+            raise ValueError(
+                "Ray Tune does not run through Ray Client; start the pipeline on a node of the cluster with its "
+                "address (host:6379), or submit it as a job with `auto`"
+            )
+        return value
+
 
 class TrackingConfig(Section):
     uri: str | None = None

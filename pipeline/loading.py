@@ -85,11 +85,13 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     """Fill in what follows from other keys, so that the resolved configuration says all of it."""
     space = tuple(dimension for dimension in config.search.space if dimension.sets not in pinned)
     faults = [*space_faults(config, space), *_goodless_faults(config), *image_size_faults(config, space)]
-    used = _used(space, "recipe.optimizer", config.recipe.optimizer)
-    optimizers = config.lr_range_test.optimizers or used
-    backbones = config.lr_range_test.backbones or _used(space, "model.backbone", config.model.backbone)
+    optimizers = _used(space, "recipe.optimizer", config.recipe.optimizer)
+    backbones = _used(space, "model.backbone", config.model.backbone)
+    tests = config.lr_range_test
     if trains:
-        faults += _range_test_faults(config, space, [name for name in used if name not in optimizers])
+        if _rate_is_asked_for(config, space):
+            faults += _untested_faults("optimizers", tests.optimizers, optimizers)
+        faults += _untested_faults("backbones", tests.backbones, backbones)
     faults += _comparison_faults(config)
     if faults:
         raise InputError("\n".join(faults))
@@ -97,7 +99,9 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         update={
             "recipe": _with_escape_budget(config),
             "search": config.search.model_copy(update={"space": space}),
-            "lr_range_test": config.lr_range_test.model_copy(update={"optimizers": optimizers, "backbones": backbones}),
+            "lr_range_test": tests.model_copy(
+                update={"optimizers": tests.optimizers or optimizers, "backbones": tests.backbones or backbones}
+            ),
             "promote": config.promote.model_copy(
                 update={"model_name": config.promote.model_name or config.project.name}
             ),
@@ -123,16 +127,20 @@ def _with_escape_budget(config: Config) -> RecipeConfig:
     return config.recipe.model_copy(update={"escape_budget": config.operating_point.escape_budget})
 
 
-def _range_test_faults(config: Config, space: tuple[Dimension, ...], untested: list[str]) -> list[str]:
-    """Where the range test gives a rate, it has to test every optimizer that may ask for one."""
-    asked = config.recipe.lr == "auto" or any(
+def _rate_is_asked_for(config: Config, space: tuple[Dimension, ...]) -> bool:
+    """Whether the range test gives a rate, to the recipe or to trials."""
+    return config.recipe.lr == "auto" or any(
         dimension.bounds is not None or "auto" in (dimension.choices or ()) for dimension in space
     )
-    if not asked or not untested:
+
+
+def _untested_faults(key: str, tested: tuple[str, ...] | None, used: tuple[str, ...]) -> list[str]:
+    """What trainings may use, the range test has to test, where it is told what to test."""
+    left_out = [name for name in used if tested and name not in tested]
+    if not tested or not left_out:
         return []
-    tested = ", ".join(config.lr_range_test.optimizers or ())
     return [
-        f"lr_range_test.optimizers={tested}: leaves out {', '.join(untested)}, whose rate the range test is to give; "
+        f"lr_range_test.{key}={', '.join(tested)}: leaves out {', '.join(left_out)}, which trainings may use; "
         "add it, or null to test all that are used"
     ]
 

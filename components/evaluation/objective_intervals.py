@@ -32,6 +32,7 @@ class ObjectiveInterval:
     low: float | None
     high: float | None
     variance: float | None
+    units: int
     confidence: float
     samples: int
     dropped: int
@@ -114,12 +115,14 @@ def _resampled(
     seed: int,
 ) -> ObjectiveInterval:
     everything = np.arange(len(labels))
+    keys = everything if groups is None else np.asarray(groups)
+    units = len(np.unique(keys))
     value = statistic(everything)
     if math.isnan(value):
         return ObjectiveInterval(
-            value=None, low=None, high=None, variance=None, confidence=confidence, samples=samples, dropped=samples
-        )
-    keys = everything if groups is None else np.asarray(groups)
+            value=None, low=None, high=None, variance=None, units=units, confidence=confidence, samples=samples,
+            dropped=samples,
+        )  # fmt: skip
     values = bootstrap_values(statistic, keys, samples=samples, seed=seed)[:, 0]
     limits = percentile_interval(values, confidence=confidence)
     kept = values[~np.isnan(values)]
@@ -127,7 +130,8 @@ def _resampled(
         value=value,
         low=limits.low,
         high=limits.high,
-        variance=float(kept.var(ddof=1)) if kept.size > 1 else None,
+        variance=float(kept.var(ddof=1)) * units / (units - 1) if kept.size > 1 and units > 1 else None,
+        units=units,
         confidence=confidence,
         samples=limits.samples,
         dropped=limits.dropped,

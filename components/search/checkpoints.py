@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow.fs
 
 from components.search.course import Course
 from components.search.samplers.choosing import best_trial
+from components.search.trial import TrialRecord
 
 
 def remote_path(checkpoint: Any, storage: str) -> str:  # noqa: ANN401 - Tune's Checkpoint
@@ -18,11 +20,14 @@ def remote_path(checkpoint: Any, storage: str) -> str:  # noqa: ANN401 - Tune's 
     """
     if "://" not in storage:
         return str(checkpoint.path)
-    scheme, _, rest = storage.partition("://")
-    location, mark, query = rest.partition("?")
     _, root = pyarrow.fs.FileSystem.from_uri(storage)
-    below = str(checkpoint.path).removeprefix(root.rstrip("/")).lstrip("/")
-    return f"{scheme}://{location.rstrip('/')}/{below}{mark}{query}"
+    return below(storage, str(checkpoint.path).removeprefix(root.rstrip("/")).lstrip("/"))
+
+
+def below(storage: str, path: str) -> str:
+    """A path below a folder or URI; what a URI asks for (`?endpoint_override=…`) stays at its end."""
+    location, mark, query = storage.partition("?") if "://" in storage else (storage, "", "")
+    return f"{location.rstrip('/')}/{path}{mark}{query}"
 
 
 def open_location(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
@@ -64,14 +69,24 @@ def _trial_folder(checkpoint: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return system, folder.rstrip("/").rpartition("/")[0]
 
 
+def remove_all(storage: str) -> None:
+    """Remove a folder or URI with all that is below it, where there is one."""
+    system, folder = open_location(storage)
+    if system.get_file_info(folder).type == pyarrow.fs.FileType.Directory:
+        system.delete_dir(folder)
+
+
 class Quota:
     """Keeps the checkpoints of ended trials below a size; those of the lowest scores go first.
 
-    The best trial's and the defaults' stay, whatever they take: the search's result is drawn from them.
+    The best trial's (`best` says which it is) and the defaults' stay, whatever they take: the search's result is drawn
+    from them.
     """
 
-    def __init__(self, course: Course, most_bytes: float) -> None:
-        self._course, self._most = course, most_bytes
+    def __init__(
+        self, course: Course, most_bytes: float, *, best: Callable[[Sequence[TrialRecord]], int | None] = best_trial
+    ) -> None:
+        self._course, self._most, self._best = course, most_bytes, best
         self._sizes: dict[str, int] = {}
 
     def enforce(self) -> None:
@@ -79,7 +94,9 @@ class Quota:
         held = [record for record in self._course.records if record.ended and record.checkpoint]
         held.sort(key=lambda record: -1.0 if record.score is None else record.score)
         total = sum(self._size(str(record.checkpoint)) for record in held)
-        kept = {0, best_trial(held)}
+        if total <= self._most:
+            return
+        kept = {0, self._best(self._course.records)}
         for record in held:
             if total <= self._most:
                 return

@@ -81,7 +81,7 @@ class Course:
         self._to_go_on = [record.number for record in journal.records if not record.ended]
         self._under_way: set[int] = set()
         self._seconds = sum(record.seconds for record in journal.records)
-        self._ended = Counter(record.status for record in journal.records if record.ended)
+        self._ended_here: list[int] = []
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -156,7 +156,7 @@ class Course:
         total = record.seconds if seconds is None else seconds
         self._seconds += total - record.seconds
         self._under_way.discard(number)
-        self._ended[status] += 1
+        self._ended_here.append(number)
         self._journal.ended(number, status, message=message, seconds=total, elapsed=self.elapsed)
 
     def spent_budget(self) -> str:
@@ -169,13 +169,16 @@ class Course:
         return ""
 
     def common_failure(self) -> str:
-        """What most failures have in common, where too many trials have failed; else empty."""
-        ended, failed = sum(self._ended.values()), self._ended["failed"]
-        if ended < FEWEST_FOR_A_VERDICT or failed <= self._limits.failure_limit * ended:
+        """What most failures have in common, where too many trials have failed; else empty.
+
+        Trials of this session count: a search that goes on does so because the cause may have been removed.
+        """
+        ended = [self.records[number] for number in self._ended_here]
+        failed = [record.message for record in ended if record.status == "failed"]
+        if len(ended) < FEWEST_FOR_A_VERDICT or len(failed) <= self._limits.failure_limit * len(ended):
             return ""
-        messages = Counter(record.message for record in self.records if record.status == "failed")
-        message, count = messages.most_common(1)[0]
-        return f"{failed} of {ended} trials failed, {count} of them with: {message}"
+        message, count = Counter(failed).most_common(1)[0]
+        return f"{len(failed)} of {len(ended)} trials failed, {count} of them with: {message}"
 
     def _order(self, record: TrialRecord) -> Order:
         self._under_way.add(record.number)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,7 +24,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from sklearn.ensemble import RandomForestRegressor
 
-from components.search.space import BACKBONE, LR, OPTIMIZER, Choice, Dimension, RateInterval, Space, holds
+from components.search.space import BACKBONE, LR, OPTIMIZER, Choice, Dimension, RateInterval, Space
+from components.search.trial import Point
 
 MIN_TRIALS = 8
 #: Trials that are wanted per key: an earlier epoch is taken where the last ones have fewer.
@@ -58,18 +59,17 @@ class Importances:
         return {**asdict(self), "shares": dict(self.shares)}
 
 
-def importances(trials: pd.DataFrame, scores: pd.DataFrame, space: Space, *, seed: int) -> Importances:
+def importances(points: Mapping[int, Point], scores: pd.DataFrame, space: Space, *, seed: int) -> Importances:
     """Importance of each searched key for the score after the latest epoch that enough trials have reached.
 
-    trials: columns trial, optimizer, backbone, lr, and the other searched keys by their path. scores: columns trial,
-    epoch, score. Trials that have no score at that epoch, or lie outside the space, say nothing here. Enough are
+    points: of the trials by number, empty for one outside the space. scores: columns trial, epoch, score. Trials that
+    have no score at that epoch, or lie outside the space, say nothing here. Enough are
     MIN_TRIALS, and TRIALS_PER_KEY for each key where some epoch has so many: later scores are of more interest, but
     those that got so far were chosen by their score.
     """
     if not space.dimensions:
         return _nothing("nothing was searched")
-    rows = trials.to_dict("records")
-    placed = {int(row["trial"]): place for row in rows if (place := _place(row, space)) is not None}
+    placed = {number: point for number, point in points.items() if point}
     known = scores[scores["trial"].isin(list(placed)) & np.isfinite(scores["score"].to_numpy(dtype=float))]
     counts = known.groupby("epoch")["trial"].nunique()
     most = int(counts.max()) if len(counts) else 0
@@ -105,24 +105,7 @@ def _nothing(reason: str) -> Importances:
     return Importances(shares={}, basis="", reason=reason, foretold=None)
 
 
-def _place(row: Mapping[Hashable, Any], space: Space) -> dict[str, float | None] | None:
-    """The coordinate of a trial by key, None where a key was not searched; None for a trial outside the space."""
-    settings = dict(space.defaults)
-    for dimension in space.dimensions:
-        value = row.get(COLUMNS.get(dimension.sets, dimension.sets))
-        if value is not None and not pd.isna(value):
-            settings[dimension.sets] = value
-    place: dict[str, float | None] = {}
-    for dimension in space.ordered():
-        place[dimension.sets] = None
-        if holds(dimension, settings):
-            place[dimension.sets] = dimension.place(settings[dimension.sets], settings)
-            if place[dimension.sets] is None:
-                return None
-    return place
-
-
-def _spread(places: list[dict[str, float | None]], space: Space, *, seed: int) -> dict[str, np.ndarray]:
+def _spread(places: Sequence[Point], space: Space, *, seed: int) -> dict[str, np.ndarray]:
     """The coordinates by key, (N,) each; a key that a trial did not search has one drawn at random.
 
     Whatever it was, the trial would have scored the same, which is just what the forest has to learn.
@@ -133,7 +116,7 @@ def _spread(places: list[dict[str, float | None]], space: Space, *, seed: int) -
         drawn = generator.random(len(places))
         if isinstance(dimension, Choice):
             drawn = np.floor(drawn * len(dimension.values))
-        found = np.array([place[dimension.sets] for place in places], dtype=float)
+        found = np.array([place.get(dimension.sets, np.nan) for place in places], dtype=float)
         spread[dimension.sets] = np.where(np.isnan(found), drawn, found)
     return spread
 

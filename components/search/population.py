@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import PopulationBasedTraining
+from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 
 from components.search.course import Course, Order
 from components.search.rungs import EPOCH, SCORE
@@ -47,13 +47,16 @@ def run_population(
     if not orders:
         relay.end_the_rest()
         return
+    furthest = max((record.checkpoint_epoch for record in course.records if not record.ended), default=0)
+    # Of members that an interruption has left at different epochs, those behind catch up first.
+    first = interval * (furthest // interval + 1)
     run_tune(
         course,
         open_session,
         relay,
         settings,
         config={"order": tune.grid_search(orders)},
-        scheduler=_Exchange(space, interval=interval, seed=seed),
+        scheduler=_Exchange(space, interval=interval, first=first, seed=seed),
         kept_checkpoints=KEPT_CHECKPOINTS,
     )
 
@@ -86,7 +89,7 @@ def changed(space: Space, point: Point, generator: np.random.Generator) -> dict[
 class _Exchange(PopulationBasedTraining):
     """Tune's scheduler, which keeps the numbers of the trials apart from their settings, and draws by the seed."""
 
-    def __init__(self, space: Space, *, interval: int, seed: int) -> None:
+    def __init__(self, space: Space, *, interval: int, first: int, seed: int) -> None:
         super().__init__(
             time_attr=EPOCH,
             metric=SCORE,
@@ -98,6 +101,12 @@ class _Exchange(PopulationBasedTraining):
             synch=True,
         )
         self._space, self._seed = space, seed
+        self._next_perturbation_sync = first
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401
+        if result[EPOCH] < self._next_perturbation_sync:
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)
 
     def _checkpoint_or_exploit(
         self,

@@ -59,16 +59,20 @@ class StoppingRule:
         self._members, self._seed = members, seed
         self._shares = np.asarray(weights, dtype=float) / sum(weights)
         self._begun: dict[int, TrialScheduler] = {}
-        self._told: dict[int, int] = {}  # the last epoch of each trial
+        self._told: dict[int, tuple[int, bool]] = {}  # the last epoch of each trial, and whether it went on
 
     def goes_on(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
         """Take in a score and decide. What is `unstopped` counts for the others and goes on whatever it scored.
 
         An epoch that is told again, since a worker was lost, was decided on before.
         """
-        if epoch <= self._told.get(number, 0):
-            return True
-        self._told[number] = epoch
+        last, went_on = self._told.get(number, (0, True))
+        if epoch > last:
+            went_on = self._judge(number, epoch, score, unstopped=unstopped)
+            self._told[number] = epoch, went_on
+        return went_on or epoch < last
+
+    def _judge(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
         member, trial, result = self._member(number), _Known(str(number)), {EPOCH: epoch, SCORE: score}
         if unstopped and isinstance(member, MedianStoppingRule):
             # It takes no further score of a trial that it has told to stop; this way it takes one without judging.
@@ -79,8 +83,9 @@ class StoppingRule:
 
     def ended(self, number: int, epoch: int, score: float) -> None:
         """Take in the last score of a trial that goes on no more; one that is known already counts once."""
-        member = self._begun.pop(number, None)
-        if member is not None and epoch > self._told.get(number, 0):
+        member, (last, _) = self._member(number), self._told.get(number, (0, True))
+        del self._begun[number]
+        if epoch > last:
             member.on_trial_complete(None, _Known(str(number)), {EPOCH: epoch, SCORE: score})  # type: ignore[arg-type]
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
@@ -91,12 +96,10 @@ class StoppingRule:
                 if epoch > stands:
                     break
                 if epoch == record.suggestion.epochs:
-                    self._member(record.number)
                     self.ended(record.number, epoch, score)
                 else:
                     self.goes_on(record.number, epoch, score, unstopped=True)
             if record.status in ("diverged", "failed"):
-                self._member(record.number)
                 self.ended(record.number, record.epochs + 1, WORST_SCORE)
 
     def _member(self, number: int) -> TrialScheduler:

@@ -1,14 +1,14 @@
 """Tune's face of a session: a step is an epoch. Runs in a worker, which takes one trial after the other.
 
-What goes wrong in a trial is its result, not its worker's death: an exception, a loss that is not finite, an epoch that
-does not end. Tune's own handling of failures is left to workers and nodes that are lost.
+What goes wrong in an epoch is the trial's result, not its worker's death: an exception, a loss that is not finite, an
+epoch that does not end. Tune's own handling of failures is left to workers and nodes that are lost, and to checkpoints
+that cannot be written.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -23,8 +23,6 @@ from components.search.trial import Suggestion
 
 T = TypeVar("T")
 
-#: A worker with a hung thread, or a broken CUDA context, is ended this long after its result was handed over.
-LAST_WORDS_SECONDS = 0.3
 MESSAGE_CHARS = 300
 
 
@@ -63,22 +61,21 @@ class EpochTrainable(Trainable):
         self._thread = _new_thread()
         self._session: Session | None = None
         self._from: str | None = None
+        #: With a hung thread, or a broken CUDA context, this process is good for nothing more.
+        self._broken = False
         self._begin(config["order"])
 
     def step(self) -> dict[str, Any]:
+        if self._broken:
+            _end_this_process()  # Tune begins the trial, the one after the fatal one, again in another
         started = time.perf_counter()
         try:
             told = dict(self._await(self._next_epoch))
-        except _Hung:
-            _end_this_process_soon()
+        except _Hung as hung:
             self._session = None  # its thread holds it
-            minutes = self._timeout / 60
-            return self._ended(
-                "failed", started, message=f"no epoch within {minutes:g} minutes (search.epoch_timeout_minutes)"
-            )
+            return self._ended("failed", started, message=str(hung))
         except Exception as error:  # noqa: BLE001 - it is the trial's result, and shown as such
-            if "CUDA error" in str(error):  # nothing works any more in this process
-                _end_this_process_soon()
+            self._broken = self._broken or "CUDA error" in str(error)
             trace = traceback.format_exc()
             return self._ended("failed", started, message=_one_line(error), trace=trace)
         if told["diverged"] or not math.isfinite(told[SCORE]):
@@ -110,6 +107,8 @@ class EpochTrainable(Trainable):
         return True
 
     def cleanup(self) -> None:
+        if self._broken:
+            _end_this_process()  # a hung thread would keep it from ending
         self._close()
         self._thread.shutdown(wait=False)
 
@@ -141,8 +140,9 @@ class EpochTrainable(Trainable):
     def _await(self, work: Callable[[], T]) -> T:
         future = self._thread.submit(work)
         if not wait([future], timeout=self._timeout).done:
-            self._thread = _new_thread()
-            raise _Hung
+            self._thread, self._broken = _new_thread(), True
+            minutes = self._timeout / 60
+            raise _Hung(f"no end of an epoch within {minutes:g} minutes (search.epoch_timeout_minutes)")
         return future.result()
 
     def _ended(
@@ -169,11 +169,8 @@ def _new_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="trial")
 
 
-def _end_this_process_soon() -> None:
-    """A hung thread cannot be ended but with its process; Tune then takes a new worker for the next trial."""
-    timer = threading.Timer(LAST_WORDS_SECONDS, os._exit, args=(1,))
-    timer.daemon = True
-    timer.start()
+def _end_this_process() -> None:
+    os._exit(1)
 
 
 def _one_line(error: Exception) -> str:

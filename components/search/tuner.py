@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from ray.tune.search import Searcher
 from components.search.checkpoints import Quota, remote_path
 from components.search.course import Course, Order
 from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
+from components.search.samplers.choosing import best_trial
 from components.search.trainable import EpochTrainable, Session
 from components.search.trial import Status, TrialRecord
 
@@ -58,7 +59,8 @@ class TuneSettings:
     """Everything Tune needs to know beside the trials.
 
     storage: a folder or URI for checkpoints, which every worker can write. checkpoint_epochs: after which a trial is
-    saved, beside its last. timeout: seconds for one epoch, the opening of the session among the first.
+    saved, beside its last. timeout: seconds for one epoch, the opening of the session among the first. quota_bytes: for
+    the checkpoints of ended trials; best: which of all trials is the best so far, whose checkpoint is never removed.
     """
 
     storage: str
@@ -67,6 +69,7 @@ class TuneSettings:
     gpus_per_trial: float
     timeout: float
     quota_bytes: float
+    best: Callable[[Sequence[TrialRecord]], int | None] = best_trial
 
 
 def run_trials(
@@ -242,7 +245,7 @@ class Relay(Callback):
     settings: TuneSettings
 
     def __post_init__(self) -> None:
-        self._quota = Quota(self.course, self.settings.quota_bytes)
+        self._quota = Quota(self.course, self.settings.quota_bytes, best=self.settings.best)
         self._fault: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ANN401
@@ -300,8 +303,13 @@ class Relay(Callback):
         self._end(record, "failed", *_why_lost(trial), seconds=None)
 
     def end_the_rest(self) -> None:
-        """End the trials that Tune stopped all at once, of which it tells nobody. Raises where nothing explains it."""
-        reason = self.course.spent_budget() or self.course.common_failure()
+        """End the trials that Tune stopped all at once, of which it tells nobody. Raises where nothing explains it.
+
+        Where too many have failed they are left: the search goes on with them once the cause is removed.
+        """
+        reason = self.course.spent_budget()
+        if not reason and self.course.common_failure():
+            return
         # Also those of an earlier session whose turn did not come.
         left = [record.number for record in self.course.records if not record.ended]
         if left and not reason:
@@ -333,4 +341,5 @@ def _why_lost(trial: Trial) -> tuple[str, str]:
         return "its worker was lost, and nothing says why", ""
     text = Path(path).read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (f"its worker was lost: {lines[-1]}" if lines else "its worker was lost"), text
+    what = "its worker was lost" if "DiedError" in text or not lines else "it could not be gone on with"
+    return (f"{what}: {lines[-1]}" if lines else what), text

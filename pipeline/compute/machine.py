@@ -23,6 +23,12 @@ def cpu_threads(compute: ComputeConfig) -> int:
     return compute.num_threads or cpu_count()
 
 
+def driver_compute(compute: ComputeConfig) -> ComputeConfig:
+    """What the driver itself works with. `compute.device` is that of the trainings: the driver of a cluster may have no
+    GPU, and takes what it has."""
+    return compute if compute.ray_address is None else compute.model_copy(update={"device": "auto"})
+
+
 def memory_bytes() -> int:
     """Memory of this machine."""
     return psutil.virtual_memory().total

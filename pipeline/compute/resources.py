@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import subprocess
@@ -54,7 +55,7 @@ def ray_for(compute: ComputeConfig, shares: Shares) -> contextlib.AbstractContex
     return ray_session(
         address=compute.ray_address,
         num_cpus=max(cpu_threads(compute), shares.concurrent * shares.cpus),
-        num_gpus=int(shares.concurrent * shares.gpus + 0.999),
+        num_gpus=_gpus_for(shares),
     )
 
 
@@ -130,6 +131,13 @@ def _held(gpus: int, share: float) -> int:
     return int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9)
 
 
+def _gpus_for(shares: Shares) -> int:
+    """GPUs that hold so many trainings: `_held`, the other way round."""
+    if shares.gpus >= 1 or not shares.gpus:
+        return round(shares.concurrent * shares.gpus)
+    return math.ceil(shares.concurrent / _held(1, shares.gpus))
+
+
 def _room(places: Sequence[tuple[int, int]], cpus: int) -> int:
     """Trainings that run at a time with so many cores each."""
     return sum(min(held, available // cpus) for available, held in places)
@@ -179,7 +187,7 @@ def _ask_cluster(address: str) -> list[Node]:
 
 
 def _check_port(address: str) -> None:
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit():
         return  # `auto`, or what Ray itself has to make sense of
     try:

@@ -53,9 +53,8 @@ class Result:
 
     @property
     def diverged(self) -> bool:
-        """Whether loss or gradient ceased to be finite, or the monitor ended it in its first epoch."""
-        ended = self.keeper.ended
-        return ended is not None and (ended.failure is not None or ended.diverged is not None)
+        """Whether it failed before there was an epoch to keep; where there is one, that is judged."""
+        return self.keeper.ended is not None and self.keeper.ended.failure is not None
 
     @property
     def score(self) -> float | None:

@@ -2,7 +2,8 @@
 
 Two things make the measured difference uncertain: the seeds, and which images the validation split happens to hold. The
 variance of the first is read off the differences per seed, that of the second comes from a bootstrap over groups of
-images; their sum has about the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2:110).
+images, and counts as known from as many values as there are groups; their sum has about the degrees of freedom of
+Satterthwaite (1946, Biometrics Bulletin 2:110).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Verdict:
     """What was decided. Of the rest, what was not measured is None.
 
     difference: mean over the seeds of winner − defaults. low: its one-sided lower bound. se_seeds, se_sampling: the two
-    parts of its standard error. freedom: degrees of freedom of their sum, None for the normal distribution.
+    parts of its standard error. freedom: degrees of freedom of their sum.
     """
 
     chosen: str
@@ -83,24 +84,25 @@ def candidates(best: Mapping[str, Any], recipe: Recipe, search: SearchConfig, *,
     return {WINNER: Candidate(overrides, changes), DEFAULTS: defaults}
 
 
-def judge(differences: Sequence[float], *, variance: float | None, confidence: float, objective: str) -> Verdict:
+def judge(
+    differences: Sequence[float], *, variance: float | None, units: int, confidence: float, objective: str
+) -> Verdict:
     """Take the winner where the lower bound of the mean difference is above 0.
 
     differences: winner − defaults, one per seed, at least one. variance: of their mean, over resampled images; None
-    where that has none.
+    where that has none. units: groups of images that were resampled, at least two where there is a variance.
     """
     values = np.asarray(differences, dtype=float)
     count, mean = values.size, float(values.mean())
     if variance is None or not math.isfinite(mean):
         return Verdict(
             chosen=DEFAULTS,
-            statement=f"The defaults are kept: {objective} has no value on these validation images, so that nothing "
-            "says that the winner is better.",
+            statement=f"The defaults are kept: these validation images, in {units} group{'s' if units != 1 else ''}, "
+            f"give {objective} no value or no uncertainty, so that nothing says that the winner is better.",
         )
     between = float(values.var(ddof=1)) / count if count > 1 else None
-    freedom = satterthwaite(between, variance, count) if between else None
-    quantile = stats.norm.ppf(confidence) if freedom is None else stats.t.ppf(confidence, freedom)
-    low = mean - float(quantile) * math.sqrt((between or 0.0) + variance)
+    freedom = satterthwaite((between or 0.0, variance), (count, units))
+    low = mean - float(stats.t.ppf(confidence, freedom)) * math.sqrt((between or 0.0) + variance)
     chosen = WINNER if low > 0 else DEFAULTS
     return Verdict(
         chosen=chosen,
@@ -113,23 +115,36 @@ def judge(differences: Sequence[float], *, variance: float | None, confidence: f
     )
 
 
-def satterthwaite(between: float, sampling: float, count: int) -> float:
-    """Degrees of freedom of the sum of a variance known from `count` values and one that counts as known."""
-    return (between + sampling) ** 2 * (count - 1) / between**2
+def satterthwaite(variances: Sequence[float], counts: Sequence[int]) -> float:
+    """Degrees of freedom of the sum of variances, each known from so many values; of one that is 0, as many as all."""
+    parts = [(variance, count - 1) for variance, count in zip(variances, counts, strict=True) if variance]
+    if not parts:
+        return float(max(counts) - 1)
+    return sum(variance for variance, _ in parts) ** 2 / sum(variance**2 / free for variance, free in parts)
 
 
-def diverged(winner: Sequence[int], defaults: Sequence[int]) -> Verdict:
-    """What is decided where a training diverged. winner, defaults: the seeds with which theirs did."""
+def diverged(winner: Sequence[int], defaults: Sequence[int], *, others: Sequence[float]) -> Verdict:
+    """What is decided where a training diverged, so that its seed has nothing to compare.
+
+    winner, defaults: the seeds with which theirs did. others: winner − defaults of each other seed.
+    """
     if winner:
         also = f" So did the defaults, with {_seeds(defaults)}." if defaults else ""
         return Verdict(
             chosen=DEFAULTS,
             statement=f"The defaults are kept: the winner diverged at full length with {_seeds(winner)}.{also}",
         )
+    if sum(others) < 0:
+        return Verdict(
+            chosen=DEFAULTS,
+            statement=f"The defaults are kept: they diverged at full length with {_seeds(defaults)}, and the winner "
+            "with none, but over the other seeds it is behind.",
+        )
+    also = ", and over the other seeds it is not behind" if others else ""
     return Verdict(
         chosen=WINNER,
-        statement=f"The winner is taken: the defaults diverged at full length with {_seeds(defaults)}, and the winner "
-        "with none.",
+        statement=f"The winner is taken: the defaults diverged at full length with {_seeds(defaults)}, the winner "
+        f"with none{also}.",
     )
 
 

@@ -79,7 +79,7 @@ def conclude(
     outcome = _outcome(searched, search, best, gain, ended)
     keys = [dimension.sets for dimension in searched.space.dimensions]
     trials, scores = trial_table(searched.default, records, keys, gpus=gpus), score_table(records)
-    analysis = _analysis(searched, search, trials, scores, ladder, seed=len(records))
+    analysis = _analysis(searched, search, records, trials, scores, ladder)
     shutil.copyfile(context.work / JOURNAL, context.directory / JOURNAL)
     _write(context, searched, outcome, analysis, trials, scores)
     _log(context, records, trials, runs)
@@ -185,13 +185,15 @@ def _labelled(searched: SearchedSpace) -> dict[str, tuple[float, float]]:
 def _analysis(
     searched: SearchedSpace,
     search: SearchConfig,
+    records: Sequence[TrialRecord],
     trials: pd.DataFrame,
     scores: pd.DataFrame,
     ladder: Ladder,
-    *,
-    seed: int,
 ) -> dict[str, Any]:
-    """What the figures show and search.json keeps."""
+    """What the figures show and search.json keeps: of the trials on the split itself, those on folds left out."""
+    trials = trials[trials["fold"].isna()]
+    scores = scores[scores["trial"].isin(trials["trial"])]
+    points = {record.number: record.suggestion.point for record in records if record.suggestion.fold is None}
     # The defaults run to their end as well, but nobody drew them.
     unstopped = [int(number) for number in trials.loc[trials["unstopped"] & (trials["trial"] > 0), "trial"]]
     stops = search.scheduler_name in STOPPING
@@ -208,7 +210,7 @@ def _analysis(
         "agreement": [record.to_dict() for record in agreement],
         "agreement_warning": (agreement_warning(agreement) if stops else None) or "",
         "survival": [record.to_dict() for record in survival(trials, ladder.rungs)],
-        "importances": importances(trials, scores, searched.space, seed=seed).to_dict(),
+        "importances": importances(points, scores, searched.space, seed=len(records)).to_dict(),
         "scales": scales(searched.space),
         "pareto_front": pareto_front(trials) if measured else [],
         "notes": [],
@@ -228,7 +230,7 @@ def _write(
     (folder / "search.json").write_text(json.dumps(analysis, indent=2, allow_nan=False), encoding="utf-8")
     prepared = context.inputs["prepare"].sections
     best = override(searched.default, outcome["overrides"])
-    text = best_configuration(prepared["data"], best, seed=prepared["seed"])
+    text = best_configuration(prepared["data"], best, seed=prepared["seed"], changes=bool(outcome["schedule"]))
     (folder / "best.yaml").write_text(text, encoding="utf-8")
     trials.to_parquet(folder / "trials.parquet", index=False)
     scores.to_parquet(folder / "scores.parquet", index=False)
@@ -357,6 +359,9 @@ def _say(
         settings = short_settings(records[outcome["trial"]])
         say(f"  best: trial {outcome['trial']} ({settings}), {outcome['objective']} {outcome['last_score']:.4f}")
     say(f"  {gain_in_words(outcome)}")
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        context.console.warn(f"{len(failed)} of {len(records)} trials failed, the last with: {failed[-1].message}")
     if analysis["agreement_warning"]:
         context.console.warn(analysis["agreement_warning"])
     say(f"  report: {context.directory / 'search.html'}")

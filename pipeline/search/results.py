@@ -26,8 +26,11 @@ from pipeline.training import TrainingData, recipe_objective, softmax
 GAIN_CONFIDENCE, GAIN_SAMPLES = 0.95, 1000
 BEST_HEAD = """# The recipe that the search found, and the images that it was found on:
 #   escapement run --config best.yaml
-# It is as the search left it, before the confirmation.
+# It is as the search left it, before the confirmation: with the data's place and the schedule of that time.
 """
+COURSE_HEAD = (
+    "# The population changed settings on the way, which a configuration cannot say: these are those of the start.\n"
+)
 #: Gates are no part of a search. Of all their keys this one alone has no default that such a problem can do with.
 GOODLESS_HEAD = (
     "# Without a good class a model is promoted by promote.gates.min_balanced_accuracy alone: add a bound.\n"
@@ -105,26 +108,34 @@ def mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) ->
     }
 
 
-def raise_if_nothing_learned(records: Sequence[TrialRecord], *, failure: str, budget: str) -> None:
-    """Raise where no trial has a score: RuntimeError for failures, InputError where the rates or a budget are to blame.
+def raise_if_in_vain(records: Sequence[TrialRecord], *, failure: str, budget: str) -> None:
+    """Raise where too many trials failed or none has a score: RuntimeError for failures, else InputError.
 
     failure: what most failures have in common; budget: which one is spent; both as the course says it, or empty.
     """
+    if failure:
+        raise RuntimeError(
+            f"search: {failure}; remove the cause and give the same command, which goes on with the trials that are "
+            "left, or raise search.failure_limit"
+        )
     if any(record.score is not None for record in records):
         return
     failed = [record for record in records if record.status == "failed"]
     if failed and len(failed) == len(records):
-        raise RuntimeError(f"search: {failure or f'all {len(records)} trials failed, the first: {failed[0].message}'}")
+        raise RuntimeError(f"search: all {len(records)} trials failed, the first: {failed[0].message}")
     diverged = sum(record.status == "diverged" for record in records)
-    why = "".join(f"; {reason}" for reason in (failure, budget) if reason)
+    why = f"; {budget}" if budget else ""
     remedy = "lower the bounds of recipe.lr in search.space"
     if budget and not diverged:
         remedy = "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
     raise InputError(f"search: none of the {len(records)} trials learned ({diverged} diverged{why}); {remedy}")
 
 
-def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) -> str:
-    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search."""
+def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int, changes: bool) -> str:
+    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search.
+
+    changes: whether the recipe was found to change on the way.
+    """
     values = {
         "seed": seed,
         "data": dict(data),
@@ -132,7 +143,7 @@ def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) ->
         "recipe": recipe.recipe.model_dump(mode="json"),
         "search": {"num_trials": 0},
     }
-    head = BEST_HEAD if data["good_labels"] else BEST_HEAD + GOODLESS_HEAD
+    head = BEST_HEAD + (COURSE_HEAD if changes else "") + ("" if data["good_labels"] else GOODLESS_HEAD)
     return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -157,9 +168,14 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
     own = ("model.backbone", "recipe.optimizer", "recipe.lr")
     # Without overrides it is the defaults', on a fold perhaps; a trial of the space leaves out what it has no use for.
     unset = {} if suggestion.overrides else defaults
-    row |= {key: suggestion.overrides.get(key, unset.get(key)) for key in keys if key not in own}
+    row |= {key: _plain(suggestion.overrides.get(key, unset.get(key))) for key in keys if key not in own}
     latency = next((told["latency_ms"] for told in record.metrics.values() if "latency_ms" in told), None)
     return row | ({"latency_ms": latency} if latency is not None else {})
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - of any key
+    """A list as one text: a column of a table holds values that can be told apart."""
+    return ", ".join(str(entry) for entry in value) or "none" if isinstance(value, list | tuple) else value
 
 
 def _logits(record: TrialRecord) -> np.ndarray | None:

@@ -45,6 +45,8 @@ from pipeline.training import (
 )
 
 STATE_FILE, WEIGHTS_FILE, LOGITS_FILE = "session.pt", "weights.safetensors", "val_logits.npy"
+#: Trials start from seeds of their own: those of the confirmation and of the final training have then chosen nothing.
+TRIAL_SEEDS = 10**6
 #: Of an epoch, what is worth a chart.
 LOGGED = ("train_loss", "val_loss", "lr", "lr_lowest", "grad_norm", "images_per_second", "latency_ms")
 #: Forward passes of one image: first some that are not timed.
@@ -85,7 +87,7 @@ class TrialSession:
         self._data, self._plan, self._overrides = data, plan, dict(overrides)
         self._recipe = at_horizon(plan.default, overrides, plan.search)
         self._epochs_in_all = suggestion.epochs
-        seed = plan.seed + suggestion.seed
+        seed = TRIAL_SEEDS + plan.seed + suggestion.seed
         self._learner = new_learner(self._recipe, data, total_epochs=suggestion.epochs, seed=seed, compute=plan.compute)
         self._changes: list[dict[str, Any]] = [{"epoch": 0, "overrides": self._overrides}]
         self._scored: dict[str, torch.Tensor] = {}

@@ -88,7 +88,9 @@ def _forecast(
     parts.append(f"{len(trainings)} trainings of {_epochs(settings.epochs)}")
     words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
     words += f", {done} of them done already" if done else ""
-    if left:
+    if left and context.compute.ray_address is not None:
+        words += f", {shares.concurrent} at a time"  # on machines whose pace this one does not know
+    elif left:
         use_threads(shares.cpus)
         data = open_data(context.inputs["prepare"].directory)
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)

@@ -78,8 +78,10 @@ def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, 
     """Compare the recipes seed by seed, each training at its best epoch."""
     winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
     fallen = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
+    pairs = list(zip(winners, defaults, strict=True))
+    differences = [_score(ours) - _score(theirs) for ours, theirs in pairs if not (ours.diverged or theirs.diverged)]
     if any(fallen):
-        return diverged(*fallen)
+        return diverged(*fallen, others=differences)
     val = data.manifest[data.manifest["split"] == "val"]
     sampled = paired_objective_difference(
         recipe_objective(like.recipe),
@@ -94,10 +96,10 @@ def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, 
         seed=like.seed,
     )
     enough = sampled.dropped < SAMPLES / 2
-    differences = [_score(ours) - _score(theirs) for ours, theirs in zip(winners, defaults, strict=True)]
     return judge(
         differences,
         variance=sampled.variance if enough else None,
+        units=sampled.units,
         confidence=confidence,
         objective=like.recipe.recipe.objective,
     )

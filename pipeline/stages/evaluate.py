@@ -19,7 +19,7 @@ from components.evaluation.calibration import Calibration, calibrate_probabiliti
 from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Preprocessing, predict
-from pipeline.compute.machine import cpu_threads
+from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
 from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import log_lineage
@@ -61,7 +61,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
 
 def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
     """(N, K) calibrated probabilities of the test split."""
-    device = resolve_device(context.compute)
+    device = resolve_device(driver_compute(context.compute))
     images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
 

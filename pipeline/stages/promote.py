@@ -21,6 +21,7 @@ from components.evaluation.comparison import non_inferiority
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import load_pyfunc
+from pipeline.compute.machine import driver_compute
 from pipeline.config import PromoteConfig
 from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import list_images, log_lineage
@@ -150,7 +151,9 @@ def _champion_decisions(context: StageContext, folder: Path, files: Files, paths
     missing = [path for path, stamp in zip(paths, files.stamps(paths), strict=True) if stamp is None]
     if missing:
         raise _gone(files, missing)
-    model = load_pyfunc(str(folder), model_config={"batch_size": BATCH, "device": context.compute.device})
+    model = load_pyfunc(
+        str(folder), model_config={"batch_size": BATCH, "device": driver_compute(context.compute).device}
+    )
     decisions: list[str] = []
     with context.console.bar("champion on the same images", len(paths)) as advance:
         for start in range(0, len(paths), BATCH):

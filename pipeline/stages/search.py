@@ -11,16 +11,18 @@ import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from components.cluster_nodes import live_nodes
 from components.errors import InputError
 from components.outbox import Outbox
+from components.search.checkpoints import below, remove_all
 from components.search.course import Course, Limits
 from components.search.journal import Journal
 from components.search.population import run_population
 from components.search.rungs import Ladder, build_rule
-from components.search.samplers import build_sampler
+from components.search.samplers import build_sampler, winner
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
@@ -32,7 +34,7 @@ from pipeline.search.forecast import expected_epochs, seconds_left
 from pipeline.search.pace import seconds_per_epoch
 from pipeline.search.recipes import SearchedSpace, sampler_settings, searched_space
 from pipeline.search.report import JOURNAL, conclude, conclude_without_search
-from pipeline.search.results import raise_if_nothing_learned
+from pipeline.search.results import raise_if_in_vain
 from pipeline.search.runs import TrialRuns
 from pipeline.search.session import TrialPlan, open_session
 from pipeline.search.view import SearchView
@@ -73,25 +75,41 @@ def run(
             runs = TrialRuns(context, searched.default, search, outbox)
             runs.catch_up(course.records)
             _run(context, course, searched, plan, ladder, shares, runs)
-            raise_if_nothing_learned(course.records, failure=course.common_failure(), budget=course.spent_budget())
+            ended = course.spent_budget()
+            raise_if_in_vain(course.records, failure=course.common_failure(), budget=ended)
             outbox.flush()
-            ended = course.common_failure() or course.spent_budget()
-            return conclude(
+            headline = conclude(
                 context, searched, search, course.records, ladder=ladder, gpus=shares.gpus, runs=runs, ended=ended
             )
+    if context.compute.trial_storage is not None:
+        remove_all(_storage(context))  # what is kept is in the runs of the trials
+    return headline
 
 
 def _check_storage(context: StageContext) -> None:
     """Raise `InputError` where nodes of a cluster could not save their trials; on one machine all is well."""
-    compute, probe = context.compute, context.work / "seen_by_all"
-    if compute.ray_address is None or compute.trial_storage is not None:
+    place = _storage(context)
+    if context.compute.ray_address is None or "://" in place or len(live_nodes()) == 1:
         return
+    probe = Path(place) / f"seen-by-all-{context.run.id}"
+    probe.parent.mkdir(parents=True, exist_ok=True)
     probe.write_text(context.run.id, encoding="utf-8")
-    if len(live_nodes()) > 1 and not seen_by_nodes(probe, context.run.id):
+    try:
+        seen = seen_by_nodes(probe, context.run.id)
+    finally:
+        probe.unlink()
+    if not seen:
         raise InputError(
-            f"compute.trial_storage=null: not every node of the cluster sees {context.work}, where trials would keep "
-            "their checkpoints; give the URI of an object store or a shared folder, or share storage.root"
+            f"compute.trial_storage={context.compute.trial_storage or 'null'}: not every node of the cluster sees "
+            f"{place}, where trials would keep their checkpoints; give the URI of an object store or a shared folder, "
+            "or share storage.root"
         )
+
+
+def _storage(context: StageContext) -> str:
+    """Where trials keep their checkpoints: below a name of this search's own where searches share `trial_storage`."""
+    place = context.compute.trial_storage
+    return str(context.work) if place is None else below(place, context.run.id)
 
 
 def _course(context: StageContext, searched: SearchedSpace, search: SearchConfig, shares: Shares, seed: int) -> Course:
@@ -150,12 +168,13 @@ def _run(
         remaining=remaining,
     )
     settings = TuneSettings(
-        storage=context.compute.trial_storage or str(context.work),
+        storage=_storage(context),
         checkpoint_epochs=ladder.rungs,
         cpus_per_trial=shares.cpus,
         gpus_per_trial=shares.gpus,
         timeout=60 * search.epoch_timeout_minutes,
         quota_bytes=1e9 * search.checkpoint_quota_gb,
+        best=functools.partial(winner, search.sampler),
     )
     opener = functools.partial(open_session, plan=plan)
     both = _Both(runs, view)

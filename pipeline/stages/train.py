@@ -25,7 +25,7 @@ from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.engine import Learner
-from pipeline.compute.machine import cpu_threads
+from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, TrainConfig
 from pipeline.confirmation.verdict import KEPT, Confirmed, read_confirmed
 from pipeline.data.sources import log_lineage
@@ -68,7 +68,7 @@ def run(
         ended = train_to_the_end(context, training, keeper)
     data, progress = open_data(prepared), keeper.progress
     use_threads(cpu_threads(context.compute))
-    learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=context.compute)
+    learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))
     learner.model.load_state_dict(keeper.best()["weights"])
     ledger = _write_ledger(context, ended, monitor)
     _write_course(context, progress, learner.stepper.group_names, ledger)

@@ -34,17 +34,31 @@ def fold_plan(best: Sequence[TrialRecord], *, folds: int) -> list[Suggestion]:
 
 
 def fold_means(history: Sequence[TrialRecord]) -> dict[PointKey, float]:
-    """Mean final score over the folds, of the points that were completed on every fold that any was tried on."""
-    tried = {record.suggestion.fold for record in history} - {None}
-    scores: dict[PointKey, dict[int | None, float]] = {}
-    for record in history:
-        if record.suggestion.fold is not None and record.status == "completed" and record.score is not None:
-            scores.setdefault(point_key(record.suggestion.point), {})[record.suggestion.fold] = record.score
-    return {key: float(np.mean(list(found.values()))) for key, found in scores.items() if set(found) == tried}
+    """Mean final score of each point over the folds that all points have; none where one of them fell.
+
+    A cross-validation that was cut short compares the points over the folds that it finished. Empty where it finished
+    none, or where its turn to try the defaults did not come.
+    """
+    tried = [record for record in history if record.suggestion.fold is not None]
+    fallen = {_key(record) for record in tried if record.status in ("diverged", "failed")}
+    scores: dict[PointKey, dict[int | None, float]] = {_key(record): {} for record in tried}
+    for record in tried:
+        if record.status == "completed" and record.score is not None:
+            scores[_key(record)][record.suggestion.fold] = record.score
+    standing = {key: found for key, found in scores.items() if key not in fallen}
+    shared = set.intersection(*(set(found) for found in standing.values())) if standing else set()
+    defaults = next((record for record in history if record.number == 0), None)
+    waited = defaults is not None and defaults.status == "completed" and _key(defaults) not in scores
+    if not shared or waited:
+        return {}
+    return {
+        key: float(np.mean([score for fold, score in found.items() if fold in shared]))
+        for key, found in standing.items()
+    }
 
 
 def best_over_folds(history: Sequence[TrialRecord]) -> int | None:
-    """The trial whose point has the best mean over the folds, of equals the earlier; None where none has all folds.
+    """The trial whose point has the best mean over the folds, of equals the earlier; None where there are no means.
 
     It is the trial on the split itself, not one on a fold.
     """
@@ -52,10 +66,12 @@ def best_over_folds(history: Sequence[TrialRecord]) -> int | None:
     candidates = [
         record
         for record in history
-        if record.suggestion.fold is None
-        and record.status == "completed"
-        and point_key(record.suggestion.point) in means
+        if record.suggestion.fold is None and record.status == "completed" and _key(record) in means
     ]
     if not candidates:
         return None
-    return max(candidates, key=lambda r: (means[point_key(r.suggestion.point)], -r.number)).number
+    return max(candidates, key=lambda r: (means[_key(r)], -r.number)).number
+
+
+def _key(record: TrialRecord) -> PointKey:
+    return point_key(record.suggestion.point)

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from components import cluster_nodes
-from components.cluster_nodes import Node, ask_each_node, describe_cluster, live_nodes, own_node
+from components.cluster_nodes import Node, ask_each_node, describe_cluster, live_nodes
 
 
 def offer(name: str, *, alive: bool = True, **resources: float) -> dict:
@@ -24,8 +24,6 @@ class Nodes:
         self.offers, self.late, self.dying = offers, late, dying
         self.asked: dict = {}
         self.cancelled: list[str] = []
-        self.connected = False
-        self.util = SimpleNamespace(client=SimpleNamespace(ray=SimpleNamespace(is_connected=lambda: self.connected)))
 
     def nodes(self) -> list[dict]:
         return list(self.offers)
@@ -93,13 +91,6 @@ def test_what_is_wrong_with_the_question_is_raised(install) -> None:
     install(offer("a"))
     with pytest.raises(ray.exceptions.RayTaskError):
         ask_each_node(divide, "?", patience=5)
-
-
-def test_a_client_from_outside_is_on_no_node(install) -> None:
-    fake = install(offer("a"))
-    assert own_node() == "a"
-    fake.connected = True
-    assert own_node() is None
 
 
 def test_a_cluster_is_described_as_json(install, monkeypatch) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 
+import mlflow
 import pandas as pd
 import psutil
 import pytest
@@ -215,7 +216,8 @@ def test_an_unfinished_stage_goes_on_under_the_new_root_and_the_old_root_is_supe
     assert tracker.children(old) == []
     assert tags(tracker, old)["escapement.superseded_by"] == new.id
     assert status(tracker, old) == end
-    again.log_params({"lr": 1})  # the same value once more is no fault
+    again.log_params({"lr": 2, "failure_limit": 0.5})  # what may change without being another run keeps its first value
+    assert tracker.client.get_run(again.id).data.params == {"lr": "1", "failure_limit": "0.5"}
 
 
 @pytest.mark.parametrize(("stage", "fingerprint"), [("search", "f1"), ("train", "f2")])
@@ -585,3 +587,15 @@ def test_an_error_that_is_not_mlflows_is_one_of_the_connection_or_none_of_a_serv
     error: Exception, away: bool
 ) -> None:
     assert tracking.is_away(error) is away
+
+
+def test_a_table_that_is_logged_again_takes_the_place_of_the_first(tracker) -> None:
+    run = tracker.start_root("r", {})
+    for scores in ([0.1, 0.2], [0.3]):
+        run.log_table(pd.DataFrame({"trial": range(len(scores)), "score": scores}), "tables/trials.json")
+    loaded = mlflow.artifacts.load_dict(f"{run_uri(tracker, run)}/tables/trials.json")
+    assert loaded == {"columns": ["trial", "score"], "data": [[0, 0.3]]}
+
+
+def run_uri(tracker, run) -> str:
+    return tracker.client.get_run(run.id).info.artifact_uri

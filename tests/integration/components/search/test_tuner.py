@@ -124,8 +124,9 @@ def search(
     timeout: float = 60,
     limits: dict | None = None,
     quota_bytes: float = 1e9,
+    concurrent: int = 1,
 ) -> Course:
-    """Run (or go on with) a search in a folder, one trial at a time; how it went."""
+    """Run (or go on with) a search in a folder; how it went."""
     ladder = Ladder(grace=1, factor=3, last=3)
     course = Course(
         Journal(folder / "journal.jsonl"),
@@ -134,7 +135,7 @@ def search(
             **{"num_trials": num_trials, "seconds": None, "gpu_seconds": None, "failure_limit": 1.0, **(limits or {})}
         ),
         defaults=plain(0),
-        concurrent=1,
+        concurrent=concurrent,
         gpus_per_trial=0,
         unstopped_fraction=0,
         seed=0,
@@ -236,6 +237,21 @@ def test_a_search_whose_trials_fail_alike_stops_and_names_the_cause(tmp_path) ->
     course = search(tmp_path, 8, Notebook(), scores=scores, limits={"failure_limit": 0.5})
     assert len(course.records) == 4
     assert course.common_failure() == "3 of 4 trials failed, 3 of them with: RuntimeError: no lens"
+
+
+def test_what_was_under_way_when_too_many_failed_goes_on_once_the_cause_is_removed(tmp_path) -> None:
+    scores = ((0.5, 0.5, 0.5), *[("no lens",)] * 8)
+    limits = {"failure_limit": 0.5}
+    # The defaults take their time; the others fail beside them.
+    slow = ((*[0.5] * 2, HANG), *scores[1:])
+    course = search(tmp_path, 9, Notebook(), scores=slow, limits=limits, concurrent=2)
+    assert "with: RuntimeError: no lens" in course.common_failure()
+    assert not course.records[0].ended
+    mended = ((0.5, 0.5, 0.6), *[(0.4, 0.4, 0.4)] * 8)
+    records = search(tmp_path, 9, Notebook(), scores=mended, rule="none", limits=limits, concurrent=2).records
+    assert records[0].score == 0.6
+    assert [record.status for record in records].count("failed") == 4
+    assert len(records) == 9
 
 
 def test_a_search_ends_when_its_time_is_over(tmp_path) -> None:

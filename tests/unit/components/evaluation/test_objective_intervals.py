@@ -45,7 +45,9 @@ def test_value_and_limits_are_those_of_the_bootstrap_written_out() -> None:
     found = interval(probabilities, labels)
     assert found.value == pytest.approx(auroc(probabilities[:, 1], labels == 1))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])))
-    assert found.variance == pytest.approx(np.var(values, ddof=1))
+    # A bootstrap of n units has (n − 1)/n of the variance.
+    assert found.variance == pytest.approx(np.var(values, ddof=1) * 120 / 119)
+    assert found.units == 120
     assert (found.samples, found.dropped, found.confidence) == (400, 0, 0.9)
     assert found.to_dict()["value"] == found.value
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from components.search import checkpoints
-from components.search.checkpoints import Quota, fetch, open_location, remote_path, remove_trial, size_of_trial
+from components.search.checkpoints import Quota, below, fetch, open_location, remote_path, remove_trial, size_of_trial
 from components.search.trial import Suggestion, TrialRecord
 
 #: With an endpoint or a region in it, nobody has to be asked where the bucket is.
@@ -71,8 +71,13 @@ def test_below_a_store_the_path_is_put_back_into_its_address(slash: str) -> None
     storage = STORE.replace("trials?", f"trials{slash}?")
     expected = STORE.replace("trials?", "trials/tune-1/trial-0/checkpoint_000001?")
     assert remote_path(checkpoint, storage) == expected
-    _, below = open_location(expected)
-    assert below == checkpoint.path
+    assert open_location(expected)[1] == checkpoint.path
+
+
+def test_a_search_has_a_place_of_its_own_below_what_many_share() -> None:
+    assert below("/shared/trials/", "3f2a") == "/shared/trials/3f2a"
+    assert below("s3://bucket/trials", "3f2a") == "s3://bucket/trials/3f2a"
+    assert below(STORE, "3f2a") == STORE.replace("trials?", "trials/3f2a?")
 
 
 def test_a_store_without_settings_keeps_an_address_without_them() -> None:

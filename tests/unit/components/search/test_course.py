@@ -213,12 +213,18 @@ def test_what_diverged_has_not_failed(begin) -> None:
     assert course.common_failure() == ""
 
 
-def test_failures_of_earlier_sessions_count(begin) -> None:
-    course = begin(concurrent=None)
+def test_a_search_that_goes_on_counts_its_failures_anew(begin) -> None:
+    course = begin(num_trials=9, concurrent=None)
     for number in range(4):
         order_of(course)
         course.ended(number, "failed", message="no lens")
-    assert begin().common_failure() == "4 of 4 trials failed, 4 of them with: no lens"
+    assert course.next_order() == "done"
+    again = begin(num_trials=9, concurrent=None)
+    assert again.common_failure() == ""
+    for number in range(4, 8):
+        assert order_of(again).number == number
+        again.ended(number, "failed", message="too dark")
+    assert again.common_failure() == "4 of 4 trials failed, 4 of them with: too dark"
 
 
 # --- after an interruption

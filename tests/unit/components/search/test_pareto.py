@@ -9,7 +9,7 @@ from components.search.pareto import pareto_front
 def trials(*rows: tuple[float | None, float | None], status: str = "completed") -> pd.DataFrame:
     """score, latency_ms"""
     table = pd.DataFrame(rows, columns=["score", "latency_ms"], dtype=float)
-    return table.assign(trial=range(len(table)), status=status)
+    return table.assign(trial=range(len(table)), status=status, epochs=9)
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,7 @@ def test_a_stopped_trial_is_not_compared_with_completed_ones() -> None:
 
 def test_without_latencies_there_is_no_front() -> None:
     assert pareto_front(trials((0.9, 1.0)).drop(columns="latency_ms")) == []
+
+
+def test_a_trial_that_was_planned_shorter_is_left_out() -> None:
+    assert pareto_front(trials((0.9, 5.0), (0.99, 1.0)).assign(epochs=[9, 3])) == [0]

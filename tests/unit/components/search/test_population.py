@@ -85,8 +85,14 @@ def member(number: int, point: dict, overrides: dict) -> SimpleNamespace:
     return SimpleNamespace(config={"order": {"number": number, "point": point, "overrides": overrides}})
 
 
-def exchange(seed: int = 0) -> population._Exchange:
-    return population._Exchange(SPACE, interval=1, seed=seed)
+def exchange(seed: int = 0, *, first: int = 1) -> population._Exchange:
+    return population._Exchange(SPACE, interval=1, first=first, seed=seed)
+
+
+def test_members_that_are_behind_catch_up_before_the_first_exchange() -> None:
+    late = exchange(first=9)
+    told = {"epoch": 8, "score": 0.5}
+    assert late.on_trial_result(None, None, told) == "CONTINUE"  # its state is not even asked for
 
 
 def test_a_copy_keeps_its_number_and_takes_settings_near_its_donors() -> None:
@@ -187,7 +193,7 @@ def course(path, *, seconds: float | None = None) -> Course:
 
 
 def run(search: Course) -> None:
-    settings = SimpleNamespace(quota_bytes=1e9)
+    settings = SimpleNamespace(quota_bytes=1e9, best=None)
     observer = SimpleNamespace(ended=lambda record, trace: None)
     population.run_population(search, lambda *a: None, observer, settings, space=SPACE, interval=1, seed=0)
 

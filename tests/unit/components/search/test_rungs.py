@@ -103,10 +103,15 @@ def test_a_diverged_trial_is_held_against_the_worst_score_at_the_rung_that_it_di
     assert told(rule, 3, {3: 0.25}) == [3]
 
 
-def test_a_trial_that_diverges_at_once_counts_at_the_first_rung() -> None:
+@pytest.mark.parametrize("live", [True, False], ids=["as it happens", "after an interruption"])
+def test_a_trial_that_diverges_at_once_counts_at_the_first_rung(live: bool) -> None:
     rule = asha()
     told(rule, 1, {0: 0.6})
-    rule.replay([record(1, [], "diverged"), record(2, [], "failed")])
+    if live:
+        rule.ended(1, 1, WORST_SCORE)
+        rule.ended(2, 1, WORST_SCORE)
+    else:
+        rule.replay([record(1, [], "diverged"), record(2, [], "failed")])
     assert told(rule, 1, {3: 0.25, 4: 0.1}) == [3]
 
 
@@ -282,3 +287,14 @@ def test_trials_that_ended_without_a_score_can_be_replayed(name: str) -> None:
     assert rule is not None
     rule.replay([record(0, []), record(1, [], "failed"), record(2, [], "running"), record(3, [0.5] * 9, "completed")])
     assert told(rule, 1, {4: 0.6}) == [4]
+
+
+@pytest.mark.parametrize("name", ["asha", "median"])
+def test_a_trial_that_was_told_to_stop_and_is_asked_about_again_is_still_to_stop(name: str) -> None:
+    """Its worker was lost while it was saved, and trained the epoch again."""
+    rule = build_rule(name, Ladder(grace=1, factor=3, last=9), seed=0)
+    assert rule is not None
+    for number in range(1, 6):
+        assert rule.goes_on(number, 1, 0.8, unstopped=True)
+    assert not rule.goes_on(0, 1, 0.1, unstopped=False)
+    assert not rule.goes_on(0, 1, 0.1, unstopped=False)

@@ -56,12 +56,16 @@ def order(*, epochs: int = 3, checkpoint: str | None = None, rate: float = 0.1) 
     }
 
 
-@pytest.fixture
-def ended_processes(monkeypatch) -> list[float]:
-    """When a worker was asked to end itself, which a test survives."""
-    asked: list[float] = []
-    monkeypatch.setattr(trainable, "_end_this_process_soon", lambda: asked.append(time.monotonic()))
-    return asked
+class ProcessEnded(BaseException):
+    """What stands for the end of the worker, which a test survives."""
+
+
+@pytest.fixture(autouse=True)
+def survivor(monkeypatch) -> None:
+    def end() -> None:
+        raise ProcessEnded
+
+    monkeypatch.setattr(trainable, "_end_this_process", end)
 
 
 @pytest.fixture
@@ -141,7 +145,7 @@ def test_a_run_that_a_launcher_handed_over_is_nothing_to_a_worker(begin, monkeyp
 # --- what goes wrong
 
 
-def test_what_is_raised_is_a_result_with_its_message_and_trace(begin, ended_processes) -> None:
+def test_what_is_raised_is_a_result_with_its_message_and_trace(begin) -> None:
     steps = begin([0.5, RuntimeError("the lamp\n  went out")])
     steps.step()
     result = steps.step()
@@ -150,7 +154,7 @@ def test_what_is_raised_is_a_result_with_its_message_and_trace(begin, ended_proc
     assert "next_epoch" in result["trace"]
     assert (result["done"], result["should_checkpoint"], result["diverged"]) == (True, False, False)
     assert result["metrics"] == {}
-    assert ended_processes == []
+    steps.cleanup()  # nothing asks for the end of the process
 
 
 def test_a_long_message_is_cut(begin) -> None:
@@ -175,7 +179,8 @@ def test_what_is_not_finite_has_diverged_and_is_held_to_have_scored_worst(begin,
     assert (result["message"], result["trace"]) == ("", "")
 
 
-def test_an_epoch_that_does_not_end_is_a_failure_and_the_end_of_the_worker(begin, ended_processes) -> None:
+@pytest.mark.parametrize("then", ["the next trial", "no other"])
+def test_an_epoch_that_does_not_end_is_a_failure_and_the_end_of_the_worker(begin, then: str) -> None:
     steps = begin([0.5, [30.0]], timeout=0.2)
     steps.step()
     started = time.monotonic()
@@ -183,15 +188,19 @@ def test_an_epoch_that_does_not_end_is_a_failure_and_the_end_of_the_worker(begin
     assert time.monotonic() - started < 5
     assert result["outcome"] == "failed"
     assert "search.epoch_timeout_minutes" in result["message"]
-    assert len(ended_processes) == 1
-    steps.cleanup()  # does not wait for what hangs
+    if then == "the next trial":
+        assert steps.reset_config({"order": order()})
+    with pytest.raises(ProcessEnded):
+        steps.step() if then == "the next trial" else steps.cleanup()
 
 
-def test_after_an_error_of_cuda_the_worker_ends_and_after_another_it_stays(begin, ended_processes) -> None:
-    assert begin([RuntimeError("CUDA out of memory")]).step()["outcome"] == "failed"
-    assert ended_processes == []
-    begin([RuntimeError("CUDA error: device-side assert triggered")]).step()
-    assert len(ended_processes) == 1
+def test_after_an_error_of_cuda_the_worker_ends_and_after_another_it_stays(begin) -> None:
+    memory = begin([RuntimeError("CUDA out of memory"), 0.5])
+    assert [memory.step()["outcome"] for _ in range(2)] == ["failed", "scored"]
+    asserted = begin([RuntimeError("CUDA error: device-side assert triggered"), 0.5])
+    assert asserted.step()["outcome"] == "failed"
+    with pytest.raises(ProcessEnded):
+        asserted.step()
 
 
 # --- saving, going on, and the next trial

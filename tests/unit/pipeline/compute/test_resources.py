@@ -11,7 +11,8 @@ import torch
 from components.cluster_nodes import Node
 from components.errors import InputError
 from pipeline.compute import resources
-from pipeline.compute.resources import check_compute, share_out, training_shares
+from pipeline.compute.machine import driver_compute
+from pipeline.compute.resources import Shares, check_compute, ray_for, share_out, training_shares
 from pipeline.config import ComputeConfig
 
 
@@ -44,6 +45,20 @@ def test_with_gpus_there_is_a_training_on_each(gpus) -> None:
 def test_a_share_of_a_gpu_is_never_made_up_of_parts_of_two(gpus) -> None:
     gpus(2)
     assert shares(num_threads=16, gpus_per_trial=0.4) == (4, 4, 0.4)  # two on each; a fifth would need 0.2 + 0.2
+
+
+@pytest.mark.parametrize(
+    ("concurrent", "gpus_each", "held"), [(2, 0, 0), (3, 1, 3), (2, 2, 4), (4, 0.5, 2), (8, 0.35, 4), (5, 0.35, 3)]
+)
+def test_a_local_ray_has_the_gpus_that_so_many_trainings_need(monkeypatch, concurrent, gpus_each, held) -> None:
+    monkeypatch.setattr(resources, "ray_session", lambda **given: given)
+    given = ray_for(ComputeConfig(num_threads=1), Shares(concurrent=concurrent, cpus=2, gpus=gpus_each))
+    assert given == {"address": None, "num_cpus": 2 * concurrent, "num_gpus": held}
+
+
+def test_the_driver_of_a_cluster_takes_the_device_that_it_has() -> None:
+    assert driver_compute(ComputeConfig(device="cuda", ray_address="auto")).device == "auto"
+    assert driver_compute(ComputeConfig(device="cuda")).device == "cuda"
 
 
 def test_the_configuration_has_the_last_word_on_how_many_at_a_time(gpus) -> None:
@@ -145,9 +160,9 @@ def test_a_port_where_nothing_listens_is_told_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
         port, started = taken.getsockname()[1], time.monotonic()
-        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
-            with pytest.raises(InputError, match=rf"compute\.ray_address={address}: the cluster cannot be reached"):
-                check_compute(ComputeConfig(ray_address=address))
+        address = f"127.0.0.1:{port}"
+        with pytest.raises(InputError, match=rf"compute\.ray_address={address}: the cluster cannot be reached"):
+            check_compute(ComputeConfig(ray_address=address))
     assert time.monotonic() - started < 2
 
 

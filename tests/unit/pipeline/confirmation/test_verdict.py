@@ -25,11 +25,13 @@ from pipeline.sections.search import SearchConfig
 
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig())
 # Upper quantiles of Student's t and of the normal distribution, from a printed table.
-T90_2, T90_18, Z90 = 1.8856, 1.3304, 1.2816
+T90_2, T90_4, T90_18, Z90 = 1.8856, 1.5332, 1.3304, 1.2816
+#: So many groups that their variance counts as known.
+MANY = 10**9
 
 
-def judged(*differences: float, variance: float | None, confidence: float = 0.9) -> Verdict:
-    return judge(differences, variance=variance, confidence=confidence, objective="auroc")
+def judged(*differences: float, variance: float | None, confidence: float = 0.9, units: int = MANY) -> Verdict:
+    return judge(differences, variance=variance, units=units, confidence=confidence, objective="auroc")
 
 
 def test_both_variances_add_up_and_the_bound_has_the_degrees_of_freedom_of_their_sum() -> None:
@@ -55,16 +57,22 @@ def test_without_a_variance_of_the_images_the_seeds_alone_decide() -> None:
 
 def test_seeds_that_agree_leave_the_images_alone_and_the_normal_distribution() -> None:
     verdict = judged(0.02, 0.02, variance=1e-4)
-    assert (verdict.se_seeds, verdict.freedom) == (0.0, None)
+    assert (verdict.se_seeds, verdict.freedom) == (0.0, MANY - 1)
     assert verdict.low == pytest.approx(0.02 - Z90 * 0.01, abs=1e-6)
 
 
 def test_one_seed_is_judged_by_the_images_alone_and_the_statement_says_so() -> None:
     verdict = judged(0.02, variance=1e-4)
-    assert (verdict.se_seeds, verdict.freedom) == (None, None)
+    assert (verdict.se_seeds, verdict.freedom) == (None, MANY - 1)
     assert verdict.low == pytest.approx(0.02 - Z90 * 0.01, abs=1e-6)
     assert verdict.chosen == WINNER
     assert "One seed says nothing of the spread between seeds" in verdict.statement
+
+
+def test_few_groups_of_images_ask_for_more() -> None:
+    verdict = judged(0.02, variance=1e-4, units=5)
+    assert verdict.freedom == 4
+    assert verdict.low == pytest.approx(0.02 - T90_4 * 0.01, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -95,28 +103,35 @@ def test_what_has_no_value_proves_nothing(differences, variance) -> None:
     verdict = judged(*differences, variance=variance)
     assert verdict.chosen == DEFAULTS
     assert verdict.low is None
-    assert "auroc has no value" in verdict.statement
+    assert "give auroc no value or no uncertainty" in verdict.statement
 
 
 def test_the_degrees_of_freedom_lie_between_those_of_the_seeds_and_any_number() -> None:
-    assert satterthwaite(1.0, 0.0, 4) == 3
-    assert satterthwaite(1.0, 1.0, 4) == 12
-    assert satterthwaite(1.0, 99.0, 4) == 30000
+    assert satterthwaite((1.0, 0.0), (4, 100)) == pytest.approx(3)
+    assert satterthwaite((0.0, 1.0), (4, 100)) == pytest.approx(99)
+    assert satterthwaite((1.0, 1.0), (4, 4)) == pytest.approx(6)  # Welch's of two samples alike
+    assert satterthwaite((0.0, 0.0), (4, 100)) == 99
 
 
 def test_a_winner_that_diverges_once_is_not_taken() -> None:
-    verdict = diverged([3], [])
+    verdict = diverged([3], [], others=[0.5])
     assert verdict.chosen == DEFAULTS
     assert "the winner diverged at full length with seed 3." in verdict.statement
-    both = diverged([3, 4], [5])
+    both = diverged([3, 4], [5], others=[])
     assert both.chosen == DEFAULTS
     assert "with seeds 3, 4. So did the defaults, with seed 5." in both.statement
 
 
 def test_defaults_that_diverge_where_the_winner_does_not_lose() -> None:
-    verdict = diverged([], [0, 2])
+    verdict = diverged([], [0, 2], others=[0.2, -0.1])
     assert verdict.chosen == WINNER
-    assert "the defaults diverged at full length with seeds 0, 2" in verdict.statement
+    assert (
+        "the defaults diverged at full length with seeds 0, 2, the winner with none, and over the" in verdict.statement
+    )
+    assert diverged([], [0, 2], others=[]).chosen == WINNER
+    behind = diverged([], [0], others=[-0.2, 0.1])
+    assert behind.chosen == DEFAULTS
+    assert "over the other seeds it is behind" in behind.statement
 
 
 # --- from the search to two recipes

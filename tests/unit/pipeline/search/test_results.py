@@ -15,7 +15,7 @@ from pipeline.search.results import (
     best_configuration,
     gain_interval,
     gain_over_defaults,
-    raise_if_nothing_learned,
+    raise_if_in_vain,
     score_table,
     trial_table,
 )
@@ -50,6 +50,12 @@ def record(number: int, scores: list[float], status: str = "completed", **fields
 
 
 # --- tables
+
+
+def test_a_list_is_one_text_in_the_table() -> None:
+    both = [record(n, [0.5], overrides={"recipe.augment": kinds}) for n, kinds in ((1, ["blur", "noise"]), (2, []))]
+    table = trial_table(DEFAULT, both, ["recipe.augment"], gpus=0)
+    assert table["recipe.augment"].tolist() == ["blur, noise", "none"]
 
 
 def test_a_trial_is_a_row_with_its_settings() -> None:
@@ -185,27 +191,32 @@ def test_where_the_two_were_not_scored_alike_there_is_no_interval(data, tmp_path
     assert gain_interval(defaults if case == "itself" else best, defaults, DEFAULT, data, seed=0) is None
 
 
-# --- nothing learned
+# --- in vain
 
 
 def failure_of(records: list[TrialRecord], *, failure: str = "", budget: str = "") -> str:
     with pytest.raises((RuntimeError, InputError)) as caught:
-        raise_if_nothing_learned(records, failure=failure, budget=budget)
+        raise_if_in_vain(records, failure=failure, budget=budget)
     assert isinstance(caught.value, InputError) is str(caught.value).endswith(("search.space", "whichever is set"))
     return str(caught.value)
 
 
 def test_a_search_in_which_something_learned_goes_on() -> None:
     records = [record(0, [], "failed"), record(1, [0.5], "stopped")]
-    assert raise_if_nothing_learned(records, failure="x", budget="y") is None
+    assert raise_if_in_vain(records, failure="", budget="y") is None
 
 
-def test_a_search_in_which_all_failed_says_what_they_have_in_common() -> None:
+def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:
+    records = [record(0, [0.5], "completed"), *(record(number, [], "failed", message="no lens") for number in (1, 2))]
+    assert failure_of(records, failure="2 of 3 trials failed, 2 of them with: no lens") == (
+        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which goes "
+        "on with the trials that are left, or raise search.failure_limit"
+    )
+
+
+def test_a_search_in_which_all_failed_says_why() -> None:
     failed = [record(number, [], "failed", message="no lens") for number in range(4)]
     assert failure_of(failed[:2]) == "search: all 2 trials failed, the first: no lens"
-    assert failure_of(failed, failure="4 of 4 trials failed, 4 of them with: no lens") == (
-        "search: 4 of 4 trials failed, 4 of them with: no lens"
-    )
     assert "no lens" in failure_of(failed[:2], budget="the time budget of 1 minutes is spent")
 
 
@@ -236,7 +247,9 @@ def test_the_best_is_a_configuration_that_loads_to_the_same_recipe_and_data(name
         {"recipe.lr": 0.0123, "recipe.optimizer": "sgd", "recipe.augment": ["blur", "noise"], "model.drop_rate": 0.1},
     )
     path = tmp_path / "best.yaml"
-    path.write_text(best_configuration(config.data.model_dump(mode="json"), best, seed=7), encoding="utf-8")
+    path.write_text(
+        best_configuration(config.data.model_dump(mode="json"), best, seed=7, changes=False), encoding="utf-8"
+    )
     loaded = load(path)
     assert Recipe(model=loaded.model, recipe=loaded.recipe) == best
     assert loaded.data == config.data
@@ -253,6 +266,15 @@ def test_the_best_of_a_problem_without_a_good_class_says_which_gate_to_add(tmp_p
     config = load("smoke", goodless)
     best = Recipe(model=config.model, recipe=config.recipe)
     path = tmp_path / "best.yaml"
-    path.write_text(best_configuration(config.data.model_dump(mode="json"), best, seed=7), encoding="utf-8")
+    path.write_text(
+        best_configuration(config.data.model_dump(mode="json"), best, seed=7, changes=False), encoding="utf-8"
+    )
     assert "promote.gates.min_balanced_accuracy alone: add a bound" in path.read_text(encoding="utf-8")
     assert load(path, {"promote.gates.min_balanced_accuracy": "0.8"}).data == config.data
+
+
+def test_the_best_of_a_population_says_that_its_course_is_left_out() -> None:
+    config = load("smoke", {})
+    best = Recipe(model=config.model, recipe=config.recipe)
+    text = best_configuration(config.data.model_dump(mode="json"), best, seed=7, changes=True)
+    assert "changed settings on the way" in text

@@ -17,7 +17,7 @@ from pipeline import training
 from pipeline.config import ComputeConfig
 from pipeline.search import session as module
 from pipeline.search.recipes import at_horizon
-from pipeline.search.session import LOGITS_FILE, WEIGHTS_FILE, TrialPlan, TrialSession, open_session
+from pipeline.search.session import LOGITS_FILE, TRIAL_SEEDS, WEIGHTS_FILE, TrialPlan, TrialSession, open_session
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.training import TrainingData
@@ -153,7 +153,9 @@ def test_by_default_the_average_of_a_training_at_a_constant_rate_is_scored(begin
     told = run(one, 2)
     recipe = at_horizon(one._plan.default, OVERRIDES, one._plan.search)
     assert (recipe.recipe.schedule, recipe.recipe.ema_decay) == ("fixed", 0.7)
-    learner = training.new_learner(recipe, data, total_epochs=EPOCHS, seed=0, compute=ComputeConfig(device="cpu"))
+    learner = training.new_learner(
+        recipe, data, total_epochs=EPOCHS, seed=TRIAL_SEEDS, compute=ComputeConfig(device="cpu")
+    )
     expected = list(training.run_epochs(learner, recipe, data, until=2, workers=0))
     assert [entry["score"] for entry in told] == [record.metrics["val_score"] for record in expected]
     assert [entry["metrics"]["lr"] for entry in told] == [0.05, 0.05]

@@ -28,11 +28,23 @@ def test_the_mean_over_the_folds_decides_and_the_trial_on_the_split_is_named(his
     assert winner("grid", history) == 2
 
 
-@pytest.mark.parametrize("status", ["failed", "diverged", "stopped", "running"])
-def test_a_point_that_lacks_a_fold_has_no_mean(history, status: str) -> None:
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_point_that_falls_on_a_fold_has_no_mean(history, status: str) -> None:
     history[6].status = status
     assert fold_means(history) == pytest.approx({KEY_A: 0.8, (): 0.7})
     assert winner("grid", history) == 1
+
+
+@pytest.mark.parametrize("status", ["stopped", "running"])
+def test_a_validation_that_is_cut_short_compares_over_the_folds_that_it_finished(history, status: str) -> None:
+    history[6].status = status
+    assert fold_means(history) == pytest.approx({KEY_A: 0.9, KEY_B: 0.8, (): 0.7})
+
+
+def test_a_validation_that_is_cut_short_before_the_defaults_decides_nothing(history) -> None:
+    assert fold_means(history[:6]) == {}
+    history[0].scores = {9: 0.99}
+    assert winner("grid", history[:6]) == 0
 
 
 def test_the_defaults_can_win(history) -> None:

@@ -98,8 +98,8 @@ class ComputeConfig(Section):
     def _joined(cls, value: str | None) -> str | None:
         if value is not None and value.startswith("ray://"):
             raise ValueError(
-                "Ray Tune does not run through Ray Client; start the pipeline on a node of the cluster with its "
-                "address (host:6379), or submit it as a job with `auto`"
+                "trials do not run through Ray Client; start the pipeline on a node of the cluster with its address "
+                "(host:6379), or submit it as a job with `auto`"
             )
         return value
 

@@ -374,6 +374,21 @@ def test_a_range_test_that_leaves_out_an_optimizer_that_needs_it_is_refused(opti
     assert any(f.startswith("lr_range_test.optimizers") for f in faults_of({"lr_range_test.optimizers": optimizers}))
 
 
+def test_a_range_test_that_leaves_out_a_backbone_that_is_searched_is_refused() -> None:
+    space = "[{sets: recipe.lr, bounds: range_test}, {sets: model.backbone, choices: [test_resnet, test_vit]}]"
+    own = load("smoke").model.backbone
+    (fault,) = faults_of({"search.space": space, "lr_range_test.backbones": f"[{own}, test_vit]"})
+    assert fault == (
+        f"lr_range_test.backbones={own}, test_vit: leaves out test_resnet, which trainings may use; add it, or null to "
+        "test all that are used"
+    )
+
+
+def test_a_client_from_outside_a_cluster_is_refused() -> None:
+    (fault,) = faults_of({"compute.ray_address": "ray://head:10001"})
+    assert fault.startswith("compute.ray_address=ray://head:10001: trials do not run through Ray Client")
+
+
 def test_an_automatic_rate_may_be_one_of_the_choices() -> None:
     space = "[{sets: recipe.lr, choices: [auto, 1e-3]}, {sets: recipe.weight_decay, choices: [0, 0.1]}]"
     assert load("smoke", {"search.space": space}).search.space[0].choices == ("auto", "1e-3")

@@ -224,6 +224,8 @@ class PipelineRun:
         # Committed before the store is told and the scratch removed: `_settle` can make up for those, not for this.
         record.write()
         _finish(run, record)
+        for task in context.afterwards:
+            task()
         shutil.rmtree(context.work)
         return record
 

@@ -77,7 +77,10 @@ class StageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """What a stage is given beside its sections."""
+    """What a stage is given beside its sections.
+
+    afterwards: what is to be done once the result stands, such as removing what it went on from elsewhere.
+    """
 
     directory: Path
     inputs: Mapping[str, StageRecord]
@@ -86,6 +89,7 @@ class StageContext:
     compute: ComputeConfig
     console: Console
     commit: str
+    afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def storage(self) -> Path:

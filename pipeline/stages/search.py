@@ -78,12 +78,11 @@ def run(
             ended = course.spent_budget()
             raise_if_in_vain(course.records, failure=course.common_failure(), budget=ended)
             outbox.flush()
-            headline = conclude(
+            if context.compute.trial_storage is not None:  # what is kept of it goes to the runs of the trials
+                context.afterwards.append(functools.partial(remove_all, _storage(context)))
+            return conclude(
                 context, searched, search, course.records, ladder=ladder, gpus=shares.gpus, runs=runs, ended=ended
             )
-    if context.compute.trial_storage is not None:
-        remove_all(_storage(context))  # what is kept is in the runs of the trials
-    return headline
 
 
 def _check_storage(context: StageContext) -> None:

@@ -157,15 +157,23 @@ def _check_resumed_search(place, resumed):
 
 
 def test_a_search_that_was_killed_goes_on_with_its_trials(copy_of_finished, waiting, ending):
+    """Also from checkpoints elsewhere, of which nothing is left in the end."""
     place = copy_of_finished("search", "train", "evaluate", "promote")
-    command = place.pipeline("search", LONG_SEARCH)
-    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_first_rung)
+    elsewhere = place.folder / "trials"
+    settings = LONG_SEARCH | {"compute.trial_storage": elsewhere}
+    command = place.pipeline("search", settings)
+
+    def first_rung(_):
+        return list(elsewhere.glob("*/tune-*/*/checkpoint_*/session.pt"))
+
+    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=first_rung)
     assert killed.code == -signal.SIGKILL
     assert place.leftovers() == []
     assert not list(place.storage.glob("search/*/stage.json"))
     (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
-    resumed = place.run("search", LONG_SEARCH)
+    resumed = place.run("search", settings)
     _check_resumed_search(place, resumed)
+    assert list(elsewhere.iterdir()) == []
     old_root = place.client().get_run(old)
     assert old_root.info.status == "KILLED"
     assert old_root.data.tags["escapement.superseded_by"] == resumed.summary["parent_run_id"]

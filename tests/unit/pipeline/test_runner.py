@@ -131,6 +131,21 @@ def test_an_interrupted_stage_that_can_go_on_finds_its_scratch(execute, toys, pl
     assert plan()["second"].action == "reused"
 
 
+def test_what_is_to_be_done_afterwards_is_done_once_the_result_stands(execute, toys, plan) -> None:
+    found = []
+
+    def leave(context) -> None:
+        context.afterwards.append(lambda: found.append(read_record(context.directory) is not None))
+
+    toys.during["second"] = lambda context: (leave(context), interrupt(context))
+    with pytest.raises(KeyboardInterrupt):
+        execute()
+    assert found == []
+    toys.during["second"] = leave
+    execute()
+    assert found == [True]
+
+
 def test_an_interrupted_stage_that_cannot_go_on_starts_in_an_empty_directory(execute, toys, plan) -> None:
     toys.during["third"] = interrupt
     with pytest.raises(KeyboardInterrupt):

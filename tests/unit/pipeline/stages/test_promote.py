@@ -8,7 +8,7 @@ import pytest
 
 from components.data.files import Files
 from components.errors import InputError
-from pipeline.config import PromoteConfig
+from pipeline.config import ComputeConfig, PromoteConfig
 from pipeline.sections.data import DataConfig
 from pipeline.stages import promote
 
@@ -45,7 +45,7 @@ def place(tmp_path, monkeypatch):
     context = SimpleNamespace(
         input=lambda stage, name: tmp_path / name,
         storage=tmp_path,
-        compute=SimpleNamespace(device="cpu"),
+        compute=ComputeConfig(device="cpu"),
         console=SimpleNamespace(bar=lambda *arguments: contextlib.nullcontext(lambda count: None)),
     )
     registry = SimpleNamespace(download=lambda version: tmp_path)

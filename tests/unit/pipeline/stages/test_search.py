@@ -158,6 +158,23 @@ def test_on_a_cluster_every_node_has_to_see_where_checkpoints_go(context, cluste
     stage._check_storage(context)
 
 
+def test_a_folder_that_only_the_driver_sees_is_refused_and_left_empty(context, cluster, tmp_path) -> None:
+    shared = tmp_path / "shared"
+    context.compute = ComputeConfig(ray_address="auto", trial_storage=str(shared))
+    cluster(3, seen=False)
+    with pytest.raises(InputError, match=rf"compute\.trial_storage={shared}: not every node"):
+        stage._check_storage(context)
+    assert [path for path in shared.rglob("*") if path.is_file()] == []
+    cluster(3, seen=True)
+    stage._check_storage(context)
+
+
+def test_searches_that_share_a_store_do_not_share_a_folder(context) -> None:
+    assert stage._storage(context) == str(context.work)
+    context.compute = ComputeConfig(trial_storage="s3://bucket/trials?region=eu")
+    assert stage._storage(context) == "s3://bucket/trials/run-1?region=eu"
+
+
 @pytest.mark.parametrize(
     "compute", [ComputeConfig(), ComputeConfig(ray_address="auto", trial_storage="s3://bucket/trials")]
 )

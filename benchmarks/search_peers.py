@@ -1,6 +1,6 @@
 """Our search against Ray Tune as it is commonly used, at the same wall-clock time, on images that no search has seen.
 
-    python benchmarks/search_peers.py --json        # about forty minutes on two cores; needs the `demo` extra
+    python benchmarks/search_peers.py --json        # an hour on two idle cores; needs the `demo` extra
 
 Three searches take turns on the same solar cells (real images, a small network from scratch), each with the same
 seconds and the same two slots:
@@ -11,7 +11,7 @@ tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stop
         since its usual ten would be all that it has time for
 
 They vary the same three settings and train through the same code, so that what differs is the search. Each winner is
-then trained anew from two seeds with the recipe's schedule and scored (average precision) on a fold that neither its
+then trained anew from four seeds with the recipe's schedule and scored (average precision) on a fold that neither its
 search nor its training has seen. Runs differ in the folds and in the seed, and are compared pair by pair: Wilcoxon's
 signed-rank test and the sign test, both one-sided. Ray's start is counted for nobody; the range test is ours to pay.
 """
@@ -74,7 +74,7 @@ from pipeline.training import (
 )
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FOLDS, SLOTS, RETRAININGS = 5, 2, 2
+FOLDS, SLOTS = 5, 2
 SETTINGS = {
     "data.image_size": "48",
     "data.splits.train": "0.7",
@@ -276,7 +276,7 @@ def retrain(task: tuple[dict[str, Any], int, int], *, config: Config, prepared: 
     return float(best[1])
 
 
-def one_run(config: Config, prepared: Path, *, run: int, seconds: float) -> dict[str, Any]:
+def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrainings: int) -> dict[str, Any]:
     """All three searches, in an order that changes from run to run, then their winners anew."""
     sides = {
         "ours": ours,
@@ -294,7 +294,7 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float) -> dict
             started = time.monotonic()
             overrides, trials = sides[name](config, prepared, run=run, seconds=seconds, folder=Path(folder))
             found[name] = overrides, trials, time.monotonic() - started
-    tasks = [(found[name][0], run, seed) for name in names for seed in range(RETRAININGS)]
+    tasks = [(found[name][0], run, seed) for name in names for seed in range(retrainings)]
     scores: dict[str, list[float]] = {name: [] for name in names}
 
     def again(task: tuple[dict[str, Any], int, int]) -> float:
@@ -345,6 +345,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=60.0, help="wall-clock time of each search")
     parser.add_argument("--epochs", type=int, default=12, help="length of the trainings of the winners")
+    parser.add_argument("--retrainings", type=int, default=4, help="seeds that each winner is trained anew from")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -355,7 +356,8 @@ def main() -> None:
         config = load("demo", SETTINGS | {"train.epochs": str(arguments.epochs)})
         with ray_session(address=None, num_cpus=SLOTS, num_gpus=0):
             for run in range(arguments.runs):
-                runs.append(one_run(config, prepared, run=run, seconds=arguments.seconds))
+                found = one_run(config, prepared, run=run, seconds=arguments.seconds, retrainings=arguments.retrainings)
+                runs.append(found)
                 line = {name: (round(side["unseen_score"], 4), side["trials"]) for name, side in runs[-1].items()}
                 print(f"run {run}: {line}", file=sys.stderr, flush=True)
     result = {

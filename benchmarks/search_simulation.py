@@ -16,7 +16,7 @@ over trainings, below the best one. The parts:
   (`search_bandit`), on 16 and 4 times as many seeds;
 - speed: decisions per second of each sampler, and one search of 10,000 trials (`search_speed`).
 
-All of it takes nine minutes on one core. `--quick` ends in seconds and says nothing about quality.
+All of it takes a quarter of an hour on one core. `--quick` ends in seconds and says nothing about quality.
 """
 
 from __future__ import annotations

@@ -81,7 +81,8 @@ class Course:
         self._to_go_on = [record.number for record in journal.records if not record.ended]
         self._under_way: set[int] = set()
         self._seconds = sum(record.seconds for record in journal.records)
-        self._ended_here: list[int] = []
+        self._ended_here = 0
+        self._failures: list[str] = []  # the messages of those that failed
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -156,7 +157,9 @@ class Course:
         total = record.seconds if seconds is None else seconds
         self._seconds += total - record.seconds
         self._under_way.discard(number)
-        self._ended_here.append(number)
+        self._ended_here += 1
+        if status == "failed":
+            self._failures.append(message)
         self._journal.ended(number, status, message=message, seconds=total, elapsed=self.elapsed)
 
     def spent_budget(self) -> str:
@@ -173,12 +176,11 @@ class Course:
 
         Trials of this session count: a search that goes on does so because the cause may have been removed.
         """
-        ended = [self.records[number] for number in self._ended_here]
-        failed = [record.message for record in ended if record.status == "failed"]
-        if len(ended) < FEWEST_FOR_A_VERDICT or len(failed) <= self._limits.failure_limit * len(ended):
+        ended, failed = self._ended_here, len(self._failures)
+        if ended < FEWEST_FOR_A_VERDICT or failed <= self._limits.failure_limit * ended:
             return ""
-        message, count = Counter(failed).most_common(1)[0]
-        return f"{len(failed)} of {len(ended)} trials failed, {count} of them with: {message}"
+        message, count = Counter(self._failures).most_common(1)[0]
+        return f"{failed} of {ended} trials failed, {count} of them with: {message}"
 
     def _order(self, record: TrialRecord) -> Order:
         self._under_way.add(record.number)

@@ -159,7 +159,7 @@ def test_the_simulation_of_searches_measures_every_part(workplace):
 
 
 def test_the_benchmark_against_peers_compares_pairs(workplace):
-    tiny = shlex.split("--runs 1 --seconds 6 --epochs 1")
+    tiny = shlex.split("--runs 1 --seconds 6 --epochs 1 --retrainings 1")
     done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_peers.py", *tiny, "--json")
     assert done.code == 0, done.stderr[-2000:]
     assert done.summary["mean_unseen_score"].keys() == {"ours", "random", "tpe"}

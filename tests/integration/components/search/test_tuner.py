@@ -29,7 +29,7 @@ SCORES: tuple[tuple[float | str | None, ...], ...] = (
     (0.96, "the lamp went out"),
     (math.nan,),
 )
-HANG, DIE_ONCE = "hang", "die once"
+HANG, DIE_ONCE, SLOW = "hang", "die once", "slow"
 
 
 class Script:
@@ -50,6 +50,9 @@ class Script:
             file.write(f"{self._index} {self._epoch}\n")
         if outcome == HANG:
             time.sleep(600)
+        if outcome == SLOW:
+            time.sleep(6)
+            outcome = 0.5
         if outcome == DIE_ONCE:
             if first_time:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -243,7 +246,7 @@ def test_what_was_under_way_when_too_many_failed_goes_on_once_the_cause_is_remov
     scores = ((0.5, 0.5, 0.5), *[("no lens",)] * 8)
     limits = {"failure_limit": 0.5}
     # The defaults take their time; the others fail beside them.
-    slow = ((*[0.5] * 2, HANG), *scores[1:])
+    slow = ((0.5, SLOW, 0.5), *scores[1:])
     course = search(tmp_path, 9, Notebook(), scores=slow, limits=limits, concurrent=2)
     assert "with: RuntimeError: no lens" in course.common_failure()
     assert not course.records[0].ended

@@ -1,6 +1,6 @@
 """Our search against Ray Tune as it is commonly used, at the same wall-clock time, on images that no search has seen.
 
-    python benchmarks/search_peers.py --json        # an hour on two idle cores; needs the `demo` extra
+    python benchmarks/search_peers.py --json        # 4 1/2 minutes a run, on two idle cores; needs the `demo` extra
 
 Three searches take turns on the same solar cells (real images, a small network from scratch), each with the same
 seconds and the same two slots:
@@ -11,7 +11,7 @@ tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stop
         since its usual ten would be all that it has time for
 
 They vary the same three settings and train through the same code, so that what differs is the search. Each winner is
-then trained anew from four seeds with the recipe's schedule and scored (average precision) on a fold that neither its
+then trained anew from two seeds with the recipe's schedule and scored (average precision) on a fold that neither its
 search nor its training has seen. Runs differ in the folds and in the seed, and are compared pair by pair: Wilcoxon's
 signed-rank test and the sign test, both one-sided. Ray's start is counted for nobody; the range test is ours to pay.
 """
@@ -110,7 +110,7 @@ def data_of(prepared: Path, run: int) -> TrainingData:
     """The images of a run: one fold that nobody sees, one for validation, the others for training."""
     data = open_data(prepared)
     fold = data.manifest["fold"]
-    unseen, val = run % FOLDS, (run % FOLDS + 1 + run // FOLDS) % FOLDS
+    unseen, val = run % FOLDS, (run % FOLDS + 1 + run // FOLDS % (FOLDS - 1)) % FOLDS
     split = np.select([fold < 0, fold == unseen, fold == val], ["left out", "unseen", "val"], "train")
     return replace(data, manifest=data.manifest.assign(split=split))
 
@@ -342,10 +342,11 @@ def prepare(folder: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--runs", type=int, default=22)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run: its folds and its seed")
     parser.add_argument("--seconds", type=float, default=60.0, help="wall-clock time of each search")
     parser.add_argument("--epochs", type=int, default=12, help="length of the trainings of the winners")
-    parser.add_argument("--retrainings", type=int, default=4, help="seeds that each winner is trained anew from")
+    parser.add_argument("--retrainings", type=int, default=2, help="seeds that each winner is trained anew from")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -355,7 +356,7 @@ def main() -> None:
         prepared = prepare(Path(folder))
         config = load("demo", SETTINGS | {"train.epochs": str(arguments.epochs)})
         with ray_session(address=None, num_cpus=SLOTS, num_gpus=0):
-            for run in range(arguments.runs):
+            for run in range(arguments.first, arguments.first + arguments.runs):
                 found = one_run(config, prepared, run=run, seconds=arguments.seconds, retrainings=arguments.retrainings)
                 runs.append(found)
                 line = {name: (round(side["unseen_score"], 4), side["trials"]) for name, side in runs[-1].items()}

@@ -92,6 +92,7 @@ SETTINGS = {
     "compute.device": "cpu",
     "compute.num_threads": "1",
 }
+QUICK = {"data.source": "generated:count=200,size=48,defect_rate=0.5,parts=60", "data.good_labels": "[good]"}
 PEERS_SPACE = {
     "recipe.lr": tune.loguniform(1e-5, 1e-1),
     "recipe.weight_decay": tune.loguniform(1e-5, 0.1),
@@ -330,10 +331,10 @@ def compared(runs: list[dict[str, Any]], peer_name: str) -> dict[str, float]:
     }
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, settings: Mapping[str, str]) -> Path:
     """The solar cells at 48 px, through the stage itself."""
-    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
-    command = [sys.executable, "-m", "pipeline", "prepare", "--config", "demo", *settings, "--json"]
+    command = [sys.executable, "-m", "pipeline", "prepare", "--config", "demo"]
+    command += [*(f"--set={key}={value}" for key, value in settings.items()), "--json"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     (stage,) = json.loads(done.stdout.splitlines()[-1])["stages"]
@@ -347,14 +348,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="wall-clock time of each search")
     parser.add_argument("--epochs", type=int, default=12, help="length of the trainings of the winners")
     parser.add_argument("--retrainings", type=int, default=2, help="seeds that each winner is trained anew from")
+    parser.add_argument("--quick", action="store_true", help="few generated images, one short run: does it run")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    settings = SETTINGS
+    if arguments.quick:
+        settings = SETTINGS | QUICK
+        arguments.runs, arguments.seconds, arguments.epochs, arguments.retrainings = 1, 6.0, 1, 1
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        prepared = prepare(Path(folder))
-        config = load("demo", SETTINGS | {"train.epochs": str(arguments.epochs)})
+        prepared = prepare(Path(folder), settings)
+        config = load("demo", settings | {"train.epochs": str(arguments.epochs)})
         with ray_session(address=None, num_cpus=SLOTS, num_gpus=0):
             for run in range(arguments.first, arguments.first + arguments.runs):
                 found = one_run(config, prepared, run=run, seconds=arguments.seconds, retrainings=arguments.retrainings)

@@ -26,6 +26,9 @@ import psutil
 import pytest
 from filelock import FileLock
 
+# Several of pytest's processes share few cores: two threads of OpenMP beside a busy neighbour take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: By this variable a test finds again what its process has started, Ray's daemons among it.
 MARK = "ESCAPEMENT_TEST"

@@ -159,8 +159,7 @@ def test_the_simulation_of_searches_measures_every_part(workplace):
 
 
 def test_the_benchmark_against_peers_compares_pairs(workplace):
-    tiny = shlex.split("--runs 1 --seconds 6 --epochs 1 --retrainings 1")
-    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_peers.py", *tiny, "--json")
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "search_peers.py", "--quick", "--json")
     assert done.code == 0, done.stderr[-2000:]
     assert done.summary["mean_unseen_score"].keys() == {"ours", "random", "tpe"}
     assert 0 <= done.summary["against"]["tpe"]["wilcoxon_p"] <= 1
@@ -199,6 +198,10 @@ def smoke_options():
         "model.weights": "none",
         "lr_range_test.num_seeds": 1,
         "lr_range_test.steps_per_decade": 5,
+        "lr_range_test.bootstrap_samples": 20,
+        "evaluate.bootstrap_samples": 100,
+        "promote.bootstrap_samples": 100,
+        "compute.num_threads": 1,
         "search.num_trials": 2,
         "search.max_epochs": 1,
         "search.confirm_seeds": 1,

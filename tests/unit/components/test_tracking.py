@@ -110,8 +110,12 @@ def test_a_write_to_a_database_is_finished_before_an_interrupt_is_heard(tracker,
         write(client, *arguments, **options)
 
     monkeypatch.setattr(tracking.MlflowClient, "log_batch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run.log_metrics({"loss": 0.5})
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.log_metrics({"loss": 0.5})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert tracker.client.get_run(run.id).data.metrics == {"loss": 0.5}
 
 

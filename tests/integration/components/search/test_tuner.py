@@ -50,8 +50,10 @@ class Script:
             file.write(f"{self._index} {self._epoch}\n")
         if outcome == HANG:
             time.sleep(600)
-        if outcome == SLOW:
-            time.sleep(6)
+        if outcome == SLOW:  # until four others have failed, and their search knows
+            while "4 1\n" not in self._notes.read_text():
+                time.sleep(0.1)
+            time.sleep(2)
             outcome = 0.5
         if outcome == DIE_ONCE:
             if first_time:

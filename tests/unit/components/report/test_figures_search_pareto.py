@@ -17,6 +17,7 @@ def trials() -> pd.DataFrame:
         {
             "trial": [0, 1, 2, 3, 4],
             "status": ["completed", "completed", "completed", "completed", "stopped"],
+            "epochs": [9, 9, 9, 9, 3],
             "score": [0.8, 0.9, 0.7, 0.95, 0.99],
             "latency_ms": [2.0, 4.0, 3.0, 8.0, 1.0],
             "backbone": ["a", "b", "a", "b", "a"],
@@ -55,7 +56,13 @@ def test_no_text_lies_on_another(search_trials, overlaps, count: int) -> None:
 def test_names_on_a_dense_front_are_thinned_and_the_best_is_kept(overlaps, words) -> None:
     steps = np.arange(60)
     table = pd.DataFrame(
-        {"trial": steps, "status": "completed", "score": 0.9 + 1e-3 * steps, "latency_ms": 4 + 0.01 * steps}
+        {
+            "trial": steps,
+            "status": "completed",
+            "epochs": 9,
+            "score": 0.9 + 1e-3 * steps,
+            "latency_ms": 4 + 0.01 * steps,
+        }
     )
     figure = drawn(table)
     assert overlaps(figure) == []

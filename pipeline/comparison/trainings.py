@@ -22,10 +22,10 @@ from components.evaluation import scalars
 from components.evaluation.calibration import defect_scores
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord
-from pipeline.compute.shipping import Prepared, local_folder
+from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, loader_workers, new_learner, open_data, run_epochs, softmax, use_threads
+from pipeline.training import TrainingData, loader_workers, new_learner, run_epochs, softmax
 
 Phase = Literal["rate", "full"]
 
@@ -51,16 +51,13 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where and with what a worker trains. work: the driver's folder of results and checkpoints.
+class TrainingPlace(Place):
+    """work: the driver's folder of results and checkpoints.
 
     A worker that does not see it keeps no checkpoint: when such a worker is lost, its training begins anew.
     """
 
-    prepared: Prepared
     work: Path
-    compute: ComputeConfig
-    threads: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +90,14 @@ class Trained:
         return float(sum(epoch["seconds"] for epoch in self.history))
 
 
-Job = tuple[Training, Place]
+Job = tuple[Training, TrainingPlace]
 Perform = Callable[[Job], Trained]
 Settle = Callable[[Perform, Sequence[Job]], Iterator[tuple[Job, Trained | Exception]]]
 
 
 def carry_out(
     trainings: Sequence[Training],
-    place: Place,
+    place: TrainingPlace,
     *,
     perform: Perform,
     settle: Settle,
@@ -122,7 +119,8 @@ def carry_out(
             failed.append((training, outcome))
         else:
             results[training.key] = outcome
-            write_result(training, outcome, place.work)
+            if read_result(training, place.work) is None:  # its worker does not see the folder
+                write_result(training, outcome, place.work)
         on_done(training, outcome)
     if failed:
         training, error = failed[0]
@@ -144,8 +142,7 @@ def train_and_keep(job: Job) -> Trained:
     kept = read_result(training, place.work)
     if kept is not None:
         return kept
-    use_threads(place.threads)
-    data = open_data(local_folder(place.prepared))
+    data = place.open()
     if not place.work.is_dir():
         return train_once(training, data, compute=place.compute, checkpoint=None)
     checkpoint = _folder(place.work, "checkpoints") / f"{training.key}.pt"

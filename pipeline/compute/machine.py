@@ -24,8 +24,7 @@ def cpu_threads(compute: ComputeConfig) -> int:
 
 
 def driver_compute(compute: ComputeConfig) -> ComputeConfig:
-    """What the driver itself works with. `compute.device` is that of the trainings: the driver of a cluster may have no
-    GPU, and takes what it has."""
+    """What the driver itself works with: on a cluster `compute.device` is the trainings', and it may have no GPU."""
     return compute if compute.ray_address is None else compute.model_copy(update={"device": "auto"})
 
 

@@ -30,7 +30,7 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.runs import ComparisonRuns
-from pipeline.comparison.trainings import Place, Trained, Training, carry_out, train_and_keep
+from pipeline.comparison.trainings import Trained, Training, TrainingPlace, carry_out, train_and_keep
 from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
@@ -54,17 +54,17 @@ def run(
     runs = ComparisonRuns(context, methods)
     with context.run.system_metrics(), ray_for(context.compute, shares):
         shipped = ship(context.inputs["prepare"], compute=context.compute)
-        place = Place(prepared=shipped, work=context.work, compute=context.compute, threads=shares.cpus)
-        tried = _train(context, "rate trials", trials, place, shares, runs)
+        place = TrainingPlace(
+            prepared=shipped, compute=context.compute, threads=shares.cpus, shares=shares, work=context.work
+        )
+        tried = _train(context, "rate trials", trials, place, runs)
         choices = {}
         for method in methods:
             own = [trial for trial in tried if trial.entry == method.name]
             choices[method.name] = choose_rate(own, compare_lr.rate_factors)
             runs.chosen(method, choices[method.name], own)
         _say_choices(context, methods, choices)
-        results = _train(
-            context, "trainings", full_trainings(methods, choices, compare_lr, seed=seed), place, shares, runs
-        )
+        results = _train(context, "trainings", full_trainings(methods, choices, compare_lr, seed=seed), place, runs)
     summary = summarise(methods, choices, results, target_val_loss=compare_lr.target_val_loss)
     for record in summary["entries"]:
         runs.concluded(record, [result for result in results if result.entry == record["name"]])
@@ -108,13 +108,14 @@ def _train(
     context: StageContext,
     name: str,
     trainings: Sequence[Training],
-    place: Place,
-    shares: Shares,
+    place: TrainingPlace,
     runs: ComparisonRuns,
 ) -> list[Trained]:
     """The results of all, spread over Ray; each is shown and logged as it comes."""
     if not trainings:
         return []
+    shares = place.shares
+    assert shares is not None  # of a Ray, local or not
     settle = functools.partial(settle_on_cluster, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent)
     with context.console.bar(name, len(trainings)) as advance:
 

@@ -12,9 +12,9 @@ import torch
 from pipeline.comparison import trainings as comparison
 from pipeline.comparison.forecast import Pace, images_of, measure_pace, missing, seconds_of
 from pipeline.comparison.trainings import (
-    Place,
     Trained,
     Training,
+    TrainingPlace,
     carry_out,
     decision_metrics,
     read_result,
@@ -51,8 +51,9 @@ def result_of(one: Training) -> Trained:
 
 
 @pytest.fixture
-def place(tmp_path) -> Place:
-    return Place(prepared=Prepared(tmp_path / "prepared", "1"), work=tmp_path, compute=COMPUTE, threads=1)
+def place(tmp_path) -> TrainingPlace:
+    prepared = Prepared(tmp_path / "prepared", "1")
+    return TrainingPlace(prepared=prepared, compute=COMPUTE, threads=1, shares=None, work=tmp_path)
 
 
 class Trainer:
@@ -246,8 +247,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_end(prepared, tmp_p
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("sees", [True, False], ids=["sees the folder", "does not see the folder"])
 def test_a_worker_keeps_its_result_where_it_sees_the_folder(prepared, place, tmp_path, monkeypatch, sees) -> None:
-    monkeypatch.setattr(comparison, "local_folder", lambda shipped: shipped.folder)
-    monkeypatch.setattr(comparison, "open_data", lambda folder: prepared)
+    monkeypatch.setattr(TrainingPlace, "open", lambda place: prepared)
     one, work = training(epochs=2), tmp_path / "work"
     if sees:
         work.mkdir()

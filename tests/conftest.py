@@ -18,13 +18,14 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from filelock import FileLock
+from preloaded import Forked, Preloaded
 
 # Several of pytest's processes share few cores: two threads of OpenMP beside a busy neighbour take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -86,6 +87,9 @@ class Workplace:
     folder: Path
     ray_folder: Path
     mark: str
+    preloaded: Preloaded
+    #: Sessions of the processes that were forked: their environment cannot be seen from outside.
+    sessions: list[int] = field(default_factory=list)
 
     @property
     def storage(self) -> Path:
@@ -96,27 +100,20 @@ class Workplace:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
     def environment(self, **changes: str) -> dict[str, str]:
-        """This process's own, without what would lead elsewhere, and offline."""
-        strange = ("MLFLOW_", "RAY_", "ESCAPEMENT_")
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
-        return {
-            **kept,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
-            "PYTHONPATH": str(REPOSITORY),
-            "HF_HUB_OFFLINE": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_TMPDIR": str(self.ray_folder),
-            MARK: self.mark,
-            **changes,
-        }
+        return {**bare_environment(), "RAY_TMPDIR": str(self.ray_folder), MARK: self.mark, **changes}
 
-    def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str] | Forked:
         """Start a process as a terminal would: its own group, so that a signal can reach all of it."""
+        words, changed = [str(part) for part in command], self.environment(**environment)
+        ours = words[1:3] == ["-m", "pipeline"] or words[1].endswith(".py")
+        if words[0] == sys.executable and ours:
+            forked = self.preloaded.start(words[1:], cwd=self.folder, environment=changed)
+            self.sessions.append(forked.pid)
+            return forked
         return subprocess.Popen(
-            [str(part) for part in command],
+            words,
             cwd=self.folder,
-            env=self.environment(**environment),
+            env=changed,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -168,7 +165,15 @@ class Workplace:
 
     def leftovers(self) -> list[psutil.Process]:
         """Processes that were started from here and still live."""
-        return [process for process in psutil.process_iter() if _mark_of(process) == self.mark]
+        return [process for process in psutil.process_iter() if self._started(process)]
+
+    def _started(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            return process.environ().get(MARK) == self.mark or os.getsid(process.pid) in self.sessions
+        except (psutil.Error, OSError):
+            return False  # ended meanwhile, or somebody else's
 
     def end_leftovers(self, *, patience: float = 10) -> tuple[str, ...]:
         """Ray's daemons follow their driver within seconds; whatever does not is killed. Returns the names of those."""
@@ -181,7 +186,21 @@ class Workplace:
         return tuple(killed)
 
 
-def ended(process: subprocess.Popen[str], *, timeout: float = 300) -> Ended:
+def bare_environment() -> dict[str, str]:
+    """This process's own, without what would lead elsewhere, and offline."""
+    strange = ("MLFLOW_", "RAY_", "ESCAPEMENT_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}",
+        "PYTHONPATH": str(REPOSITORY),
+        "HF_HUB_OFFLINE": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+def ended(process: subprocess.Popen[str] | Forked, *, timeout: float = 300) -> Ended:
     """Wait for a process; one that takes too long is killed with its group."""
     try:
         stdout, stderr = process.communicate(timeout=timeout)
@@ -203,13 +222,6 @@ def wait_until(condition: Callable[[], Any], *, timeout: float = 240, every: flo
     return False
 
 
-def _mark_of(process: psutil.Process) -> str | None:
-    try:
-        return process.environ().get(MARK) if process.status() != psutil.STATUS_ZOMBIE else None
-    except (psutil.Error, OSError):
-        return None  # ended meanwhile, or somebody else's
-
-
 @pytest.fixture(scope="session")
 def ray_folder() -> Iterator[Path]:
     """Ray's files for the session. Its sockets need a short path, so it does not lie below pytest's own."""
@@ -219,12 +231,20 @@ def ray_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def open_workplace(ray_folder: Path) -> Iterator[Callable[[Path], Workplace]]:
+def preloaded() -> Iterator[Preloaded]:
+    """What this project's commands and benchmarks are forked from."""
+    process = Preloaded(bare_environment())
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def open_workplace(ray_folder: Path, preloaded: Preloaded) -> Iterator[Callable[[Path], Workplace]]:
     """Makes workplaces, and sees to it that nothing started in them outlives the session."""
     opened: list[Workplace] = []
 
     def make(folder: Path) -> Workplace:
-        opened.append(Workplace(folder, ray_folder, uuid.uuid4().hex))
+        opened.append(Workplace(folder, ray_folder, uuid.uuid4().hex, preloaded))
         return opened[-1]
 
     yield make

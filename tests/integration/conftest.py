@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from ray.cluster_utils import Cluster
+
+# A local Ray turns on tokens for its process, a cluster for tests knows nothing of them, and what comes first in a
+# process stays. Processes of their own have Ray's default.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,6 @@ def nodes() -> Iterator[Nodes]:
     folder = Path(tempfile.mkdtemp(prefix="esc-"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(folder))
-        # A Ray that was started in this process before has turned on tokens, which other processes know nothing of.
-        patch.delenv("RAY_AUTH_MODE", raising=False)
         (folder / "ray").mkdir()
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
         for _ in range(2):

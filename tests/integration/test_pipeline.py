@@ -301,7 +301,9 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(finished):
     place, _ = finished
 
     def everything():
-        return {path: path.stat().st_mtime_ns for path in place.folder.rglob("*")}
+        # But for the digests of files: one that was written just before it was hashed is hashed again.
+        kept = (path for path in place.folder.rglob("*") if place.storage / "files" not in (path, path.parent))
+        return {path: path.stat().st_mtime_ns for path in kept}
 
     before = everything()
     done = place.run("run", {"train.epochs": 5}, "--dry-run")

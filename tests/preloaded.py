@@ -160,6 +160,8 @@ def _become(request: dict[str, Any], folder: Path) -> None:
             runpy.run_path(first, run_name="__main__")
     except SystemExit as end:
         code = end.code
+        if not isinstance(code, int | None):
+            print(code, file=sys.stderr)
     except BaseException:  # noqa: BLE001 - the interpreter would do no other
         traceback.print_exc()
         code = 1

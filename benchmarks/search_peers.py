@@ -7,8 +7,8 @@ seconds and the same two slots:
 
 ours    the range test of the optimizer, then hybrid sampling with ASHA within its bounds, trial 0 the defaults
 random  `Tuner` with random search over four decades of the rate, every trial at full length
-tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stopping; it models after four trials,
-        since its usual ten would be all that it has time for
+tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stopping; in a minute it models after four
+        trials, since its usual ten would be all that it has time for, and in more time after up to ten
 
 They vary the same three settings and train through the same code, so that what differs is the search. Each winner is
 then trained anew from two seeds with the recipe's schedule and scored (average precision) on a fold that neither its
@@ -75,6 +75,10 @@ from pipeline.training import (
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDS, SLOTS = 5, 2
+#: What a second of the budget is expected to hold: trials of ours, most of them stopped early.
+TRIALS_PER_SECOND = 0.4
+#: One of TPE's trials at random for so many seconds, but never more than its usual ten.
+SECONDS_PER_RANDOM_TRIAL = 15
 SETTINGS = {
     "data.image_size": "48",
     "data.splits.train": "0.7",
@@ -135,7 +139,7 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
             "hybrid",
             SamplerSettings(
                 space=searched.space,
-                num_trials=24,  # what the budget is expected to hold
+                num_trials=round(TRIALS_PER_SECOND * seconds),
                 max_epochs=ladder.last,
                 grace_epochs=ladder.grace,
                 folds=0,
@@ -279,13 +283,12 @@ def retrain(task: tuple[dict[str, Any], int, int], *, config: Config, prepared: 
 
 def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrainings: int) -> dict[str, Any]:
     """All three searches, in an order that changes from run to run, then their winners anew."""
+    at_random = max(1, min(10, round(seconds / SECONDS_PER_RANDOM_TRIAL)))
+    sampler = TPESampler(n_startup_trials=at_random, seed=100 + run)
     sides = {
         "ours": ours,
         "random": functools.partial(peer, search_alg=None),
-        "tpe": functools.partial(
-            peer,
-            search_alg=OptunaSearch(metric="score", mode="max", sampler=TPESampler(n_startup_trials=4, seed=100 + run)),
-        ),
+        "tpe": functools.partial(peer, search_alg=OptunaSearch(metric="score", mode="max", sampler=sampler)),
     }
     names = list(sides)
     order = names[run % 3 :] + names[: run % 3]

@@ -11,7 +11,7 @@ tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stop
         trials, since its usual ten would be all that it has time for, and in more time after up to ten
 
 They vary the same three settings and train through the same code, so that what differs is the search. Each winner is
-then trained anew from two seeds with the recipe's schedule and scored (average precision) on a fold that neither its
+then trained anew from some seeds with the recipe's schedule and scored (average precision) on a fold that neither its
 search nor its training has seen. Runs differ in the folds and in the seed, and are compared pair by pair: Wilcoxon's
 signed-rank test and the sign test, both one-sided. Ray's start is counted for nobody; the range test is ours to pay.
 """

@@ -100,13 +100,16 @@ class Workplace:
         return f"sqlite:///{self.folder / 'mlflow.db'}"
 
     def environment(self, **changes: str) -> dict[str, str]:
+        """What a process here is started with."""
         return {**bare_environment(), "RAY_TMPDIR": str(self.ray_folder), MARK: self.mark, **changes}
 
     def start(self, *command: str | Path, **environment: str) -> subprocess.Popen[str] | Forked:
-        """Start a process as a terminal would: its own group, so that a signal can reach all of it."""
+        """Start a process as a terminal would: its own group, so that a signal can reach all of it.
+
+        This project's commands and scripts are forked from a process that has imported what they need.
+        """
         words, changed = [str(part) for part in command], self.environment(**environment)
-        ours = words[1:3] == ["-m", "pipeline"] or words[1].endswith(".py")
-        if words[0] == sys.executable and ours:
+        if words[0] == sys.executable and (words[1:3] == ["-m", "pipeline"] or words[1].endswith(".py")):
             forked = self.preloaded.start(words[1:], cwd=self.folder, environment=changed)
             self.sessions.append(forked.pid)
             return forked

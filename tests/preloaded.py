@@ -18,19 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-#: What a run imports at the latest when its stages begin.
-LIBRARIES = (
-    "albumentations",
-    "matplotlib.figure",
-    "mlflow",
-    "pandas",
-    "pyarrow",
-    "ray.tune",
-    "scipy",
-    "sklearn",
-    "timm",
-)
+#: What this project's modules import only once it is needed.
+LATE = ("albumentations", "matplotlib.backends.backend_agg", "mlflow.store.tracking.sqlalchemy_store")
 
 
 class Forked:
@@ -101,12 +90,14 @@ def _serve() -> None:
     import components
     import pipeline
 
-    for name in LIBRARIES:
+    own = [
+        module.name
+        for package in (components, pipeline)
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not module.name.endswith("__main__")
+    ]
+    for name in (*own, *LATE):
         importlib.import_module(name)
-    for package in (components, pipeline):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
     gc.freeze()  # so that a collection does not copy every page
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the wardens
     for line in sys.stdin:

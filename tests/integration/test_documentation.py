@@ -67,7 +67,8 @@ COVERED = {
     "escapement compare-lr --config demo --set compute.concurrent_trials=2",
     "escapement run --config castings.yaml --set search.num_trials=64",
     "escapement run --config best.yaml",
-    "python benchmarks/search_peers.py --runs 12 --json",
+    "python benchmarks/search_peers.py --runs 14 --json",
+    "python benchmarks/search_peers.py --first 19 --runs 16 --json",
 }
 #: Run on clusters by tests of their own: test_ray_job.py and test_search_on_cluster.py.
 RUN_ON_CLUSTERS = {

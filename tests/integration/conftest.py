@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +29,33 @@ class Nodes:
     def address(self) -> str:
         return self.cluster.address
 
-    def kill_one_at(self, work: str) -> None:
-        """End a node at once (SIGKILL), one with a process at this work: a part of its command line."""
-        node = next(node for node in self.cluster.worker_nodes if _is_at(node, work))
-        self.cluster.remove_node(node, allow_graceful=False)
+    def kill_one_at(self, work: str, timeout: float = 60) -> None:
+        """End a node at once (SIGKILL), one with a process at this work: a part of its command line.
+
+        Looks again and again: a worker's command line changes with each call to it.
+        """
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            for node in self.cluster.worker_nodes:
+                if _is_at(node, work):
+                    self.cluster.remove_node(node, allow_graceful=False)
+                    return
+            time.sleep(0.02)
+        raise TimeoutError(f"no node was at {work} within {timeout} s")
 
 
 def _is_at(node, work: str) -> bool:
     raylets = [process.pid for name, process in node.live_processes() if name == "raylet"]
     children = [child for pid in raylets for child in psutil.Process(pid).children(recursive=True)]
-    return any(work in " ".join(child.cmdline()) for child in children)
+    return any(work in _command_line(child) for child in children)
+
+
+def _command_line(process: psutil.Process) -> str:
+    """Nothing for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.fixture

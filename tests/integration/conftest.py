@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,19 +28,15 @@ class Nodes:
     def address(self) -> str:
         return self.cluster.address
 
-    def kill_one_at(self, work: str, timeout: float = 60) -> None:
+    def kill_one_at(self, work: str) -> bool:
         """End a node at once (SIGKILL), one with a process at this work: a part of its command line.
 
-        Looks again and again: a worker's command line changes with each call to it.
+        Returns whether there was one. To be asked again: a worker's command line changes with each call to it.
         """
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            for node in self.cluster.worker_nodes:
-                if _is_at(node, work):
-                    self.cluster.remove_node(node, allow_graceful=False)
-                    return
-            time.sleep(0.02)
-        raise TimeoutError(f"no node was at {work} within {timeout} s")
+        node = next((node for node in self.cluster.worker_nodes if _is_at(node, work)), None)
+        if node is not None:
+            self.cluster.remove_node(node, allow_graceful=False)
+        return node is not None
 
 
 def _is_at(node, work: str) -> bool:

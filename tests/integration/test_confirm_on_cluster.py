@@ -23,7 +23,7 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
     process = place.start(*place.pipeline("train", on_cluster), ESCAPEMENT_SHIP_DATA="always")
     waiting(lambda: list(place.storage.glob("confirm/*/unfinished/*/last.pt")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()[1][-4000:]
-    nodes.kill_one_at("ray::train_on_worker")
+    waiting(lambda: nodes.kill_one_at("ray::train_on_worker"))
     done = ending(process, timeout=400)
     assert done.code == 0, done.stderr[-4000:]
     assert "its worker died" in done.stderr

@@ -40,14 +40,13 @@ def test_a_node_that_is_killed_in_mid_trial_costs_nothing_but_time(copy_finished
     # Workers fetch the data even though they see the folder: they need no shared file system for it.
     process = place.start(*place.pipeline("search", on_cluster), ESCAPEMENT_SHIP_DATA="always")
 
-    def in_the_midst() -> bool:
+    def killed_in_the_midst() -> bool:
         saved = {event["trial"] for event in events(place) if event["event"] == "saved"}
         ended = {event["trial"] for event in events(place) if event["event"] == "ended"}
-        return bool(saved - ended) or process.poll() is not None
+        return bool(saved - ended) and nodes.kill_one_at("ray::_Inner")
 
-    waiting(in_the_midst)
+    waiting(lambda: process.poll() is not None or killed_in_the_midst())
     assert process.poll() is None, process.communicate()[1][-4000:]
-    nodes.kill_one_at("ray::_Inner")
     done = ending(process, timeout=400)
     assert done.code == 0, done.stderr[-4000:]
 

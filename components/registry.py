@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Registry:
             tags={"escapement.model_id": model_id, **tags},
             model_id=model_id,
         )
+        # The UI shows by this tag, on the logged model and on its runs, which versions it is registered as.
+        known = json.loads(self.client.get_logged_model(model_id).tags.get("mlflow.modelVersions", "[]"))
+        entry = {"name": self.model_name, "version": str(version.version)}
+        if entry not in known:  # a server sets it, a local store does not
+            self.client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps([*known, entry])})
         return str(version.version)
 
     def set_alias(self, alias: str, version: str) -> None:

@@ -8,8 +8,10 @@ is not.
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import os
+import re
 import sqlite3
 import tempfile
 import threading
@@ -40,7 +42,11 @@ Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 
 logger = logging.getLogger(__name__)
 
-MAX_PARAM_CHARS = 500
+MAX_PARAM_CHARS, MAX_NOTE_CHARS = 500, 8000
+#: Of the experiment "Default", where `mlflow run` puts a run that names none.
+DEFAULT_EXPERIMENT_ID = "0"
+#: The names that MLflow makes up, such as `bold-carp-127`; any other was given by a person.
+MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 #: The UI opens such an experiment at its training runs, not at its traces.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
@@ -49,7 +55,7 @@ TAG_STAGE = "escapement.stage"
 TAG_FINGERPRINT = "escapement.fingerprint"
 TAG_SUPERSEDED = "escapement.superseded_by"
 TAG_STORAGE = "escapement.storage"
-TAG_PARENT = "mlflow.parentRunId"
+TAG_PARENT, TAG_NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,14 @@ class Run:
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+
+    def set_note(self, markdown: str) -> None:
+        """The text that the UI shows as the run's description; cut at MLflow's limit of length."""
+        self.set_tags({TAG_NOTE: markdown[:MAX_NOTE_CHARS]})
+
+    def link_model(self, model_id: str) -> None:
+        """Show a logged model as an output of this run, too."""
+        self.client.log_outputs(self.id, [LoggedModelOutput(model_id=model_id, step=0)])
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         self.client.log_artifact(self.id, str(path), folder)
@@ -203,6 +217,7 @@ class Tracker:
     def start_root(self, name: str, tags: Mapping[str, str]) -> Run:
         """The root of this invocation: the run that `mlflow run` made, or a new one.
 
+        A run that `mlflow run` made takes the name, unless a person gave it one.
         The variable by which `mlflow run` hands over its run is taken out of the environment, since every Ray worker
         would otherwise resume that run.
         """
@@ -210,6 +225,8 @@ class Tracker:
         if adopted is None:
             made = self.client.create_run(self.experiment_id, run_name=name, tags=_user_tags())
             adopted = made.info.run_id
+        elif MADE_UP_NAME.fullmatch(self.client.get_run(adopted).info.run_name or ""):
+            self.client.update_run(adopted, name=name)
         run = self.run(adopted)
         run.set_tags({**tags, **process_tags(), TAG_ROOT: run.id, TAG_STAGE: "pipeline"})
         return run
@@ -320,7 +337,7 @@ class Tracker:
         )
         self.client.log_model_artifacts(model.model_id, str(directory))
         self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.log_outputs(run.id, [LoggedModelOutput(model_id=model.model_id, step=0)])
+        run.link_model(model.model_id)
         return model.model_id
 
     def download(self, uri: str) -> Path:
@@ -452,8 +469,12 @@ def _probe_sqlite(uri: str) -> None:
 
 
 def _user_tags() -> dict[str, str]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = "unknown"
     return {
-        "mlflow.user": os.environ.get("USER") or os.environ.get("USERNAME") or "unknown",
+        "mlflow.user": user,
         "mlflow.source.name": "pipeline",
         "mlflow.source.type": "LOCAL",
     }

@@ -19,6 +19,7 @@ from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.loading import for_comparison, load
 from pipeline.plan import PlannedStage, make_plan
+from pipeline.run_notes import run_name
 from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
 from pipeline.sections.rates import backbones_in_question
 from pipeline.stages import STAGES
@@ -48,12 +49,14 @@ def run(
     check_storage(config)
     plan = make_plan(config, STAGES, until=until, force=force, console=console)
     preflight(config, plan)
-    from components.tracking import Tracker
+    from components.tracking import DEFAULT_EXPERIMENT_ID, Tracker
 
     tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    if tracker.experiment_id == DEFAULT_EXPERIMENT_ID:  # only `mlflow run` puts a run there
+        console.say("this run is in the experiment Default; `mlflow run --experiment-name NAME` puts it in another")
     pipeline = PipelineRun(plan, config, tracker, console)
     starting(pipeline)
-    summary = pipeline.execute(name=until if until != STAGES[-1].name else config.project.name)
+    summary = pipeline.execute(run_name(config.project.name, until if until != STAGES[-1].name else None))
     console.table(summary_table(summary))
     _say_where(console, summary)
     if as_json:

@@ -22,6 +22,7 @@ from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.plan import INPUTS_FILE, Action, PlannedStage, flatten, stage_sections
 from pipeline.provenance import current_commit, package_versions
+from pipeline.run_notes import link_results, root_note, stage_note
 from pipeline.stage import (
     COMMIT_FILE,
     WORK_FOLDER,
@@ -90,6 +91,7 @@ class PipelineRun:
         }
         root = self._root = self._tracker.start_root(name, tags)
         try:
+            self._note(root, self.summary("finished"))
             root.log_text(json.dumps(shown_config(self._config), indent=2), "config.json")
             root.log_text(json.dumps(package_versions(), indent=2), "environment.json")
             with self._tracker.heartbeat(root):
@@ -100,6 +102,8 @@ class PipelineRun:
                     self._summaries.append(_summarise(done, record))
                     root.set_tags({f"stage.{item.stage.name}": record.run_id})
                     root.log_metrics(_numbers(record.headline))
+                    link_results(root, self._tracker, record)
+                    self._note(root, self.summary("finished"))
             summary = self.summary("finished")
             root.log_text(summary.to_json(), "summary.json")
         except BaseException as error:
@@ -121,11 +125,17 @@ class PipelineRun:
             error=error,
         )
 
+    def _note(self, root: Run, summary: Summary) -> None:
+        root.set_note(root_note(self._config.project.name, summary, self._records, planned=len(self._plan)))
+
     def _end_runs(self, root: Run, error: BaseException) -> None:
         """End what the error interrupts. Should the store be gone as well, the first error still is the one to see."""
+        interrupted = is_interruption(error)
+        message = str(error) or type(error).__name__
         try:
             with ignored():
-                self._tracker.end_tree(root.id, "KILLED" if is_interruption(error) else "FAILED")
+                self._note(root, self.summary("interrupted" if interrupted else "failed", message))
+                self._tracker.end_tree(root.id, "KILLED" if interrupted else "FAILED")
         except Exception as failure:  # noqa: BLE001 - kept as a note on the error that propagates
             error.add_note(f"the runs below {root.id} could not be ended ({failure}); the next run ends them")
 
@@ -269,6 +279,7 @@ def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
 
 def _finish(run: Run, record: StageRecord) -> None:
     run.log_metrics({"stage_seconds": record.seconds, **_numbers(record.headline)})
+    run.set_note(stage_note(record))
     run.finish()
 
 

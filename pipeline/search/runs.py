@@ -14,7 +14,7 @@ from typing import Any
 from components.outbox import Outbox
 from components.search.checkpoints import fetch
 from components.search.trial import TrialRecord
-from components.tracking import TAG_ROOT, TAG_STAGE, Status, root_of
+from components.tracking import TAG_NOTE, TAG_ROOT, TAG_STAGE, Status, root_of
 from pipeline.search.recipes import at_horizon, settings_of
 from pipeline.search.session import WEIGHTS_FILE
 from pipeline.sections.recipe import Recipe
@@ -81,7 +81,11 @@ class TrialRuns:
 
     def ended(self, record: TrialRecord, trace: str) -> None:
         """End the run: FAILED where the trial failed or diverged, else FINISHED, pruned or not."""
-        tags = {TAG_STATUS: record.status, "escapement.pruned": str(record.status == "stopped").lower()}
+        tags = {
+            TAG_STATUS: record.status,
+            TAG_NOTE: _note(record),
+            "escapement.pruned": str(record.status == "stopped").lower(),
+        }
         if record.message:
             tags["escapement.error"] = record.message
         costs = {"trial_seconds": record.seconds, "trial_epochs": record.epochs}
@@ -136,3 +140,10 @@ class TrialRuns:
         run.log_metrics(costs)
         run.finish(outcome)
         run.set_tags(tags)  # last: a run with a status is left alone when the search goes on
+
+
+def _note(record: TrialRecord) -> str:
+    """How a trial ended, and what it set, in Markdown."""
+    score = "" if record.score is None else f", score {record.score:.4g}"
+    changed = [f"- `{key}`: {value}" for key, value in record.suggestion.overrides.items()]
+    return "\n".join([f"{record.status} after {record.epochs} epochs{score}", "", *(changed or ["- the defaults"])])

@@ -31,13 +31,13 @@ RUN_BY_CI = {
 }
 #: Run by the tests below, in one place, in this order.
 RUN_HERE = (
-    "mlflow run . --env-manager local",
+    "mlflow run . --env-manager local --experiment-name solar-cells",
     "escapement run --config castings.yaml --dry-run",
     "escapement run --config castings.yaml",
     "escapement predict --model models:/castings@champion new_images/",
     "mlflow models serve -m models:/castings@champion --env-manager local",
-    "mlflow run . --env-manager local -P config=castings.yaml -P train.epochs=50",
-    "mlflow run . --env-manager local -e search -P config=castings.yaml",
+    "mlflow run . --env-manager local --experiment-name castings -P config=castings.yaml -P train.epochs=50",
+    "mlflow run . --env-manager local --experiment-name castings -e search -P config=castings.yaml",
     "escapement lr-range-test --config castings.yaml",
     "escapement lr-range-test --config castings.yaml --optimizers sgd,adamw,schedulefree_adamw",
     "escapement compare-lr --config castings.yaml --dry-run",
@@ -260,8 +260,8 @@ def test_the_projects_commands_run_under_mlflow(castings, smoke_options):
     folder = castings.folder
     place = [f"-Pstorage.root={castings.storage}"]
     for documented in (
-        "mlflow run . --env-manager local -P config=castings.yaml -P train.epochs=50",
-        "mlflow run . --env-manager local -e search -P config=castings.yaml",
+        "mlflow run . --env-manager local --experiment-name castings -P config=castings.yaml -P train.epochs=50",
+        "mlflow run . --env-manager local --experiment-name castings -e search -P config=castings.yaml",
     ):
         command = documented.replace("run .", f"run {REPOSITORY}").replace(" -P train.epochs=50", "")
         command = command.replace("castings.yaml", str(folder / "castings.yaml"))

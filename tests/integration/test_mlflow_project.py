@@ -56,6 +56,9 @@ def test_an_entry_point_stops_at_its_stage(workplace, small):
     runs = _mlflow_run(workplace, _settings(workplace, small), "-e", "prepare")
     (root,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert root.data.tags["mlflow.project.entryPoint"] == "prepare"
+    assert root.info.run_name.startswith("smoke prepare 20")  # in place of the name that MLflow made up
+    assert root.data.tags["mlflow.note.content"].startswith("### smoke: complete up to prepare")
+    assert len(root.inputs.dataset_inputs) == 1
     assert [run.info.run_name for run in runs if run is not root] == ["prepare"]
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert {path.parent.parent.name for path in workplace.storage.glob("*/*/stage.json")} == {"prepare"}

@@ -168,6 +168,20 @@ def test_the_run_of_mlflow_run_is_adopted_and_taken_out_of_the_environment(store
     assert connected.start_root("castings", {}).id != root.id
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "castings 2026-11-29"), ("night shift", "night shift")])
+def test_the_run_of_mlflow_run_takes_our_name_unless_a_person_gave_it_one(tracker, monkeypatch, given, kept) -> None:
+    made = tracker.client.create_run(tracker.experiment_id, run_name=given)
+    monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
+    root = tracker.start_root("castings 2026-11-29", {})
+    assert tracker.client.get_run(root.id).info.run_name == kept
+
+
+def test_a_note_is_cut_at_the_length_that_the_store_takes(tracker) -> None:
+    root = tracker.start_root("r", {})
+    root.set_note("x" * 9000)
+    assert tracker.client.get_run(root.id).data.tags["mlflow.note.content"] == "x" * 8000
+
+
 def test_an_adopted_run_of_another_store_is_a_fault_of_the_environment(store_uri, tracker, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     with pytest.raises(InputError, match="cannot be used"):

@@ -23,6 +23,10 @@ class FakeRun:
     metrics: dict = field(default_factory=dict)
     tags: dict = field(default_factory=dict)
     texts: dict = field(default_factory=dict)
+    note: str = ""
+
+    def set_note(self, markdown) -> None:
+        self.note = markdown
 
     def log_params(self, params) -> None:
         self.params |= params

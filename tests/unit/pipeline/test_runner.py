@@ -82,6 +82,14 @@ def test_a_forced_result_gets_a_new_id_under_the_same_fingerprint(execute, plan)
     assert before.result_id != after.result_id
 
 
+def test_the_root_and_the_stages_are_described_in_the_store(execute, fake_tracker) -> None:
+    execute()
+    root, _, second, *_ = fake_tracker.runs
+    assert root.note.startswith("### smoke: complete up to third")
+    assert "| second | run |" in root.note
+    assert second.note == "- second number: 1.5\n- second good: True\n- second bad: False"
+
+
 # --- interruptions and failures
 
 
@@ -94,6 +102,7 @@ def test_a_stage_that_fails_commits_nothing_and_the_exception_propagates(execute
     assert planned["first"].action == "reused"
     assert read_record(planned["second"].directory) is None
     assert fake_tracker.ended == [("run-0", "FAILED")]
+    assert fake_tracker.runs[0].note.startswith("### smoke: failed, 1 of 3 stages done\n\nthe lamp went out")
 
 
 def test_an_interruption_ends_the_runs_as_killed(execute, toys, fake_tracker) -> None:

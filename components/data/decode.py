@@ -5,6 +5,7 @@ Pillow only. What cannot be decoded in full is an error with a reason: never a b
 """
 
 import contextlib
+import ctypes
 import functools
 import io
 import logging
@@ -13,10 +14,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, ImagePalette, TiffImagePlugin, UnidentifiedImageError
+import PIL
+from PIL import Image, ImageFile, ImageOps, ImagePalette, TiffImagePlugin, UnidentifiedImageError
 
 # An allow-list: Pillow's EPS reader, for one, would start Ghostscript on whatever a caller sends.
 Image.init()  # once and here, rather than by several threads at their first image
@@ -28,6 +31,9 @@ FORMATS = tuple(
 # Metadata that Pillow cannot read are no fault of the pixels, and what is one becomes a DecodeError.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
+for _library in Path(PIL.__file__).parents[1].glob("pillow.libs/libtiff*"):  # the copy that Pillow has loaded
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(str(_library)).TIFFSetErrorHandler(None)  # it writes to the terminal what Pillow raises, too
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _COLOURS, _SAMPLE_FORMAT = 258, 262, 277, 284, 320, 339  # TIFF's tags
@@ -101,7 +107,7 @@ def decode_samples(data: bytes) -> np.ndarray:
     with _reasons(data):
         loaded = _load(data)
         if loaded.depth is None:
-            return np.atleast_3d(_flat(loaded, allow_empty=True))
+            return np.atleast_3d(np.asarray(_flat(loaded, allow_empty=True)))
         values = np.atleast_3d(_wide_samples(loaded, data))
         if loaded.depth.inverted:
             values = (loaded.depth.white or values.max()) - values
@@ -181,7 +187,7 @@ def _load_all(data: bytes, *, low_bytes: bool = False) -> _Loaded:
         mode, kind = image.mode, str(image.format)
         if kind in ("JPEG", "MPO"):
             _refuse_hole(data)
-        elif kind == "TIFF":
+        elif isinstance(image, TiffImagePlugin.TiffImageFile):
             _mend_tiff(image)
         elif kind == "PNG" and mode == "L" and isinstance(image.info.get("transparency"), int):
             image.info["transparency"] *= 255 // (2 ** data[_PNG_BITS] - 1)  # the pixels of 2 and 4 bits are scaled
@@ -243,13 +249,13 @@ def _scale_float(values: np.ndarray, *, inverted: bool) -> np.ndarray:
 # -- Samples of more than 8 bits.
 
 
-def _depth(image: Image.Image, data: bytes) -> _Depth | None:
+def _depth(image: ImageFile.ImageFile, data: bytes) -> _Depth | None:
     """Of an image that is not loaded yet, as Pillow knows its tags and tiles only until then."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         bits, signed = _first(image, _BITS), _first(image, _SAMPLE_FORMAT) == _SIGNED
         white = None if signed or bits > 16 else 2**bits - 1
         inverted = _first(image, _PHOTOMETRIC) == 0
-        return _Depth(white, named=8 < bits < 16, inverted=inverted) if bits > 8 or signed else None
+        return _Depth(white, named=bits < 16, inverted=inverted) if bits > 8 else None
     if image.format == "PNG" and data[_PNG_BITS] == 16:
         bits = _significant_png_bits(data)
         return _Depth(65535, named=bits < 16, png_bits=bits)
@@ -262,7 +268,7 @@ def _depth(image: Image.Image, data: bytes) -> _Depth | None:
     if image.mode == "F":
         return _Depth(None, named=False)
     if image.format == "PPM" and image.mode in ("I", "RGB"):
-        arguments = image.tile[0].args
+        arguments: Any = image.tile[0].args
         if isinstance(arguments, str):  # taken as it is; Pillow scales by any other largest value
             return _Depth(65535, named=False) if image.mode == "I" else None
         return _Depth(65535, named=arguments[-1] < 65535) if arguments[-1] > 255 else None
@@ -282,7 +288,7 @@ def _narrow(
             "significant_bits"
         )
     if not grey and stated in (None, 16) and "transparency" not in image.info:
-        peak = max(high for _, high in image.getextrema()[:3]) * 256 + 255
+        peak = int(np.asarray(image)[:, :, :3].max()) * 256 + 255
         if depth.png_bits == 16 or peak >= 2**depth.png_bits:  # the high bytes will do
             return _flat(loaded, allow_empty=False), None if depth.named else peak
     samples = _wide_samples(loaded, data)
@@ -375,9 +381,8 @@ def _tiff_kind(data: bytes) -> str:
         stream = io.BytesIO(data)
         stream.seek(tags.next)
         tags.load(stream)
-        bits, form = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,))[0]
-        form = {_SIGNED: ", signed", 3: ", floating-point"}.get(form, "")
-        return f" of {len(bits)} × {bits[0]} bits{form}"
+        form = {_SIGNED: ", signed", 3: ", floating-point"}.get(tags.get(_SAMPLE_FORMAT, (1,))[0], "")
+        return f" of {len(tags[_BITS])} × {tags[_BITS][0]} bits{form}"
     return ""
 
 
@@ -389,16 +394,24 @@ def _first(image: TiffImagePlugin.TiffImageFile, tag: int, default: int = 1) -> 
 def _mend_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
     """Change, before it is loaded, how an image will be."""
     tags, planes = image.tag_v2, _first(image, _PLANES)
-    if _PHOTOMETRIC not in tags:
+    if _PHOTOMETRIC not in tags and image.mode not in ("1", "RGB"):
         raise DecodeError("a TIFF that does not say whether 0 is black or white (tag 262)")
+    if image.mode == "L" and _first(image, _SAMPLE_FORMAT) == _SIGNED:
+        raise DecodeError("signed pixels of 8 bits; store them unsigned")
     if planes == 2 and _first(image, _SAMPLES) == 1:  # a single plane: no way to separate anything
         tags[_PLANES] = 1
         image._setup()
     elif planes == 2 and _first(image, _BITS) == 16 and image.tile[0].codec_name == "raw":
         order = "L" if tags.prefix == b"II" else "B"
-        image.tile = [tile._replace(args=(f"{tile.args[0][0]};16{order}", *tile.args[1:])) for tile in image.tile]
+        image.tile = [tile._replace(args=_sixteen_bits(tile.args, order)) for tile in image.tile]
     if image.mode == "P" and max(tags[_COLOURS]) < 256:  # 8 bits where the standard has 16: black throughout
         image.palette = ImagePalette.raw("RGB;L", tags[_COLOURS])
+
+
+def _sixteen_bits(arguments: Any, order: str) -> tuple[Any, ...]:  # noqa: ANN401 - Pillow's own
+    """How to load a plane of 16 bits; Pillow takes it for one of 8."""
+    band, *rest = arguments
+    return (f"{band[0]};16{order}", *rest)
 
 
 # -- JPEG: a lost block of the file leaves zeros, which decode to a picture, so nothing else would notice.
@@ -458,7 +471,7 @@ _NOISE = bytes(range(200, 10, -1))
 def _load_without_end(data: bytes) -> _Loaded | None:
     """The picture, where it is the same whatever would follow; None where something is missing that would."""
     try:
-        first, second = (_load_all(data + tail + _JPEG_END) for tail in (b"", _NOISE))
+        first, second = (_load_all(data.rstrip(b"\xff") + tail + _JPEG_END) for tail in (b"", _NOISE))
     except OSError:
         return None
     whole = not first.image.info.get("progressive") and first.image.tobytes() == second.image.tobytes()

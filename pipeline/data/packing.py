@@ -50,6 +50,7 @@ def pack_source(context: StageContext, listing: Listing, digests: pd.DataFrame, 
         fit=data.fit,
         tile_size=data.tile_size,
         tile_overlap=data.tile_overlap,
+        significant_bits=data.significant_bits,
     )
     with (
         context.console.bar("decoding", len(listing.table)) as advance,

@@ -72,7 +72,7 @@ class DecodedImage:
         return np.asarray(self.image if self.image.mode == "RGB" else self.image.convert("RGB"))
 
 
-def decode_image(data: bytes, *, significant_bits: int | None = None) -> DecodedImage:
+def decode_image(data: bytes, *, significant_bits: int | None) -> DecodedImage:
     """Decode the first frame, turned upright by its EXIF orientation, as 8-bit grey or RGB.
 
     Transparent pixels are laid over black: no light is what a camera records where there is nothing, and

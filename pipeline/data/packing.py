@@ -86,7 +86,8 @@ def _tiles_per_file(listing: Listing, framing: Framing) -> int:
     if framing.tile_size is not None:
         for path in listing.table["path"].head(SAMPLED_FILES):
             with contextlib.suppress(OSError, DecodeError, FramingError):  # the file pass will say which and why
-                return len(frame_boxes(*decode_image(listing.files.read(path)).image.size, framing))
+                decoded = decode_image(listing.files.read(path), significant_bits=framing.significant_bits)
+                return len(frame_boxes(*decoded.image.size, framing))
     return 1
 
 

@@ -24,12 +24,13 @@ class FramingError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Framing:
-    """Which part of an upright image the model sees, and how.
+    """What of an image file the model sees, and how.
 
     size: side of the square that the model sees, px. region: left, top, right and bottom, px; None: all of the image.
     fit: "squash", or "letterbox": whole, in the middle, between black bars. tile_size: side, in px of the region, of
     the tiles that are judged one by one; None: no tiles. tile_overlap: share of a tile's side that neighbours have in
-    common at least.
+    common at least. significant_bits: of `decode_image`; None: as each file says, and in all that was written before
+    there was a choice.
 
     Raises ValueError: a value out of its rule.
     """
@@ -39,6 +40,7 @@ class Framing:
     fit: str
     tile_size: int | None
     tile_overlap: float
+    significant_bits: int | None = None
 
     def __post_init__(self) -> None:
         faults = [f"{name}={getattr(self, name)!r}" for name, holds in _rules(self).items() if not holds]
@@ -52,7 +54,7 @@ class Framing:
         Raises ValueError: a key that is missing or unknown, or a value out of its rule.
         """
         names = {field.name for field in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != names:
+        if not isinstance(values, Mapping) or {*values, "significant_bits"} != names:
             raise ValueError(f"framing: {values!r} has to have the keys {', '.join(sorted(names))}, and no others")
         region = values["region"]
         return cls(**{**values, "region": tuple(region) if isinstance(region, list) else region})
@@ -123,13 +125,14 @@ def _spread(start: int, stop: int, tile: int, overlap: float) -> list[tuple[int,
 
 
 def _rules(framing: Framing) -> dict[str, bool]:
-    region, tile, overlap = framing.region, framing.tile_size, framing.tile_overlap
+    region, tile, overlap, bits = framing.region, framing.tile_size, framing.tile_overlap, framing.significant_bits
     return {
         "size": type(framing.size) is int and framing.size > 0,
         "region": region is None or _has_area(region),
         "fit": framing.fit in FITS,
         "tile_size": tile is None or (type(tile) is int and tile > 1),
         "tile_overlap": type(overlap) in (int, float) and 0 <= overlap <= 0.5,
+        "significant_bits": bits is None or (type(bits) is int and 8 <= bits <= 16),
     }
 
 

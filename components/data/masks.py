@@ -1,20 +1,22 @@
 """Masks: where the defect is, how much of a framed image it covers, and how small it gets there.
 
-A mask is a picture that is black where the part is good. One defect is one blob of pixels that touch, also at corners.
+A mask is a picture that is black, or transparent, where the part is good. One defect is one blob of pixels that touch,
+also at corners.
 """
 
 import io
 import math
+import re
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from components.data.decode import FORMATS, DecodeError, decode_image
+from components.data.decode import FORMATS, DecodeError, decode_samples
 from components.data.framing import Box, Framing, fitted_size
 
-_LOSSY = ("JPEG", "MPO")  # their black is not quite black: half is what counts
+_LEAST_LOSSY = 32  # of 255: as bright as the noise around a lossy edge may be where nothing is marked
 _SMALLEST_BLOB = 2  # px: a single pixel is more likely a slip of whoever drew the mask
 _MULTIPLE = 32  # of most backbones' stride
 
@@ -22,18 +24,28 @@ _MULTIPLE = 32  # of most backbones' stride
 def read_mask(data: bytes, *, width: int, height: int) -> np.ndarray:
     """(H, W) bool, True on the defect, of an upright mask. width, height: px, of the upright image.
 
-    Any value but 0 marks a defect, so that 1 for a class number is as good as 255. Raises DecodeError: not an image,
+    Any value but 0 marks a defect, so that 1 for a class number is as good as 255; where the picture was compressed
+    with a loss, whose black is not quite black, half of its largest value and more. Raises DecodeError: not an image,
     or not of the image's size.
     """
-    decoded = decode_image(data)
-    if decoded.image.size != (width, height):
-        own_width, own_height = decoded.image.size
+    values = decode_samples(data).max(axis=2)
+    if values.shape != (height, width):
+        own_height, own_width = values.shape
         raise DecodeError(f"the mask is {own_width} × {own_height} px, and the image {width} × {height}")
-    if decoded.mode.startswith("I"):  # class numbers in 16 bits would be scaled down to 0
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return np.asarray(ImageOps.exif_transpose(image)) > 0
-    channels = np.atleast_3d(np.asarray(decoded.image))
-    return channels.max(axis=2) >= (128 if decoded.format in _LOSSY else 1)
+    if _is_lossy(data):
+        return values > max(float(values.max()) / 2, _LEAST_LOSSY)
+    return values > 0
+
+
+def _is_lossy(data: bytes) -> bool:
+    """Of what can be decoded."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        if image.format == "WEBP":
+            picture = re.search(rb"VP8[ L]", data)  # the name of its part
+            return picture is not None and picture[0] == b"VP8 "
+        if image.format == "JPEG2000":  # the wavelet is in the coding style, which stands behind the start
+            return data[data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51")) + 13] == 0
+        return image.format in ("JPEG", "MPO") or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
 
 
 def mask_statistics(mask: np.ndarray, boxes: Sequence[Box], framing: Framing) -> list[tuple[float, float]]:

@@ -115,7 +115,8 @@ class InspectionModel(PythonModel):
         """The squares of all items; an item that gives none has its answer put down at once."""
         for number, item in enumerate(items):
             try:
-                decoded = self.decode.decode_image(read_item(item, allow_paths=self.settings.allow_paths))
+                data = read_item(item, allow_paths=self.settings.allow_paths)
+                decoded = self.decode.decode_image(data, significant_bits=self.frame.significant_bits)
                 for box, pixels in self.framing.iter_frames(decoded.image, self.frame):
                     yield Frame(number, ",".join(map(str, box)), pixels)
             except (ItemError, self.decode.DecodeError, self.framing.FramingError) as error:

@@ -50,6 +50,7 @@ def pack_source(context: StageContext, listing: Listing, digests: pd.DataFrame, 
         fit=data.fit,
         tile_size=data.tile_size,
         tile_overlap=data.tile_overlap,
+        significant_bits=data.significant_bits,
     )
     with (
         context.console.bar("decoding", len(listing.table)) as advance,
@@ -85,7 +86,8 @@ def _tiles_per_file(listing: Listing, framing: Framing) -> int:
     if framing.tile_size is not None:
         for path in listing.table["path"].head(SAMPLED_FILES):
             with contextlib.suppress(OSError, DecodeError, FramingError):  # the file pass will say which and why
-                return len(frame_boxes(*decode_image(listing.files.read(path)).image.size, framing))
+                decoded = decode_image(listing.files.read(path), significant_bits=framing.significant_bits)
+                return len(frame_boxes(*decoded.image.size, framing))
     return 1
 
 

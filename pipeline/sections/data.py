@@ -37,6 +37,9 @@ class DataConfig(Section):
     """The classes that are good parts; every other class is a defect. Empty: defect types only, no escapes."""
     image_size: int = Field(default=224, ge=16, le=2048)
     """Side of the square, in pixels, that the model sees."""
+    significant_bits: int | None = Field(default=None, ge=8, le=16)
+    """Bits that count in files of 16 bits, where a camera's 10, 12 or 14 are right-aligned: 12 makes 4095 white. null:
+    as each file says, or all 16. An image with a larger value is refused."""
     region: tuple[int, int, int, int] | None = None
     """Left, top, right and bottom, in pixels of the upright image, of the part that is looked at; null: all of it."""
     fit: Literal["squash", "letterbox"] = "squash"

@@ -28,7 +28,7 @@ STAGES: tuple[Stage, ...] = (
         name="prepare",
         inputs=(),
         sections=("seed", "data"),
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.prepare", "run"),
         # The digest covers what the source and the earlier manifest hold, wherever they lie.
         unhashed=(

@@ -33,6 +33,7 @@ from components.data.pack.store import PackResult
 from components.data.splits import SPLITS
 from pipeline.console import Console
 from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
+from pipeline.data.file_warnings import file_warnings
 from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
 from pipeline.data.packing import hash_files, pack_source
 from pipeline.data.report import write_data_report
@@ -45,8 +46,8 @@ from pipeline.stage import StageContext
 SIMILAR_FOLDER = "similar"
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 STATISTICS = [
-    "image_id", "path", "sha256", "bytes", "width", "height", "mode", "format", "frames", "orientation", "modified",
-    "brightness", "contrast", "sharpness", "border", "colour", "defect_area", "defect_pixels",
+    "image_id", "path", "sha256", "bytes", "width", "height", "mode", "format", "frames", "orientation", "peak",
+    "modified", "brightness", "contrast", "sharpness", "border", "colour", "defect_area", "defect_pixels",
 ]  # fmt: skip
 PREVIEWED_IMAGES, PREVIEW_STRENGTHS = 4, (0.25, 0.5, 0.5, 0.75, 1.0, 1.0)
 
@@ -119,7 +120,10 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
         listing_description=listing.description,
         root=listing.files.name,
         notes=(*listing.notes, *manifest.notes, *audit.notes),
-        warnings=manifest.shortages,
+        warnings=(
+            *manifest.shortages,
+            *file_warnings(statistics, listing.table, data.good_labels, significant_bits=data.significant_bits),
+        ),
         conflicts=manifest.conflicts,
         largest_groups=manifest.largest_groups,
         near=near,

@@ -116,7 +116,8 @@ class Pack:
             cells = zip(table["path"], table["box"], strict=True)
             self._opened[-1] = dict(zip(table["pack_index"], cells, strict=True))
         path, box = self._opened[-1][index]
-        frames = iter_frames(decode_image(self._files.read(path)).image, self.framing)
+        decoded = decode_image(self._files.read(path), significant_bits=self.framing.significant_bits)
+        frames = iter_frames(decoded.image, self.framing)
         return next(framed for found, framed in frames if box in ("", ",".join(map(str, found))))
 
 

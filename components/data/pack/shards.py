@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),  # why there is no image; all that follows is null then
         ("row", pa.int32()), ("box", pa.string()), ("start", pa.int64()), ("length", pa.int64()),
         ("bytes", pa.int64()), ("width", pa.int32()), ("height", pa.int32()), ("mode", pa.string()),
-        ("format", pa.string()), ("frames", pa.int32()), ("orientation", pa.int32()),
+        ("format", pa.string()), ("frames", pa.int32()), ("orientation", pa.int32()), ("peak", pa.int32()),
         ("brightness", pa.float32()), ("contrast", pa.float32()), ("sharpness", pa.float32()),
         ("border", pa.float32()), ("colour", pa.float32()),
         ("defect_area", pa.float32()), ("defect_pixels", pa.float32()),
@@ -124,7 +124,7 @@ def _pack_file(task: ShardTask, item: Item) -> Iterator[tuple[dict[str, Any], np
     data = _read_unchanged(task.files, item.path, item.sha256)
     mask = _read_unchanged(task.files, item.mask, item.mask_sha256) if item.mask else None
     try:
-        decoded = decode_image(data)
+        decoded = decode_image(data, significant_bits=task.framing.significant_bits)
         width, height = decoded.image.size
         boxes = frame_boxes(width, height, task.framing)
         defects = _defects(mask, width, height, boxes, task.framing)
@@ -142,6 +142,7 @@ def _pack_file(task: ShardTask, item: Item) -> Iterator[tuple[dict[str, Any], np
             "format": decoded.format,
             "frames": decoded.frames,
             "orientation": decoded.orientation,
+            "peak": decoded.peak,
             "defect_area": area,
             "defect_pixels": side,
         }

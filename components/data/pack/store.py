@@ -40,7 +40,7 @@ from components.data.pack.workers import MapTasks
 from components.data.sources.listing import Listing
 from components.errors import InputError
 
-PIXELS_VERSION = 1
+PIXELS_VERSION = 2
 """Raised when the same bytes and framing give other pixels or other measurements."""
 
 _CONTENT = ["sha256", "mask_sha256"]
@@ -54,7 +54,7 @@ class PackResult:
     """What is in the pack, and what is not.
 
     table: a row per framed image in pack_index order: path, box, sha256, bytes, width, height, mode, format, frames,
-    orientation, modified, pack_index and the statistics of `measure` and `mask_statistics`; box is "" for a whole
+    orientation, peak, modified, pack_index and the statistics of `measure` and `mask_statistics`; box is "" for a whole
     image; width and height are those of the upright original. quarantine: columns path, reason. decoded: files that
     were read in this run; the others had been packed before.
     """

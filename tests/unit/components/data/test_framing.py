@@ -245,8 +245,16 @@ def test_a_value_out_of_its_rule_is_refused_by_name(changes):
 
 @pytest.mark.parametrize("values", [{"size": 16}, {**asdict(framing()), "zoom": 2}, "x", 7])
 def test_missing_and_unknown_keys_are_refused(values):
-    with pytest.raises(ValueError, match="has to have the keys fit, region, size, tile_overlap, tile_size"):
+    with pytest.raises(
+        ValueError, match="has to have the keys fit, region, significant_bits, size, tile_overlap, tile_size"
+    ):
         Framing.from_dict(values)
+
+
+def test_a_framing_of_before_there_were_significant_bits_takes_each_file_as_it_says():
+    earlier = asdict(framing())
+    del earlier["significant_bits"]
+    assert Framing.from_dict(earlier) == framing(significant_bits=None)
 
 
 def test_the_file_stands_alone_because_every_exported_model_carries_a_copy():

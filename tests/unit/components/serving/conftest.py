@@ -14,7 +14,9 @@ from PIL import Image
 from components.serving.bundle import ModelCard, save_bundle
 
 SIZE = 32
-FRAMING = {"size": SIZE, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.25}
+FRAMING = {
+    "size": SIZE, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.25, "significant_bits": None,
+}  # fmt: skip
 BACKBONE = "test_resnet"
 
 

@@ -46,6 +46,12 @@ def test_the_network_of_a_card_of_the_second_version_sees_the_square_as_it_is_fr
         ModelCard.from_json(json.dumps(content | {"framing": {}}))
 
 
+def test_a_card_of_before_there_were_significant_bits_takes_each_file_as_it_says(make_card):
+    content = json.loads(make_card().to_json())
+    del content["framing"]["significant_bits"]
+    assert ModelCard.from_json(json.dumps(content)) == make_card()
+
+
 def test_a_card_says_which_size_the_network_sees(make_card, framing):
     card = make_card(framing=framing(size=96), input_size=48)
     assert ModelCard.from_json(card.to_json()) == card

@@ -121,7 +121,7 @@ def _write_course(
     steps.to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
     figure = learning_curves(history, best_epoch=progress.best_epoch, steps=steps, ledger=ledger)
-    context.run.log_figure(figure, "figures/learning_curves.png")
+    context.log_figure(figure, "figures/learning_curves.png")
 
 
 def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:

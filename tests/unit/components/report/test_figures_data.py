@@ -67,21 +67,5 @@ def test_a_caption_of_one_row_ends_above_the_pictures_of_the_next(image: np.ndar
     assert lowest > tops[0]
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("", ""),
-        ("pit", "pit"),
-        ("red_iron_sheet", "red_iron_\nsheet"),
-        ("oxide scale of plate", "oxide scale\nof plate"),
-        ("crack-in-coating", "crack-in-\ncoating"),
-        ("x" * 15, "x" * 11 + "\n" + "x" * 4),
-        ("one two three four five six seven eight", "one two\nthree four\nfive six…"),
-    ],
-)
-def test_names_break_at_their_joints_and_end_in_time(text: str, lines: str) -> None:
-    assert pictures.wrapped(text, 11) == lines
-
-
 def _words(figure: Figure) -> set[str]:
     return {text.get_text() for text in figure.findobj(Text)}

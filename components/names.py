@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 _UNSEEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 """Control and format characters, private use, halves of a pair, separators of lines and paragraphs."""
@@ -45,6 +46,12 @@ def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
         room -= 1
         filled = _filled(shortened(text, room), columns)
     return "\n".join(line.strip(" ") for line in filled)
+
+
+def listed(texts: Sequence[str], *, most: int = 5) -> str:
+    """The first of them, and how many more there are: `a, b and 3 others`."""
+    rest = len(texts) - most
+    return ", ".join(texts[:most]) + (f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else "")
 
 
 def _filled(text: str, columns: int) -> list[str]:

@@ -178,7 +178,12 @@ def _class_section(report: EvaluationReport) -> Section:
         "The class of highest probability, whatever the operating point.",
         tables=[("Per class", per_class), *([] if few or pairs.empty else [("The most frequent errors", pairs)])],
         figures=[
-            ("Confusion", confusion_figure(matrix, metrics["classes"]) if few else confused_pairs_figure(metrics["confused_pairs"]))
+            (
+                "Confusion",
+                confusion_figure(matrix, metrics["classes"])
+                if few
+                else confused_pairs_figure(metrics["confused_pairs"]),
+            )
         ],
     )
 

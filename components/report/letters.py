@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontEntry
 from matplotlib.ft2font import FT2Font
 
-from components.names import visible
+from components.names import listed, visible
 
 _PREFERRED = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans")
 _ALWAYS = "DejaVu Sans"
@@ -22,8 +22,6 @@ _JOINERS = re.compile("[\u200c\u200d\ufe00-\ufe0f]")
 """Joiners and variation selectors: without them the letters beside them stand for themselves."""
 _EAST_ASIAN = re.compile("[\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]")
 _SYMBOLS = re.compile("[\u2190-\u2bff\U0001f000-\U0001faff]")
-MOST_NAMED = 6
-"""Letters that a sentence lists."""
 
 _missing: set[str] = set()
 
@@ -51,10 +49,8 @@ def missing_note() -> str | None:
     """A sentence, where figures of this process hold letters that no font has; else None."""
     if not _missing:
         return None
-    named, rest = sorted(_missing)[:MOST_NAMED], len(_missing) - MOST_NAMED
-    more = f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else ""
     return (
-        f"no installed font shows {', '.join(named)}{more}: figures have code points in their place; "
+        f"no installed font shows {listed(sorted(_missing))}: figures have code points in their place; "
         f"install {' and '.join(_packages())}, or another font with these letters"
     )
 
@@ -62,7 +58,11 @@ def missing_note() -> str | None:
 def _packages() -> list[str]:
     """Debian's, by what is missing."""
     names = {
-        "fonts-noto-cjk" if _EAST_ASIAN.match(letter) else "fonts-symbola" if _SYMBOLS.match(letter) else "fonts-noto-core"
+        "fonts-noto-cjk"
+        if _EAST_ASIAN.match(letter)
+        else "fonts-symbola"
+        if _SYMBOLS.match(letter)
+        else "fonts-noto-core"
         for letter in _missing
     }
     return sorted(names)

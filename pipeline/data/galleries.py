@@ -61,7 +61,10 @@ def conflicts_figure(findings: DataFindings, pack: Pack) -> Figure:
         chosen = one_of_each(conflict["labels"])
         rows.append([pack[int(conflict["pack_index"][place])] for place in chosen])
         captions.append(
-            [f"{shortened(conflict['labels'][place], 16)}\n{tail(conflict['image_ids'][place], 16)}" for place in chosen]
+            [
+                f"{shortened(conflict['labels'][place], 16)}\n{tail(conflict['image_ids'][place], 16)}"
+                for place in chosen
+            ]
         )
         labels = cut(", ".join(sorted(set(conflict["labels"]))), 80)
         names.append(f"{conflict['kind']}, {len(conflict['labels']):,} images: {labels}")

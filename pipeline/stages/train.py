@@ -42,6 +42,7 @@ from pipeline.training import (
     new_learner,
     open_data,
     predict_split,
+    probability_table,
     softmax,
     use_threads,
 )
@@ -163,8 +164,7 @@ def _calibrate(
         raise RuntimeError("the trained model gives outputs that are not finite on the calibration split")
     probabilities = softmax(logits)
     table = rows[["image_id", "path", "label", "is_defect", "group"]].reset_index(drop=True)
-    for position, name in enumerate(data.classes):
-        table[f"p_{name}"] = probabilities[:, position]
+    table = table.join(probability_table(probabilities, data.classes))
     calibration, point = Calibration(1.0, 0.0), None
     if data.good_classes:
         raw = defect_scores(probabilities, data.classes, data.good_classes)

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report import figures_data, pictures
+from components.report import figures_data
 
 LONG = "a_very_long_class_name_of_a_defect_on_the_left_side"
 

@@ -57,15 +57,10 @@ def missing_note() -> str | None:
 
 def _packages() -> list[str]:
     """Debian's, by what is missing."""
-    names = {
-        "fonts-noto-cjk"
-        if _EAST_ASIAN.match(letter)
-        else "fonts-symbola"
-        if _SYMBOLS.match(letter)
-        else "fonts-noto-core"
-        for letter in _missing
-    }
-    return sorted(names)
+    known = {"fonts-noto-cjk": _EAST_ASIAN, "fonts-symbola": _SYMBOLS}
+    return sorted(
+        {next((name for name, kind in known.items() if kind.match(letter)), "fonts-noto-core") for letter in _missing}
+    )
 
 
 def _shown(letter: str) -> str:

@@ -36,7 +36,6 @@ from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_d
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 
@@ -108,9 +107,6 @@ class Run:
 
     def log_text(self, text: str, name: str) -> None:
         self.client.log_text(self.id, text, name)
-
-    def log_figure(self, figure: Figure, name: str) -> None:
-        self.client.log_figure(self.id, figure, name, save_kwargs={"dpi": 120})
 
     def log_image(self, data: bytes, name: str) -> None:
         """Log the bytes of an image file under a name with its extension."""

@@ -1,6 +1,6 @@
 """What a person sees while it runs: progress bars, one line per stage, a final table. All of it on standard error.
 
-Standard output is left to results, so that `--json` can be piped.
+Standard output is left to results, so that `--json` can be piped. Names come from users: nothing in a text is markup.
 """
 
 from __future__ import annotations
@@ -21,23 +21,44 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
+
+from components.names import visible
 
 Advance = Callable[..., None]
 #: Without a terminal a bar cannot be drawn; a line this often says that work goes on.
 QUIET_SECONDS = 30
 
 
+class Terminal(RichConsole):
+    """Shows each text, in tables too, as it is: no markup, no emoji codes, and control characters as escapes."""
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - whatever rich passes on
+        """Every string that is printed comes by here."""
+        return super().render_str(visible(text), **options)
+
+
 class Console:
     """Progress and messages, drawn on a terminal and written as plain lines elsewhere."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.rich = RichConsole(stderr=True, quiet=quiet, highlight=False)
+        self.rich = Terminal(stderr=True, quiet=quiet)
+        self._warned: set[str] = set()
 
     def say(self, message: str, style: str = "") -> None:
-        self.rich.print(message, style=style, markup=False, soft_wrap=True)
+        self.rich.print(message, style=style, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         self.say(f"warning: {message}", "yellow")
+
+    def warn_once(self, subject: str, message: str) -> None:
+        """Warn, unless something was said of the subject already."""
+        if subject not in self._warned:
+            self._warned.add(subject)
+            self.warn(message)
 
     def table(self, table: Table) -> None:
         self.rich.print(table)
@@ -53,18 +74,18 @@ class Console:
     def _drawn(self, description: str, total: int | None, done: int) -> Iterator[Advance]:
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.rich) as progress:
-            task = progress.add_task(description, total=total, completed=done, note="")
+            task = progress.add_task(visible(description), total=total, completed=done, note="")
 
             def advance(n: int = 1, note: str | None = None) -> None:
-                fields: dict[str, Any] = {} if note is None else {"note": note}
+                fields: dict[str, Any] = {} if note is None else {"note": visible(note)}
                 progress.update(task, advance=n, **fields)
 
             yield advance

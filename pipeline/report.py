@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from components.report.figures import (
+    confused_pairs_figure,
     confusion_figure,
     gallery,
     learning_curves,
@@ -17,7 +18,7 @@ from components.report.figures import (
     roc_figure,
     score_histogram,
 )
-from components.report.html import Section, figure_png, render_report
+from components.report.html import Section, render_report
 from components.serving.bundle import ModelCard
 from pipeline.confirmation.report import confirmation_section
 from pipeline.search.report import search_section
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from components.data.pack.reader import Pack
 
 RATES = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate", "reject_precision")
+MOST_PAIRS = 50
+"""Rows of the table of classes that are taken for each other."""
 THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
 
 
@@ -60,7 +63,7 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
     ]
     for section in sections:
         for name, figure in section.figures:
-            report.context.run.log_image(figure_png(figure), f"figures/{_slug(name)}.png")
+            report.context.log_figure(figure, f"figures/{_slug(name)}.png")
     html = render_report(
         title="Inspection model report",
         subtitle=f"{report.card.backbone} at {report.card.input_size} px on {report.metrics['images']:,} test "
@@ -125,7 +128,7 @@ def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title
     chosen = chosen[np.argsort(order[chosen], kind="stable")][:size]
     rows = report.predictions.iloc[chosen]
     captions = [
-        f"{image[-22:]}\n{label}, score {score:.3f}"
+        f"{image}\n{label}\nscore {score:.3f}"
         for image, label, score in zip(rows["image_id"], rows["label"], rows["defect_score"], strict=True)
     ]
     images = [report.pack[int(index)] for index in report.pack_indices[chosen]]
@@ -165,11 +168,23 @@ def _class_section(report: EvaluationReport) -> Section:
             for name, values in metrics["per_class"].items()
         ]
     )
+    pairs = pd.DataFrame(metrics["confused_pairs"][:MOST_PAIRS])
+    if len(pairs):
+        pairs["share"] = [f"{_percent(share)} of the actual class" for share in pairs["share"]]
+    matrix = metrics["confusion_matrix"]
+    few = matrix is not None
     return Section(
         "Classes",
         "The class of highest probability, whatever the operating point.",
-        tables=[("Per class", per_class)],
-        figures=[("Confusion", confusion_figure(metrics["confusion_matrix"], metrics["classes"]))],
+        tables=[("Per class", per_class), *([] if few or pairs.empty else [("The most frequent errors", pairs)])],
+        figures=[
+            (
+                "Confusion",
+                confusion_figure(matrix, metrics["classes"])
+                if few
+                else confused_pairs_figure(metrics["confused_pairs"]),
+            )
+        ],
     )
 
 

@@ -14,6 +14,8 @@ from pipeline.config import Config
 from pipeline.sections.base import Section
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from components.tracking import Run, Tracker
     from pipeline.config import ComputeConfig
     from pipeline.console import Console
@@ -106,6 +108,15 @@ class StageContext:
     def input(self, stage: str, name: str) -> Path:
         """Path of a file that an upstream stage wrote."""
         return self.inputs[stage].directory / name
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """Log a figure to the stage's run as PNG; the first that lacks letters says so."""
+        from components.report.html import figure_png  # matplotlib takes a second, and a plan draws nothing
+        from components.report.letters import missing_note
+
+        self.run.log_image(figure_png(figure), name)
+        if note := missing_note():
+            self.console.warn_once("letters", note)
 
 
 def section_values(config: Config, sections: tuple[str, ...]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -335,6 +335,11 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities (N, K) float64 of logits (N, K)."""
     return torch.from_numpy(logits).double().softmax(dim=1).numpy()
+
+
+def probability_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """A column `p_<class>` for each class. probabilities: (N, K)."""
+    return pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
 
 
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:

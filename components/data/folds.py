@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 
 from components.data.stratify import Demand, absent_classes, count_groups, spread_groups
+from components.names import listed
 
 FOLD_SPLITS = ("train", "val")
+MOST_NOTES = 5
+"""Of more classes than that, one sentence tells."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResul
         for name, count, gaps in zip(labels, held, without, strict=True)
         if gaps
     ]
+    if len(notes) > MOST_NOTES:
+        notes = [
+            f"{len(notes):,} classes have fewer groups in train and val than data.num_folds={num_folds}: some folds go "
+            f"without {listed([name for name, gaps in zip(labels, without, strict=True) if gaps])}."
+        ]
     return FoldResult(fold, tuple(notes))
 
 

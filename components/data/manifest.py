@@ -15,6 +15,7 @@ from components.data.folds import assign_folds
 from components.data.sources.listing import Listing
 from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
+from components.names import listed
 
 _COLUMNS = (
     "image_id", "path", "label", "is_defect", "group", "split", "fold",
@@ -219,7 +220,7 @@ def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:
     if unknown:
         raise InputError(
             f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}; "
-            f"the classes are: {', '.join(sorted(classes))}"
+            f"the classes are: {listed(sorted(classes), most=20)}"
         )
     if len(classes) > 1 and set(good_labels) == classes:  # one class alone: the splits say what is wrong
         raise InputError(

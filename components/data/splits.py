@@ -14,6 +14,7 @@ import pandas as pd
 from components.data.fixed_splits import FREE, SPLITS, TRAIN, FixedSplits, fix_splits
 from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
 from components.errors import InputError
+from components.names import listed
 
 __all__ = ["SPLITS", "SplitResult", "assign_splits"]
 
@@ -161,7 +162,7 @@ def _check_train(groups: Groups, split: np.ndarray, labels: list[str]) -> None:
     absent = np.flatnonzero(_holders(groups, np.flatnonzero(split == TRAIN)) == 0)
     if len(absent):
         raise InputError(
-            f"data.split_column: no image of class {', '.join(labels[n] for n in absent)} is in train, so it cannot be "
+            f"data.split_column: no image of class {listed([labels[n] for n in absent])} is in train, so it cannot be "
             "learned; give some of them the split train, or leave those cells empty"
         )
 

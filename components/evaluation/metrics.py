@@ -22,6 +22,10 @@ from components.evaluation.intervals import (
     upper_bound,
 )
 
+MOST_IN_MATRIX = 40
+"""Classes of a confusion matrix: it grows with their square, and no one reads a larger one."""
+MOST_PAIRS = 100
+
 
 def inspection_metrics(
     scores: np.ndarray,
@@ -48,8 +52,8 @@ def inspection_metrics(
     keys = _group_keys(groups, is_defect.size)
 
     def summary(index: np.ndarray) -> np.ndarray:
-        table = _decision_table(is_defect[index], rejected[index])
-        return np.array([scalars.balanced_accuracy(table), scalars.matthews(table), scalars.f1(table, positive=1)])
+        counts = scalars.tally(is_defect[index].astype(np.int64), rejected[index].astype(np.int64), 2)
+        return np.array([scalars.balanced_accuracy(counts), scalars.matthews(counts), scalars.f1(counts, positive=1)])
 
     summaries = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
     summaries[0] = _uniform_limits(summaries[0], is_defect == rejected, is_defect, groups, confidence=confidence)
@@ -110,8 +114,9 @@ def class_metrics(
     """The class of highest probability: overall numbers, recall and precision per class, the confusion.
 
     probabilities: (N, K); labels: (N,) int positions in `classes` (K names). confusion_matrix: rows actual,
-    columns predicted, in the order of `classes`. Classes without a test image are listed in
-    `absent_classes` and left out of balanced accuracy, whose limits are those of `inspection_metrics`.
+    columns predicted, in the order of `classes`; None with more than MOST_IN_MATRIX of them. confused_pairs: the most
+    frequent errors, MOST_PAIRS at most. Classes without a test image are listed in `absent_classes` and left out of
+    balanced accuracy, whose limits are those of `inspection_metrics`.
     """
     labels = np.asarray(labels, dtype=np.int64)
     count = len(classes)
@@ -119,34 +124,36 @@ def class_metrics(
     keys = _group_keys(groups, labels.size)
 
     def summary(index: np.ndarray) -> np.ndarray:
-        table = scalars.confusion(labels[index], predicted[index], count)
-        return np.array([scalars.balanced_accuracy(table), scalars.matthews(table)])
+        counts = scalars.tally(labels[index], predicted[index], count)
+        return np.array([scalars.balanced_accuracy(counts), scalars.matthews(counts)])
 
-    def share(hits: np.ndarray, where: np.ndarray) -> dict[str, Any]:
-        kept = None if groups is None else keys[where]
-        return grouped_rate(hits[where], kept, confidence=confidence, unit="image").to_dict()
+    def share(rows: np.ndarray) -> dict[str, Any]:
+        kept = None if groups is None else keys[rows]
+        return grouped_rate(correct[rows], kept, confidence=confidence, unit="image").to_dict()
 
-    table = scalars.confusion(labels, predicted, count)
+    counts = scalars.tally(labels, predicted, count)
     correct = labels == predicted
     limits = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
     limits[0] = _uniform_limits(limits[0], correct, labels, groups, confidence=confidence)
+    per_class = zip(classes, _rows_by_class(labels, count), _rows_by_class(predicted, count), strict=True)
     return {
         "images": int(labels.size),
-        "accuracy": share(correct, np.ones_like(correct)),
+        "accuracy": share(np.arange(labels.size)),
         "balanced_accuracy": limits[0],
         "mcc": limits[1],
         "per_class": {
             name: {
-                "images": int(table[position].sum()),
-                "recall": share(correct, labels == position),
-                "precision": share(correct, predicted == position),
-                "f1": _number(scalars.f1(table, positive=position)),
+                "images": len(own),
+                "recall": share(own),
+                "precision": share(told),
+                "f1": _number(scalars.f1(counts, positive=position)),
             }
-            for position, name in enumerate(classes)
+            for position, (name, own, told) in enumerate(per_class)
         },
         "classes": list(classes),
-        "absent_classes": [name for position, name in enumerate(classes) if not table[position].any()],
-        "confusion_matrix": table.tolist(),
+        "absent_classes": [name for name, images in zip(classes, counts.actual, strict=True) if not images],
+        "confusion_matrix": _confusion(labels, predicted, count).tolist() if count <= MOST_IN_MATRIX else None,
+        "confused_pairs": _confused_pairs(labels, predicted, classes, counts.actual),
     }
 
 
@@ -216,6 +223,31 @@ def _with_limits(
     return records
 
 
+def _confusion(actual: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
+    """(count, count) int64 table, rows actual, columns predicted."""
+    return np.bincount(actual * count + predicted, minlength=count * count).reshape(count, count)
+
+
+def _confused_pairs(
+    actual: np.ndarray, predicted: np.ndarray, classes: Sequence[str], images: np.ndarray
+) -> list[dict[str, Any]]:
+    """The most frequent first; of equally frequent ones that with the larger share of its class."""
+    wrong = actual != predicted
+    pairs, counts = np.unique(np.stack([actual[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    shares = counts / images[pairs[:, 0]]
+    order = np.lexsort([-shares, -counts])[:MOST_PAIRS]
+    return [
+        {"actual": classes[one], "predicted": classes[other], "images": int(number), "share": float(share)}
+        for (one, other), number, share in zip(pairs[order], counts[order], shares[order], strict=True)
+    ]
+
+
+def _rows_by_class(positions: np.ndarray, count: int) -> list[np.ndarray]:
+    """The rows of each class. positions: (N,) int."""
+    ends = np.cumsum(np.bincount(positions, minlength=count))
+    return np.split(np.argsort(positions, kind="stable"), ends[:-1])
+
+
 def _uniform_limits(
     record: dict[str, Any],
     correct: np.ndarray,
@@ -235,7 +267,8 @@ def _uniform_limits(
     rates = [
         grouped_rate(correct[where], None if groups is None else np.asarray(groups)[where],
                      confidence=confidence, unit="image")
-        for where in (labels == position for position in np.unique(labels))
+        for where in _rows_by_class(labels, int(labels.max()) + 1)
+        if where.size
     ]  # fmt: skip
     if any(rate.value not in (0.0, 1.0) for rate in rates):
         return record
@@ -254,10 +287,6 @@ def _separated_limits(
     pairs = max(min(*sides, np.unique(keys).size // 2), 1)
     limits = exact_rate(round(value * pairs), pairs, confidence=confidence, unit="pair")
     return float(limits.low or 0.0), float(limits.high or 0.0)
-
-
-def _decision_table(is_defect: np.ndarray, rejected: np.ndarray) -> np.ndarray:
-    return scalars.confusion(is_defect.astype(np.int64), rejected.astype(np.int64), 2)
 
 
 def _group_keys(groups: np.ndarray | None, size: int) -> np.ndarray:

@@ -68,7 +68,7 @@ def score_of_images(
         scores = defect_scores(probabilities, classes, good_classes)
         return lambda index: rule(scores[index], is_defect[index], objective)
     predicted = np.asarray(probabilities).argmax(axis=1)
-    return lambda index: scalars.balanced_accuracy(scalars.confusion(labels[index], predicted[index], len(classes)))
+    return lambda index: scalars.balanced_accuracy(scalars.tally(labels[index], predicted[index], len(classes)))
 
 
 def overkill_at_budget(scores: np.ndarray, is_defect: np.ndarray, budget: float) -> float:

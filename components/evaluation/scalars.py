@@ -5,6 +5,8 @@ nan stays inside this folder: `metrics` turns it into None before anything is wr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.stats import rankdata
 
@@ -12,37 +14,53 @@ ECE_BINS = 15
 """Equal-width bins, as in Guo et al. 2017 (arXiv 1706.04599)."""
 
 
-def balanced_accuracy(table: np.ndarray) -> float:
-    """Mean recall over the classes that occur. table: (K, K) counts, rows actual, columns predicted.
+@dataclass(frozen=True)
+class Tally:
+    """Images by class, (K,) int64 each: rightly predicted, of the class, and predicted as it.
 
-    nan when fewer than two classes occur.
+    All that the scores below need: a table of K × K counts would cost a thousand classes a million cells a resample.
     """
-    actual = table.sum(axis=1)
-    seen = actual > 0
+
+    hits: np.ndarray
+    actual: np.ndarray
+    predicted: np.ndarray
+
+
+def tally(actual: np.ndarray, predicted: np.ndarray, count: int) -> Tally:
+    """Count the images of `count` classes, from (N,) int class positions."""
+    hits, occurring, told = (
+        np.bincount(places, minlength=count) for places in (actual[actual == predicted], actual, predicted)
+    )
+    return Tally(hits, occurring, told)
+
+
+def balanced_accuracy(counts: Tally) -> float:
+    """Mean recall over the classes that occur; nan when fewer than two do."""
+    seen = counts.actual > 0
     if seen.sum() < 2:
         return float("nan")
-    return float((np.diag(table)[seen] / actual[seen]).mean())
+    return float((counts.hits[seen] / counts.actual[seen]).mean())
 
 
-def matthews(table: np.ndarray) -> float:
-    """Matthews correlation (Gorodkin 2004 for K classes), in [−1, 1]. table: (K, K) counts, rows actual.
+def matthews(counts: Tally) -> float:
+    """Matthews correlation (Gorodkin 2004 for K classes), in [−1, 1].
 
     nan when fewer than two classes occur; 0 when they do and one class alone is predicted.
     """
-    table = table.astype(np.float64)
-    actual, predicted, total = table.sum(axis=1), table.sum(axis=0), table.sum()
+    actual, predicted = counts.actual.astype(np.float64), counts.predicted.astype(np.float64)
+    total = actual.sum()
     spread_actual, spread_predicted = total**2 - actual @ actual, total**2 - predicted @ predicted
     if spread_actual <= 0:
         return float("nan")
     if spread_predicted <= 0:
         return 0.0
-    return float((np.trace(table) * total - actual @ predicted) / np.sqrt(spread_actual * spread_predicted))
+    return float((counts.hits.sum() * total - actual @ predicted) / np.sqrt(spread_actual * spread_predicted))
 
 
-def f1(table: np.ndarray, positive: int) -> float:
+def f1(counts: Tally, positive: int) -> float:
     """Harmonic mean of recall and precision of one class; nan when it neither occurs nor is predicted."""
-    occurs = table[positive, :].sum() + table[:, positive].sum()
-    return float(2 * table[positive, positive] / occurs) if occurs else float("nan")
+    occurs = counts.actual[positive] + counts.predicted[positive]
+    return float(2 * counts.hits[positive] / occurs) if occurs else float("nan")
 
 
 def auroc(scores: np.ndarray, is_defect: np.ndarray) -> float:
@@ -75,8 +93,3 @@ def expected_calibration_error(scores: np.ndarray, is_defect: np.ndarray) -> flo
     bins = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     gaps = np.bincount(bins, weights=scores - is_defect, minlength=ECE_BINS)
     return float(np.abs(gaps).sum() / scores.size)
-
-
-def confusion(actual: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-    """(count, count) int64 table, rows actual, columns predicted, from (N,) int class positions."""
-    return np.bincount(actual * count + predicted, minlength=count * count).reshape(count, count)

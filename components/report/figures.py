@@ -9,7 +9,7 @@ from components.report.figures_audit import (
 )
 from components.report.figures_backbones import backbones_figure
 from components.report.figures_data import augmentation_grid, gallery, sample_grid, split_counts
-from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
+from components.report.figures_evaluation import confused_pairs_figure, confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
 from components.report.figures_range_tests import range_tests_figure, weight_decay_figure
 from components.report.figures_search import search_figure
@@ -26,6 +26,7 @@ __all__ = [
     "augmentation_grid",
     "backbones_figure",
     "confirmation_figure",
+    "confused_pairs_figure",
     "confusion_figure",
     "gallery",
     "groups_gallery",

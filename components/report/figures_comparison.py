@@ -54,7 +54,6 @@ def comparison_dots(
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
     for text, name in zip(first.get_yticklabels(), names, strict=True):
-        text.set_parse_math(False)
         text.set_fontweight("bold" if name == names[0] else "normal")
     figure.legend(handles=_dot_key(within), loc="outside lower left", frameon=False, fontsize=style.SMALL_SIZE,
                   labelcolor=style.MUTED, ncols=3)  # fmt: skip
@@ -164,7 +163,7 @@ def _panels(order: Sequence[str]) -> tuple[Figure, Iterator[tuple[Axes, str]]]:
     for number, (axes, name) in enumerate(zip(panels, order, strict=False)):
         style.quiet_axes(axes)
         axes.set_title(pictures.wrapped(name, NAME_CHARS, lines=2), loc="left", fontsize=style.TEXT_SIZE,
-                       fontweight="bold", color=style.INK, pad=5, parse_math=False)  # fmt: skip
+                       fontweight="bold", color=style.INK, pad=5)  # fmt: skip
         lowest = number + columns >= len(order)
         axes.tick_params(labelbottom=lowest, labelleft=number % columns == 0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))

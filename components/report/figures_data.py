@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from components.names import width
 from components.report import pictures, style
 
 GALLERY_COLUMNS = 6
@@ -26,7 +27,7 @@ def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     if not rows:
         return style.empty_figure("Samples", "no images to show")
     columns = max(len(images) for images in rows.values())
-    longest = max(len(line) for name in rows for line in pictures.wrapped(name, pictures.NAME_CHARS).split("\n"))
+    longest = max(width(line) for name in rows for line in pictures.wrapped(name, pictures.NAME_CHARS).split("\n"))
     figure, grid = pictures.places(
         len(rows), columns, fitting=max(columns, MIN_SAMPLE_COLUMNS), left=0.2 + INCHES_PER_CHAR * longest
     )
@@ -39,9 +40,16 @@ def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
 
 
 def split_counts(counts: pd.DataFrame) -> Figure:
-    """Images per class and split, stacked. counts: one row per class, one column per split, int."""
+    """Images per class and split, stacked. counts: one row per class, one column per split, int.
+
+    With more classes than `style.MOST_CLASSES` the largest and the smallest.
+    """
     if counts.empty or int(counts.to_numpy().sum()) == 0:
         return style.empty_figure("Images per class and split", "no images")
+    every = len(counts)
+    if every > style.MOST_CLASSES:
+        largest = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
+        counts = pd.concat([largest.head(style.MOST_CLASSES // 2), largest.tail(style.MOST_CLASSES // 2)])
     figure = style.new_figure(style.WIDTH, 1.1 + 0.4 * len(counts))
     axes = figure.add_subplot()
     style.quiet_axes(axes, grid=None)
@@ -71,15 +79,15 @@ def split_counts(counts: pd.DataFrame) -> Figure:
         )
     names = [pictures.wrapped(str(name), LABEL_CHARS, lines=2) for name in counts.index]
     axes.set_yticks(positions, names, fontsize=style.TEXT_SIZE, color=style.INK)
-    for text in axes.get_yticklabels():
-        text.set_parse_math(False)  # a class may be named $5
     axes.set_ylim(len(counts) - 0.5, -0.5)
     axes.set_xticks([])
     axes.set_xlim(0, 1.08 * longest)
     axes.spines["bottom"].set_visible(False)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    style.title(axes, "Images per class and split")
+    half = style.MOST_CLASSES // 2
+    choice = f"the {half} classes with most images and the {half} with fewest, of {every:,}"
+    style.title(axes, "Images per class and split", choice if every > style.MOST_CLASSES else "")
     swatches, _ = axes.get_legend_handles_labels()
     style.key(axes, swatches, drop=6)
     return style.finish(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,10 +11,16 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy import special
 
-from components.report import style
+from components.report import pictures, style
 
 SCORE_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
 HISTOGRAM_BINS = 40
+CELL_INCHES = {8: 0.86, 20: 0.55}
+"""Side of a cell of the confusion, up to so many classes."""
+MIN_CELL_INCHES = 0.36
+CLASS_COLUMNS = 22
+"""A class name beside the confusion is broken into lines of so many columns."""
+MOST_BARS = 25
 THRESHOLD_COLORS = (style.INK, style.GREEN, style.PURPLE, style.ORANGE)
 
 
@@ -93,7 +100,7 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequ
     if not table.size or table.sum() == 0:
         return style.empty_figure("Confusion", "no images")
     count = len(classes)
-    cell = 0.86 if count <= 8 else 0.55
+    cell = next((inches for most, inches in CELL_INCHES.items() if count <= most), MIN_CELL_INCHES)
     figure = style.new_figure(max(cell * count + 2.0, 4.6), max(cell * count + 1.2, 3.0))
     axes = figure.add_subplot()
     style.quiet_axes(axes, grid=None)
@@ -103,20 +110,52 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequ
     for row in range(count):
         for column in range(count):
             _cell(axes, row, column, table[row, column], share[row, column], small=count > 8)
-    turned = count > 4 or max(len(str(name)) for name in classes) > 12
+    names = [pictures.wrapped(str(name), CLASS_COLUMNS, lines=2) for name in classes]
+    turned = count > 4 or max(len(name) for name in names) > 12
     axes.set_xticks(
         np.arange(count) + 0.5,
-        list(classes),
+        names,
         rotation=40 if turned else 0,
+        rotation_mode="anchor" if turned else "default",
         ha="right" if turned else "center",
     )
-    axes.set_yticks(np.arange(count) + 0.5, list(classes))
+    axes.set_yticks(np.arange(count) + 0.5, names)
     axes.tick_params(length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
     axes.set(ylim=(count, 0), aspect="equal", anchor="W")
     for spine in axes.spines.values():
         spine.set_visible(False)
     style.title(axes, "Confusion", f"{table.sum():,.0f} images; per cent of the actual class")
     style.label_axes(axes, x="predicted", y="actual")
+    return style.finish(figure)
+
+
+def confused_pairs_figure(pairs: Sequence[Mapping[str, Any]]) -> Figure:
+    """A bar for each of the first MOST_BARS errors: how many images of one class were taken for another.
+
+    pairs: actual, predicted, images and share (of the actual class, in [0, 1]), the most frequent first.
+    """
+    if not pairs:
+        return style.empty_figure("Confusion", "no image was taken for one of another class")
+    shown = pairs[:MOST_BARS]
+    figure = style.new_figure(style.WIDTH, 1.2 + 0.34 * len(shown))
+    axes = figure.add_subplot()
+    style.quiet_axes(axes, grid=None)
+    for place, pair in enumerate(shown):
+        axes.barh(place, pair["images"], height=0.66, color=style.VERMILLION)
+        axes.annotate(
+            f"{pair['images']:,}, {style.percent(pair['share'])} of the class", (pair["images"], place), xytext=(5, 0),
+            textcoords="offset points", va="center", fontsize=style.SMALL_SIZE, color=style.MUTED,
+        )  # fmt: skip
+    names = [
+        " as ".join(pictures.wrapped(pair[side], CLASS_COLUMNS, lines=1) for side in ("actual", "predicted"))
+        for pair in shown
+    ]
+    axes.set_yticks(range(len(shown)), names, fontsize=style.TEXT_SIZE, color=style.INK)
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlim=(0, 1.3 * shown[0]["images"]), xticks=[])
+    axes.tick_params(axis="y", length=0)
+    for side in ("bottom", "left"):
+        axes.spines[side].set_visible(False)
+    style.title(axes, "The most confused classes", "images of the first class that were predicted as the second")
     return style.finish(figure)
 
 

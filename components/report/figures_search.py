@@ -130,7 +130,7 @@ def _bound_bar(axes: Axes, name: str, limits: tuple[float, float], *, height: fl
     axes.plot(limits, [height, height], color=color, linewidth=3, alpha=0.55, solid_capstyle="butt")
     axes.annotate(
         f"{name} searched", (limits[1], height), xytext=(5, 0), textcoords="offset points",
-        va="center", fontsize=style.SMALL_SIZE - 0.5, color=color, parse_math=False,
+        va="center", fontsize=style.SMALL_SIZE - 0.5, color=color,
     )  # fmt: skip
 
 

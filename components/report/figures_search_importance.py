@@ -41,8 +41,6 @@ def importance_figure(importances: Mapping[str, Any]) -> Figure:
     axes.set_xlim(0, 1.1 * max(share for _, share, _ in bars))
     axes.set_yticks(range(len(bars)), [pictures.wrapped(name, 30, lines=1) for name, _, _ in bars])
     axes.tick_params(axis="y", length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
-    for label in axes.get_yticklabels():
-        label.set_parse_math(False)
     axes.get_yticklabels()[-1].set_color(style.MUTED)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)

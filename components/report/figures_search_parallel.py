@@ -16,6 +16,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from components.names import shortened
 from components.report import pictures, style, trial_looks
 from components.report.parallel_axes import Axis, axis_of, numeric_axis
 from components.report.trial_looks import COMPLETED
@@ -92,7 +93,7 @@ def _prepare(axes: Axes, shown: Sequence[Axis], *, places: int) -> None:
             )
         for height, text in axis.ticks:
             axes.plot([x], [height], marker="_", markersize=7, markeredgewidth=0.9, color=style.MUTED, zorder=5)
-            _text(axes, trial_looks.shortened(text, chars), (x, height), (8, 0), ha="left", va="center")
+            _text(axes, shortened(text, chars), (x, height), (8, 0), ha="left", va="center")
         if np.isnan(axis.heights).any():
             _text(axes, "no score" if last else "not searched", (x, ABSENT), (8, 0), ha="left", va="center")
         name = pictures.wrapped(axis.name, max(chars, 8), lines=2)
@@ -112,7 +113,7 @@ def _text(
 ) -> None:
     axes.annotate(
         text, place, xytext=offset, textcoords="offset points", ha=ha, va=va, color=color, fontweight=weight,
-        fontsize=style.SMALL_SIZE, zorder=8, annotation_clip=False, parse_math=False,
+        fontsize=style.SMALL_SIZE, zorder=8, annotation_clip=False,
         bbox={"boxstyle": "round,pad=0.12", "facecolor": style.PAPER, "alpha": 0.8, "linewidth": 0},
     )  # fmt: skip
 

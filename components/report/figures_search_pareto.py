@@ -91,7 +91,7 @@ def _name_front(axes: Axes, best: pd.DataFrame, *, several: bool) -> None:
         taken.append((start, start + width, y))
         axes.annotate(
             label, place, xytext=(-6 if left else 2, 5), textcoords="offset points", ha="right" if left else "left",
-            fontsize=style.SMALL_SIZE, color=style.INK, path_effects=style.halo(), zorder=6, parse_math=False,
+            fontsize=style.SMALL_SIZE, color=style.INK, path_effects=style.halo(), zorder=6,
         )  # fmt: skip
 
 

@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from components.report import style
+from components.names import visible
+from components.report import letters, style
 
 PNG_DPI = 160
 MAX_SVG_BYTES = 400_000
 """Above this a figure is embedded as PNG: thousands of paths make a page slow."""
-
+MANY_ROWS = 40
+"""A table with more rows scrolls in a box of its own, so that the chapters behind it stay within reach."""
 
 _DRAWN: weakref.WeakKeyDictionary[Figure, bytes] = weakref.WeakKeyDictionary()
 
@@ -44,7 +46,8 @@ def render_report(
 ) -> str:
     """The whole document. headline: (name, value, hint) of each figure that is shown large at the top.
 
-    All text is escaped. The page follows the reader's light or dark scheme, and prints.
+    All text is escaped. Under the subtitle stands what letters the figures cannot show. The page follows the reader's
+    light or dark scheme, and prints.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -52,6 +55,7 @@ def render_report(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
     environment.filters["tidy"] = _keep_units_on_line
     chapters = [
@@ -65,8 +69,12 @@ def render_report(
         }
         for order, section in enumerate(sections, start=1)
     ]
+    unshown = letters.missing_note()
     return environment.get_template("report.html").render(
-        title=title, subtitle=_paragraphs(subtitle), headline=list(headline), sections=chapters
+        title=title,
+        subtitle=_paragraphs(subtitle) + ([f"{unshown[0].upper()}{unshown[1:]}."] if unshown else []),
+        headline=list(headline),
+        sections=chapters,
     )
 
 
@@ -110,6 +118,7 @@ def _table(caption: str, frame: pd.DataFrame) -> dict[str, Any]:
     ]
     return {
         "caption": caption,
+        "tall": len(frame) > MANY_ROWS,
         "header": list(zip([str(column) for column in frame.columns], numeric, strict=True)),
         "rows": [
             [(cells[position][row], is_number) for position, is_number in enumerate(numeric)]

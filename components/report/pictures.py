@@ -5,18 +5,20 @@ Constrained layout would stretch a column for a long caption, and takes seconds 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from components.report import style
+from components import names
+from components.report import letters, style
 
 MARGIN, GAP, HEADING = 0.1, 0.12, 0.5
 LINE = 0.155
 """Inches: around the figure, between images, for the heading; a line of a caption."""
+COLUMN_PER_POINT = 0.0072
+"""Inches that a column of text takes, by the points of its size."""
 NAME_CHARS = 18
 """A class name beside a row is broken into lines of this many characters."""
 
@@ -53,6 +55,7 @@ def places(
             box = (x / style.WIDTH, (upper - height) / total, width / style.WIDTH, height / total)
             grid[row, column] = figure.add_axes(box)
             grid[row, column].set_axis_off()
+            grid[row, column].set(xticks=[], yticks=[])  # hidden ones would be made all the same, at 5 ms an image
     return figure, grid
 
 
@@ -65,9 +68,9 @@ def show(axes: Axes, image: np.ndarray | None) -> None:
 
 
 def caption(axes: Axes, text: str, *, color: str = style.MUTED) -> None:
-    """Lines of text below an image, flush with its left edge."""
+    """Lines of text below an image, flush with its left edge and no wider than its place."""
     axes.annotate(
-        text,
+        _fitted(text, _inches(axes, axes.get_position().x1), style.SMALL_SIZE),
         (0, 0),
         xytext=(0, -4),
         xycoords="axes fraction",
@@ -77,7 +80,6 @@ def caption(axes: Axes, text: str, *, color: str = style.MUTED) -> None:
         fontsize=style.SMALL_SIZE,
         linespacing=1.25,
         color=color,
-        parse_math=False,
     )
 
 
@@ -94,14 +96,13 @@ def row_name(axes: Axes, text: str) -> None:
         fontsize=style.TEXT_SIZE,
         fontweight="bold",
         color=style.INK,
-        parse_math=False,
     )
 
 
 def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
     """One line over an image, flush with its left edge; it may run over the images beside it."""
     axes.annotate(
-        text,
+        _fitted(text, _inches(axes, 1.0), style.TEXT_SIZE),
         (0, 1),
         xytext=(0, 4),
         xycoords="axes fraction",
@@ -110,7 +111,6 @@ def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
         va="bottom",
         fontsize=style.TEXT_SIZE,
         color=color,
-        parse_math=False,
     )
 
 
@@ -120,13 +120,12 @@ def heading(figure: Figure, text: str) -> None:
     figure.text(
         MARGIN / width,
         1 - 0.14 / height,
-        text,
+        _fitted(text, width - 2 * MARGIN, style.TITLE_SIZE),
         ha="left",
         va="top",
         fontsize=style.TITLE_SIZE,
         fontweight="bold",
         color=style.INK,
-        parse_math=False,
     )
 
 
@@ -135,15 +134,17 @@ def line_count(texts: Iterable[str]) -> int:
     return max((text.count("\n") + 1 if text else 0 for text in texts), default=0)
 
 
-def wrapped(text: str, width: int, *, lines: int = 3) -> str:
-    """At most that many lines of at most `width` characters, broken behind spaces, underscores, hyphens, slashes."""
-    filled = [""]
-    for part in re.findall(r"[^\s_/-]*[\s_/-]*", text):
-        for start in range(0, len(part), width):
-            piece = part[start : start + width]
-            if filled[-1] and len((filled[-1] + piece).rstrip()) > width:
-                filled.append("")
-            filled[-1] += piece
-    if len(filled) > lines:
-        filled = [*filled[: lines - 1], filled[lines - 1][: width - 1].rstrip() + "…"]
-    return "\n".join(line.rstrip() for line in filled)
+def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
+    """A name on at most that many lines of at most so many columns, its middle left out where it is too long."""
+    return names.wrapped(letters.shown(text), columns, lines=lines)
+
+
+def _inches(axes: Axes, right: float) -> float:
+    """From the left edge of a place to a share of the figure's width."""
+    return (right - axes.get_position().x0) * style.WIDTH
+
+
+def _fitted(text: str, inches: float, size: float) -> str:
+    """Each line of the text, its middle left out where it takes more room than that at a size in points."""
+    columns = max(int(inches / (COLUMN_PER_POINT * size)), 8)
+    return "\n".join(names.shortened(line, columns) for line in letters.shown(text).split("\n"))

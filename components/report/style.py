@@ -6,17 +6,20 @@ No pyplot: a figure belongs to its caller, and two threads can draw at once.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 
-from matplotlib import font_manager
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, LogFormatter
+
+from components.names import shortened
+from components.report import letters
 
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
@@ -32,7 +35,12 @@ TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 9.0, 8.0
 WIDTH = 9.8
 """Inches of a figure that fills the report's column."""
 
-_PREFERRED_FONTS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "Noto Sans CJK SC")
+MOST_CLASSES = 40
+"""With more of them a figure shows a choice of the classes, and a table all."""
+LABEL_COLUMNS = 48
+"""A line of a tick's label loses its middle beyond so many columns."""
+TITLE_COLUMNS = 90
+"""The same of a title over the report's width."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -57,6 +65,7 @@ def quiet_axes(axes: Axes, *, grid: str | None = "y") -> None:
 
 def title(axes: Axes, text: str, subtitle: str = "") -> None:
     """A bold title at the left edge and a quieter line under it."""
+    text = shortened(letters.shown(text), TITLE_COLUMNS)
     axes.set_title(text, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=24 if subtitle else 10)
     if subtitle:
         axes.annotate(
@@ -104,10 +113,23 @@ def halo() -> list[AbstractPathEffect]:
 
 
 def finish(figure: Figure) -> Figure:
-    """Set the type face on every text; the last call of each figure function."""
-    families = font_families()
-    for text in figure.findobj(Text):
-        text.set_fontfamily(list(families))
+    """Show each text as it is, in a type face that has its letters; the last call of each figure function.
+
+    Names come from users: a dollar is no mathematics, and what no font has is a code point. The numbers of a
+    logarithmic axis alone are mathematics.
+    """
+    axis_of_all = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    powers = {label for axis in axis_of_all for label in _powers(axis)}
+    for axis in axis_of_all:
+        _show_labels(axis)
+    texts = figure.findobj(Text)
+    for text in texts:
+        if text not in powers:
+            text.set_parse_math(False)
+            text.set_text(letters.shown(text.get_text()))
+    families = letters.families_for(text.get_text() for text in texts)
+    for text in texts:
+        text.set_fontfamily(families)
     return figure
 
 
@@ -148,8 +170,22 @@ def percent(value: float) -> str:
     return f"{100 * value:.2f} %" if 0 < value < 0.01 else f"{100 * value:.1f} %"
 
 
-@functools.cache
-def font_families() -> tuple[str, ...]:
-    """The preferred faces that this machine has, then the one that matplotlib brings along."""
-    present = {font.name for font in font_manager.fontManager.ttflist}
-    return (*(name for name in _PREFERRED_FONTS if name in present), "DejaVu Sans")
+def _powers(axis: Axis) -> list[Text]:
+    """The labels of a logarithmic axis that matplotlib writes as powers of ten."""
+    formatters = {"major": axis.get_major_formatter(), "minor": axis.get_minor_formatter()}
+    return [
+        label
+        for which, formatter in formatters.items()
+        if isinstance(formatter, LogFormatter)
+        for label in axis.get_ticklabels(which=which)  # type: ignore[arg-type]
+    ]
+
+
+def _show_labels(axis: Axis) -> None:
+    """Labels of fixed ticks are set anew whenever the figure is drawn: they have to be right where they come from."""
+    if not isinstance(axis.get_major_locator(), FixedLocator):
+        return
+    labels = [label.get_text() for label in axis.get_majorticklabels()]
+    right = ["\n".join(shortened(line, LABEL_COLUMNS) for line in letters.shown(text).split("\n")) for text in labels]
+    if right != labels:
+        axis.set_ticklabels(right)

@@ -34,14 +34,6 @@ def plain_key(key: str) -> str:
     return NAMES.get(last, last.replace("_", " "))
 
 
-def shortened(text: str, width: int) -> str:
-    """The text, or its start and its end, which tell long names of models apart."""
-    if len(text) <= width:
-        return text
-    tail = max((width - 1) // 2, 1)
-    return f"{text[: max(width - 1 - tail, 1)]}…{text[-tail:]}"
-
-
 def counted(count: int, noun: str) -> str:
     """1 trial, 2 trials."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
@@ -70,7 +62,7 @@ def figure_heading(figure: Figure, title: str, subtitle: str) -> None:
     engine.set(rect=(0, 0, 1, 1 - heading_height(subtitle) / height))  # type: ignore[call-arg]
     pictures.heading(figure, title)
     figure.text(pictures.MARGIN / width, 1 - 0.38 / height, subtitle, ha="left", va="top",
-                fontsize=style.TEXT_SIZE, color=style.MUTED, parse_math=False)  # fmt: skip
+                fontsize=style.TEXT_SIZE, color=style.MUTED)  # fmt: skip
 
 
 def heading_height(subtitle: str) -> float:

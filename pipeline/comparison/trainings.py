@@ -202,8 +202,8 @@ def decision_metrics(
     if not np.isfinite(logits).all():
         return dict.fromkeys(names)
     predicted = logits.argmax(axis=1)
-    table = scalars.confusion(labels, predicted, len(classes))
-    values = [float((predicted == labels).mean()) if labels.size else math.nan, scalars.balanced_accuracy(table)]
+    counts = scalars.tally(labels, predicted, len(classes))
+    values = [float((predicted == labels).mean()) if labels.size else math.nan, scalars.balanced_accuracy(counts)]
     if inspects:
         defective = ~np.isin(np.asarray(classes), list(good_classes))
         is_defect, rejected = defective[labels], defective[predicted]

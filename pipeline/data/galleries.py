@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from components.names import shortened
 from components.report.figures import gallery, groups_gallery, pairs_gallery
 from pipeline.data.findings import DataFindings, counted, shown_images
 
@@ -31,7 +32,7 @@ def pairs_figure(findings: DataFindings, pack: Pack) -> Figure:
     for pair in shown.to_dict("records"):
         places = [int(pair[side]) for side in ("first", "second")]
         images.append((pack[places[0]], pack[places[1]]))
-        names = [f"{cut(label, 12)}: {tail(image, 24)}" for image, label in known.loc[places].to_numpy()]
+        names = [f"{shortened(label, 12)}: {tail(image, 24)}" for image, label in known.loc[places].to_numpy()]
         captions.append("\n".join([f"{pair['correlation']:.3f}, {pair['symmetry']}", *names]))
     return pairs_gallery(images, captions, f"The least alike first: {len(shown):,} of {counted(len(pairs), 'pair')}")
 
@@ -44,7 +45,7 @@ def largest_figure(findings: DataFindings, pack: Pack) -> Figure:
         shown = members.head(MOST_GROUPS)
         rows.append([pack[int(index)] for index in shown["pack_index"]])
         mixed = members["label"].nunique() > 1
-        captions.append([cut(label, 16) if mixed else "" for label in shown["label"]])
+        captions.append([shortened(label, 16) if mixed else "" for label in shown["label"]])
         names.append(
             f"{tail(group['group'], 40)}: {group['images']:,} images ({cut(group['labels'], 60)}); "
             f"{group['reason']}; in {members['split'].iloc[0]}"
@@ -60,7 +61,10 @@ def conflicts_figure(findings: DataFindings, pack: Pack) -> Figure:
         chosen = one_of_each(conflict["labels"])
         rows.append([pack[int(conflict["pack_index"][place])] for place in chosen])
         captions.append(
-            [f"{cut(conflict['labels'][place], 16)}\n{tail(conflict['image_ids'][place], 16)}" for place in chosen]
+            [
+                f"{shortened(conflict['labels'][place], 16)}\n{tail(conflict['image_ids'][place], 16)}"
+                for place in chosen
+            ]
         )
         labels = cut(", ".join(sorted(set(conflict["labels"]))), 80)
         names.append(f"{conflict['kind']}, {len(conflict['labels']):,} images: {labels}")
@@ -73,7 +77,7 @@ def doubtful_figure(findings: DataFindings, pack: Pack) -> Figure:
     shown = findings.doubtful.head(MOST_PICTURES)
     rows = findings.manifest.iloc[shown["row"].to_numpy(dtype=np.int64)]
     captions = [
-        f"labelled {cut(doubt['label'], 15)}\nneighbours: {cut(doubt['suggested'], 13)}\n{tail(name, 22)}"
+        f"labelled {shortened(doubt['label'], 15)}\nneighbours: {shortened(doubt['suggested'], 13)}\n{tail(name, 22)}"
         for doubt, name in zip(shown.to_dict("records"), rows["image_id"], strict=True)
     ]
     title = f"The most doubtful first: {len(shown)} of {counted(len(findings.doubtful), 'image')}"

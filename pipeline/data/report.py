@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from components.report.figures import (
     sample_grid,
     split_counts,
 )
-from components.report.html import Section, figure_png, render_report
+from components.report.html import Section, render_report
 from pipeline.data.audit_chapters import MOST_ROWS, audit_chapters, limited
 from pipeline.data.findings import (
     DataFindings,
@@ -30,9 +29,10 @@ from pipeline.data.galleries import cut
 
 if TYPE_CHECKING:
     from components.data.pack.reader import Pack
-    from components.tracking import Run
+    from pipeline.stage import StageContext
 
-SAMPLES_PER_CLASS = 8
+SAMPLES_PER_CLASS, MOST_SAMPLED = 8, 24
+"""Pictures of a class, and classes of which there are some."""
 MOST_KINDS = 10
 """Rows of the table of sizes and modes."""
 MOST_VALUES = 8
@@ -40,7 +40,7 @@ MOST_VALUES = 8
 
 
 def write_data_report(
-    run: Run, directory: Path, findings: DataFindings, pack: Pack, *, augmented: Sequence[Sequence[np.ndarray]]
+    context: StageContext, findings: DataFindings, pack: Pack, *, augmented: Sequence[Sequence[np.ndarray]]
 ) -> None:
     """Write data_report.html, and log its figures to MLflow.
 
@@ -56,14 +56,14 @@ def write_data_report(
     ]
     for chapter in chapters:
         for caption, figure in chapter.figures:
-            run.log_image(figure_png(figure), f"figures/{_slug(caption)}.png")
+            context.log_figure(figure, f"figures/{_slug(caption)}.png")
     html = render_report(
         title="Data report",
         subtitle=findings.listing_description,
         headline=_headline(findings),
         sections=chapters,
     )
-    (directory / "data_report.html").write_text(html, encoding="utf-8")
+    (context.directory / "data_report.html").write_text(html, encoding="utf-8")
 
 
 def _headline(findings: DataFindings) -> list[tuple[str, str, str]]:
@@ -126,21 +126,28 @@ def _metadata_table(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _samples(findings: DataFindings, pack: Pack) -> Section:
+    names = classes_of(findings.manifest)
+    shown = [names[place] for place in _spread(len(names), MOST_SAMPLED)]
     samples = {}
-    for label in classes_of(findings.manifest):
+    for label in shown:
         rows = findings.manifest.loc[findings.manifest["label"] == label, "pack_index"]
         # Spread over the class: its first images are mostly of one part.
-        chosen = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, SAMPLES_PER_CLASS).astype(int))]
-        samples[label] = [pack[int(index)] for index in chosen]
+        samples[label] = [pack[int(rows.iloc[place])] for place in _spread(len(rows), SAMPLES_PER_CLASS)]
+    choice = f", for {len(shown)} of {len(names):,} classes" if len(shown) < len(names) else ""
     files = files_of(findings)
     kinds = files.groupby(["format", "mode", "width", "height"]).size().sort_values(ascending=False, kind="stable")
     table = kinds.rename("files").reset_index()
     return Section(
         "Samples",
         "As the model sees them.",
-        figures=[("Samples: spread over each class.", sample_grid(samples))],
+        figures=[(f"Samples: spread over each class{choice}.", sample_grid(samples))],
         tables=[limited("What the files are", table, MOST_KINDS, "statistics.parquet")],
     )
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Places of at most so many, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
 
 
 def _augmentation(augmented: Sequence[Sequence[np.ndarray]]) -> Section:

@@ -105,7 +105,7 @@ def report_probe(context: StageContext, verdicts: Sequence[ProbeVerdict], object
     records = [verdict.to_dict() for verdict in verdicts]
     context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
     context.run.log_table(pd.DataFrame(records), "tables/backbones.json")
-    context.run.log_figure(backbones_figure(records, metric_name=objective), "figures/backbones.png")
+    context.log_figure(backbones_figure(records, metric_name=objective), "figures/backbones.png")
 
 
 def report_test(
@@ -132,7 +132,7 @@ def report_test(
     )
     context.run.log_metrics({f"{name.key}_lower": bounds.lower, f"{name.key}_upper": bounds.upper})
     figure = range_test_figure(curve, bounds.to_dict(), title=f"Learning-rate range test: {name.label}")
-    context.run.log_figure(figure, f"figures/range_test_{name.key}.png")
+    context.log_figure(figure, f"figures/range_test_{name.key}.png")
     context.run.log_table(curve.drop(columns="heldout_loss"), f"tables/range_test_{name.key}.json")  # it is nan mostly
 
 
@@ -150,7 +150,7 @@ def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBoun
         for found in own.values()
     ]
     if len(records) > 1:
-        context.run.log_figure(range_tests_figure(records), "figures/range_tests.png")
+        context.log_figure(range_tests_figure(records), "figures/range_tests.png")
 
 
 def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:
@@ -185,7 +185,7 @@ def report_weight_decays(
             f"{MEASURES[verdict.measure]} by more than {verdict.tolerance_decades:g} decades{note}"
         )
     context.run.log_metrics({f"{safe}_weight_decay": verdict.recommended})
-    context.run.log_figure(weight_decay_figure(curves, verdict.to_dict()), f"figures/weight_decay_{safe}.png")
+    context.log_figure(weight_decay_figure(curves, verdict.to_dict()), f"figures/weight_decay_{safe}.png")
 
 
 MEASURES = {"lr_div": "rate at which the ramp diverges", "lr_min": "rate of the lowest loss"}

@@ -19,7 +19,7 @@ from components.report.figures import (
     search_figure,
     trial_cost_figure,
 )
-from components.report.html import Section, figure_png, render_report
+from components.report.html import Section, render_report
 from components.search.agreement import agreement_warning, rung_agreement, survival
 from components.search.importance import importances, scales
 from components.search.pareto import pareto_front
@@ -243,7 +243,7 @@ def _write(
     )
     (folder / "search.html").write_text(html, encoding="utf-8")
     for name, figure in section.figures:
-        context.run.log_image(figure_png(figure), f"figures/{name.lower().replace(' ', '_')}.png")
+        context.log_figure(figure, f"figures/{name.lower().replace(' ', '_')}.png")
 
 
 def _log(context: StageContext, records: Sequence[TrialRecord], trials: pd.DataFrame, runs: TrialRuns) -> None:

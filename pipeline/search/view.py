@@ -45,7 +45,7 @@ class SearchView:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console.rich,
         )
         self._task = self._progress.add_task("trials", total=num_trials, note="")

@@ -108,7 +108,7 @@ STAGES: tuple[Stage, ...] = (
         name="evaluate",
         inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
-        version=3,
+        version=4,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias

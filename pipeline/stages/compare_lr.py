@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.cluster import settle_on_cluster
-from components.report.html import figure_png
 from pipeline.comparison.forecast import images_of, measure_pace, missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
@@ -161,7 +160,7 @@ def _write(
         "each at a rate of its own",
     )  # fmt: skip
     for name, figure in figures.items():
-        context.run.log_image(figure_png(figure), f"figures/{name}.png")
+        context.log_figure(figure, f"figures/{name}.png")
     context.run.log_table(trainings, "tables/comparison.json")
     for name in ("comparison.json", "comparison.md", "comparison.html", "comparison.parquet", "curves.parquet"):
         context.run.log_artifact(folder / name)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.objective_intervals import paired_objective_difference
-from components.report.html import figure_png
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.report import console_table, seeds_figure
@@ -159,7 +158,7 @@ def _conclude(
     context.run.log_artifact(context.directory / "confirmation.json")
     if results:
         figure = seeds_figure(values)
-        context.run.log_image(figure_png(figure), "figures/confirmation.png")
+        context.log_figure(figure, "figures/confirmation.png")
         context.console.table(console_table(values))
     context.console.say(f"  {verdict.statement}")
     return {

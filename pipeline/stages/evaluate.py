@@ -25,9 +25,9 @@ from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import log_lineage
 from pipeline.report import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training import EVAL_BATCH, bare_model, resolve_device, softmax, use_threads
+from pipeline.training import EVAL_BATCH, bare_model, probability_table, resolve_device, softmax, use_threads
 
-METRICS_VERSION = 1
+METRICS_VERSION = 2
 
 
 def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[str, Any]:
@@ -87,8 +87,7 @@ def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: Model
     metadata = [name for name in test.columns if name.startswith("meta_")]
     table = test[["image_id", "path", "sha256", "label", "is_defect", "group", *metadata]].copy()
     table["predicted"] = np.asarray(card.classes)[probabilities.argmax(axis=1)]
-    for position, name in enumerate(card.classes):
-        table[f"p_{name}"] = probabilities[:, position]
+    table = table.join(probability_table(probabilities, card.classes))
     if card.operating_point is not None:
         table["defect_score"] = defect_scores(probabilities, card.classes, card.good_classes)
         rejected = table["defect_score"] >= card.operating_point["threshold"]

@@ -155,7 +155,7 @@ def _statistics(manifest: Manifest, packed: PackResult) -> pd.DataFrame:
 def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: int, watch: _Watch) -> None:
     """The report, its tables, and all of them as artifacts of the run."""
     tables = write_tables(findings, context.directory)
-    write_data_report(context.run, context.directory, findings, pack, augmented=_augmented(findings, pack, seed))
+    write_data_report(context, findings, pack, augmented=_augmented(findings, pack, seed))
     summary = summarise(findings) | {"pack": pack.kind, "seconds": watch.seconds}
     (context.directory / "data_report.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     results = ["data_report.html", "data_report.json", "manifest.parquet", "statistics.parquet"]

@@ -42,6 +42,7 @@ from pipeline.training import (
     new_learner,
     open_data,
     predict_split,
+    probability_table,
     softmax,
     use_threads,
 )
@@ -121,7 +122,7 @@ def _write_course(
     steps.to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
     figure = learning_curves(history, best_epoch=progress.best_epoch, steps=steps, ledger=ledger)
-    context.run.log_figure(figure, "figures/learning_curves.png")
+    context.log_figure(figure, "figures/learning_curves.png")
 
 
 def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
@@ -163,8 +164,7 @@ def _calibrate(
         raise RuntimeError("the trained model gives outputs that are not finite on the calibration split")
     probabilities = softmax(logits)
     table = rows[["image_id", "path", "label", "is_defect", "group"]].reset_index(drop=True)
-    for position, name in enumerate(data.classes):
-        table[f"p_{name}"] = probabilities[:, position]
+    table = table.join(probability_table(probabilities, data.classes))
     calibration, point = Calibration(1.0, 0.0), None
     if data.good_classes:
         raw = defect_scores(probabilities, data.classes, data.good_classes)

@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from components.data.audit.cues import CUES, Cue, make_cues
-from components.data.audit.groupwise import Estimate, groups_per_class, sample_groups, share_interval, split_by_group
+from components.data.audit.groupwise import groups_per_class, one_against_all_intervals, sample_groups, split_by_group
 
 _FOLDS = 5
 _CONFIDENCE = 0.95
@@ -94,14 +94,14 @@ def _judge(
         random_state=seed,
     )
     told = cross_val_predict(tree, cue.numbers, y, cv=folds)
-    estimates = _estimates(told, y, group, len(names))
-    best = int(np.argmax([estimate[0] for estimate in estimates]))
-    score, low, high = estimates[best]
+    scores, lows, highs = _estimates(told, y, group, len(names))
+    best = int(np.argmax(scores))
+    score, low, high = (float(values[best]) for values in (scores, lows, highs))
     bar = _SUSPICIOUS_PICTURE if cue.of_the_picture else _SUSPICIOUS
     suspicious = low > bar
     accuracy = f"balanced accuracy {score:.2f} ({low:.2f} to {high:.2f}), chance {_CHANCE:.2f}"
     if suspicious:
-        others = sum(estimate[1] > bar for estimate in estimates) - 1 if len(names) > 2 else 0
+        others = int((lows > bar).sum()) - 1 if len(names) > 2 else 0
         more = f" and {others} other{'s' * (others > 1)}" if others else ""
         statement = f"Class {names[best]}{more} can be told by {cue.name} alone ({accuracy}): "
         statement += f"{cue.describe(y == best)}. {cue.caution}"
@@ -110,11 +110,12 @@ def _judge(
     return Shortcut(cue.name, score, low, high, _CHANCE, suspicious, names[best], statement)
 
 
-def _estimates(told: np.ndarray, y: np.ndarray, group: np.ndarray, classes: int) -> list[Estimate]:
-    """Balanced accuracy of each class against all others; with limits that hold for all classes together."""
+def _estimates(
+    told: np.ndarray, y: np.ndarray, group: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(classes,) balanced accuracy of each class against all others, and limits that hold for all classes together."""
     confidence = 1 - (1 - _CONFIDENCE) / (classes if classes > 2 else 1)
-    right = [((told == number) == (y == number)).astype(float) for number in range(classes)]
-    return [share_interval(right[number], group, y == number, confidence=confidence) for number in range(classes)]
+    return one_against_all_intervals(told, y, group, classes=classes, confidence=confidence)
 
 
 def _unmeasured(name: str, statement: str) -> Shortcut:

@@ -23,18 +23,23 @@ def test_auroc_and_average_precision_agree_with_scikit_learn_on_ties(tied: tuple
     assert scalars.average_precision(scores, is_defect) == pytest.approx(expected)
 
 
-def test_numbers_from_a_confusion_agree_with_scikit_learn() -> None:
+def counted(table: list[list[int]]) -> scalars.Tally:
+    """Of a table, rows actual, columns predicted."""
+    counts = np.array(table)
+    return scalars.Tally(np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
+
+
+def test_numbers_from_a_tally_agree_with_scikit_learn() -> None:
     generator = np.random.default_rng(1)
     actual, predicted = generator.integers(0, 4, 200), generator.integers(0, 4, 200)
-    table = scalars.confusion(actual, predicted, 4)
-    assert np.array_equal(table, reference.confusion_matrix(actual, predicted))
+    table = scalars.tally(actual, predicted, 4)
     assert scalars.balanced_accuracy(table) == pytest.approx(reference.balanced_accuracy_score(actual, predicted))
     assert scalars.matthews(table) == pytest.approx(reference.matthews_corrcoef(actual, predicted))
     assert scalars.f1(table, 2) == pytest.approx(reference.f1_score(actual, predicted, average=None)[2])
 
 
 def test_four_images_by_hand() -> None:
-    table = np.array([[3, 1], [2, 4]])  # 3 good accepted, 1 rejected; 2 defectives accepted, 4 rejected
+    table = counted([[3, 1], [2, 4]])  # 3 good accepted, 1 rejected; 2 defectives accepted, 4 rejected
     assert scalars.balanced_accuracy(table) == pytest.approx((3 / 4 + 4 / 6) / 2)
     assert scalars.matthews(table) == pytest.approx((4 * 3 - 1 * 2) / math.sqrt(5 * 6 * 4 * 5))
     assert scalars.f1(table, 1) == pytest.approx(8 / 11)
@@ -44,16 +49,16 @@ def test_one_class_alone_has_no_ranking_and_no_balance() -> None:
     scores, is_defect = np.array([0.1, 0.2]), np.array([True, True])
     assert math.isnan(scalars.auroc(scores, is_defect))
     assert math.isnan(scalars.average_precision(scores, is_defect))
-    assert math.isnan(scalars.balanced_accuracy(np.array([[0, 0], [1, 5]])))
-    assert math.isnan(scalars.matthews(np.array([[0, 0], [1, 5]])))
+    assert math.isnan(scalars.balanced_accuracy(counted([[0, 0], [1, 5]])))
+    assert math.isnan(scalars.matthews(counted([[0, 0], [1, 5]])))
 
 
 def test_rejecting_everything_has_no_correlation_with_the_truth() -> None:
-    assert scalars.matthews(np.array([[0, 4], [0, 6]])) == 0.0
+    assert scalars.matthews(counted([[0, 4], [0, 6]])) == 0.0
 
 
 def test_a_class_that_neither_occurs_nor_is_predicted_has_no_f1() -> None:
-    assert math.isnan(scalars.f1(np.array([[5, 0], [0, 0]]), 1))
+    assert math.isnan(scalars.f1(counted([[5, 0], [0, 0]]), 1))
 
 
 def test_the_calibration_error_by_hand() -> None:

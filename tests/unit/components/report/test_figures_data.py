@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report import figures_data, pictures
+from components.report import figures_data
 
 LONG = "a_very_long_class_name_of_a_defect_on_the_left_side"
 
@@ -65,22 +65,6 @@ def test_a_caption_of_one_row_ends_above_the_pictures_of_the_next(image: np.ndar
     lowest = min(text.get_window_extent().y0 for text in figure.axes[0].texts)
     assert len(tops) == 2
     assert lowest > tops[0]
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("", ""),
-        ("pit", "pit"),
-        ("red_iron_sheet", "red_iron_\nsheet"),
-        ("oxide scale of plate", "oxide scale\nof plate"),
-        ("crack-in-coating", "crack-in-\ncoating"),
-        ("x" * 15, "x" * 11 + "\n" + "x" * 4),
-        ("one two three four five six seven eight", "one two\nthree four\nfive six…"),
-    ],
-)
-def test_names_break_at_their_joints_and_end_in_time(text: str, lines: str) -> None:
-    assert pictures.wrapped(text, 11) == lines
 
 
 def _words(figure: Figure) -> set[str]:

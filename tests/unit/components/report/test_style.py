@@ -30,7 +30,3 @@ def test_small_shares_keep_their_digits() -> None:
         "12.3 %",
         "100.0 %",
     ]
-
-
-def test_there_is_always_a_type_face() -> None:
-    assert style.font_families()[-1] == "DejaVu Sans"

@@ -24,11 +24,6 @@ def test_durations_have_a_handy_unit(seconds: float, text: str) -> None:
     assert trial_looks.duration(seconds) == text
 
 
-def test_a_long_name_keeps_its_start_and_its_end() -> None:
-    assert trial_looks.shortened("tf_efficientnet_lite0", 11) == "tf_ef…lite0"
-    assert trial_looks.shortened("resnet18", 8) == "resnet18"
-
-
 def test_missing_scores_are_nan_whatever_they_are_missing_as() -> None:
     for missing in (None, np.nan, pd.NA):
         table = pd.DataFrame({"score": pd.Series([0.5, missing], dtype=object)})

@@ -5,7 +5,6 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -56,11 +55,12 @@ class Cue:
     label: str = "pit"
 
 
-class FakeRun:
-    def __init__(self) -> None:
+class FakeContext:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.figures: dict[str, Figure] = {}
 
-    def log_image(self, figure: Figure, name: str) -> None:
+    def log_figure(self, figure: Figure, name: str) -> None:
         assert name not in self.figures
         self.figures[name] = figure
 
@@ -342,8 +342,7 @@ def _pairs(rows: list[tuple[int, int, float]]) -> pd.DataFrame:
     return table.astype(types).assign(symmetry="upright")
 
 
-def _page(findings: DataFindings, pack: np.ndarray, folder: Path) -> tuple[str, FakeRun]:
-    run = FakeRun()
-    with mock.patch("pipeline.data.report.figure_png", lambda figure: figure):  # to look into what is drawn
-        write_data_report(run, folder, findings, pack, augmented=[[pack[0], pack[1]]])
-    return (folder / "data_report.html").read_text(encoding="utf-8").replace("&#39;", "'"), run
+def _page(findings: DataFindings, pack: np.ndarray, folder: Path) -> tuple[str, FakeContext]:
+    context = FakeContext(folder)
+    write_data_report(context, findings, pack, augmented=[[pack[0], pack[1]]])  # type: ignore[arg-type]
+    return (folder / "data_report.html").read_text(encoding="utf-8").replace("&#39;", "'"), context

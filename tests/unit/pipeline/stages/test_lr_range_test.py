@@ -154,7 +154,7 @@ def told(recommended: float | None, reason: str = "") -> Said:
     )
     curves = pd.DataFrame({"seed": 0, "step": [0, 1, 0, 1], "lr": [1e-3, 1e-2] * 2, "loss": [0.7, 0.6] * 2})
     curves["weight_decay"] = [0.01, 0.01, 0.1, 0.1]
-    context = SimpleNamespace(console=said, run=said)
+    context = SimpleNamespace(console=said, run=said, log_figure=said.log_figure)
     report_weight_decays(context, verdict, curves, {0.01: 1e-3, 0.1: 2e-3})  # type: ignore[arg-type]
     return said
 
@@ -202,7 +202,7 @@ def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> Pr
 def test_the_probe_is_told_on_the_console_and_logged_with_its_evidence() -> None:
     said = Said()
     verdicts = [verdict("vit.a@x", 0.9, kept=True, low=None), verdict("resnet18", 0.8, kept=False, low=0.7)]
-    report_probe(SimpleNamespace(console=said, run=said), verdicts, "average_precision")  # type: ignore[arg-type]
+    report_probe(SimpleNamespace(console=said, run=said, log_figure=said.log_figure), verdicts, "average_precision")  # type: ignore[arg-type]
     assert "kept: the best" in said.lines[0]
     assert "0.700 … 0.820" in said.lines[0]
     assert said.metrics == {"probe_vit.a_x": 0.9, "probe_resnet18": 0.8}
@@ -224,7 +224,7 @@ def test_each_backbone_has_a_table_of_its_own() -> None:
         found = {"vit": {"sgd": bounds("sgd")}, "resnet18": {"sgd": bounds("sgd")}} if several else {
             "vit": {"sgd": bounds("sgd")}
         }  # fmt: skip
-        report_tests(SimpleNamespace(console=said, run=said), found)  # type: ignore[arg-type]
+        report_tests(SimpleNamespace(console=said, run=said, log_figure=said.log_figure), found)  # type: ignore[arg-type]
         assert [title in line for title, line in zip(titles, said.lines, strict=True)] == [True] * len(titles)
         assert len(said.figures) == figures
 
@@ -260,7 +260,7 @@ def stage(monkeypatch, tmp_path):
         made = [Probed(**{k: v for k, v in one.to_dict().items() if k not in ("kept", "reason")})
                 for one in probed]  # fmt: skip
         monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: made)
-        context = SimpleNamespace(console=said, run=said, directory=tmp_path)
+        context = SimpleNamespace(console=said, run=said, log_figure=said.log_figure, directory=tmp_path)
         configured = Recipe(model=ModelConfig(backbone="a", weights=weights), recipe=RecipeConfig())
         settings = RangeTestConfig(backbones=tuple(scores), keep_backbones=keep)
         return lr_range_test._backbones(context, configured, settings, None, 0), said  # type: ignore[arg-type]

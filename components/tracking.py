@@ -1,8 +1,8 @@
-"""MLflow behind one narrow door: explicit run ids, never ambient state. The only `import mlflow` beside the pyfunc.
+"""MLflow behind one narrow door: explicit run ids, never ambient state.
 
 Runs form a tree: root (the run that `mlflow run` made, or one of ours) → a run per stage → a run per trial. A root
-carries host, pid, process start and a heartbeat, so that a run whose process died is reaped and a live one elsewhere
-is not.
+carries machine, pid, process start and a heartbeat, so that a run whose process died is reaped and a live one elsewhere
+is not. An experiment that holds such a tree is marked, and no other is searched.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import getpass
 import logging
 import os
 import re
-import sqlite3
 import tempfile
 import threading
 import time
@@ -24,15 +23,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import mlflow
 import mlflow.artifacts
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, Experiment, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from components.addresses import redact
+from components.artifact_place import misplaced
 from components.errors import InputError
-from components.interrupts import with_whole_calls
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
+from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +45,12 @@ MAX_PARAM_CHARS, MAX_NOTE_CHARS = 500, 8000
 DEFAULT_EXPERIMENT_ID = "0"
 #: The names that MLflow makes up, such as `bold-carp-127`; any other was given by a person.
 MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+#: Marks the experiments that hold runs of ours. (`mlflow run` may have put a root into any of them.)
+TAG_OURS = "escapement.runs"
 #: The UI opens such an experiment at its training runs, not at its traces.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development", TAG_OURS: "true"}
+#: Of an experiment, so many of the newest roots tell where its artifacts lie.
+LOOKED_AT_ROOTS = 50
 
 TAG_ROOT = "escapement.root"
 TAG_STAGE = "escapement.stage"
@@ -55,6 +58,10 @@ TAG_FINGERPRINT = "escapement.fingerprint"
 TAG_SUPERSEDED = "escapement.superseded_by"
 TAG_STORAGE = "escapement.storage"
 TAG_PARENT, TAG_NOTE = "mlflow.parentRunId", "mlflow.note.content"
+
+_ROOTS = f"tags.`{TAG_STAGE}` = 'pipeline'"
+#: Roots and what is below them, but no run of anybody else.
+_RUNNING = f"attributes.status = 'RUNNING' AND tags.`{TAG_STAGE}` LIKE '%'"
 
 
 @dataclass(frozen=True)
@@ -158,34 +165,31 @@ class Tracker:
         """Open the store and find or make the experiment.
 
         `uri` None means MLFLOW_TRACKING_URI, or a SQLite file in the working directory. A run made by `mlflow run`
-        (MLFLOW_RUN_ID) decides the experiment. Raises `InputError` when the store cannot be reached.
+        (MLFLOW_RUN_ID) decides the experiment. Raises `InputError` when the store cannot be used, the experiment was
+        deleted, or its artifacts are not where the store has them.
         """
-        _quiet_logs()
-        uri = _resolve_uri(uri)
-        with _impatient():
-            try:
-                _probe_sqlite(uri)
-                mlflow.set_tracking_uri(uri)
-                client = _client(uri)
-                adopted = os.environ.get("MLFLOW_RUN_ID")
-                if adopted:
-                    return cls(client, uri, client.get_run(adopted).info.experiment_id)
-                found = client.get_experiment_by_name(experiment)
-                experiment_id = (
-                    found.experiment_id if found else client.create_experiment(experiment, tags=EXPERIMENT_TAGS)
-                )
-            except Exception as error:
-                raise InputError(
-                    f"tracking.uri={redact(uri)}: the tracking store cannot be used "
-                    f"({_first_line(error).replace(uri, redact(uri))}); start the server, or give another "
-                    "URI (null: a SQLite file in the working directory)"
-                ) from error
-        if found and found.lifecycle_stage == "deleted":
-            raise InputError(
-                f"tracking.experiment={experiment}: deleted in this store; restore it "
-                f"(`mlflow experiments restore -x {found.experiment_id}`) or give another name"
-            )
-        return cls(client, uri, experiment_id)
+        uri = resolve_uri(uri)
+        with first_contact(uri):
+            client = open_store(uri)
+            found = _find_experiment(client, experiment)
+            if found is None:
+                found = _make_experiment(client, experiment)
+            _check_experiment(client, uri, found)
+        return cls(client, uri, found.experiment_id)
+
+    @staticmethod
+    def check(uri: str | None, *, experiment: str) -> None:
+        """Raise what `connect` would, and make neither a store nor an experiment."""
+        uri = resolve_uri(uri)
+        with first_contact(uri):
+            file = sqlite_file(uri)
+            if file is not None and not file.exists():
+                _check_writable(file)
+                return
+            client = open_store(uri)
+            found = _find_experiment(client, experiment)
+            if found is not None:
+                _check_experiment(client, uri, found)
 
     @property
     def shown_uri(self) -> str:
@@ -197,18 +201,12 @@ class Tracker:
 
     def exists(self, run_id: str) -> bool:
         """Whether the store holds the run (another store, or a deleted run, does not)."""
-        try:
-            return self.client.get_run(run_id).info.lifecycle_stage == "active"
-        except MlflowException:
-            return False
+        run = _unless_missing(lambda: self.client.get_run(run_id))
+        return run is not None and run.info.lifecycle_stage == "active"
 
     def holds_model(self, model_id: str) -> bool:
         """Whether the store holds the logged model (another store does not)."""
-        try:
-            self.client.get_logged_model(model_id)
-        except MlflowException:
-            return False
-        return True
+        return _unless_missing(lambda: self.client.get_logged_model(model_id)) is not None
 
     def start_root(self, name: str, tags: Mapping[str, str]) -> Run:
         """The root of this invocation: the run that `mlflow run` made, or a new one.
@@ -224,6 +222,7 @@ class Tracker:
         elif MADE_UP_NAME.fullmatch(self.client.get_run(adopted).info.run_name or ""):
             self.client.update_run(adopted, name=name)
         run = self.run(adopted)
+        self.client.set_experiment_tag(self.experiment_id, TAG_OURS, "true")  # before there is something to find
         run.set_tags({**tags, **process_tags(), TAG_ROOT: run.id, TAG_STAGE: "pipeline"})
         return run
 
@@ -273,24 +272,26 @@ class Tracker:
         return self._search(f"tags.`{TAG_PARENT}` = '{run.id}'")
 
     def reap(self) -> int:
-        """End the runs whose process is gone (host and pid, or a heartbeat that stopped); the number of runs ended."""
-        reaped = 0
-        for root in self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'"):
-            if not is_dead(root.data.tags):
-                continue
-            reaped += self.end_tree(root.info.run_id, "KILLED")
-        # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
-        ours = f"tags.`{TAG_STAGE}` LIKE '%' AND tags.`{TAG_PARENT}` LIKE '%'"
-        for run in self._search(f"attributes.status = 'RUNNING' AND {ours}"):
-            parent = run.data.tags[TAG_PARENT]
-            if self.exists(parent) and self.client.get_run(parent).info.status != "RUNNING":
-                reaped += self.end_tree(run.info.run_id, "KILLED")
+        """End the runs whose process is gone; the number of runs ended."""
+        reaped, running = 0, {run.info.run_id: run for run in self._search(_RUNNING)}
+        for run_id, run in running.items():
+            tags = run.data.tags
+            if TAG_HOST in tags:
+                gone = is_dead(tags)
+            else:
+                # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
+                gone = tags.get(TAG_PARENT) not in running and self._has_ended(tags.get(TAG_PARENT))
+            reaped += self.end_tree(run_id, "KILLED") if gone else 0
         return reaped
+
+    def _has_ended(self, run_id: str | None) -> bool:
+        if run_id is None or not self.exists(run_id):
+            return False
+        return self.client.get_run(run_id).info.status != "RUNNING"
 
     def running_roots(self, *, storage: Path | None = None) -> list[str]:
         """Ids of the root runs whose process lives; those that write into `storage`, where it is given."""
-        roots = self._search(f"attributes.status = 'RUNNING' AND tags.`{TAG_HOST}` LIKE '%'")
-        alive = [root for root in roots if not is_dead(root.data.tags)]
+        alive = [run for run in self._search(_RUNNING) if TAG_HOST in run.data.tags and not is_dead(run.data.tags)]
         wanted = [root for root in alive if storage is None or root.data.tags.get(TAG_STORAGE) == str(storage)]
         return [root.info.run_id for root in wanted]
 
@@ -312,7 +313,7 @@ class Tracker:
                 try:
                     run.set_tags({TAG_HEARTBEAT: f"{time.time():.0f}"})
                 except Exception as error:  # noqa: BLE001 - a missed beat is not a reason to stop a training
-                    logger.warning("heartbeat not written: %s", _first_line(error))
+                    logger.warning("heartbeat not written: %s", first_line(error))
 
         thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
         thread.start()
@@ -341,10 +342,11 @@ class Tracker:
         return Path(mlflow.artifacts.download_artifacts(uri))
 
     def _search(self, filter_string: str) -> list[Any]:
-        """Runs of every active experiment, the newest first: `mlflow run` may have put a root into any of them."""
-        experiments = [
-            entry.experiment_id for entry in _all_pages(lambda token: self.client.search_experiments(page_token=token))
-        ]
+        """Runs of the experiments that hold runs of ours, the newest first."""
+        ours = _all_pages(
+            lambda token: self.client.search_experiments(filter_string=f"tags.`{TAG_OURS}` = 'true'", page_token=token)
+        )
+        experiments = list({self.experiment_id, *(entry.experiment_id for entry in ours)})
         newest_first = ["attributes.start_time DESC"]
         return _all_pages(
             lambda token: self.client.search_runs(experiments, filter_string, order_by=newest_first, page_token=token)
@@ -388,10 +390,23 @@ def save_pyfunc(
     )
 
 
-def use_store(uri: str | None) -> None:
-    """Point MLflow at a store for `models:/` URIs; None: MLFLOW_TRACKING_URI, or the working directory's file."""
-    _quiet_logs()
-    mlflow.set_tracking_uri(_resolve_uri(uri))
+def use_store(uri: str | None) -> str | None:
+    """Point MLflow at a store for `models:/` URIs; None: MLFLOW_TRACKING_URI, or the working directory's file.
+
+    What is wrong with the places of its artifacts, and the remedy. Raises `InputError` where it cannot be used.
+    """
+    uri = resolve_uri(uri)
+    with first_contact(uri):
+        file = sqlite_file(uri)
+        if file is None:
+            client = open_store(uri)
+            client.search_registered_models(max_results=1)
+            return None
+        if not file.exists():
+            raise InputError(f"tracking.uri={redact(uri)}: there is no such file; give the store of the model")
+        client = open_store(uri)
+        faults = (_misplaced(client, uri, found) for found in client.search_experiments())
+        return next((fault for fault in faults if fault is not None), None)
 
 
 def load_pyfunc(uri: str, *, model_config: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -404,7 +419,7 @@ def load_pyfunc(uri: str, *, model_config: Mapping[str, Any]) -> Any:  # noqa: A
     except (MlflowException, OSError) as error:
         store = mlflow.get_tracking_uri()
         raise InputError(
-            f"model={uri}: cannot be loaded ({_first_line(error).replace(store, redact(store))}); "
+            f"model={uri}: cannot be loaded ({first_line(error).replace(store, redact(store))}); "
             f"give models:/name@alias of a model registered in {redact(store)}, or a model folder"
         ) from error
 
@@ -421,47 +436,60 @@ def _all_pages(search: Callable[[str | None], Any]) -> list[Any]:
             return found
 
 
-def _resolve_uri(uri: str | None) -> str:
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+def _find_experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """The experiment of the run that `mlflow run` made, or the one of that name."""
+    adopted = os.environ.get("MLFLOW_RUN_ID")
+    if adopted:
+        return client.get_experiment(client.get_run(adopted).info.experiment_id)
+    return client.get_experiment_by_name(name)
 
 
-def _client(uri: str) -> MlflowClient:
-    """A client for the store. A write to a database is never interrupted: what was torn would keep it locked."""
-    client = MlflowClient(uri)
-    engine = uri.partition(":")[0].partition("+")[0]
-    return with_whole_calls(client) if engine in DATABASE_ENGINES else client
-
-
-def _quiet_logs() -> None:
-    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Let the first contact with a server fail within seconds; later calls keep MLflow's patience of minutes."""
-    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-    before = {key: os.environ.get(key) for key in quick}
-    os.environ.update(quick)
+def _make_experiment(client: MlflowClient, name: str) -> Experiment:
     try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key)
-            else:
-                os.environ[key] = value
+        return client.get_experiment(client.create_experiment(name, tags=EXPERIMENT_TAGS))
+    except MlflowException:
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return found  # another process was first
 
 
-def _probe_sqlite(uri: str) -> None:
-    """Open a SQLite file once: where it cannot be opened, MLflow would try again for two minutes."""
-    scheme, _, path = uri.partition(":///")
-    if scheme != "sqlite" or path.startswith(":memory:"):
-        return
-    file = Path(path.partition("?")[0])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(file, timeout=30)) as connection:
-        connection.execute("PRAGMA user_version")
+def _check_experiment(client: MlflowClient, uri: str, found: Experiment) -> None:
+    """Raise `InputError` for an experiment that takes no runs, or no artifacts."""
+    if not found.experiment_id:
+        raise InputError(f"tracking.uri={redact(uri)}: {NO_SERVER}")
+    if found.lifecycle_stage == "deleted":
+        raise InputError(
+            f"tracking.experiment={found.name}: deleted in this store; restore it "
+            f"(`mlflow experiments restore -x {found.experiment_id}`) or give another name"
+        )
+    fault = _misplaced(client, uri, found)
+    if fault is not None:
+        raise InputError(f"tracking.uri={redact(uri)}, experiment {found.name}: {fault}")
+
+
+def _misplaced(client: MlflowClient, uri: str, found: Experiment) -> str | None:
+    def places() -> list[str]:
+        roots = client.search_runs([found.experiment_id], _ROOTS, max_results=LOOKED_AT_ROOTS)
+        return [root.info.artifact_uri for root in roots]
+
+    return misplaced(uri, found.artifact_location, places)
+
+
+def _check_writable(file: Path) -> None:
+    nearest = next(parent for parent in file.parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise InputError(f"tracking.uri: {file} cannot be made: you may not write to {nearest}; give another URI")
+
+
+def _unless_missing(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it reads
+    """What is read, or None where the store holds no such thing. Raises where the store does not answer."""
+    try:
+        return read()
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
 
 
 def _user_tags() -> dict[str, str]:
@@ -474,7 +502,3 @@ def _user_tags() -> dict[str, str]:
         "mlflow.source.name": "pipeline",
         "mlflow.source.type": "LOCAL",
     }
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"[:300]

@@ -152,6 +152,18 @@ def predict(
         commands.predict(images, model, output=output, tracking_uri=tracking_uri, as_json=json_)
 
 
+@app.command()
+def relocate(
+    tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="The SQLite store.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Mend a SQLite store whose folder was moved or copied: have it find its artifacts where they lie now."""
+    with _ready(as_json=json_):
+        from pipeline import commands
+
+        commands.relocate(tracking_uri, as_json=json_)
+
+
 @app.command(context_settings=DOTTED_OPTIONS)
 def status(
     context: typer.Context, config: ConfigOption = "default", set_: SetOption = None, json_: JsonOption = False

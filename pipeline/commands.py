@@ -20,7 +20,7 @@ from pipeline.console import Console, duration
 from pipeline.loading import for_comparison, load
 from pipeline.plan import PlannedStage, make_plan
 from pipeline.run_notes import run_name
-from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
+from pipeline.runner import PipelineRun, Summary, check_storage, check_tracking, shown_config
 from pipeline.sections.rates import backbones_in_question
 from pipeline.stages import STAGES
 
@@ -47,6 +47,7 @@ def run(
     console = Console()
     config = _configuration(config_source, overrides, until)
     check_storage(config)
+    check_tracking(config)
     plan = make_plan(config, STAGES, until=until, force=force, console=console)
     preflight(config, plan)
     from components.tracking import DEFAULT_EXPERIMENT_ID, Tracker
@@ -70,6 +71,7 @@ def show_plan(
     import yaml
 
     config = _configuration(config_source, overrides, until)
+    check_tracking(config)
     plan = make_plan(config, STAGES, until=until, force=force, console=Console())
     if as_json:
         stages = [
@@ -131,8 +133,13 @@ def predict(
     if output is not None:
         _check_output(output)
     console = Console()
-    use_store(tracking_uri)
-    inspector = load_pyfunc(model, model_config={"allow_paths": True})
+    misplaced = use_store(tracking_uri) if model.startswith("models:") else None
+    try:
+        inspector = load_pyfunc(model, model_config={"allow_paths": True})
+    except InputError as error:
+        raise InputError(f"model={model}: cannot be loaded: {misplaced}") if misplaced else error from error
+    if misplaced is not None:
+        console.warn(misplaced)
     parts = []
     with console.bar("inspecting", len(files)) as advance:
         for start in range(0, len(files), 64):
@@ -273,6 +280,9 @@ def _headline_text(headline: Mapping[str, Any]) -> str:
 
 
 def _say_where(console: Console, summary: Summary) -> None:
+    for made_by in dict.fromkeys(stage.made_by for stage in summary.stages if stage.made_by):
+        names = [stage.name for stage in summary.stages if stage.made_by == made_by]
+        console.say(f"reused, but made by {made_by}: {', '.join(names)}; --force {names[0]} makes it anew")
     console.say(f"finished in {duration(summary.seconds)}; run {summary.parent_run_id}")
     console.say(f"look at it: {where_to_look(summary.tracking_uri or '')}")
 
@@ -332,6 +342,21 @@ def _remove_unlocked(folder: Path) -> bool:
     except Timeout:
         return False
     return True
+
+
+def relocate(tracking_uri: str | None, *, as_json: bool) -> None:
+    """Have a SQLite store that was moved or copied name the places where its artifacts lie now."""
+    from components.artifact_place import relocate as relocate_store
+    from components.tracking_store import resolve_uri
+
+    moves = [(str(old), str(new)) for old, new in relocate_store(resolve_uri(tracking_uri))]
+    if as_json:
+        _print_json(json.dumps({"moved": moves}))
+        return
+    for old, new in moves:
+        sys.stdout.write(f"what the store had in {old} is now read from, and written to, {new}\n")
+    if not moves:
+        sys.stdout.write("nothing to do: the artifacts are where the store has them\n")
 
 
 def _stdout_table(table: Table) -> None:

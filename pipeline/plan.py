@@ -14,6 +14,7 @@ from typing import Any, Literal
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.console import Console
+from pipeline.provenance import Maker
 from pipeline.stage import WORK_FOLDER, Stage, fingerprint, missing_artifact, read_record, section_values
 
 #: In a stage's scratch: the results that its unfinished work was begun with.
@@ -32,6 +33,8 @@ class PlannedStage:
     action: Action
     reason: str
     forced: bool = False
+    made_by: str = ""
+    """How what a reused result was made with differs from what would make it now."""
 
 
 def make_plan(
@@ -54,6 +57,7 @@ def make_plan(
             raise InputError(f"stage={name}: unknown; the stages are {', '.join(sorted(known))}")
     storage = Path(config.storage.root).absolute()
     plan: dict[str, PlannedStage] = {}
+    maker = Maker.here()
     for stage in _upstream(stages, until):
         values = section_values(config, stage.sections)
         external = _external_digest(stage, config, storage, console or Console(quiet=True))
@@ -61,7 +65,9 @@ def make_plan(
         directory = storage / stage.name / digest[:16]
         forced = stage.name in force
         action, reason = _decide(stage, digest, directory, values, plan, forced=forced)
-        plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced)
+        made_by = _made_by(directory, maker) if action == "reused" else ""
+        reason += f"; made by {made_by}" if made_by else ""
+        plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced, made_by)
     return list(plan.values())
 
 
@@ -120,6 +126,11 @@ def _decide(
     if missing:
         return "run", f"its file {missing} is missing or changed"
     return "reused", "unchanged"
+
+
+def _made_by(directory: Path, now: Maker) -> str:
+    record = read_record(directory)
+    return "" if record is None else Maker(record.commit, record.versions).unlike(now)
 
 
 def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:

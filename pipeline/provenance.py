@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+#: Packages by which a result of the same configuration may come out otherwise.
+SHAPING = ("torch", "timm", "escapement-vision")
 PACKAGES = ("escapement-vision", "mlflow", "torch", "timm", "ray", "albumentations", "pandas", "numpy")
 
 
@@ -21,6 +25,30 @@ def current_commit() -> str:
         return commit + ("+dirty" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What results are made with."""
+
+    commit: str
+    versions: Mapping[str, str]
+
+    @classmethod
+    def here(cls) -> Maker:
+        return cls(current_commit(), package_versions())
+
+    def unlike(self, other: Maker) -> str:
+        """How this one differs from another: `commit abc1234, torch 2.13 → 2.14`; empty where it does not."""
+        differences = []
+        if self.commit != other.commit and "unknown" not in (self.commit, other.commit):
+            commit, _, dirty = self.commit.partition("+")
+            differences.append(f"commit {commit[:7]}{dirty and '+' + dirty}")
+        for name in SHAPING:
+            before, now = self.versions.get(name), other.versions.get(name)
+            if before is not None and before != now:
+                differences.append(f"{name} {before} → {now}")
+        return ", ".join(differences)
 
 
 def _git(folder: Path, *args: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -49,6 +49,7 @@ class StageSummary:
     seconds: float
     headline: dict[str, Any]
     reason: str
+    made_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -253,16 +254,20 @@ def is_interruption(error: BaseException) -> bool:
 def check_storage(config: Config) -> None:
     """Raise `InputError` when the storage folder cannot be written."""
     root = Path(config.storage.root).absolute()
-    probe = root / f".probe-{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe.write_text("", encoding="utf-8")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=root):
+            pass
     except OSError as error:
         raise InputError(
             f"storage.root={config.storage.root}: cannot be written ({error.strerror}: {error.filename}); "
             "give a folder that you may write"
         ) from error
+
+
+def check_tracking(config: Config) -> None:
+    """Raise `InputError` when the tracking store, or the place of its artifacts, cannot be used; make neither."""
+    Tracker.check(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
 
 
 def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
@@ -274,6 +279,7 @@ def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
         seconds=0.0 if item.action == "reused" else record.seconds,
         headline=record.headline,
         reason=item.reason,
+        made_by=item.made_by,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.addresses import redact
+from components.whole_files import whole_file
 from pipeline.config import Config
 from pipeline.sections.base import Section
 
@@ -69,12 +70,11 @@ class StageRecord:
     directory: Path = field(compare=False)
 
     def write(self) -> None:
-        """Commit the stage: write to a sibling, then rename."""
+        """Commit the stage."""
         values = asdict(self)
         del values["directory"]
-        temporary = self.directory / f"{COMMIT_FILE}.tmp"
-        temporary.write_text(json.dumps(values, indent=2), encoding="utf-8")
-        temporary.replace(self.directory / COMMIT_FILE)
+        with whole_file(self.directory / COMMIT_FILE) as draft:
+            draft.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)

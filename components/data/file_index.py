@@ -11,6 +11,7 @@ import pandas as pd
 from components.data.digests import table_sha256
 from components.data.files import Files
 from components.data.sources.listing import Listing
+from components.whole_files import whole_file
 
 UNREADABLE = "unreadable"
 
@@ -47,19 +48,18 @@ def digest_files(
     table["sha256"] = table["sha256"].fillna(UNREADABLE).astype("str")
     if len(unknown):
         index_folder.mkdir(parents=True, exist_ok=True)
-        unfinished = index.with_suffix(".tmp")
-        unfinished.touch()  # its time is the file system's own now, before any file is read
-        started = unfinished.stat().st_mtime
-        with ThreadPoolExecutor(workers) as pool:
-            found = []
-            for digest in pool.map(lambda path: _sha256(files, path), unknown):
-                found.append(digest)
-                on_progress(len(found), len(unknown))
-        table.loc[unknown, "sha256"] = found
-        racy = table["modified"] > started - _RACY_SECONDS
-        certain = table[~racy & (table["mark"] != "") & (table["sha256"] != UNREADABLE)]
-        certain[["size", "mark", "sha256"]].to_parquet(unfinished, compression="zstd")
-        unfinished.replace(index)
+        with whole_file(index) as draft:
+            draft.touch()  # its time is the file system's own now, before any file is read
+            started = draft.stat().st_mtime
+            with ThreadPoolExecutor(workers) as pool:
+                found = []
+                for digest in pool.map(lambda path: _sha256(files, path), unknown):
+                    found.append(digest)
+                    on_progress(len(found), len(unknown))
+            table.loc[unknown, "sha256"] = found
+            racy = table["modified"] > started - _RACY_SECONDS
+            certain = table[~racy & (table["mark"] != "") & (table["sha256"] != UNREADABLE)]
+            certain[["size", "mark", "sha256"]].to_parquet(draft, compression="zstd")
     return table[["sha256", "size", "modified"]]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from components.evaluation import scalars
 from components.evaluation.calibration import defect_scores
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord
+from components.whole_files import whole_file
 from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
@@ -221,9 +221,8 @@ def read_result(training: Training, work: Path) -> Trained | None:
 def write_result(training: Training, result: Trained, work: Path) -> None:
     """Write the result beside its place and rename it."""
     path = _folder(work, "results") / f"{training.key}.json"
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(result), allow_nan=False), encoding="utf-8")
-    temporary.replace(path)
+    with whole_file(path) as draft:
+        draft.write_text(json.dumps(asdict(result), allow_nan=False), encoding="utf-8")
 
 
 def _row(record: EpochRecord, scored: Mapping[str, float | None]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from components.data.audit.leakage import LeakageProbe, probe_leakage
 from components.data.audit.near_duplicates import NearDuplicates, find_near_duplicates
 from components.data.audit.shortcuts import Shortcut, audit_shortcuts
 from components.data.masks import size_that_shows
+from components.whole_files import whole_file
 
 if TYPE_CHECKING:
     from components.data.pack.reader import Pack
@@ -127,7 +127,5 @@ def _read_search(file: Path, names: np.ndarray) -> tuple[Search | None, np.ndarr
 
 def _write_search(file: Path, names: np.ndarray, search: Search) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f"{file.stem}.{os.getpid()}.tmp")
-    with unfinished.open("wb") as stream:
+    with whole_file(file) as draft, draft.open("wb") as stream:
         np.savez(stream, names=names.astype("S"), **vars(search))
-    unfinished.replace(file)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from components.evaluation.linear_probe import choose_candidates, linear_probe
 from components.evaluation.objective_intervals import objective_interval
 from components.models.embedding import build_embedder
 from components.training.engine import Device, predict
+from components.whole_files import whole_file
 from pipeline.compute.spreading import Place, perform
 from pipeline.sections.rates import RangeTestConfig
 from pipeline.sections.recipe import Recipe
@@ -239,11 +239,9 @@ def _read(path: Path) -> Features | None:
 def _keep(features: Features, path: Path, storage: Path) -> None:
     """Write the features, whole or not at all; those of prepared data that are gone are removed."""
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with unfinished.open("wb") as stream:
+    with whole_file(path) as draft, draft.open("wb") as stream:
         pace = np.array([features.seconds, features.images_per_second])
         np.savez(stream, train=features.train, held_out=features.held_out, pace=pace)
-    unfinished.replace(path)
     records = [read_record(folder) for folder in (storage / "prepare").iterdir()]
     standing = {record.result_id for record in records if record is not None}
     for file in path.parent.glob("*.npz"):

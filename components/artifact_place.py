@@ -1,0 +1,129 @@
+"""Where a store keeps its artifacts: MLflow notes absolute paths, which a moved or copied folder leaves behind.
+
+A path whose run lies in the same place beside the store was carried along; `relocate` then has the store name that.
+MLflow itself has no call for it: the columns of its tables are rewritten, in one transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import sqlalchemy
+
+from components.tracking_store import sqlite_file
+
+#: Table → its columns that name a place, and the column that names the row.
+PLACES = {
+    "experiments": (("artifact_location",), "experiment_id"),
+    "runs": (("artifact_uri",), "run_uuid"),
+    "logged_models": (("artifact_location",), "model_id"),
+    "model_versions": (("source", "storage_location"), "rowid"),
+}
+#: Of an artifact's path at least this much has to be the same: a run's or a model's id, and `artifacts`.
+FEWEST_PARTS = 2
+
+
+def local_folder(uri: str) -> Path | None:
+    """The folder that an artifact URI names on this machine; None where it names another place."""
+    parsed = urlsplit(uri)
+    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") and parsed.path.startswith("/") else None
+
+
+def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> str | None:
+    """What is wrong with the place to which an experiment's artifacts go, and the remedy; None where it is right.
+
+    location: of the experiment. artifacts: places of some of its runs.
+    """
+    folder, file = local_folder(location), sqlite_file(uri)
+    if folder is None:
+        return None
+    command = f"escapement relocate --tracking-uri {shlex.quote(uri)}"
+    if file is not None and folder.parent != file.parent / "mlruns":
+        move = _move(file, [place for entry in artifacts() if (place := local_folder(entry)) is not None])
+        if move is not None:
+            return (
+                f"the store was moved or copied: it keeps its artifacts in {move[0]}, and they lie in {move[1]}; "
+                f"`{command}` has it use these"
+            )
+        if not folder.parent.parent.exists():
+            return (
+                f"the store was moved or copied: it keeps its artifacts in {folder.parent}, which is gone; put them "
+                f"into {file.parent / 'mlruns'}, and then (or where they are lost) "
+                f"`{command}` has it use that"
+            )
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
+        return None
+    return f"its artifacts go to {folder}, where you may not write; make that writable, or give another experiment"
+
+
+def relocate(uri: str) -> list[tuple[Path, Path]]:
+    """Have a SQLite store name the places where its artifacts lie now; (old, new) folders.
+
+    A run whose artifacts are only in the old place goes on to name that.
+    """
+    file = sqlite_file(uri)
+    assert file is not None
+    engine = sqlalchemy.create_engine(uri)
+    with contextlib.closing(engine.raw_connection()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT artifact_location FROM experiments")
+        homes = _folders(cursor.fetchall())
+        cursor.execute("SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM logged_models")
+        moves = dict(_moves(file, homes, _folders(cursor.fetchall())))
+        for table, (columns, key) in PLACES.items():
+            for column in columns:
+                cursor.execute(f"SELECT {key}, {column} FROM {table}")
+                changes = [
+                    (place, row) for row, entry in cursor.fetchall() if (place := _new_place(entry, moves, table))
+                ]
+                cursor.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changes)
+        connection.commit()
+    engine.dispose()
+    return sorted(moves.items())
+
+
+def _folders(rows: Sequence[Sequence[str | None]]) -> list[Path]:
+    return [folder for (entry,) in rows if entry and (folder := local_folder(entry)) is not None]
+
+
+def _moves(file: Path, homes: Sequence[Path], artifacts: Sequence[Path]) -> Iterable[tuple[Path, Path]]:
+    """For each folder that was left behind: where it is now."""
+    for home in homes:
+        if home.parent == file.parent / "mlruns":
+            continue
+        below = [place for place in artifacts if place.is_relative_to(home)]
+        move = _move(file, below)
+        if move is not None:
+            yield move
+        elif home.parent.name == "mlruns" and not home.parent.parent.exists():
+            yield home.parent.parent, file.parent
+
+
+def _move(file: Path, artifacts: Sequence[Path]) -> tuple[Path, Path] | None:
+    """From where to where the first of the artifacts that lies elsewhere was carried."""
+    bases = dict.fromkeys((file.parent, file.parent.parent, Path.cwd()))
+    for place in artifacts:
+        for start in range(1, len(place.parts) - FEWEST_PARTS):
+            tail = Path(*place.parts[start:])
+            for base in bases:
+                now = base / tail
+                if now.is_dir() and not (place.is_dir() and now.samefile(place)):
+                    return Path(*place.parts[:start]), base
+    return None
+
+
+def _new_place(entry: str | None, moves: dict[Path, Path], table: str) -> str | None:
+    """What a column has to say now; None where it is right as it is."""
+    folder = local_folder(entry) if entry else None
+    for old, new in moves.items():
+        if folder is not None and folder.is_relative_to(old):
+            now = new / folder.relative_to(old)
+            if now.is_dir() or not folder.is_dir() or table == "experiments":
+                return now.as_uri() if str(entry).startswith("file:") else str(now)
+    return None

@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from components.addresses import redact
@@ -177,6 +178,17 @@ class Tracker:
             )
         return cls(client, uri, experiment_id)
 
+    @staticmethod
+    def check(uri: str | None, *, experiment: str) -> None:
+        """Raise what `connect` would, and make neither a store nor an experiment."""
+        uri = _resolve_uri(uri)
+        scheme, _, path = uri.partition(":///")
+        if scheme == "sqlite" and not Path(path).exists():
+            if not os.access(Path(path).parent, os.W_OK):
+                raise InputError(f"tracking.uri={uri}: cannot be written; give a file in a folder that you may write")
+            return
+        Tracker.connect(uri, experiment=experiment)
+
     @property
     def shown_uri(self) -> str:
         """The URI without a user's name and password."""
@@ -326,6 +338,36 @@ class Tracker:
     def download(self, uri: str) -> Path:
         """A local folder with what an artifact URI names (the store's own folder, where that is local)."""
         return Path(mlflow.artifacts.download_artifacts(uri))
+
+    def write_and_remove(self) -> str:
+        """Write to the store and to the artifacts' place of the experiment, take it away again; that place.
+
+        Raises `InputError` where either cannot be written.
+        """
+        place = self.client.get_experiment(self.experiment_id).artifact_location
+        try:
+            for key, value in EXPERIMENT_TAGS.items():
+                self.client.set_experiment_tag(self.experiment_id, key, value)  # as it is already
+        except Exception as error:
+            raise InputError(
+                f"tracking.uri={self.shown_uri}: cannot be written ({_first_line(error)}); give a store that you may "
+                "write"
+            ) from error
+        name = f"escapement-probe-{os.getpid()}.txt"
+        try:
+            artifacts = get_artifact_repository(place)
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, name)
+                file.write_text("", encoding="utf-8")
+                artifacts.log_artifact(str(file))
+            artifacts.delete_artifacts(name)
+        except Exception as error:
+            raise InputError(
+                f"tracking.experiment: the artifacts' place {redact(place)} of experiment {self.experiment_id} cannot "
+                f"be written ({_first_line(error)}); allow it, or give tracking.experiment another name, which gets a "
+                "place of its own"
+            ) from error
+        return redact(place)
 
     def _search(self, filter_string: str) -> list[Any]:
         """Runs of every active experiment, the newest first: `mlflow run` may have put a root into any of them."""

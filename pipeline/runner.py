@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -238,21 +237,6 @@ def shown_config(config: Config) -> dict[str, Any]:
 def is_interruption(error: BaseException) -> bool:
     """Ctrl-C, or a signal that asked the process to end."""
     return isinstance(error, KeyboardInterrupt | SystemExit)
-
-
-def check_storage(config: Config) -> None:
-    """Raise `InputError` when the storage folder cannot be written."""
-    root = Path(config.storage.root).absolute()
-    probe = root / f".probe-{os.getpid()}"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe.write_text("", encoding="utf-8")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(
-            f"storage.root={config.storage.root}: cannot be written ({error.strerror}: {error.filename}); "
-            "give a folder that you may write"
-        ) from error
 
 
 def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:

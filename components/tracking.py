@@ -15,6 +15,7 @@ import re
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +27,7 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Experiment, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from components.addresses import redact
 from components.artifact_place import misplaced
@@ -340,6 +342,36 @@ class Tracker:
     def download(self, uri: str) -> Path:
         """A local folder with what an artifact URI names (the store's own folder, where that is local)."""
         return Path(mlflow.artifacts.download_artifacts(uri))
+
+    def write_and_remove(self) -> str:
+        """Write to the store and to the artifacts' place of the experiment, take it away again; that place.
+
+        Raises `InputError` where either cannot be written.
+        """
+        place = self.client.get_experiment(self.experiment_id).artifact_location
+        try:
+            for key, value in EXPERIMENT_TAGS.items():
+                self.client.set_experiment_tag(self.experiment_id, key, value)  # as it is already
+        except Exception as error:
+            raise InputError(
+                f"tracking.uri={self.shown_uri}: cannot be written ({first_line(error)}); give a store that you may "
+                "write"
+            ) from error
+        name = f"escapement-probe-{uuid.uuid4().hex}.txt"
+        try:
+            artifacts = get_artifact_repository(place)
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder, name)
+                file.write_text("", encoding="utf-8")
+                artifacts.log_artifact(str(file))
+            artifacts.delete_artifacts(name)
+        except Exception as error:
+            raise InputError(
+                f"tracking.experiment: the artifacts' place {redact(place)} of experiment {self.experiment_id} cannot "
+                f"be written ({first_line(error)}); allow it, or give tracking.experiment another name, which gets a "
+                "place of its own"
+            ) from error
+        return redact(place)
 
     def _search(self, filter_string: str) -> list[Any]:
         """Runs of the experiments that hold runs of ours, the newest first."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from components.errors import InputError
+from components.home import settle_home
 from components.interrupts import interrupt_once_per_request
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ def main() -> None:
     """Entry point of the console script: faults of the user's end as one message and exit code 2."""
     interrupt_once_per_request()
     try:
+        homeless = settle_home()
+        if homeless:
+            typer.secho(f"warning: {homeless}", fg="yellow", err=True)
         app()
     except InputError as error:
         _complain(str(error))

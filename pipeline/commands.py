@@ -15,20 +15,14 @@ from rich.table import Table
 
 from components.data.sources.listing import IMAGE_SUFFIXES
 from components.errors import InputError
+from pipeline.checks import COMPARISON, checked_plan
 from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.loading import for_comparison, load
-from pipeline.plan import PlannedStage, make_plan
+from pipeline.plan import make_plan
 from pipeline.run_notes import run_name
-from pipeline.runner import PipelineRun, Summary, check_storage, check_tracking, shown_config
-from pipeline.sections.rates import backbones_in_question
+from pipeline.runner import PipelineRun, Summary, shown_config
 from pipeline.stages import STAGES
-
-#: Stages that build the model, and so need its weights.
-NEED_WEIGHTS = {"lr_range_test", "compare_lr", "search", "confirm", "train"}
-
-#: The stage beside the pipeline, whose range test covers other optimizers.
-COMPARISON = "compare_lr"
 
 
 def run(
@@ -46,10 +40,9 @@ def run(
     """
     console = Console()
     config = _configuration(config_source, overrides, until)
-    check_storage(config)
-    check_tracking(config)
-    plan = make_plan(config, STAGES, until=until, force=force, console=console)
-    preflight(config, plan)
+    plan, notes = checked_plan(config, until=until, force=force, console=console)
+    for note in notes:
+        console.warn(note)
     from components.tracking import DEFAULT_EXPERIMENT_ID, Tracker
 
     tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
@@ -67,12 +60,14 @@ def run(
 def show_plan(
     config_source: str, overrides: Mapping[str, str], *, until: str, force: Sequence[str], as_json: bool
 ) -> None:
-    """Print the resolved configuration, then which stages would run and why."""
+    """Print the resolved configuration, then which stages would run and why. Refuses what the run would refuse."""
     import yaml
 
     config = _configuration(config_source, overrides, until)
-    check_tracking(config)
-    plan = make_plan(config, STAGES, until=until, force=force, console=Console())
+    console = Console()
+    plan, notes = checked_plan(config, until=until, force=force, console=console)
+    for note in notes:
+        console.warn(note)
     if as_json:
         stages = [
             {"name": p.stage.name, "action": p.action, "reason": p.reason, "fingerprint": p.fingerprint} for p in plan
@@ -85,35 +80,7 @@ def show_plan(
         table.add_column(column)
     for item in plan:
         table.add_row(item.stage.name, item.action, item.reason)
-    Console().table(table)
-
-
-def preflight(config: Config, plan: Sequence[PlannedStage]) -> None:
-    """Raise `InputError` for what would fail later, before anything long starts."""
-    running = {item.stage.name for item in plan if item.action != "reused"}
-    if running & NEED_WEIGHTS or (config.compute.ray_address is not None and "prepare" in running):
-        from pipeline.compute.resources import check_compute
-
-        check_compute(config.compute)
-    if "search" in running:
-        from pipeline.search.checks import check_search
-
-        check_search(config)
-    if running & NEED_WEIGHTS:
-        from components.models.catalogue import check_input_size
-        from components.models.weights import check_weights
-        from pipeline.image_size import image_sizes
-
-        backbones = backbones_in_question(config.lr_range_test, config.model)
-        if len(backbones) > 1 and config.model.weights.startswith("file:"):
-            raise InputError(
-                f"model.weights={config.model.weights}: a file holds the weights of one backbone, and "
-                f"{', '.join(backbones)} are searched; use pretrained, package or none, or search one backbone"
-            )
-        for backbone in backbones:
-            for size in image_sizes(config, compared=COMPARISON in running):
-                check_input_size(backbone, size)
-            check_weights(backbone, config.model.weights)
+    console.table(table)
 
 
 def _configuration(config_source: str, overrides: Mapping[str, str], until: str) -> Config:

@@ -1,22 +1,27 @@
-"""`escapement doctor`: every check that a run depends on, each with what it found or what to do."""
+"""`escapement doctor`: every check that a run depends on, each with what it found or what to do.
+
+They are those of `pipeline.checks`, and where these only look, here the thing itself is started as a run starts it.
+"""
 
 from __future__ import annotations
 
+import functools
 import platform
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import InputError
-from pipeline.compute.machine import cpu_count
+from pipeline import checks
+from pipeline.checks import CHECKS, check_storage
+from pipeline.compute.machine import cpu_count, memory_bytes
 from pipeline.config import Config
+from pipeline.console import Console
+from pipeline.data.sources import list_images
 from pipeline.loading import load
+from pipeline.plan import make_plan, upstream
 from pipeline.provenance import package_versions
-from pipeline.runner import check_storage
-
-#: Less free space than this makes a run likely to stop half-way.
-MIN_FREE_BYTES = 2_000_000_000
+from pipeline.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -32,82 +37,45 @@ def run_checks(config_source: str, overrides: Mapping[str, str]) -> list[Check]:
         config = load(config_source, overrides)
     except InputError as error:
         return [Check("configuration", False, str(error))]
-    checks: dict[str, Callable[[Config], str]] = {
-        "packages": _packages,
-        "processor": _processor,
-        "device": _device,
-        "storage": _storage,
-        "tracking": _tracking,
-        "weights": _weights,
-        "data": _data,
-        "ray": _ray,
-    }
-    return [
-        Check("configuration", True, f"{config_source} is valid"),
-        *(_check(name, check, config) for name, check in checks.items()),
-    ]
+    return [Check("configuration", True, f"{config_source} is valid"), *_checks(config)]
 
 
-def _check(name: str, check: Callable[[Config], str], config: Config) -> Check:
+def _checks(config: Config) -> Iterator[Check]:
+    running = {stage.name for stage in upstream(STAGES, STAGES[-1].name)}
+    yield _made("packages", _packages)
+    yield _made("processor", _processor)
+    yield _made("storage", lambda: _told(check_storage(config)))
+    yield _made("data", functools.partial(_data, config))
+    for check in CHECKS:
+        yield _made(check.name, functools.partial(_found_and_started, check, config, running))
+
+
+def _made(name: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name, True, check(config))
+        return Check(name, True, check())
     except (InputError, ImportError, OSError) as error:
         return Check(name, False, str(error))
 
 
-def _packages(config: Config) -> str:
+def _found_and_started(check: checks.Check, config: Config, running: Set[str]) -> str:
+    found = _told(check.find(config, running))
+    return found if check.start is None else f"{found}; {check.start(config)}"
+
+
+def _told(finding: checks.Finding) -> str:
+    return "; ".join([finding.detail, *finding.notes])
+
+
+def _packages() -> str:
     versions = {"python": platform.python_version(), **package_versions()}
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _processor(config: Config) -> str:
-    import psutil
-
-    return f"{cpu_count()} cores, {psutil.virtual_memory().total / 1e9:.0f} GB memory"
-
-
-def _device(config: Config) -> str:
-    from pipeline.training import resolve_device
-
-    device = resolve_device(config.compute)
-    return f"{device.target}, {'float32' if device.autocast is None else str(device.autocast).removeprefix('torch.')}"
-
-
-def _storage(config: Config) -> str:
-    check_storage(config)
-    root = Path(config.storage.root).absolute()
-    free = shutil.disk_usage(root).free
-    if free < MIN_FREE_BYTES:
-        raise InputError(f"storage.root={root}: only {free / 1e9:.1f} GB free; give a folder with more space")
-    return f"{root}, {free / 1e9:.0f} GB free"
-
-
-def _tracking(config: Config) -> str:
-    from components.tracking import Tracker
-
-    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
-    return f"{tracker.shown_uri}, experiment {tracker.experiment_id}"
-
-
-def _weights(config: Config) -> str:
-    from components.models.weights import check_weights
-
-    check_weights(config.model.backbone, config.model.weights)
-    return f"{config.model.backbone}: {config.model.weights}"
+def _processor() -> str:
+    return f"{cpu_count()} cores, {memory_bytes() / 1e9:.0f} GB memory"
 
 
 def _data(config: Config) -> str:
-    from pipeline.data.sources import list_images
-
-    listing = list_images(config.data, Path(config.storage.root).absolute())
-    return listing.description
-
-
-def _ray(config: Config) -> str:
-    import ray
-
-    from pipeline.compute.resources import check_compute
-
-    check_compute(config.compute)
-    where = config.compute.ray_address or "local"
-    return f"ray {ray.__version__}, {where}"
+    """The source is read as a run reads it, whose plan then finds the digests of its files."""
+    make_plan(config, STAGES, until=STAGES[0].name, console=Console())
+    return list_images(config.data, Path(config.storage.root).absolute()).description

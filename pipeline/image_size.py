@@ -15,6 +15,7 @@ from pipeline.sections.recipe import RecipeConfig
 from pipeline.sections.search import Dimension
 
 KEY = "recipe.image_size"
+BACKBONE = "model.backbone"
 
 
 def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
@@ -29,20 +30,24 @@ def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
     ]
 
 
-def image_sizes(config: Config, *, compared: bool) -> list[int]:
-    """All sizes that a backbone has to take, ascending. compared: those of the comparison's entries as well."""
-    asked = [config.recipe.image_size, *_searched(config.search.space).values()]
+def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, int]:
+    """All sizes that a backbone has to take, by the key that decides. compared: those of the comparison's as well."""
+    asked = {f"{KEY}={config.recipe.image_size}": config.recipe.image_size} | _searched(config.search.space, backbone)
     if compared:
-        asked += _compared(config.compare_lr.entries).values()
-    return sorted({size if size is not None else config.data.image_size for size in asked})
+        asked |= _compared(config.compare_lr.entries)
+    packed = config.data.image_size
+    return {
+        f"data.image_size={packed}" if size is None else where: packed if size is None else size
+        for where, size in asked.items()
+    }
 
 
-def _searched(space: Iterable[Dimension]) -> dict[str, int | None]:
-    """Where a size is searched, and the size; whole numbers have no intervals."""
+def _searched(space: Iterable[Dimension], backbone: str | None = None) -> dict[str, int | None]:
+    """Where a size is searched, and the size; whole numbers have no intervals. backbone: only what it may meet."""
     return {
         f"search.space.{index}.sets={KEY}: {size}": size
         for index, dimension in enumerate(space)
-        if dimension.sets == KEY
+        if dimension.sets == KEY and backbone in (None, *dimension.conditions().get(BACKBONE, (backbone,)))
         for size in _sizes(dimension.choices or ())
     }
 

@@ -58,7 +58,7 @@ def make_plan(
     storage = Path(config.storage.root).absolute()
     plan: dict[str, PlannedStage] = {}
     maker = Maker.here()
-    for stage in _upstream(stages, until):
+    for stage in upstream(stages, until):
         values = section_values(config, stage.sections)
         external = _external_digest(stage, config, storage, console or Console(quiet=True))
         digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
@@ -71,7 +71,8 @@ def make_plan(
     return list(plan.values())
 
 
-def _upstream(stages: Sequence[Stage], until: str) -> list[Stage]:
+def upstream(stages: Sequence[Stage], until: str) -> list[Stage]:
+    """A stage and all that it depends on, in their order."""
     by_name = {stage.name: stage for stage in stages}
     needed = {until}
     for stage in reversed(stages):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -249,25 +248,6 @@ def shown_config(config: Config) -> dict[str, Any]:
 def is_interruption(error: BaseException) -> bool:
     """Ctrl-C, or a signal that asked the process to end."""
     return isinstance(error, KeyboardInterrupt | SystemExit)
-
-
-def check_storage(config: Config) -> None:
-    """Raise `InputError` when the storage folder cannot be written."""
-    root = Path(config.storage.root).absolute()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"storage.root={config.storage.root}: cannot be written ({error.strerror}: {error.filename}); "
-            "give a folder that you may write"
-        ) from error
-
-
-def check_tracking(config: Config) -> None:
-    """Raise `InputError` when the tracking store, or the place of its artifacts, cannot be used; make neither."""
-    Tracker.check(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
 
 
 def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:

@@ -9,7 +9,8 @@ from torch import nn
 
 from components.errors import InputError
 from components.models.catalogue import classifier_names, describe_backbone
-from components.models.weights import check_weights, load_packaged, load_weights_file, packaged_weights
+from components.models.weight_files import load_weights_file
+from components.models.weights import check_weights, load_packaged, packaged_weights
 
 CLASSIFIER_STD = 0.01
 
@@ -52,7 +53,9 @@ def build_model(
     Raises:
         InputError: an unknown backbone, weights that cannot be had or do not fit, an unsupported rate.
     """
-    check_weights(backbone, weights)
+    if not weights.startswith("file:"):  # which is looked at when it is read
+        check_weights(backbone, weights)
+    describe_backbone(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _create(
@@ -67,6 +70,14 @@ def build_model(
     elif weights.startswith("file:"):
         load_weights_file(model, backbone, weights)
     return BuiltModel(model, _preprocessing(backbone, weights))
+
+
+def check_rates(backbone: str, *, drop_rate: float, drop_path_rate: float) -> None:
+    """Raise InputError for a rate that the architecture does not have; nothing is allocated."""
+    with torch.device("meta"):
+        _create(
+            backbone, pretrained=False, num_classes=2, rates={"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+        )
 
 
 def _create(backbone: str, *, pretrained: bool, num_classes: int, rates: dict[str, Any]) -> nn.Module:

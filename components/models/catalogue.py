@@ -34,18 +34,9 @@ def describe_backbone(backbone: str) -> PretrainedCfg:
     return record if record is not None else PretrainedCfg()
 
 
-def check_input_size(backbone: str, size: int) -> None:
-    """Refuse an image size that the architecture cannot take (most vision transformers fix theirs).
-
-    Raises:
-        InputError: the backbone has a fixed input size, and it is another one.
-    """
-    record = describe_backbone(backbone)
-    if record.fixed_input_size and record.input_size[-1] != size:
-        raise InputError(
-            f"{KEY}={backbone!r} takes images of {record.input_size[-1]} px only, the data has {size} px; "
-            "set the image size to that or choose a convolutional backbone"
-        )
+def is_known(backbone: str) -> bool:
+    """Whether timm has such an architecture, with or without the weights of its tag."""
+    return timm.is_model(backbone)
 
 
 def classifier_names(backbone: str) -> tuple[str, ...]:

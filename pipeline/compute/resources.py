@@ -71,10 +71,10 @@ def training_session(compute: ComputeConfig) -> Iterator[Shares]:
         yield share_out(compute, live_nodes())
 
 
-def check_compute(compute: ComputeConfig) -> None:
-    """Raise `InputError` for what this machine, or the cluster, cannot give: to be called before anything starts."""
+def check_compute(compute: ComputeConfig) -> Shares:
+    """How trainings will share this machine, or the cluster. Raises `InputError` for what it cannot give."""
     nodes = [_this_machine(compute)] if compute.ray_address is None else _ask_cluster(compute.ray_address)
-    share_out(compute, nodes)
+    return share_out(compute, nodes)
 
 
 def share_out(compute: ComputeConfig, nodes: Sequence[Node]) -> Shares:

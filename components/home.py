@@ -1,0 +1,83 @@
+"""Where libraries keep files of their own: a home, or in its place a folder of temporary files.
+
+Containers and batch systems run programs under a number without a name and a home. What is read from an existing home
+(credentials, caches) still is.
+"""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from components.errors import InputError
+
+#: The longest path that a Unix socket may have.
+SOCKET_BYTES = 107
+
+
+def settle_home() -> str:
+    """Point the environment at folders that can be written; what was done, in words, empty where all is well.
+
+    For this process and those that it starts; to be called before libraries are imported.
+
+    Raises:
+        InputError: no home, and temporary files cannot be written either.
+    """
+    home = _home()
+    if home is not None and os.access(home, os.W_OK | os.X_OK):
+        return ""
+    named = f"HOME={'(not set)' if home is None else home}"
+    try:
+        folder = own_folder("escapement-home")
+    except OSError as error:
+        raise InputError(
+            f"{named}: cannot be written, and neither can temporary files ({error.strerror}); set HOME and TMPDIR to "
+            "folders that you may write"
+        ) from error
+    if home is None or not home.is_dir():
+        os.environ["HOME"] = str(folder)
+    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))
+    return f"{named} cannot be written: libraries keep their files in {folder}"
+
+
+def own_folder(name: str, *, below: str | None = None) -> Path:
+    """A folder of temporary files that is the user's alone; made where it is not there.
+
+    below: None for the usual place of temporary files. Raises OSError where it cannot be written.
+    """
+    folder = Path(below or tempfile.gettempdir()) / f"{name}-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    check_writable(folder)
+    return folder
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OSError where nothing can be written; leaves nothing behind."""
+    with tempfile.TemporaryDirectory(dir=folder):
+        pass
+
+
+def check_temporary_files() -> str:
+    """Where temporary files go. Raises `InputError` where sockets do not fit there, or nothing can be written."""
+    try:
+        folder = tempfile.gettempdir()
+    except OSError as error:
+        raise InputError(
+            "TMPDIR: there is no folder that temporary files can be written to; set it to one that you may write"
+        ) from error
+    longest = len(os.fsencode(folder)) + len("/pymp-01234567/listener-01234567")
+    if longest > SOCKET_BYTES:
+        raise InputError(
+            f"TMPDIR={folder}: {longest - SOCKET_BYTES} characters too long for the sockets of worker processes; set "
+            "it to a folder with a shorter path"
+        )
+    return folder
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # neither the variable nor an entry of the user
+        return None

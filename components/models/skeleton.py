@@ -1,0 +1,64 @@
+"""A backbone without its values, on torch's meta device: its tensors' names and shapes, and the image sizes it takes.
+
+Nothing is allocated and nothing computed, so that it tells beforehand what would stop a training.
+"""
+
+import functools
+
+import timm
+import torch
+from torch import nn
+
+from components.errors import InputError
+from components.models.catalogue import KEY, describe_backbone
+
+#: Sizes that are tried for the remedy, beside the one that the backbone was made for.
+USUAL_SIZES = (32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512)
+
+
+@functools.lru_cache(maxsize=4)
+def skeleton(backbone: str) -> nn.Module:
+    """Return the model in evaluation mode with a classifier of two classes, all of it on the meta device."""
+    describe_backbone(backbone)
+    with torch.device("meta"):
+        return timm.create_model(backbone, pretrained=False, num_classes=2).eval()
+
+
+def check_input_size(backbone: str, size: int, *, where: str) -> None:
+    """Refuse an image size that the architecture cannot take.
+
+    Most vision transformers fix theirs; of too small an image, others leave nothing after some layers.
+
+    Args:
+        backbone: timm name, with or without a weights tag.
+        size: side of the square image, pixels.
+        where: the key that decides and its value, for the message.
+
+    Raises:
+        InputError: the backbone has a fixed input size, and it is another one; or such an image does not pass it.
+    """
+    record = describe_backbone(backbone)
+    own = record.input_size[-1]
+    if record.fixed_input_size and own != size:
+        raise InputError(
+            f"{where}: {KEY}={backbone!r} takes images of {own} px only; set the size to {own}, or choose a backbone "
+            "that takes any"
+        )
+    if record.fixed_input_size or _passes(backbone, size) or not _passes(backbone, own):
+        return  # what does not pass at its own size cannot be tried without values
+    taken = [f"{other}" for other in sorted({*USUAL_SIZES, own}) if _passes(backbone, other)]
+    raise InputError(
+        f"{where}: {KEY}={backbone!r} cannot take images of {size} px; of the usual sizes it takes "
+        f"{', '.join(taken)}: set one of these, or choose another backbone"
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _passes(backbone: str, size: int) -> bool:
+    """Whether an image of that size comes out at the other end, as far as shapes tell."""
+    try:
+        with torch.no_grad():
+            skeleton(backbone)(torch.empty(1, 3, size, size, device="meta"))
+    except (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError):
+        return False
+    return True

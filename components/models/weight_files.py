@@ -1,0 +1,281 @@
+"""A weights file as people have it: what it is by its first bytes and its header, and which tensors fill a model.
+
+A training framework wraps a network and saves the wrapper's names (`module.`, `model.`, `backbone.`), a download leaves
+a web page or a pointer. All of it shows before anything is trained. Nothing is ever unpickled.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from timm.models import adapt_input_conv
+from torch import nn
+
+from components.errors import InputError
+from components.models.catalogue import classifier_names, describe_backbone
+
+KEY = "model.weights"
+SUFFIX = ".safetensors"
+#: Of what safetensors calls them. Others are quantised: they mean nothing without their scales.
+FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
+#: torch.compile puts it before the names of what it has compiled, anywhere in a name.
+COMPILED = "_orig_mod."
+#: Counted by a batch norm and used by nothing: older files lack them.
+COUNTER = "num_batches_tracked"
+CONVERSION = (
+    "convert it where you trust it: safetensors.torch.save_file(torch.load(old, weights_only=True), new), of a "
+    "checkpoint its state_dict"
+)
+#: First bytes of what lies in the place of weights, in lower case; what it is, and what to do.
+STRANGERS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the weights", "run `git lfs pull` where the repository lies"),
+    (b"/annex/objects/", "a git-annex pointer, not the weights", "run `git annex get` where the repository lies"),
+    (b"../.git/annex/", "a git-annex pointer, not the weights", "run `git annex get` where the repository lies"),
+    (b"<", "a web page, not the weights", "download the file itself, with your credentials where it asks for them"),
+    (b"pk\x03\x04", "a zip archive, as torch.save writes it (a pickle can run code)", CONVERSION),
+    (b"\x80", "a pickle, which can run code", CONVERSION),
+    (b"\x1f\x8b", "compressed (gzip)", "unpack it"),
+    (b"\xfd7zxz", "compressed (xz)", "unpack it"),
+    (b"7z\xbc\xaf", "compressed (7z)", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "compressed (zstd)", "unpack it"),
+    (b"\x89hdf", "an HDF5 file, as Keras writes it", "give the weights of a timm model"),
+    (b"gguf", "a GGUF file of a language model", "give the weights of a timm model"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor as the header of the file has it. dtype: safetensors' name of it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Which tensor of the file fills which of the model.
+
+    names: by the model's name the file's, classifier included where it fits. widened: names of the model's first
+    convolutions that one input channel of the file is spread over. notes: in words, what is not taken as it lies there.
+    """
+
+    names: dict[str, str]
+    widened: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def check_weights_file(backbone: str, weights: str, model: nn.Module) -> str:
+    """Read the file as a training would, without filling the model; what is to be said of it, in words.
+
+    model: of the backbone, with any classifier, on any device.
+
+    Raises:
+        InputError: no such file, something else than weights, weights of another architecture, not finite values.
+    """
+    path = weights_path(weights)
+    fit = match(read_header(path, weights), model, backbone, weights)
+    _tensors(path, fit, weights)
+    return "; ".join([f"{len(fit.names)} of {len(model.state_dict())} tensors from {path.name}", *fit.notes])
+
+
+def load_weights_file(model: nn.Module, backbone: str, weights: str) -> None:
+    """Fill the model from `file:/path.safetensors`; a classifier of another shape keeps its random start.
+
+    Raises:
+        InputError: as `check_weights_file` does.
+    """
+    path = weights_path(weights)
+    fit = match(read_header(path, weights), model, backbone, weights)
+    model.load_state_dict(_tensors(path, fit, weights), strict=False)
+
+
+def weights_path(weights: str) -> Path:
+    """The file that `file:…` names. Raises InputError where there is none that may be read."""
+    path = Path(weights.removeprefix("file:"))
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{KEY}={weights!r}: there is no such home folder; give the whole path") from error
+    if path.is_dir():
+        inside = sorted(child.name for child in path.glob(f"*{SUFFIX}"))[:5]
+        hint = f"name the file in it: {', '.join(inside)}" if inside else f"name a {SUFFIX} file"
+        raise InputError(f"{KEY}={weights!r} is a folder; {hint}")
+    if path.suffix.lower() != SUFFIX:
+        raise InputError(f"{KEY}={weights!r} must name a {SUFFIX} file (a pickle can run code); {CONVERSION}")
+    if not path.is_file():
+        raise InputError(f"{KEY}={weights!r}: there is no such file; give the path of an existing one")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{KEY}={weights!r} may not be read; give yourself the right to read it")
+    return path
+
+
+def read_header(path: Path, weights: str) -> dict[str, Stored]:
+    """Each tensor's type and shape. Raises InputError for what is no safetensors file, or not a whole one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head.strip(b"\x00"):
+        raise InputError(f"{KEY}={weights!r} is empty ({size} bytes); fetch it again")
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, what, remedy in STRANGERS:
+        if start.startswith(magic):
+            raise InputError(f"{KEY}={weights!r} is {what}; {remedy}")
+    promised = _promised_size(path, size)
+    if promised is not None and promised > size:
+        raise InputError(
+            f"{KEY}={weights!r} is cut off: its header tells of {promised} bytes, and it has {size}; fetch it again"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            return {name: Stored(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{KEY}={weights!r} is not a safetensors file ({error}); convert it first") from error
+
+
+def _promised_size(path: Path, size: int) -> int | None:
+    """Bytes that the file has by its own header; None where it has no header. A header that is cut off promises more.
+
+    The format: the header's length in eight bytes, the header in JSON, then the tensors (github.com/huggingface/
+    safetensors).
+    """
+    with path.open("rb") as file:
+        first = file.read(9)
+        if len(first) < 9 or first[8:] != b"{":
+            return None
+        (length,) = struct.unpack("<Q", first[:8])
+        if 8 + length > size:
+            return 8 + length
+        try:
+            records = json.loads(first[8:] + file.read(length - 1))
+            ends = [record["data_offsets"][1] for name, record in records.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            return None
+    return 8 + length + max(ends, default=0)
+
+
+def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights: str) -> Fit:
+    """Find each tensor of the model in the file, under the names that a wrapper has given them.
+
+    A classifier of another shape, or none, is left to its random start.
+
+    Raises:
+        InputError: the file holds another architecture, several networks, or numbers that are quantised.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    plain = {name.replace(COMPILED, ""): name for name in stored}
+    prefix = _prefix(plain, own, weights)
+    inside = {name.removeprefix(prefix): whole for name, whole in plain.items() if name.startswith(prefix)}
+    head = tuple(f"{name}." for name in classifier_names(backbone))
+    fresh = {name for name in own if name.startswith(head)}
+    if all(name in inside and stored[inside[name]].shape == own[name] for name in fresh):
+        fresh = set()
+    body = {name: whole for name, whole in inside.items() if name in own and name not in fresh}
+    stems = _stems(backbone)
+    widened = frozenset(
+        name for name, whole in body.items() if name in stems and _one_channel(stored[whole].shape, own[name])
+    )
+    missing = sorted(name for name in own if name not in body and name not in fresh and not name.endswith(COUNTER))
+    surplus = sorted(name for name in inside if name not in own and not name.startswith(head))
+    unlike = sorted(name for name, whole in body.items() if stored[whole].shape != own[name] and name not in widened)
+    if missing or surplus or unlike:
+        matching = len(body) - len(unlike)
+        raise InputError(
+            f"{KEY}={weights!r}: its tensors do not fit the backbone {backbone}: of {len(own)}, {matching} are there; "
+            f"{len(missing)} missing, {len(surplus)} surplus, {len(unlike)} of another shape "
+            f"(first: {_first(missing, surplus, unlike, stored, inside, own)}); give the backbone they were trained "
+            "with"
+        )
+    _check_types({name: stored[whole] for name, whole in body.items()}, weights)
+    outside = len(stored) - len(inside)
+    types = {stored[whole].dtype for whole in body.values()} & {"F64", "F16", "BF16"}
+    notes = [
+        *([f"the prefix {prefix} taken off its names"] if prefix else []),
+        *([f"{outside} tensors without that prefix left out"] if outside else []),
+        *(["its one input channel spread over three"] if widened else []),
+        *([f"{', '.join(sorted(types))} read as float32"] if types else []),
+        *(["a new classifier"] if fresh else []),
+    ]
+    return Fit(names=body, widened=widened, notes=tuple(notes))
+
+
+def _prefix(names: Iterable[str], own: Mapping[str, object], weights: str) -> str:
+    """What stands before the names of the model in the file: that which most of them bear.
+
+    Raises InputError where two do so alike, as in a file of a student and a teacher.
+    """
+    names = set(names)
+    # Names that end alike say little (`weight`); the longest say most.
+    anchors = [*sorted(own, key=len)[-20:], next(iter(own))]
+    found = {""} | {name.removesuffix(anchor) for anchor in anchors for name in names if name.endswith(f".{anchor}")}
+    counts = {prefix: sum(f"{prefix}{name}" in names for name in own) for prefix in found}
+    most = max(counts.values())
+    best = sorted(prefix for prefix, count in counts.items() if count == most)
+    if most == 0 or "" in best:
+        return ""
+    if len(best) > 1:
+        raise InputError(
+            f"{KEY}={weights!r} holds {len(best)} networks of this kind ({', '.join(best)}); keep the tensors of one"
+        )
+    return best[0]
+
+
+def _stems(backbone: str) -> set[str]:
+    """Names of the convolutions that see the image."""
+    first = describe_backbone(backbone).first_conv or ()
+    return {f"{name}.weight" for name in ((first,) if isinstance(first, str) else first)}
+
+
+def _one_channel(stored: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Whether the first convolution was made for grey images, and fits but for that."""
+    return len(own) == 4 and len(stored) == 4 and own[1] == 3 and stored == (own[0], 1, *own[2:])
+
+
+def _first(
+    missing: list[str],
+    surplus: list[str],
+    unlike: list[str],
+    stored: Mapping[str, Stored],
+    inside: Mapping[str, str],
+    own: Mapping[str, tuple[int, ...]],
+) -> str:
+    if missing or surplus:
+        return (missing + surplus)[0]
+    name = unlike[0]
+    return f"{name}, {_shape(stored[inside[name]].shape)} where the backbone has {_shape(own[name])}"
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "a single number"
+
+
+def _check_types(body: Mapping[str, Stored], weights: str) -> None:
+    for name, tensor in body.items():
+        if tensor.dtype not in FLOAT_TYPES and not name.endswith((COUNTER, "index")):
+            raise InputError(
+                f"{KEY}={weights!r}: {name} is {tensor.dtype}, which is quantised; give the weights in float32, "
+                "float16 or bfloat16"
+            )
+
+
+def _tensors(path: Path, fit: Fit, weights: str) -> dict[str, torch.Tensor]:
+    """By the model's names. Raises InputError for values that are not finite, also once they are float32."""
+    tensors = {}
+    with safe_open(path, framework="pt") as file:
+        for name, whole in fit.names.items():
+            tensor = file.get_tensor(whole)
+            if tensor.is_floating_point():
+                tensor = tensor.float()
+                bad = int((~torch.isfinite(tensor)).sum())
+                if bad:
+                    raise InputError(
+                        f"{KEY}={weights!r}: {bad} of {tensor.numel()} values of {whole} are not finite, so that its "
+                        "training had diverged; give weights from before that"
+                    )
+            tensors[name] = adapt_input_conv(3, tensor, base_chans=1) if name in fit.widened else tensor
+    return tensors

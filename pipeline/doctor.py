@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.loading import load
 from pipeline.provenance import package_versions
 from pipeline.runner import check_storage
+from pipeline.storage import claim_storage
 
 #: Less free space than this makes a run likely to stop half-way.
 MIN_FREE_BYTES = 2_000_000_000
@@ -74,7 +75,10 @@ def _device(config: Config) -> str:
 
 
 def _storage(config: Config) -> str:
+    from pipeline.stages import STAGE_NAMES
+
     check_storage(config)
+    claim_storage(config, STAGE_NAMES)
     root = Path(config.storage.root).absolute()
     free = shutil.disk_usage(root).free
     if free < MIN_FREE_BYTES:

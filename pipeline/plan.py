@@ -45,8 +45,8 @@ def make_plan(
 ) -> list[PlannedStage]:
     """Decide for each stage up to `until` whether its result stands.
 
-    Reads the data source, marks `storage.root`, and keeps the digests of the files there for the next time; nothing
-    else is written.
+    Reads the data source, marks a `storage.root` that is there, and keeps the digests of the files in it for the next
+    time; nothing else is written.
     console: shows how far that is; None: nothing is shown.
     """
     known = {stage.name for stage in stages}

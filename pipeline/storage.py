@@ -27,15 +27,14 @@ _MARK = "This folder is written by Escapement: results of runs, no images. The f
 
 
 def mark_folder(folder: Path) -> None:
-    """Mark a folder as one that the product writes into. Raises OSError."""
+    """Mark a folder as one that the product writes into, where it is there. Raises OSError."""
     mark = folder / MARKER
-    if not mark.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir() and not mark.exists():
         mark.write_text(_MARK, encoding="utf-8")
 
 
 def claim_storage(config: Config, stages: Iterable[str]) -> None:
-    """Make and mark the folder. stages: the names of those that write into it.
+    """Mark the folder. stages: the names of those that write into it.
 
     Raises InputError: it is the folder of the images, or has files of a person where results would be; it cannot be
     written.

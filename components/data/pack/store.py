@@ -117,7 +117,7 @@ def sweep_store(store: Path, packs: Iterable[Path], *, remove: bool) -> tuple[in
     used = {shard for pack in packs for shard in _shards_of(pack)}
     shards, size = 0, 0
     for folder in store.glob("[0-9a-f]" * _KEY_LENGTH) if not store.is_symlink() else ():
-        if folder.is_symlink() or not folder.is_dir():
+        if folder.is_symlink() or not (folder / ".lock").is_file():  # without it, no run has packed into it
             continue
         with contextlib.suppress(Timeout), FileLock(folder / ".lock").acquire(timeout=0):
             for table in folder.glob(f"*{TABLE}"):

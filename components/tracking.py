@@ -28,6 +28,8 @@ from mlflow.entities import DatasetInput, Experiment, InputTag, LoggedModelOutpu
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 
 from components.addresses import redact
 from components.artifact_place import misplaced
@@ -197,6 +199,12 @@ class Tracker:
     def shown_uri(self) -> str:
         """The URI without a user's name and password."""
         return redact(self.uri)
+
+    def local_artifacts(self) -> Path | None:
+        """The folder of the experiment's artifacts, where there is one on this machine."""
+        location = self.client.get_experiment(self.experiment_id).artifact_location
+        folder = Path(local_file_uri_to_path(location)) if is_local_uri(location) else None
+        return folder if folder is not None and folder.is_dir() else None
 
     def run(self, run_id: str) -> Run:
         return Run(self.client, run_id, self.experiment_id)

@@ -182,12 +182,12 @@ def status(
 @app.command(context_settings=DOTTED_OPTIONS)
 def clean(
     context: typer.Context,
-    config: ConfigOption = "default",
+    config: Annotated[str | None, typer.Option("--config", help="Whose results stay: a YAML file, or a name.")] = None,
     set_: SetOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Remove stored results that this configuration does not use, and end runs whose process is gone."""
+    """Remove stored results of the project that this configuration does not use, and end runs whose process is gone."""
     with _ready(as_json=json_):
         from pipeline import commands
 

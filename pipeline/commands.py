@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from components.data.sources.listing import IMAGE_SUFFIXES
 from components.errors import InputError
 from pipeline.checks import COMPARISON, checked_plan
 from pipeline.config import Config
@@ -79,7 +79,7 @@ def show_plan(
     for column in ("stage", "would be", "because"):
         table.add_column(column)
     for item in plan:
-        table.add_row(item.stage.name, item.action, item.reason)
+        _add_row(table, item.stage.name, item.action, item.reason)
     console.table(table)
 
 
@@ -91,15 +91,19 @@ def _configuration(config_source: str, overrides: Mapping[str, str], until: str)
 def predict(
     images: Sequence[Path], model: str, *, output: Path | None, tracking_uri: str | None, as_json: bool
 ) -> None:
-    """Inspect image files and print a table (or JSON); folders are searched for images."""
+    """Inspect image files and print a table (or JSON); of a folder, what prepare would take from it."""
     import pandas as pd
 
     from components.tracking import load_pyfunc, use_store
+    from pipeline.given_images import list_given
 
-    files = _image_files(images)
+    given = list_given(images)
+    files = given.paths
     if output is not None:
         _check_output(output)
     console = Console()
+    for note in given.notes:
+        console.say(note)
     misplaced = use_store(tracking_uri) if model.startswith("models:") else None
     try:
         inspector = load_pyfunc(model, model_config={"allow_paths": True})
@@ -111,12 +115,17 @@ def predict(
     with console.bar("inspecting", len(files)) as advance:
         for start in range(0, len(files), 64):
             batch = files[start : start + 64]
-            parts.append(inspector.predict(pd.DataFrame({"image": [str(file) for file in batch]})))
+            parts.append(inspector.predict(pd.DataFrame({"image": batch})))
             advance(len(batch))
     result = pd.concat(parts, ignore_index=True)
-    result.insert(0, "image", [str(file) for file in files])
+    result.insert(0, "image", files)
+    failed = result["error"].notna().sum()
+    if failed:
+        console.warn(f"{failed} of {len(files)} images cannot be judged; the column error says why")
     if output is not None:
-        result.to_csv(output, index=False)
+        # A spreadsheet would run a name that begins like a formula; ./ leaves it the same path.
+        names = [f"./{name}" if name.startswith(("=", "+", "-", "@")) else name for name in files]
+        result.assign(image=names).to_csv(output, index=False)
     if as_json:
         _print_json(json.dumps({"predictions": json.loads(result.to_json(orient="records"))}))
         return
@@ -125,7 +134,7 @@ def predict(
         table.add_column(column, overflow="fold")
     for row in result.itertuples():
         score = "–" if row.defect_score is None else f"{row.defect_score:.4f}"
-        table.add_row(row.image, row.label or "–", score, row.decision or "–", row.error or "")
+        _add_row(table, _shown_name(row.image), row.label or "–", score, row.decision or "–", row.error or "")
     _stdout_table(table)
 
 
@@ -153,56 +162,46 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     if as_json:
         _print_json(json.dumps(state))
         return
-    table = Table(title=f"{config.project.name} in {state['storage']}", title_justify="left")
+    table = Table(title=Text(f"{config.project.name} in {state['storage']}"), title_justify="left")
     for column in ("stage", "result", "if run now"):
         table.add_column(column)
     for item in plan:
         result = "stands" if item.action == "reused" else "–"
-        table.add_row(item.stage.name, result, item.reason)
+        _add_row(table, item.stage.name, result, item.reason)
     _stdout_table(table)
     aliases = ", ".join(f"{alias}: version {version}" for alias, version in state["aliases"].items())
     sys.stdout.write(f"model {registry.model_name}: {aliases or 'not registered yet'}\n")
     sys.stdout.write(f"running: {', '.join(running) or 'nothing'}\n")
 
 
-def clean(config_source: str, overrides: Mapping[str, str], *, remove: bool, as_json: bool) -> None:
-    """List, or remove, the result folders that the configuration does not use; end dead runs."""
-    from components.data.pack.store import sweep_store
-    from pipeline.data.packing import IMAGES_FOLDER
+def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bool, as_json: bool) -> None:
+    """List, or remove, the results of the project that the configuration does not use; end dead runs."""
+    from pipeline.cleaning import clean_storage
 
+    if config_source is None:
+        raise InputError(
+            "clean: --config is missing; give the configuration whose results are to stay, such as --config my.yaml. "
+            "Other results of its project are removed, those of other projects are not"
+        )
     config = load(config_source, overrides)
     used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}
     used |= {item.directory for item in make_plan(for_comparison(config), STAGES, until=COMPARISON)}
     storage = Path(config.storage.root).absolute()
-    folders = sorted(
-        folder
-        for stage in STAGES
-        for folder in (storage / stage.name).glob("*")
-        if folder.is_dir() and folder not in used
-    )
-    sizes = {str(folder): sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) for folder in folders}
-    reaped, in_use = 0, []
-    if remove:
-        reaped = _end_dead_runs(config, storage)
-        in_use = [str(folder) for folder in folders if not _remove_unlocked(folder)]
-    for name in in_use:
-        del sizes[name]
-    # After the results, which hold on to the shards that they use.
-    shards, size = sweep_store(storage / IMAGES_FOLDER, remove=remove)
-    packed = {"shards": shards, "bytes": size}
+    reaped = _end_dead_runs(config, storage) if remove else 0
+    try:
+        cleaned = clean_storage(storage, project=config.project.name, used=used, remove=remove)
+    except OSError as error:
+        raise InputError(
+            f"storage.root={config.storage.root}: {error.filename} cannot be read or removed ({error.strerror}); "
+            "allow it to be"
+        ) from error
     if as_json:
-        answer = {"removed": remove, "folders": sizes, "in_use": in_use, "packed": packed, "runs_ended": reaped}
-        _print_json(json.dumps(answer))
+        _print_json(json.dumps({"removed": remove, **cleaned.to_dict(), "runs_ended": reaped}))
         return
-    for name, size in sizes.items():
-        sys.stdout.write(f"{'removed' if remove else 'would remove'} {name} ({size / 1e6:.1f} MB)\n")
-    for name in in_use:
-        sys.stdout.write(f"kept {name}: in use by another process\n")
-    if shards:
-        verb = "removed" if remove else "would remove"
-        sys.stdout.write(f"{verb} {shards} shards of packed images that no result uses ({size / 1e6:.1f} MB)\n")
-    hint = "" if remove or not folders else "; --yes removes them"
-    sys.stdout.write(f"{len(folders)} unused results{hint}\n")
+    for line in cleaned.lines("removed" if remove else "would remove"):
+        sys.stdout.write(f"{_shown_name(line)}\n")
+    hint = "" if remove or not cleaned.gone else "; --yes removes them"
+    sys.stdout.write(f"{len(cleaned.gone)} unused results of {config.project.name}{hint}\n")
 
 
 def doctor(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -> None:
@@ -217,7 +216,8 @@ def doctor(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -
         for column in ("check", "", "detail"):
             table.add_column(column, overflow="fold")
         for check in checks:
-            table.add_row(check.name, "[green]ok[/]" if check.ok else "[red]fails[/]", check.detail)
+            state = Text("ok", style="green") if check.ok else Text("fails", style="red")
+            _add_row(table, check.name, state, check.detail)
         _stdout_table(table)
     if not all(check.ok for check in checks):
         sys.exit(1)
@@ -232,7 +232,7 @@ def summary_table(summary: Summary) -> Table:
     for stage in summary.stages:
         share = f"{stage.seconds / total:.0%}" if stage.action != "reused" else ""
         time = duration(stage.seconds) if stage.action != "reused" else ""
-        table.add_row(stage.name, stage.action, time, share, _headline_text(stage.headline))
+        _add_row(table, stage.name, stage.action, time, share, _headline_text(stage.headline))
     return table
 
 
@@ -263,21 +263,6 @@ def where_to_look(shown_uri: str) -> str:
     return shown_uri
 
 
-def _image_files(paths: Sequence[Path]) -> list[Path]:
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError(f"images={path}: no such file or folder")
-    if not files:
-        known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise InputError(f"images={', '.join(map(str, paths))}: no image file there (known: {known})")
-    return files
-
-
 def _check_output(output: Path) -> None:
     """Raise `InputError` beforehand for a file that could not be written in the end."""
     target = output if output.exists() else output.parent
@@ -299,16 +284,14 @@ def _end_dead_runs(config: Config, storage: Path) -> int:
     return reaped
 
 
-def _remove_unlocked(folder: Path) -> bool:
-    """Remove a result, unless a process is making it. The lock file stays: another may be about to take it."""
-    from filelock import FileLock, Timeout
+def _add_row(table: Table, *cells: str | Text) -> None:
+    """Cells of text, in which nothing is read as markup."""
+    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
-    try:
-        with FileLock(str(folder) + ".lock").acquire(timeout=0):
-            shutil.rmtree(folder)
-    except Timeout:
-        return False
-    return True
+
+def _shown_name(name: str) -> str:
+    """A file's name on one line: control characters, which a terminal would obey, as their escapes."""
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in name)
 
 
 def relocate(tracking_uri: str | None, *, as_json: bool) -> None:

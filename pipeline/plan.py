@@ -16,8 +16,9 @@ from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.provenance import Maker
 from pipeline.stage import WORK_FOLDER, Stage, fingerprint, missing_artifact, read_record, section_values
+from pipeline.storage import claim_storage
 
-#: In a stage's scratch: the results that its unfinished work was begun with.
+#: In a stage's scratch: whose unfinished work it is, and the results that it was begun with.
 INPUTS_FILE = "inputs.json"
 Action = Literal["reused", "run", "continued"]
 
@@ -47,14 +48,15 @@ def make_plan(
 ) -> list[PlannedStage]:
     """Decide for each stage up to `until` whether its result stands.
 
-    Reads the data source, and keeps the digests of its files below `storage.root` for the next time; nothing else is
-    written.
+    Reads the data source, marks a `storage.root` that is there, and keeps the digests of the files in it for the next
+    time; nothing else is written.
     console: shows how far that is; None: nothing is shown.
     """
     known = {stage.name for stage in stages}
     for name in [until, *force]:
         if name not in known:
             raise InputError(f"stage={name}: unknown; the stages are {', '.join(sorted(known))}")
+    claim_storage(config, known)
     storage = Path(config.storage.root).absolute()
     plan: dict[str, PlannedStage] = {}
     maker = Maker.here()
@@ -137,8 +139,8 @@ def _made_by(directory: Path, now: Maker) -> str:
 def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:
     """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
     try:
-        inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # killed before or while it was written
+        inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))["inputs"]
+    except (FileNotFoundError, ValueError, KeyError):  # killed before or while it was written
         return "run", "was interrupted"
     if not stage.resumes:
         return "run", "was interrupted"

@@ -33,7 +33,10 @@ from pipeline.stage import (
     read_record,
     section_values,
 )
+from pipeline.storage import mark_folder
 
+#: How long another project may take to put itself down in the same record.
+SHARING_SECONDS = 5
 RunStatus = Literal["finished", "failed", "interrupted"]
 
 
@@ -94,6 +97,9 @@ class PipelineRun:
             self._note(root, self.summary("finished"))
             root.log_text(json.dumps(shown_config(self._config), indent=2), "config.json")
             root.log_text(json.dumps(package_versions(), indent=2), "environment.json")
+            artifacts = self._tracker.local_artifacts()
+            if artifacts is not None:
+                mark_folder(artifacts)  # its figures are no images of parts, should it lie among those
             with self._tracker.heartbeat(root):
                 for number, item in enumerate(self._plan, 1):
                     self._console.say(f"[{number}/{len(self._plan)}] {item.stage.name}: {item.reason}", "bold")
@@ -145,13 +151,13 @@ class PipelineRun:
             record = read_record(item.directory)
             assert record is not None  # the plan found it
             self._settle(record)
-            return item, record
+            return item, self._share(record)
         item.directory.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(item.directory) + ".lock")
         try:
             with lock.acquire(timeout=0):
                 made = self._made_meanwhile(item)
-                record = made or self._run_stage(item, root)
+                record = self._shared(made) if made else self._run_stage(item, root)
         except Timeout as error:
             raise InputError(
                 f"storage.root={self._config.storage.root}: another process is making this very result of "
@@ -186,9 +192,27 @@ class PipelineRun:
                 _finish(run, record)
             shutil.rmtree(work, ignore_errors=True)
 
+    def _share(self, record: StageRecord) -> StageRecord:
+        """Put this project down as one that uses the result, so that no other one's `clean` removes it."""
+        if self._config.project.name in record.projects:
+            return record
+        # Where the lock stays held, its holder is making the result anew.
+        with contextlib.suppress(Timeout), FileLock(str(record.directory) + ".lock").acquire(timeout=SHARING_SECONDS):
+            return self._shared(read_record(record.directory) or record)
+        return record
+
+    def _shared(self, record: StageRecord) -> StageRecord:
+        """The same; the lock is held."""
+        projects = sorted({*record.projects, self._config.project.name})
+        shared = replace(record, projects=projects)
+        shared.write()
+        return shared
+
     def _run_stage(self, item: PlannedStage, root: Run) -> StageRecord:
         """Run and commit. A stage that fails leaves no stage.json, so nothing of it is ever taken for a result."""
         stage = item.stage
+        replaced = read_record(item.directory)
+        before = replaced.projects if replaced else []
         if item.action == "run" and item.directory.exists():
             # The commit goes first: half of an old result must not look like a whole one.
             (item.directory / COMMIT_FILE).unlink(missing_ok=True)
@@ -205,7 +229,8 @@ class PipelineRun:
             console=self._console,
             commit=self._commit,
         )
-        (context.work / INPUTS_FILE).write_text(json.dumps(inputs), encoding="utf-8")
+        begun = {"project": self._config.project.name, "inputs": inputs}
+        (context.work / INPUTS_FILE).write_text(json.dumps(begun), encoding="utf-8")
         started = time.monotonic()
         run.log_params(flatten(item.sections))
         try:
@@ -229,6 +254,7 @@ class PipelineRun:
             run_id=run.id,
             commit=self._commit,
             versions=package_versions(),
+            projects=sorted({*before, self._config.project.name}),
             directory=item.directory,
         )
         # Committed before the store is told and the scratch removed: `_settle` can make up for those, not for this.

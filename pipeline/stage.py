@@ -67,6 +67,8 @@ class StageRecord:
     run_id: str
     commit: str
     versions: dict[str, str]
+    projects: list[str] = field(default_factory=list)
+    """Names of the projects that use it; none for a result of an earlier version."""
     directory: Path = field(compare=False)
 
     def write(self) -> None:

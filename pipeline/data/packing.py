@@ -23,9 +23,8 @@ from pipeline.compute.shipping import seen_by_nodes
 from pipeline.console import Console
 from pipeline.sections.data import DataConfig
 from pipeline.stage import StageContext
+from pipeline.storage import IMAGES_FOLDER, INDEX_FOLDER
 
-#: Below storage.root, for the next run: the digests of files, and the images that were packed.
-INDEX_FOLDER, IMAGES_FOLDER = "files", "images"
 HASHING_THREADS = 8
 #: Files that are opened, at most, to find out into how many tiles an image is cut.
 SAMPLED_FILES = 5

@@ -15,6 +15,7 @@ from pipeline.recipe_keys import OBJECTIVE_KEYS
 from pipeline.sections.data import DataConfig
 from pipeline.sections.rates import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
+from pipeline.storage import GENERATED_FOLDER
 
 if TYPE_CHECKING:
     from components.tracking import Run
@@ -32,7 +33,7 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         metadata_columns=data.metadata_columns,
         root=data.root,
         defect_threshold=data.defect_threshold,
-        cache_dir=storage / "generated",
+        cache_dir=storage / GENERATED_FOLDER,
     )
     return list_source(data.source, options)
 

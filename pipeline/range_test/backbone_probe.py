@@ -31,10 +31,9 @@ from pipeline.compute.spreading import Place, perform
 from pipeline.sections.rates import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
+from pipeline.storage import FEATURES_FOLDER
 from pipeline.training import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_device
 
-#: Below storage.root, for the next time: what backbones make of the sample.
-FEATURES_FOLDER = "features"
 CONFIDENCE = 0.95
 #: Validation images that the classifier is scored on, in training images.
 VALIDATION_RATIO = 2

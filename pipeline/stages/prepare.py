@@ -41,9 +41,8 @@ from pipeline.data.sources import list_images, log_lineage
 from pipeline.sections.data import DataConfig
 from pipeline.sections.recipe import Augmentation
 from pipeline.stage import StageContext
+from pipeline.storage import SIMILAR_FOLDER
 
-#: Below storage.root, for the next run: which images are alike.
-SIMILAR_FOLDER = "similar"
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 STATISTICS = [
     "image_id", "path", "sha256", "bytes", "width", "height", "mode", "format", "frames", "orientation", "peak",
@@ -59,6 +58,9 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
     only when they change.
     """
     listing = list_images(data, storage)
+    if listing.left_out.text:
+        say = console.warn if listing.left_out.holds_images else console.say
+        say(f"left out of {listing.files.name}: {listing.left_out.text}")
     check_listing(
         listing,
         good_labels=data.good_labels,

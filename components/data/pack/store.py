@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,6 +47,7 @@ _CONTENT = ["sha256", "mask_sha256"]
 _INTEGERS = ("bytes", "width", "height", "frames", "orientation", "pack_index")
 _MOST_FILES, _FEWEST_FILES = 512, 64
 _SHARDS_PER_WORKER = 4
+_KEY_LENGTH = 16
 
 
 @dataclass(frozen=True)
@@ -108,27 +109,40 @@ def pack_images(
     return PackResult(table.drop(columns=columns).reset_index(drop=True), quarantine, decoded=len(items))
 
 
-def sweep_store(store: Path, *, remove: bool) -> tuple[int, int]:
-    """Shards that no pack is linked to, and their bytes; with `remove` they are gone. A store in use is left alone.
+def sweep_store(store: Path, packs: Iterable[Path], *, remove: bool) -> tuple[int, int]:
+    """Shards that none of the packs uses, and their bytes; with `remove` they are gone. A store in use is left alone.
 
-    Where the file system has no links, that is every shard: what is removed will be packed again when it is needed.
+    packs: the folders of all that stand. What is removed will be packed again when it is needed.
     """
+    used = {shard for pack in packs for shard in _shards_of(pack)}
     shards, size = 0, 0
-    for folder in store.glob("*"):
+    for folder in store.glob("[0-9a-f]" * _KEY_LENGTH) if not store.is_symlink() else ():
+        if folder.is_symlink() or not (folder / ".lock").is_file():  # without it, no run has packed into it
+            continue
         with contextlib.suppress(Timeout), FileLock(folder / ".lock").acquire(timeout=0):
             for table in folder.glob(f"*{TABLE}"):
-                files = [table, *(file for file in folder.glob(f"{table.stem}.*") if file != table)]
-                if any(file.stat().st_nlink > 1 for file in files):
+                if (folder.name, table.stem) in used:
                     continue
-                shards, size = shards + 1, size + sum(file.stat().st_size for file in files)
+                files = [table, *(file for file in folder.glob(f"{table.stem}.*") if file != table)]
+                shards, size = shards + 1, size + sum(file.lstat().st_size for file in files)
                 for file in files if remove else ():  # the table first: without it the shard is not there
                     file.unlink()
     return shards, size
 
 
+def _shards_of(pack: Path) -> list[tuple[str, str]]:
+    """The folder of the store and the name of each shard of a pack; none where no pack stands."""
+    try:
+        record = json.loads((pack / PACK_FILE).read_text(encoding="utf-8"))
+        key = _key(Framing.from_dict(record["framing"]), record["kind"])
+        return [(key, shard["name"]) for shard in record["shards"]]
+    except (OSError, ValueError, KeyError, TypeError):  # unfinished, or of an earlier version
+        return []
+
+
 def _key(framing: Framing, kind: Kind) -> str:
     text = json.dumps({"version": PIXELS_VERSION, "kind": kind, **asdict(framing)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:_KEY_LENGTH]
 
 
 def _wanted(listing: Listing, digests: pd.DataFrame) -> pd.DataFrame:

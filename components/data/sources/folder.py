@@ -3,6 +3,7 @@
 from components.addresses import redact
 from components.data.files import open_files
 from components.data.fixed_splits import SPLIT_NAMES
+from components.data.image_files import is_image
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.tree import Tree, class_images, read_tree
 from components.errors import InputError
@@ -11,11 +12,10 @@ from components.errors import InputError
 def list_folder(place: str, options: SourceOptions) -> Listing:
     """List the images below each class folder, at any depth. place: a local folder, or an address.
 
-    Hidden files and files without an image extension are left out, and counted in the description. Links to
-    files are followed inside the folder only.
+    What is no image (`image_files.py`) is left out, and counted. Links to files are followed inside the folder only.
 
-    Raises InputError: no such folder, no class folders, split folders beside others, MVTec-AD's layout, links
-    that leave the folder.
+    Raises InputError: no such folder, no class folders, split folders beside others with images, MVTec-AD's layout,
+    links that leave the folder.
     """
     refuse_table_options(f"folder:{place}", options, group=None, metadata=())
     files = open_files(place, key="data.source", kind="folder:")
@@ -26,7 +26,7 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
     images, left_out = class_images(tree, depth=2 if is_split else 1)
     if not images:
         raise InputError(
-            f"{source} has no images in class folders{left_out.text()}; "
+            f"{source} has no images in class folders{f'; left out: {left_out.text}' if left_out.text else ''}; "
             "put the images of each class into a sub-folder named after it"
         )
     count = len({label for _, label in images})
@@ -39,16 +39,17 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
         split=[path.partition("/")[0].lower() for path, _ in images] if is_split else None,
         mask=None,
         metadata={},
-        description=f"folder of {layout} {files.name}: {count} classes, {len(images)} files{left_out.text()}",
+        description=f"folder of {layout} {files.name}: {count} classes, {len(images)} files",
+        left_out=left_out,
     )
 
 
 def _has_split_folders(tree: Tree, source: str) -> bool:
-    """A folder named train means that the top level is the splits. Raises InputError when there are others, too."""
-    folders = tree.folders_in("")
-    if not any(folder.lower() == "train" for folder in folders):
+    """A folder named train means that the top level is the splits. Raises InputError when others hold images, too."""
+    if not any(folder.lower() == "train" for folder in tree.folders_in("")):
         return False
-    others = [folder for folder in folders if folder.lower() not in SPLIT_NAMES]
+    filled = {path.partition("/")[0] for path in tree.paths if "/" in path and is_image(path)}
+    others = sorted(folder for folder in filled if folder.lower() not in SPLIT_NAMES)
     if others:
         raise InputError(
             f"{source} has a folder train beside {', '.join(others)}: split folders and "

@@ -1,19 +1,15 @@
 """What every source hands on: the files of a root folder, and a table of labelled images among them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from components.addresses import redact
 from components.data.files import Files
+from components.data.image_files import LeftOut
 from components.errors import InputError
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".dib", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
-    | {".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +38,15 @@ class Listing:
 
     table: path (posix, relative to the root, unique), label; group, split and mask (a path like the image's), None
     where there is none; then meta_<name> columns of text; sorted by path, with a range index. description: one line
-    for reports. notes: what the user should know of how the source was read, a sentence each.
+    for reports, with what was left out. notes: what the user should know of how the source was read, a sentence each.
+    left_out: files and folders that lie beside the images.
     """
 
     files: Files
     table: pd.DataFrame
     description: str
     notes: tuple[str, ...] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def make_listing(
@@ -62,6 +60,7 @@ def make_listing(
     metadata: Mapping[str, Sequence[str | None]],
     description: str,
     notes: Sequence[str] = (),
+    left_out: LeftOut | None = None,
 ) -> Listing:
     """Assemble and sort the table. Raises InputError for a path that text cannot hold."""
     none = [None] * len(path)
@@ -75,11 +74,13 @@ def make_listing(
     columns |= {f"meta_{name}": values for name, values in metadata.items()}
     _refuse_undecodable_names(files, [*path, *label, *(name for name in mask or () if name is not None)])
     table = pd.DataFrame({name: pd.Series(list(cells), dtype=object) for name, cells in columns.items()})
+    left_out = left_out or LeftOut()
     return Listing(
         files=files,
         table=table.sort_values("path", ignore_index=True),
-        description=description,
+        description=f"{description}; left out: {left_out.text}" if left_out.text else description,
         notes=tuple(notes),
+        left_out=left_out,
     )
 
 

@@ -7,6 +7,7 @@ learning from good images alone; telling good from defective needs both in every
 
 import posixpath
 from collections import Counter
+from dataclasses import replace
 
 from components.addresses import redact
 from components.data.files import open_files
@@ -35,13 +36,12 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
     empty = {"train/good", "test"} - {"train/good" if _top(path) == "train" else "test" for path, _ in images}
     if empty:
         raise InputError(
-            f"data.source='mvtec:{redact(place)}' has no images in {' and '.join(sorted(empty))}{left_out.text()}; "
-            "copy them there"
+            f"data.source='mvtec:{redact(place)}' has no images in {' and '.join(sorted(empty))}"
+            f"{f'; left out: {left_out.text}' if left_out.text else ''}; copy them there"
         )
     masks = _Masks([path for path, _ in found if _top(path) == "ground_truth"])
     mask = [masks.of(path) for path, _ in images]
     strange = Counter(_top(path) for path, _ in found if _top(path) not in ("train", "test", "ground_truth"))
-    left_out.loose += strange.total()
     defects = sorted({label for _, label in images} - {"good"})
     return make_listing(
         files,
@@ -53,8 +53,9 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
         metadata={"original_split": [_top(path) for path, _ in images]},
         description=(
             f"MVTec-AD layout {files.name}: good and {len(defects)} defect types, {len(images)} files, "
-            f"{sum(path is not None for path in mask)} masks{left_out.text()}"
+            f"{sum(path is not None for path in mask)} masks"
         ),
+        left_out=replace(left_out, loose=left_out.loose + strange.total()),
         notes=_notes(images, mask, masks),
     )
 

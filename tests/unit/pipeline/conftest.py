@@ -52,6 +52,9 @@ class FakeTracker:
     shown_uri: str = "memory:"
     experiment_id: str = "7"
 
+    def local_artifacts(self) -> Path | None:
+        return None
+
     def reap(self) -> int:
         return 0
 

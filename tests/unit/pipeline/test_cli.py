@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from components.errors import InputError
 from pipeline import cli, commands
+from pipeline.loading import load
 from pipeline.stages import STAGE_NAMES
 
 ROOT = Path(__file__).parents[3]
@@ -157,7 +158,8 @@ def test_a_failure_before_the_run_is_json_where_json_is_asked_for(monkeypatch, c
         (["train", "--dry-run", "--train.epochs", "0"], "train.epochs=0: "),
         (["status", "stray"], "stray: unexpected argument"),
         (["predict", "nowhere.png", "--model", "m"], "images=nowhere.png: no such file"),
-        (["clean", "--train.epochs", "0"], "train.epochs=0: "),
+        (["clean", "--config", "smoke", "--train.epochs", "0"], "train.epochs=0: "),
+        (["clean", "--yes"], "clean: --config is missing; give the configuration whose results are to stay"),
     ],
 )
 def test_every_failure_is_json_where_json_is_asked_for(monkeypatch, capsys, arguments, said) -> None:
@@ -217,10 +219,12 @@ def test_where_to_look_depends_on_the_store(shown: str, expected: str) -> None:
 
 @pytest.fixture
 def unused(monkeypatch, tmp_path, store_uri, tracker):
-    """A result that no configuration uses, and the command that removes it."""
+    """Unfinished work that no configuration uses, and the command that removes it."""
     folder = tmp_path / "storage" / "train" / "0123456789abcdef"
-    folder.mkdir(parents=True)
-    (folder / "a.bin").write_bytes(b"x")
+    for work in (folder / "unfinished", folder.with_name("fedcba9876543210") / "unfinished"):
+        work.mkdir(parents=True)
+        begun = {"project": load("smoke").project.name, "inputs": {}}
+        (work / "inputs.json").write_text(json.dumps(begun), encoding="utf-8")
     monkeypatch.setattr(commands, "make_plan", lambda *args, **kwargs: [])
     experiment = tracker.client.get_experiment(tracker.experiment_id).name
     arguments = ["clean", "--config", "smoke", "--storage.root", str(tmp_path / "storage"), "--yes", "--json"]
@@ -230,7 +234,6 @@ def unused(monkeypatch, tmp_path, store_uri, tracker):
 def test_cleaning_removes_the_unused_and_keeps_what_is_locked(monkeypatch, capsys, unused) -> None:
     folder, command = unused
     other = folder.with_name("fedcba9876543210")
-    other.mkdir()
     with FileLock(f"{folder}.lock"):
         assert escapement(monkeypatch, *command) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from components.data.image_files import MARKER
 from components.errors import InputError
 from pipeline import provenance, runner
 from pipeline.loading import load
@@ -392,3 +393,32 @@ def test_without_git_the_commit_is_unknown(checkout, monkeypatch) -> None:
 def test_the_commit_is_passed_on_where_git_did_not_travel(checkout, monkeypatch) -> None:
     monkeypatch.setenv("ESCAPEMENT_COMMIT", "abc123")
     assert current_commit() == "abc123"
+
+
+def test_a_result_names_every_project_that_uses_it(execute, toys, plan) -> None:
+    execute({"project.name": "a"})
+    assert read_record(plan()["first"].directory).projects == ["a"]
+    execute({"project.name": "b"}, until="second")
+    records = {name: read_record(item.directory) for name, item in plan().items()}
+    assert {name: record.projects for name, record in records.items()} == {
+        "first": ["a", "b"],
+        "second": ["a", "b"],
+        "third": ["a"],
+    }
+    assert toys.ran == ["first", "second", "third"]
+    execute({"project.name": "a"}, force=["first"], until="first")
+    assert read_record(plan()["first"].directory).projects == ["a", "b"]
+
+
+def test_unfinished_work_names_its_project(execute, toys, plan) -> None:
+    toys.during["second"] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        execute({"project.name": "a"})
+    begun = json.loads((plan()["second"].directory / "unfinished/inputs.json").read_text())
+    assert begun == {"project": "a", "inputs": {"first": read_record(plan()["first"].directory).result_id}}
+
+
+def test_the_folder_of_the_artifacts_is_marked(execute, fake_tracker, tmp_path) -> None:
+    fake_tracker.local_artifacts = lambda: tmp_path
+    execute()
+    assert (tmp_path / MARKER).is_file()

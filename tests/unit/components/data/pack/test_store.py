@@ -261,11 +261,12 @@ def test_tiles_are_rows_of_their_own(pack_up, root, encode):
 def test_shards_that_no_pack_uses_are_swept_and_no_others(pack_up, levels, tmp_path):
     pack_up(levels(10))
     packed = pack_up(levels(20))  # takes the place of the first pack
-    shards, size = store_module.sweep_store(tmp_path / "store", remove=False)
+    packs = [tmp_path / "pack", tmp_path / "of an unfinished result"]
+    shards, size = store_module.sweep_store(tmp_path / "store", packs, remove=False)
     assert (shards, size > 8 * 8 * 3) == (1, True)
     assert len(list((tmp_path / "store").glob("*/*.parquet"))) == 2
-    assert store_module.sweep_store(tmp_path / "store", remove=True) == (shards, size)
-    assert store_module.sweep_store(tmp_path / "store", remove=True) == (0, 0)
+    assert store_module.sweep_store(tmp_path / "store", packs, remove=True) == (shards, size)
+    assert store_module.sweep_store(tmp_path / "store", packs, remove=True) == (0, 0)
     assert len(list((tmp_path / "store").glob("*/*.parquet"))) == 1
     assert pack_up(levels(20)).tasks == []
     assert shown(packed) == {"020.png": 20}
@@ -277,4 +278,26 @@ def test_a_store_in_use_is_not_swept(pack_up, levels, tmp_path):
     pack_up(levels(20))
     (folder,) = (tmp_path / "store").iterdir()
     with FileLock(folder / ".lock"):
-        assert store_module.sweep_store(tmp_path / "store", remove=True) == (0, 0)
+        assert store_module.sweep_store(tmp_path / "store", [], remove=True) == (0, 0)
+
+
+def test_a_shard_is_kept_by_the_pack_of_its_own_framing(pack_up, levels, tmp_path):
+    small = Framing(size=4, region=None, fit="squash", tile_size=None, tile_overlap=0.0)
+    pack_up(levels(10), framing=small)
+    pack_up(levels(10))  # the same file, so a shard of the same name, in another folder of the store
+    assert store_module.sweep_store(tmp_path / "store", [tmp_path / "pack"], remove=True)[0] == 1
+    assert pack_up(levels(10)).tasks == []
+
+
+def test_the_sweep_touches_nothing_of_a_persons(pack_up, levels, tmp_path):
+    pack_up(levels(10))
+    (shards,) = (tmp_path / "store").iterdir()
+    (tmp_path / "store/good").mkdir()
+    (tmp_path / "store/good/a.parquet").write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.parquet").write_bytes(b"x")
+    (tmp_path / "store" / ("0" * 16)).symlink_to(tmp_path / "elsewhere")
+    assert store_module.sweep_store(tmp_path / "store", [], remove=True)[0] == 1
+    assert sorted(path.name for path in (tmp_path / "store").glob("*/*.parquet")) == ["a.parquet", "b.parquet"]
+    assert [path.name for path in (tmp_path / "store/good").iterdir()] == ["a.parquet"]  # no lock file, either
+    assert list(shards.glob("*.parquet")) == []

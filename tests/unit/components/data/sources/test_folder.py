@@ -6,6 +6,7 @@ import zipfile
 import fsspec
 import pytest
 
+from components.data.image_files import MARKER
 from components.data.sources.catalogue import list_source
 from components.errors import InputError
 
@@ -56,10 +57,11 @@ def test_what_is_left_out_is_counted(tmp_path, options, write_image):
         (tmp_path / "good" / name).write_text("x", encoding="utf-8")
     listing = listed(tmp_path, options)
     assert listing.table["path"].tolist() == ["good/a.png"]
-    assert "4 without an image extension (none 1, .db 1, .txt 2)" in listing.description
-    assert "3 hidden" in listing.description
-    assert "1 outside class folders" in listing.description
-    assert "1 class folders without images" in listing.description
+    assert "3 files without an image extension (none 1, .txt 2)" in listing.description
+    assert "2 hidden, 2 of the system (Thumbs.db 1, __MACOSX 1)" in listing.description
+    assert "1 image outside class folders" in listing.description
+    assert "1 class folder without images (empty)" in listing.description
+    assert listing.left_out.holds_images
 
 
 def test_split_folders_give_the_split(tmp_path, options, write_image):
@@ -202,8 +204,8 @@ def test_an_address_is_listed_as_a_folder_is(tmp_path, options, address):
     assert there.table.equals(here.table)
     assert there.table["path"].tolist() == ["crack ✗/c.jpg", "good/b.png", "good/lot 1/ü.PNG"]
     assert there.description == here.description.replace(here.files.uri, there.files.uri)
-    assert "2 without an image extension (.txt 2), 2 hidden, 1 outside class folders" in there.description
-    assert "1 class folders without images" in there.description
+    assert "1 image outside class folders, 1 class folder without images (notes)" in there.description
+    assert "2 files without an image extension (.txt 2), 1 hidden, 1 of the system (__MACOSX 1)" in there.description
     assert there.files.uri == address
 
 
@@ -227,5 +229,85 @@ def test_an_address_that_cannot_be_listed_is_refused_without_its_password(option
 
 
 def test_an_address_without_images_is_refused(tmp_path, options):
-    with pytest.raises(InputError, match="no images in class folders; left out: 1 outside class folders"):
+    with pytest.raises(InputError, match="no images in class folders; left out: 1 image outside class folders"):
         listed(f"zip://::{zipped(tmp_path / 'x.zip', ['a.png'])}", options)
+
+
+CLUTTER = (
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "lost+found",
+    "System Volume Information",
+    "__macosx",
+    "mlruns",
+    ".git",
+)
+
+
+@pytest.mark.parametrize("below", ["", "good/", "good/day 1/"])
+def test_folders_of_systems_are_no_classes_and_their_pictures_no_images(tmp_path, options, write_image, below):
+    write_image(tmp_path / "good/a.png")
+    for name in CLUTTER:
+        write_image(tmp_path / below / name / "deep/thumb.jpg")
+    listing = listed(tmp_path, options)
+    assert listing.table["path"].tolist() == ["good/a.png"]
+    assert "1 hidden, 7 of the system (" in listing.left_out.text
+    assert not listing.left_out.holds_images
+
+
+def test_pictures_of_kinds_that_are_not_read_are_named_with_the_remedy(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.png")
+    for name in ("good/b.HEIC", "good/c.heic", "good/d.avif", "good/e.txt", "phone/f.dng"):
+        write_image(tmp_path / name)
+    left_out = listed(tmp_path, options).left_out
+    assert "4 pictures of kinds that are not read (.avif 1, .dng 1, .heic 2; convert them to PNG)" in left_out.text
+    assert "1 class folder without images (phone)" in left_out.text
+    assert "1 file without an image extension (.txt 1)" in left_out.text
+    assert left_out.holds_images
+
+
+def test_a_folder_of_such_pictures_alone_is_refused_with_the_remedy(tmp_path, options, write_image):
+    write_image(tmp_path / "good/a.heic")
+    with pytest.raises(InputError, match=r"1 picture of kinds that are not read \(\.heic 1; convert them to PNG\)"):
+        listed(tmp_path, options)
+
+
+@pytest.mark.parametrize("place", ["results", "good/results", "good/deep/results", "linked"])
+def test_a_marked_folder_is_left_out_whatever_it_is_called(tmp_path, options, write_image, place):
+    write_image(tmp_path / "set/good/a.png")
+    marked = tmp_path / ("elsewhere" if place == "linked" else f"set/{place}")
+    write_image(marked / "train/0123456789abcdef/b.png")
+    (marked / MARKER).write_text("", encoding="utf-8")
+    if place == "linked":
+        (tmp_path / "set/linked").symlink_to(marked)
+    listing = listed(tmp_path / "set", options)
+    assert listing.table["path"].tolist() == ["good/a.png"]
+    assert listing.left_out.text == f"what runs have written ({place})"
+
+
+def test_a_marked_folder_is_left_out_of_an_archive_too(tmp_path, options):
+    names = ["good/a.png", f"old/{MARKER}", "old/train/b.png", f"good/x/{MARKER}", "good/x/y/c.png"]
+    listing = listed(f"zip://::{zipped(tmp_path / 'x.zip', names)}", options)
+    assert listing.table["path"].tolist() == ["good/a.png"]
+    assert listing.left_out.text == "what runs have written (good/x, old)"
+
+
+def test_a_marked_folder_is_no_source(tmp_path, options, write_image):
+    write_image(tmp_path / "set/good/a.png")
+    (tmp_path / "set" / MARKER).write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match=r"give the folder of the images, and storage\.root another one"):
+        listed(tmp_path / "set", options)
+
+
+def test_folders_without_images_may_lie_beside_split_folders(tmp_path, options, write_image):
+    for path in ("train/good/a.png", "test/good/b.png", "notes/c.txt", "mlruns/d.png", "@eaDir/e/f.jpg"):
+        write_image(tmp_path / path)
+    (tmp_path / "empty").mkdir()
+    assert listed(tmp_path, options).table["split"].tolist() == ["test", "train"]
+
+
+def test_images_right_in_a_split_folder_are_said_to_be_left_out(tmp_path, options, write_image):
+    for path in ("train/good/a.png", "train/b.png", "test/good/c.png", "d.png"):
+        write_image(tmp_path / path)
+    assert listed(tmp_path, options).left_out.text == "2 images outside class folders"

@@ -98,7 +98,7 @@ def test_a_root_of_several_categories_names_them_and_says_to_give_one(bottle, op
         (("good/a.png", "crack/b.png"), "is not laid out as MVTec AD.*it has: crack, good"),
         (("train/good/a.png",), "is not laid out as MVTec AD.*it has: train"),
         (("train/good/a.png", "test/readme.txt"), "is not laid out as MVTec AD.*it has: test, train"),
-        (("train/good/a.png", "test/crack/notes.txt"), r"no images in test; left out: 1 without an image extension"),
+        (("train/good/a.png", "test/crack/notes.txt"), r"no images in test; left out: 1 class folder without images"),
         (("train/good/a.txt", "test/crack/a.png"), "no images in train/good; left out"),
         (("train/good/a.png", "train/crack/b.png", "test/good/a.png"), "train/crack beside train/good"),
     ],
@@ -123,7 +123,7 @@ def test_what_is_not_of_the_layout_is_counted(bottle, options, write_image):
     write_image(bottle / "extra/x/a.png")
     description = list_source(f"mvtec:{bottle}", options()).description
     assert "7 files" in description
-    assert "1 hidden, 2 outside class folders" in description
+    assert "1 image outside class folders, 1 file without an image extension (.txt 1), 1 hidden" in description
 
 
 def test_a_mask_that_is_a_link_out_of_the_folder_is_refused(bottle, options, write_image):

@@ -1,0 +1,63 @@
+"""The images that a person names to have them inspected: files as they are given, folders by the rules of prepare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.data.files import Files
+from components.data.image_files import IMAGE_SUFFIXES, is_image
+from components.data.sources.tree import read_tree
+from components.errors import InputError
+
+KEY = "images"
+
+
+@dataclass(frozen=True)
+class GivenImages:
+    """paths: each once, in the order given, sorted within a folder. notes: what was left out, a sentence each."""
+
+    paths: list[str]
+    notes: tuple[str, ...]
+
+
+def list_given(given: Sequence[Path]) -> GivenImages:
+    """Raises InputError: a path that is neither a file nor a folder, no image at all, a name that text cannot hold, and
+    what `read_tree` refuses."""
+    paths: list[str] = []
+    notes: list[str] = []
+    for path in given:
+        if path.is_dir():
+            found, left_out = _of_folder(path)
+            paths += found
+            if left_out:
+                notes.append(f"left out of {path}: {left_out}")
+        elif path.is_file():
+            paths.append(str(path))
+        else:
+            raise InputError(f"{KEY}={path}: no such file or folder")
+    if not paths:
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        told = f"; {'; '.join(notes)}" if notes else ""
+        raise InputError(f"{KEY}={', '.join(map(str, given))}: no image file there (known: {known}){told}")
+    _refuse_undecodable(paths)
+    once = {os.path.abspath(path): path for path in reversed(paths)}  # noqa: PTH100  a link is an image of its own
+    unique = [path for path in dict.fromkeys(paths) if once[os.path.abspath(path)] == path]  # noqa: PTH100
+    if len(unique) < len(paths):
+        notes.append(f"{len(paths) - len(unique)} images were given more than once; each is inspected once")
+    return GivenImages(unique, tuple(notes))
+
+
+def _of_folder(folder: Path) -> tuple[list[str], str]:
+    tree = read_tree(Files(str(folder.resolve())), key=KEY)
+    return [str(folder / path) for path in tree.paths if is_image(path)], tree.left_out().text
+
+
+def _refuse_undecodable(paths: Sequence[str]) -> None:
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{KEY}: the file name {path!r} is not valid UTF-8; rename the file") from error

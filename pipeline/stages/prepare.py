@@ -58,6 +58,8 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
     only when they change.
     """
     listing = list_images(data, storage)
+    for note in listing.notes:
+        console.warn(note)
     check_listing(
         listing,
         good_labels=data.good_labels,

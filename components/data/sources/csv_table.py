@@ -32,7 +32,8 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-Row = tuple[int, list[str]]
+#: Number of the first line, and the cells.
+Row = tuple[int, tuple[str, ...]]
 
 
 def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
@@ -53,7 +54,7 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
             "between the names of the columns, and between the cells"
         )
     places, notes = find_columns(header, wanted)
-    filled = [(number, cells) for number, cells in rows if any(cell.strip() for cell in cells)]
+    filled = [(number, cells) for number, cells in rows if "".join(cells).strip()]
     _refuse_shifted(header, filled)
     columns = {name: [cells[place] or None for _, cells in filled] for name, place in places.items()}
     _refuse_line_breaks(columns, filled)
@@ -127,7 +128,7 @@ def _split(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
 
 
-def _filled(cells: list[str]) -> int:
+def _filled(cells: Sequence[str]) -> int:
     return sum(bool(cell.strip()) for cell in cells)
 
 
@@ -142,7 +143,7 @@ def _rows(text: str, skipped: int, separator: str) -> list[Row]:
     try:
         for cells in reader:
             if cells:
-                rows.append((line, cells))
+                rows.append((line, tuple(cells)))  # lists would keep the garbage collector busy
             line = skipped + reader.line_num + 1
     except csv.Error as error:
         raise ValueError(
@@ -152,28 +153,28 @@ def _rows(text: str, skipped: int, separator: str) -> list[Row]:
     return rows
 
 
-def _refuse_shifted(header: list[str], rows: list[Row]) -> None:
+def _refuse_shifted(header: Sequence[str], rows: list[Row]) -> None:
     """Raise ValueError for rows with more or fewer cells than the header. That all have the same empty cells at the
     end, or lack those that have no name, shifts nothing."""
     named = max((place for place, name in enumerate(header, start=1) if name.strip()), default=0)
-    widths = {len(cells) for _, cells in rows}
-    if len(widths) == 1 and min(widths) >= named and not any(_filled(cells[len(header) :]) for _, cells in rows):
-        return
     wrong = [(number, cells) for number, cells in rows if len(cells) != len(header)]
-    if wrong:
+    alike = len(wrong) == len(rows) and len({len(cells) for _, cells in rows}) == 1
+    if wrong and not (
+        alike and len(wrong[0][1]) >= named and not any(_filled(cells[len(header) :]) for _, cells in wrong)
+    ):
         shown = "; ".join(
             f"line {n} has {len(cells)}: {_short(' | '.join(cells))}" for n, cells in wrong[:_SHOWN_LINES]
         )
         raise ValueError(
-            f"the header has {len(header)} cells, and rows that have not: {len(wrong)} ({shown}); put a text that holds "
-            "the separator into double quotes, and write empty cells, too"
+            f"the header has {len(header)} cells, and rows that have not: {len(wrong)} ({shown}); put a text that "
+            "holds the separator into double quotes, and write empty cells, too"
         )
 
 
 def _refuse_line_breaks(columns: dict[str, list[str | None]], rows: list[Row]) -> None:
     for name, cells in columns.items():
         for (number, _), cell in zip(rows, cells, strict=True):
-            if cell is not None and _LINE_END.search(cell):
+            if cell is not None and ("\n" in cell or "\r" in cell):
                 raise InputError(
                     f"data.source: in the row that begins in line {number} of the table, the cell of column {name!r} "
                     f"runs over several lines ({_short(cell)}); remove the line break, or the quote that was not closed"

@@ -25,6 +25,14 @@ _SUFFIXES = (".parquet", ".parq", ".pq")
 _LOGGED = {"_delta_log": "Delta", "metadata": "Iceberg"}
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _EXACT = 2.0**53
+_WITHOUT_TEXT = (
+    pa.types.is_nested,
+    pa.types.is_duration,
+    pa.types.is_interval,
+    lambda kind: isinstance(kind, pa.BaseExtensionType),
+)
+
+Column = list[str | None]
 
 
 def read_parquet_file(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
@@ -42,7 +50,7 @@ def read_parquet_folder(folder: Files, names: Sequence[str], wanted: Sequence[tu
     for mark, kind in _LOGGED.items():
         if any(name.startswith(f"{mark}/") and name.endswith(".json") for name in names):
             raise ValueError(
-                f"it is a {kind} table, whose files hold deleted rows, too; save the table as one parquet file"
+                f"it is a table of {kind}, whose files hold deleted rows, too; save it as one parquet file"
             )
     parts = sorted(name for name in names if name.endswith(_SUFFIXES) and not _is_hidden(name))
     if not parts:
@@ -69,7 +77,7 @@ def _partition(name: str) -> dict[str, str | None]:
     return {key: None if value == _NO_PARTITION else value for key, value in values.items()}
 
 
-def _joined(parts: Sequence[Mapping[str, list[str | None]]], notes: Sequence[str]) -> Cells:
+def _joined(parts: Sequence[Mapping[str, Column]], notes: Sequence[str]) -> Cells:
     columns = {name: [cell for part in parts for cell in part[name]] for name in parts[0]}
     count = len(next(iter(columns.values())))
     return Cells(columns, rows=range(1, count + 1), unit="data row", notes=tuple(dict.fromkeys(notes)))
@@ -77,29 +85,27 @@ def _joined(parts: Sequence[Mapping[str, list[str | None]]], notes: Sequence[str
 
 def _read_part(
     data: bytes, partition: Mapping[str, str | None], wanted: Sequence[tuple[str, str]]
-) -> tuple[dict[str, list[str | None]], list[str]]:
+) -> tuple[dict[str, Column], list[str]]:
     _refuse_other(data)
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         schema = file.schema_arrow
-        given = [name for name in partition if name not in schema.names]
-        present = [*schema.names, *given]
+        count = file.metadata.num_rows
+        beside: dict[str, Column] = {name: [value] * count for name, value in partition.items()}
+        beside |= _range_indices(schema)
+        beside = {name: column for name, column in beside.items() if name not in schema.names}
+        present = [*schema.names, *beside]
         places, notes = find_columns(present, wanted)
-        inside = {name: schema.field(place) for name, place in places.items() if place < len(schema)}
-        for field in inside.values():
-            _refuse_nested(field)
-        table = file.read(columns=sorted({field.name for field in inside.values()}), use_pandas_metadata=False)
-        columns = {
-            name: _texts(table[inside[name].name], name)
-            if name in inside
-            else [partition[present[place]]] * file.metadata.num_rows
-            for name, place in places.items()
-        }
+        stored = {present[place] for place in places.values() if place < len(schema)}
+        for name in stored:
+            _check_type(schema.field(name))
+        table = file.read(columns=sorted(stored))
+        read = {name: _texts(table[name], name) for name in stored} | beside
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ValueError(f"{error}; if it was copied, copy it anew, otherwise write it anew") from error
-    return columns, notes
+        raise ValueError(f"{' '.join(str(error).split())}; copy it anew, or write it anew") from error
+    return {name: read[present[place]] for name, place in places.items()}, notes
 
 
 def _refuse_other(data: bytes) -> None:
@@ -110,30 +116,35 @@ def _refuse_other(data: bytes) -> None:
         raise ValueError("its end is missing; copy it anew, or write it anew")
 
 
-def _refuse_nested(field: pa.Field) -> None:
-    """Raise InputError for a column whose cells are no single values."""
-    if not pa.types.is_nested(field.type):
-        return
-    if pa.types.is_struct(field.type) and "bytes" in [inner.name for inner in field.type]:
+def _range_indices(schema: pa.Schema) -> dict[str, Column]:
+    """A named index of pandas that is a mere count, of which the file holds first, last and step."""
+    indices = (schema.pandas_metadata or {}).get("index_columns", [])
+    counts = [index for index in indices if isinstance(index, dict) and index.get("name")]
+    return {index["name"]: [str(n) for n in range(index["start"], index["stop"], index["step"])] for index in counts}
+
+
+def _check_type(field: pa.Field) -> None:
+    """Raise InputError for a column whose cells are no single values with one usual text."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_struct(kind) and "bytes" in [inner.name for inner in kind]:
         raise InputError(
             f"data.source: the column {field.name!r} holds the pictures themselves (as Hugging Face data sets do); "
             "write each to a file and its path into the table"
         )
-    raise InputError(
-        f"data.source: the cells of column {field.name!r} are of type {field.type}, several values in each; write one "
-        "text or number into each"
-    )
+    if any(is_of(kind) for is_of in _WITHOUT_TEXT) and not isinstance(kind, pa.UuidType):
+        raise InputError(
+            f"data.source: the column {field.name!r} is of type {kind}, which has no text of its own; write one text, "
+            "number or date into each cell"
+        )
 
 
-def _texts(column: pa.ChunkedArray, name: str) -> list[str | None]:
+def _texts(column: pa.ChunkedArray, name: str) -> Column:
     """Raises InputError for cells that have no text."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _texts(column.cast(kind.value_type), name)
     if isinstance(kind, pa.UuidType):
         return [None if value is None else str(value) for value in column.to_pylist()]
-    if isinstance(kind, pa.BaseExtensionType):
-        return _texts(pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type), name)
     try:
         texts = column.cast(pa.string()).to_pylist()
     except (pa.ArrowException, UnicodeDecodeError) as error:
@@ -143,7 +154,7 @@ def _texts(column: pa.ChunkedArray, name: str) -> list[str | None]:
         ) from error
     if pa.types.is_floating(kind):
         return [_number(text, value) for text, value in zip(texts, column.to_pylist(), strict=True)]
-    shorten = next((short for holds, short in _SHORTER if holds(kind)), None)
+    shorten = next((short for is_of, short in _SHORTER if is_of(kind)), None)
     return texts if shorten is None else [None if text is None else shorten(text) for text in texts]
 
 
@@ -159,7 +170,12 @@ def _decimal(text: str) -> str:
 
 
 def _time(text: str) -> str:
-    """Without a fraction of zeros: Arrow writes as many digits as the type could hold."""
+    """Without a fraction of zeros: Arrow writes as many digits as the type could hold.
+
+    Raises InputError for a time that no calendar has.
+    """
+    if text.startswith("<"):
+        raise InputError(f"data.source: the table holds a time that is none ({text[1:-1]}); correct it")
     return re.sub(r"(\.\d*?)0+(?!\d)", lambda found: found[1].rstrip("."), text)
 
 

@@ -185,14 +185,18 @@ def _doubts(cells: Cells, options: SourceOptions) -> list[str]:
     notes = []
     for key, column in wanted_columns(options):
         counts = Counter(cell for cell in _values(cells, column) if cell)
-        words = [f"{word!r} ({count} rows)" for word, count in counts.items() if word.casefold() in _EMPTY_WORDS]
+        words = [
+            f"{word!r} in {n} of {len(cells.rows)}" for word, n in counts.items() if word.casefold() in _EMPTY_WORDS
+        ]
         if words:
-            notes.append(f"{key}={column!r}: {_first(words)} is taken for a value; leave cells that have none empty.")
+            notes.append(
+                f"{key}={column!r}: {_first(words)} rows is a value like any other; leave cells without one empty."
+            )
         garbled = [repr(text) for text in counts if _is_garbled(text)]
         if garbled:
             notes.append(
-                f"{key}={column!r}: {_first(garbled)} was read in a wrong encoding before the table was saved; correct it "
-                "at its origin."
+                f"{key}={column!r}: {_first(garbled)} was read in a wrong encoding before the table was saved; correct "
+                "it at its origin."
             )
     return notes
 

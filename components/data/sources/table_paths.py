@@ -43,8 +43,8 @@ def without_foreign_folder(
     for cut in range(1, common + 1):
         ends = {path: "/".join(parts[cut:]) for path, parts in split.items()}
         if resolver.any_exists(list(ends.values())):
-            folder = "\\".join(split[foreign[0]][:cut])
-            note = f"{key}: {len(foreign)} paths start with {folder}, and are looked for below data.root from there on."
+            folder = foreign[0][: -len(ends[foreign[0]]) - 1]
+            note = f"{key}: paths that start with {folder} are taken below data.root from there on: {len(foreign)}."
             return [ends.get(path, path) for path in paths], [note]
     raise InputError(
         f"{key}: {len(foreign)} full paths of another machine ({foreign[0]}), and data.root={root.name!r} holds "

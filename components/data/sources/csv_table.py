@@ -54,14 +54,20 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
             "between the names of the columns, and between the cells"
         )
     places, notes = find_columns(header, wanted)
-    filled = [(number, cells) for number, cells in rows if "".join(cells).strip()]
+    again = [number for number, cells in rows if cells == header]
+    filled = [(number, cells) for number, cells in rows if "".join(cells).strip() and cells != header]
     _refuse_shifted(header, filled)
     columns = {name: [cells[place] or None for _, cells in filled] for name, place in places.items()}
     _refuse_line_breaks(columns, filled)
     if remarks:
         notes.append(f"The table's header is line {first}; the remarks above it are left out: {_short(remarks[0])}.")
-    if len(filled) < len(rows):
-        notes.append(f"Rows of the table that hold nothing but separators are left out: {len(rows) - len(filled)}.")
+    if again:
+        notes.append(
+            f"The table's header stands again in line {again[0]}, and is left out ({len(again)} of {len(rows)} rows)."
+        )
+    if len(filled) < len(rows) - len(again):
+        empty = len(rows) - len(again) - len(filled)
+        notes.append(f"Rows of the table that hold nothing but separators are left out: {empty}.")
     return Cells(columns, rows=[number for number, _ in filled], unit="line", notes=tuple(notes))
 
 

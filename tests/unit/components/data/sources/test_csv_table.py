@@ -68,6 +68,15 @@ def test_rows_of_empty_cells_are_left_out_and_said_and_the_others_keep_their_lin
     assert cells.notes == ("Rows of the table that hold nothing but separators are left out: 2.",)
 
 
+def test_the_header_of_each_part_of_a_table_put_together_is_left_out_and_said():
+    cells = read("path,label\na.png,good\npath,label\n,\nb.png,groß\n")
+    assert (cells.columns, cells.rows) == (CELLS, [2, 5])
+    assert cells.notes == (
+        "The table's header stands again in line 3, and is left out (1 of 4 rows).",
+        "Rows of the table that hold nothing but separators are left out: 1.",
+    )
+
+
 @pytest.mark.parametrize(("header", "row"), [("", ","), ("", ",,,"), (",", ","), (",", ""), (",,", ",")])
 def test_empty_cells_behind_all_rows_shift_nothing(header, row):
     lines = PLAIN.splitlines()

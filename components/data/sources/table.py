@@ -1,6 +1,7 @@
 """`csv:/path` and `parquet:/path`: a table with a row per image, and the images below one root folder."""
 
 import functools
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -166,7 +167,7 @@ def _below_root(paths: list[str], root: Files, resolver: Resolver, *, key: str) 
 
 
 def _is_impossible(path: str) -> bool:
-    return "\0" in path or any(len(part.encode(errors="replace")) > 255 for part in path.split("/"))
+    return "\0" in path or any(len(part.encode(errors="replace")) > 255 for part in re.split(r"[\\/]", path))
 
 
 def _refuse_repeated(paths: list[str], cells: Cells) -> None:

@@ -34,9 +34,10 @@ def without_foreign_folder(
     The longest ends come first, so that a file of the same name elsewhere below the root is not taken for it. Raises
     InputError where nothing that they end in is below the root.
     """
+    paths = [path.strip() if _FOREIGN.match(path.strip()) else path for path in paths]
     foreign = [path for path in paths if _FOREIGN.match(path)]
     if not foreign or resolver.any_exists(foreign):
-        return list(paths), []
+        return paths, []
     split = {path: re.split(r"[\\/]+", path) for path in foreign}
     levels = zip(*([part.casefold() for part in parts[:-1]] for parts in split.values()), strict=False)
     common = sum(1 for _ in itertools.takewhile(lambda names: len(set(names)) == 1, levels))
@@ -75,7 +76,7 @@ def local_resolver(root: Path) -> Resolver:
 
     return Resolver(
         relative=relative,
-        any_exists=lambda paths: any((root / path).is_file() for path in paths),
+        any_exists=lambda paths: any(os.path.isfile(f"{prefix}{path}") for path in paths),  # noqa: PTH113  Path raises for long names
         remedy="set data.root to a folder that holds all images",
     )
 

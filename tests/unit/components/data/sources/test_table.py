@@ -196,6 +196,11 @@ def test_full_paths_of_windows_are_taken_from_where_the_root_holds_them(images, 
     )
 
 
+def test_a_full_path_of_windows_may_be_longer_than_a_name_here_can_be(images, options):
+    path = "\\".join(["D:", *["folder" * 10] * 5, "a.png"])
+    assert list_source(csv(images, f"path,label\n{path} ,good\n"), options()).table["path"].tolist() == ["a.png"]
+
+
 def test_full_paths_of_windows_keep_the_folders_that_tell_them_apart(images, options):
     text = "path,label\nD:\\x\\good\\a.png,good\nD:\\x\\crack\\a.png,crack\n"
     with pytest.raises(InputError, match=r"2 full paths of another machine .*set data\.root to the folder here"):

@@ -220,13 +220,26 @@ def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:
     if unknown:
         raise InputError(
             f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}; "
-            f"the classes are: {listed(sorted(classes), most=20)}"
+            f"the classes are: {listed(sorted(classes), most=20)}{_as_meant(unknown, classes)}"
         )
     if len(classes) > 1 and set(good_labels) == classes:  # one class alone: the splits say what is wrong
         raise InputError(
             f"data.good_labels={list(good_labels)} names every class there is, so nothing is a defect; "
             "leave the defect classes out of it"
         )
+
+
+def _as_meant(labels: Sequence[str], classes: set[str]) -> str:
+    """How to write labels that name a class in another form: True for true, 0.0 for 0."""
+    meant = [name for label in labels for name in sorted(classes) if _plain(name) == _plain(label)]
+    return f"; write {', '.join(map(repr, meant))}, quoted" if meant else ""
+
+
+def _plain(label: str) -> str | float:
+    try:
+        return float(label)
+    except ValueError:
+        return label.strip().casefold()
 
 
 def _check_kinds(table: pd.DataFrame) -> None:

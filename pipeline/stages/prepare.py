@@ -58,6 +58,8 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
     only when they change.
     """
     listing = list_images(data, storage)
+    for note in listing.notes:
+        console.warn(note)
     if listing.left_out.text:
         say = console.warn if listing.left_out.holds_images else console.say
         say(f"left out of {listing.files.name}: {listing.left_out.text}")

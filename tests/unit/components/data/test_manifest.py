@@ -287,6 +287,14 @@ def test_a_listing_of_defective_images_alone_will_do_if_it_is_cut_into_tiles():
         check(listing)
 
 
+@pytest.mark.parametrize(("written", "there"), [("True", "true"), ("0.0", "0"), ("OK ", "ok")])
+def test_a_good_label_in_another_form_is_refused_with_the_form_that_it_has(written, there):
+    with pytest.raises(
+        InputError, match=rf"no image has the label '{written}'; the classes are: .*; write '{there}', q"
+    ):
+        check(listing_of([there] * 20 + ["crack"] * 8), good_labels=(written,))
+
+
 @pytest.mark.parametrize("remote", [False, True])
 def test_an_earlier_manifest_tells_the_split_of_each_digest(parts, tmp_path, remote):
     manifest = build(*parts).table

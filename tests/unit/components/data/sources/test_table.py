@@ -61,7 +61,7 @@ def test_other_separators_and_a_byte_order_mark_are_read(images, options, separa
 
 
 def test_a_csv_in_another_encoding_is_refused_by_name(images, options):
-    with pytest.raises(InputError, match=r"list\.csv' cannot be read as csv.*utf-8"):
+    with pytest.raises(InputError, match=r"list\.csv' cannot be read as csv: line 2 is not UTF-8"):
         list_source(csv(images, "path,label\nü.png,good\n", "latin-1"), options())
 
 
@@ -81,10 +81,32 @@ def test_missing_columns_are_named_together_with_those_there_are(images, options
     assert "the table has: file, class" in str(caught.value)
 
 
-@pytest.mark.parametrize("empty", ["", "  ", "nan", "NaN"])
-def test_empty_labels_are_refused_with_their_rows(images, options, empty):
-    with pytest.raises(InputError, match=r"data\.label_column='label': 2 rows.*data rows 2, 3"):
+@pytest.mark.parametrize("empty", ["", "  "])
+def test_empty_labels_are_refused_with_their_lines(images, options, empty):
+    with pytest.raises(InputError, match=r"data\.label_column='label': 2 rows.*lines 3, 4"):
         list_source(csv(images, f"path,label\na.png,good\nb.png,{empty}\nü.png,{empty}\n"), options())
+
+
+def test_words_for_what_is_missing_are_values_and_a_note_says_so(images, options):
+    listing = list_source(csv(images, "path,label,lot\na.png,good,nan\nb.png,None,7\n"), options(group_column="lot"))
+    assert listing.table[["label", "group"]].to_numpy().tolist() == [["good", "nan"], ["None", "7"]]
+    assert listing.notes == (
+        "data.label_column='label': 'None' in 1 of 2 rows is a value like any other; leave cells without one empty.",
+        "data.group_column='lot': 'nan' in 1 of 2 rows is a value like any other; leave cells without one empty.",
+    )
+
+
+@pytest.mark.parametrize("garbled", ["groÃŸ", "gro\ufffd"])
+def test_letters_that_an_earlier_program_garbled_are_said(images, options, garbled):
+    (note,) = list_source(csv(images, f"path,label\na.png,groß\nb.png,{garbled}\n"), options()).notes
+    assert note.startswith(f"data.label_column='label': '{garbled}' was read in a wrong encoding")
+
+
+@pytest.mark.parametrize("row", ["left, top.png,good,", "left, top.png,good"])
+def test_a_label_that_a_separator_within_the_path_has_shifted_is_refused(images, options, row):
+    text = f"path,label,lot{',remark' if row.endswith(',') else ''}\n{row}\n"
+    with pytest.raises(InputError, match=r"names of images \('top\.png' in line 2\)"):
+        list_source(csv(images, text), options())
 
 
 def test_nan_labels_of_a_parquet_table_are_refused_too(images, options):
@@ -153,13 +175,46 @@ def test_a_wider_root_lets_the_same_paths_in(images, options, write_image):
 
 
 def test_an_image_listed_twice_is_refused_however_it_is_written(images, options):
-    with pytest.raises(InputError, match=r"a\.png in data rows 1 and 3"):
+    with pytest.raises(InputError, match=r"a\.png in lines 2 and 4"):
         list_source(csv(images, "path,label\na.png,good\nb.png,good\n./sub/../a.png,crack\n"), options())
 
 
 def test_backslashes_of_another_system_are_understood(images, options):
     table = list_source(csv(images, "path,label\nsub\\c d.png,good\n"), options()).table
     assert table["path"].tolist() == ["sub/c d.png"]
+
+
+@pytest.mark.parametrize("folder", ["D:\\line3\\set", "d:/line3/set", "\\\\nas\\line3"])
+def test_full_paths_of_windows_are_taken_from_where_the_root_holds_them(images, options, folder):
+    text = f"path,label,mask\n{folder}\\sub\\c d.png,good,\n{folder}\\a.png,crack,{folder}\\b.png\n"
+    listing = list_source(csv(images, text), options(mask_column="mask"))
+    assert listing.table["path"].tolist() == ["a.png", "sub/c d.png"]
+    assert listing.table["mask"].tolist() == ["b.png", None]
+    assert listing.notes == (
+        f"data.path_column: paths that start with {folder} are taken below data.root from there on: 2.",
+        f"data.mask_column: paths that start with {folder} are taken below data.root from there on: 1.",
+    )
+
+
+def test_a_full_path_of_windows_may_be_longer_than_a_name_here_can_be(images, options):
+    path = "\\".join(["D:", *["folder" * 10] * 5, "a.png"])
+    assert list_source(csv(images, f"path,label\n{path} ,good\n"), options()).table["path"].tolist() == ["a.png"]
+
+
+def test_full_paths_of_windows_keep_the_folders_that_tell_them_apart(images, options):
+    text = "path,label\nD:\\x\\good\\a.png,good\nD:\\x\\crack\\a.png,crack\n"
+    with pytest.raises(InputError, match=r"2 full paths of another machine .*set data\.root to the folder here"):
+        list_source(csv(images, text), options())
+
+
+def test_full_paths_of_windows_are_found_at_an_address(archive, images, options):
+    listing = list_source(csv(images, "path,label\nD:\\x\\images\\a.png,good\n"), options(root=f"zip://::{archive}"))
+    assert listing.table["path"].tolist() == ["images/a.png"]
+
+
+def test_blanks_around_a_path_are_no_part_of_it(images, options):
+    text = "path;label\n a.png ;good\nsub/c d.png ;good\n"
+    assert list_source(csv(images, text), options()).table["path"].tolist() == ["a.png", "sub/c d.png"]
 
 
 def test_a_missing_image_is_left_to_the_quarantine_but_not_if_all_are_missing(images, options):
@@ -218,6 +273,30 @@ def test_masks_that_can_be_no_path_or_are_all_missing_are_refused(images, option
 def test_a_mask_column_that_is_not_there_is_named(images, options):
     with pytest.raises(InputError, match=r"data\.mask_column='mask': no such column"):
         list_source(csv(images, "path,label\na.png,good\n"), options(mask_column="mask"))
+
+
+# Folders of parts
+
+
+def test_a_partitioned_folder_is_a_table_whose_folder_names_are_a_column(images, options):
+    for label, path in (("001", "a.png"), ("no%3Dt%20%C3%BC", "b.png")):
+        (images / f"list.parquet/label={label}").mkdir(parents=True)
+        pd.DataFrame({"path": [path]}).to_parquet(images / f"list.parquet/label={label}/part-0.snappy.parquet")
+    for name in ("_SUCCESS", ".part-0.crc", "_metadata.parquet"):
+        (images / "list.parquet" / name).write_bytes(b"")
+    listing = list_source(f"parquet:{images / 'list.parquet'}/", options())
+    assert listing.table[["path", "label"]].to_numpy().tolist() == [["a.png", "001"], ["b.png", "no=t ü"]]
+    assert listing.files.uri == str(images.resolve())
+
+
+def test_a_folder_of_parts_at_an_address_is_read_too(tmp_path, options):
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as stream:
+        for label, name in (("good", "a.png"), ("crack", "b.png")):
+            part = pd.DataFrame({"path": [name]}).to_parquet()
+            stream.writestr(f"set/list.parquet/label={label}/0.parquet", part)
+            stream.writestr(f"set/{name}", name)
+    listing = list_source(f"parquet:zip://set/list.parquet::{tmp_path / 'set.zip'}", options())
+    assert listing.table[["path", "label"]].to_numpy().tolist() == [["a.png", "good"], ["b.png", "crack"]]
 
 
 # Addresses

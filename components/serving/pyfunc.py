@@ -3,9 +3,10 @@
 MLflow copies this file into every exported model ("models from code") and runs the copy, where this project
 is not installed: it imports nothing of it. Everything else is read from the bundle (see `bundle.py`).
 
-Input: a frame with a column `image`, or any one-column frame, series, array, list or dict with the key
-`image`. An item is image bytes or base64 text, with or without a `data:` prefix. A path is read only where
-the model was loaded with `model_config={"allow_paths": True}`: a server must not read files for its clients.
+Input: a frame with a column `image`, or any one-column frame, a series, array or list of items, a list of records
+with the key `image`, a dict with that key (of a list or of one item), or one item. An item is image bytes or base64
+text, with or without a `data:` prefix. A path is read only where the model was loaded with
+`model_config={"allow_paths": True}`: a server must not read files for its clients.
 
 Output: one row per item, in order: `label` (the likeliest class), `defect_score` (calibrated, in [0, 1]),
 `decision` (accept, reject, or review where the item gives no image that can be judged), `p_<class>`, `error`.
@@ -97,7 +98,7 @@ class InspectionModel(PythonModel):
     ) -> pd.DataFrame:
         """One row per item, in order and with the index of the input; see the head of this file.
 
-        model_input: a frame is what MLflow hands over; any other container of the head of this file will do.
+        model_input: any container of the head of this file; of these, a frame is what MLflow's check of annotations knows.
         params: none are known. They come from the client, so nothing that opens a door may hang on them.
         """
         items, index = list_items(model_input)
@@ -222,16 +223,33 @@ def list_items(model_input: object) -> tuple[list[object], pd.Index]:
         columns = list(model_input.columns)
         if "image" not in columns and len(columns) != 1:
             raise ValueError(f"the input has the columns {columns}; 'image' is needed, or one column alone")
+        if columns.count("image") > 1:
+            raise ValueError(f"the input has the columns {columns}; one 'image' is needed")
         model_input = model_input["image" if "image" in columns else columns[0]]
     if isinstance(model_input, pd.Series):
         return model_input.tolist(), model_input.index
     if isinstance(model_input, np.ndarray):
-        if model_input.ndim > 1 and model_input.size != len(model_input):
+        if model_input.ndim > 1 and model_input.shape != (len(model_input), 1):
             raise ValueError(f"the input has the shape {model_input.shape}; (N,) or (N, 1) is needed")
-        items = model_input.ravel().tolist()
+        items = array_items(model_input.ravel())
     else:
         items = list(model_input) if isinstance(model_input, list | tuple) else [model_input]
-    return items, pd.RangeIndex(len(items))
+    return [single(item) for item in items], pd.RangeIndex(len(items))
+
+
+def array_items(array: np.ndarray) -> list[object]:
+    """(N,) any. Of numpy's own bytes the whole cell: what it takes for padding may be the end of an image."""
+    if array.dtype.kind == "S":
+        array = array.view(np.dtype((np.void, array.itemsize)))
+        return [cell.tobytes() for cell in array]
+    return array.tolist()
+
+
+def single(item: object) -> object:
+    """The item of a record with the key `image`, or of numpy's scalar, which the scoring server makes of nulls' rows."""
+    if isinstance(item, dict) and "image" in item:
+        item = item["image"]
+    return item.item() if isinstance(item, np.ndarray) and item.ndim == 0 else item
 
 
 def read_item(item: object, *, allow_paths: bool) -> bytes:
@@ -246,7 +264,7 @@ def read_item(item: object, *, allow_paths: bool) -> bytes:
         item = str(item)
     if not isinstance(item, str):
         missing = item is None or item is pd.NA or (isinstance(item, float) and np.isnan(item))
-        found = "no image is given" if missing else f"a {type(item).__name__} is not an image"
+        found = "no image is given" if missing else f"what is given is of the type {type(item).__name__}"
         raise ItemError(f"{found}; give image bytes or base64 text")
     # Where paths are not allowed, not even their existence is looked up: the answer would tell a client.
     if allow_paths and is_file(item):

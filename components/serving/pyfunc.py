@@ -98,7 +98,7 @@ class InspectionModel(PythonModel):
     ) -> pd.DataFrame:
         """One row per item, in order and with the index of the input; see the head of this file.
 
-        model_input: any container of the head of this file; of these, a frame is what MLflow's check of annotations knows.
+        model_input: any container of the head of this file; MLflow warns of an annotation that says so.
         params: none are known. They come from the client, so nothing that opens a door may hang on them.
         """
         items, index = list_items(model_input)

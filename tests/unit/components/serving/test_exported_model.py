@@ -201,7 +201,9 @@ def test_the_server_answers_base64_in_every_request_format_as_in_process(server,
         {"dataframe_records": [{"image": text} for text in texts]},
         {"dataframe_records": [{"image": f"data:image/png;base64,{text}"} for text in texts]},
         {"instances": [{"image": text} for text in texts]},
+        {"instances": texts},
         {"inputs": {"image": texts}},
+        {"inputs": texts},
     ]
     for body in bodies:
         rows = pd.DataFrame(post(server, body))

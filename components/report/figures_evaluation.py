@@ -29,7 +29,9 @@ def roc_figure(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[
     roc, errors = figure.subplots(1, 2, width_ratios=[1, 1.15])
     cuts = np.unique(log_odds)
     escape = np.append(np.searchsorted(np.sort(log_odds[is_defect]), cuts, side="left") / is_defect.sum(), 1.0)
-    overkill = np.append(1 - np.searchsorted(np.sort(log_odds[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0)
+    overkill = np.append(
+        1 - np.searchsorted(np.sort(log_odds[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0
+    )
     style.quiet_axes(roc, grid="both")
     roc.plot(overkill, 1 - escape, color=style.BLUE, linewidth=2, solid_joinstyle="round", clip_on=False, zorder=3)
     roc.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)

@@ -37,7 +37,7 @@ def test_where_all_pairs_differ_the_bound_has_a_closed_form(pairs: float) -> Non
     assert tango_upper_bound(pairs, 0, pairs, confidence=0.95) == 1.0
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.floats(1, 1e5),
     st.sampled_from([0.0, 0.3, 0.999, 1.0]) | st.floats(0, 1),
@@ -59,7 +59,7 @@ def test_the_score_bound_is_in_order_over_its_whole_domain(
     assert more - 1e-9 <= upper <= min(surer, moved) + 1e-9
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 6)), min_size=1, max_size=25)
     | st.lists(st.tuples(st.just(False), st.just(True), st.integers(0, 6)), min_size=1, max_size=25)

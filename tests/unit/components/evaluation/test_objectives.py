@@ -23,7 +23,7 @@ def named(name: str) -> Objective:
 
 def score(name: str, probabilities: list, labels: list, good=("good",)) -> float:
     return objective_score(
-        named(name), np.log(np.array(probabilities, dtype=float)), np.array(labels), classes=CLASSES, good_classes=good
+        named(name), np.log(np.maximum(probabilities, 1e-300)), np.array(labels), classes=CLASSES, good_classes=good
     )
 
 

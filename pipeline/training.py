@@ -332,11 +332,6 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
     )
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K) float64 of logits (N, K)."""
-    return torch.from_numpy(logits).double().softmax(dim=1).numpy()
-
-
 def probability_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
     """A column `p_<class>` for each class. probabilities: (N, K)."""
     return pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
@@ -346,7 +341,7 @@ def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, dat
     """The recipe's objective on the validation split, in [0, 1]; NaN when a logit is not finite."""
     return objective_score(
         recipe_objective(recipe),
-        softmax(logits),
+        logits,
         labels,
         classes=data.classes,
         good_classes=data.good_classes,

@@ -13,6 +13,7 @@ from components.data import groups
 from components.data.digests import table_sha256
 from components.data.folds import assign_folds
 from components.data.sources.listing import Listing
+from components.data.split_spill import check_left, find_spill, spill_note
 from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
 from components.names import listed
@@ -30,13 +31,15 @@ _GROUPS_SHOWN = 10
 class Manifest:
     """table: see `build_manifest`. conflicts: see `groups.label_conflicts`. largest_groups: see there, at most ten.
 
-    notes: what was decided on the way and why, a sentence each. shortages: what could not be done as asked for want of
-    groups, likewise.
+    left_out: image_id, label and pack_index of the images that belong to a given split and were left out for it.
+    notes: what was decided on the way and why, a sentence each. shortages: what could not be done as asked, or was
+    left out, likewise.
     """
 
     table: pd.DataFrame
     conflicts: pd.DataFrame
     largest_groups: pd.DataFrame
+    left_out: pd.DataFrame
     notes: tuple[str, ...]
     shortages: tuple[str, ...]
 
@@ -50,6 +53,7 @@ def build_manifest(
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
+    spill: Literal["drop", "move"],
     strata: Sequence[str],
     num_folds: int,
     earlier: Mapping[str, str],
@@ -60,7 +64,8 @@ def build_manifest(
     files_table: one row per framed image: path, box ("left,top,right,bottom"; empty throughout where images are not
     tiled), sha256, width, height, mode, format, defect_area (share of the box that the mask covers, nan without one),
     pack_index. pairs: (P, 2) int, pack indices of near duplicates. good_labels: the classes that pass; empty for a
-    problem of defect types only, whose is_defect is missing throughout. earlier: see `assign_splits`.
+    problem of defect types only, whose is_defect is missing throughout. spill: what to do with images without a split
+    that belong to a given one (`split_spill.py`). earlier: see `assign_splits`.
 
     The table has the columns image_id (the path, with #box for a tile), path, label, is_defect, group, split, fold (-1
     outside train and val), sha256, width, height, mode, format, pack_index, mask where the source has masks, and
@@ -70,11 +75,12 @@ def build_manifest(
     table = _join(listing.table, files_table)
     table, notes = _label_tiles(table, good_labels)
     _check_good_labels(good_labels, set(table["label"]))
-    own = table.set_index("image_id")["group"]
+    table["part"] = table["group"]
     rows = _pair_rows(table, pairs)
     table["group"] = groups.link_groups(table["sha256"], table["group"], rows)
     conflicts = groups.label_conflicts(table, rows)
     table, done = groups.apply_conflict_policy(table, conflicts, label_conflicts)
+    table, left_out, spilled = _leave_out(table, pairs, spill)
     table["is_defect"] = _is_defect(table, good_labels)
     splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
     table["split"] = splits.split
@@ -86,11 +92,10 @@ def build_manifest(
     return Manifest(
         table=_typed(table[[*_COLUMNS, *masks, *metadata]]),
         conflicts=conflicts,
-        largest_groups=groups.largest_groups(
-            table, own[table["image_id"]], _pair_rows(table, pairs), count=_GROUPS_SHOWN
-        ),
+        largest_groups=groups.largest_groups(table, table["part"], _pair_rows(table, pairs), count=_GROUPS_SHOWN),
+        left_out=left_out[["image_id", "label", "pack_index"]],
         notes=(*notes, *done, *splits.notes),
-        shortages=folds.notes,
+        shortages=(*spilled, *splits.shortages, *folds.notes),
     )
 
 
@@ -101,6 +106,7 @@ def check_listing(
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
+    spill: Literal["drop", "move"],
     strata: Sequence[str],
     tiled: bool,
 ) -> None:
@@ -114,8 +120,11 @@ def check_listing(
     _check_good_labels(good_labels, set(table["label"]))
     table["is_defect"] = _is_defect(table, good_labels)
     # As if no two files had the same bytes.
-    names = [hashlib.sha256(path.encode()).hexdigest() for path in table["path"]]
-    table["group"] = groups.link_groups(names, table["group"], np.zeros((0, 2), dtype=np.int64))
+    table["sha256"] = [hashlib.sha256(path.encode()).hexdigest() for path in table["path"]]
+    table["pack_index"], table["part"] = np.arange(len(table)), table["group"]
+    no_pairs = np.zeros((0, 2), dtype=np.int64)
+    table["group"] = groups.link_groups(table["sha256"], table["part"], no_pairs)
+    table, _, _ = _leave_out(table, no_pairs, spill)
     table["split"] = assign_splits(
         table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={}
     ).split
@@ -202,6 +211,20 @@ def _label_tiles(table: pd.DataFrame, good_labels: Sequence[str]) -> tuple[pd.Da
             f"data.region (the first: {spared[0]}): all their tiles count as {good_labels[0]}."
         )
     return table.assign(label=table["label"].mask(defective & ~hit, good_labels[0])), notes
+
+
+def _leave_out(
+    table: pd.DataFrame, pairs: np.ndarray, spill: Literal["drop", "move"]
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The table without the images that belong to a given split, these images, and what was done, in words."""
+    found = find_spill(table, _pair_rows(table, pairs)) if spill == "drop" else np.full(len(table), -1)
+    kept = found < 0
+    if kept.all():
+        return table, table[~kept], ()
+    check_left(table, kept)
+    left = table[kept].reset_index(drop=True)
+    left["group"] = groups.link_groups(left["sha256"], left["part"], _pair_rows(left, pairs))
+    return left, table[~kept], (spill_note(table, found),)
 
 
 def _is_defect(table: pd.DataFrame, good_labels: Sequence[str]) -> pd.Series | None:

@@ -99,7 +99,7 @@ STAGES: tuple[Stage, ...] = (
         name="train",
         inputs=("prepare", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
-        version=5,
+        version=6,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),

@@ -4,13 +4,14 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from components.addresses import redact
 from components.data.files import Files, open_files, split_address
+from components.data.image_files import is_image
 from components.data.sources.cells import Cells, wanted_columns
 from components.data.sources.csv_table import read_csv
-from components.data.sources.listing import IMAGE_SUFFIXES, Listing, SourceOptions, make_listing
+from components.data.sources.listing import Listing, SourceOptions, make_listing
 from components.data.sources.parquet_table import read_parquet_file, read_parquet_folder
 from components.data.sources.table_paths import Resolver, local_resolver, remote_resolver, without_foreign_folder
 from components.data.sources.tree import read_tree
@@ -119,9 +120,7 @@ def _required(cells: Cells, values: list[str | None], column: str, key: str) -> 
 def _refuse_file_names(labels: Sequence[str], cells: Cells, column: str) -> None:
     """Raise InputError for labels that are names of images: a separator within a path has shifted the row."""
     names = [
-        f"{label!r} in {cells.unit} {row}"
-        for label, row in zip(labels, cells.rows, strict=True)
-        if PurePosixPath(label).suffix.lower() in IMAGE_SUFFIXES
+        f"{label!r} in {cells.unit} {row}" for label, row in zip(labels, cells.rows, strict=True) if is_image(label)
     ]
     if names:
         raise InputError(

@@ -131,7 +131,7 @@ def test_significant_bits_scale_what_is_packed_and_set_aside_what_has_more(pack_
     packed = pack_up(["a.png", "b.png", "c.png"], kind=kind, framing=twelve)
     assert {int(packed.pack[number].max()) for number in range(2)} == {0, 255}
     assert packed.result.quarantine.values.tolist() == [
-        ["c.png", "a sample of 4096, and 4095 is white by the bits that count (significant_bits)"]
+        ["c.png", "a pixel value of 4096, and 4095 is white by the bits that count (significant_bits)"]
     ]
 
 

@@ -345,7 +345,8 @@ def _scale(values: np.ndarray, white: int, *, inverted: bool) -> np.ndarray:
     low, high = int(values.min()) if values.dtype.kind == "i" else 0, int(values.max())
     if low < 0 or high > white:
         raise DecodeError(
-            f"a pixel value of {low if low < 0 else high}, and {white} is white by the bits that count (significant_bits)"
+            f"a pixel value of {low if low < 0 else high}, and {white} is white by the bits that count "
+            "(significant_bits)"
         )
     levels = (white - values if inverted else values).astype(np.uint32)
     return ((levels * 255 + white // 2) // white).astype(np.uint8)

@@ -342,18 +342,14 @@ def _right_aligned(values: np.ndarray, bits: int) -> bool:
 
 
 def _scale(values: np.ndarray, white: int, *, inverted: bool) -> np.ndarray:
-    low, high = int(values.min()), int(values.max())
+    low, high = int(values.min()) if values.dtype.kind == "i" else 0, int(values.max())
     if low < 0 or high > white:
         raise DecodeError(
-            f"a sample of {low if low < 0 else high}, and {white} is white by the bits that count (significant_bits)"
+            f"a pixel value of {low if low < 0 else high}, and {white} is white by the bits that count "
+            "(significant_bits)"
         )
-    return _scaling_table(white, inverted)[values]
-
-
-@functools.lru_cache(maxsize=8)
-def _scaling_table(white: int, inverted: bool) -> np.ndarray:
-    levels = ((np.arange(white + 1, dtype=np.uint32) * 255 + white // 2) // white).astype(np.uint8)
-    return levels[::-1].copy() if inverted else levels
+    levels = (white - values if inverted else values).astype(np.uint32)
+    return ((levels * 255 + white // 2) // white).astype(np.uint8)
 
 
 _PNG_BITS, _PNG_COLOUR, _GREY_ALPHA = 24, 25, 4

@@ -128,7 +128,7 @@ def test_significant_bits_make_their_largest_value_white(bits, order):
 
 
 def test_a_value_beyond_the_significant_bits_is_refused_with_both():
-    with pytest.raises(DecodeError, match="a sample of 4096, and 4095 is white"):
+    with pytest.raises(DecodeError, match="a pixel value of 4096, and 4095 is white"):
         read(png(widened(LEVELS, 12) + np.uint16(1), 0), 12)
 
 
@@ -203,7 +203,7 @@ def test_integers_of_32_bits_have_a_white_once_their_bits_are_said():
     negative = tiff((LEVELS.astype("<i2") - 1).tobytes(), 16, 1, t339=2)
     with pytest.raises(DecodeError, match="no defined scale"):
         read(negative)
-    with pytest.raises(DecodeError, match="a sample of -1"):
+    with pytest.raises(DecodeError, match="a pixel value of -1"):
         read(negative, 8)
 
 

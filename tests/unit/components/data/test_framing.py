@@ -235,6 +235,9 @@ def test_a_framing_survives_json():
         {"tile_size": "40"},
         {"tile_overlap": 0.6},
         {"tile_overlap": -0.1},
+        {"significant_bits": 7},
+        {"significant_bits": 17},
+        {"significant_bits": 12.0},
     ],
 )
 def test_a_value_out_of_its_rule_is_refused_by_name(changes):

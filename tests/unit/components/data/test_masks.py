@@ -133,6 +133,39 @@ def test_the_ringing_of_a_jpeg_is_no_defect(encode):
     assert abs(int(read_mask(data, width=64, height=64).sum()) - int(mask.sum())) <= 24
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("JPEG", {}), ("WEBP", {"quality": 60}), ("TIFF", {"compression": "jpeg"}), ("JPEG2000", {"irreversible": True})],
+)
+@pytest.mark.parametrize("marked", [128, 255])
+def test_a_lossy_mask_is_cut_at_half_of_what_it_marks_with(encode, kind, settings, marked):
+    mask = mask_of(128, 128, (29, 29, 83, 83))
+    data = encode(mask.astype(np.uint8) * marked, kind, **settings)
+    assert abs(int(read_mask(data, width=128, height=128).sum()) - int(mask.sum())) <= 60  # of a border of 216
+    empty = encode(mask_of(128, 128).astype(np.uint8), kind, **settings)
+    assert not read_mask(empty, width=128, height=128).any()
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("WEBP", {"lossless": True}), ("JPEG2000", {}), ("TIFF", {})])
+def test_class_numbers_of_a_lossless_mask_count_whatever_its_format(encode, kind, settings):
+    mask = mask_of(64, 64, (13, 13, 41, 41))
+    data = encode(mask.astype(np.uint8) * 3, kind, **settings)
+    np.testing.assert_array_equal(read_mask(data, width=64, height=64), mask)
+
+
+def test_what_is_painted_on_a_transparent_layer_is_the_defect_and_an_empty_layer_is_none(encode):
+    mask = mask_of(6, 9, (2, 1, 5, 3))
+    layer = np.stack([np.full_like(mask, 1), mask, mask, mask], axis=2).astype(np.uint8) * 255
+    np.testing.assert_array_equal(read_mask(encode(layer), width=9, height=6), mask)
+    assert not read_mask(encode(layer * 0), width=9, height=6).any()
+
+
+def test_masks_of_whole_or_floating_point_numbers_of_32_bits_are_read(encode):
+    mask = mask_of(6, 9, (2, 1, 5, 3))
+    for values in (mask.astype(np.int32) * 70000, mask.astype(np.float32) * 0.5, mask.astype(np.float32) * 255):
+        np.testing.assert_array_equal(read_mask(encode(Image.fromarray(values), "TIFF"), width=9, height=6), mask)
+
+
 def test_a_mask_is_turned_upright_as_its_image_is(encode):
     exif = Image.Exif()
     exif[0x0112] = 6

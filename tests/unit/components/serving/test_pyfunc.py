@@ -262,6 +262,20 @@ def test_a_letterboxing_model_sees_bars(load, framed, pixels, png):
     assert framed(fit="letterbox").predict(None, [png(wide)])["defect_score"][0] == pytest.approx(expected, rel=1e-4)
 
 
+def test_a_model_of_twelve_bits_reads_files_as_training_did_and_reviews_those_of_more(framed, pixels, png):
+    grey = pixels[0][:, :, 0].astype(np.uint16)
+    files = {bits: png(grey * 2 ** (bits - 8)) for bits in (8, 12, 16)}
+    served = framed(significant_bits=12).predict(None, [files[12], files[8], files[16], png(pixels[0])])
+    eight_bits = np.rint(grey * (16 * 255 / 4095)).astype(np.uint8)
+    trained = framed(significant_bits=None).predict(None, [png(eight_bits), files[12], png(pixels[0])])
+    scores = trained["defect_score"]
+    assert served["defect_score"][0] == pytest.approx(scores[0], rel=1e-5)
+    assert served["defect_score"][0] != pytest.approx(scores[1], rel=1e-5)  # 16 times darker
+    assert served["defect_score"][3] == pytest.approx(scores[2], rel=1e-5)  # 8 bits are what they were
+    assert served["decision"][2] == "review"
+    assert "4095 is white" in served["error"][2]
+
+
 def test_an_image_that_is_smaller_than_the_region_is_reviewed_with_both_sizes(framed, images, mosaic, png):
     out = framed(region=(0, 0, 64, 32)).predict(None, [images[0], png(mosaic)])
     assert out["decision"][0] == "review"

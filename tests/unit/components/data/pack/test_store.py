@@ -120,6 +120,21 @@ def test_another_framing_packs_anew(pack_up, levels):
     assert packed.pack[0].shape == (16, 16, 3)
 
 
+@pytest.mark.parametrize("kind", ["decoded", "none"])
+def test_significant_bits_scale_what_is_packed_and_set_aside_what_has_more(pack_up, root, encode, kind):
+    for name, value in (("a", 4095), ("b", 0), ("c", 4096)):
+        (root / f"{name}.png").write_bytes(encode(np.full((8, 8), value, np.uint16)))
+    before = pack_up(["a.png", "b.png", "c.png"], kind=kind)
+    assert before.table["peak"].tolist() == [4095, 0, 4096]
+    assert {int(before.pack[number].max()) for number in range(3)} == {0, 16}
+    twelve = Framing(size=8, region=None, fit="squash", tile_size=None, tile_overlap=0.0, significant_bits=12)
+    packed = pack_up(["a.png", "b.png", "c.png"], kind=kind, framing=twelve)
+    assert {int(packed.pack[number].max()) for number in range(2)} == {0, 255}
+    assert packed.result.quarantine.values.tolist() == [
+        ["c.png", "a pixel value of 4096, and 4095 is white by the bits that count (significant_bits)"]
+    ]
+
+
 def test_shards_without_an_image_of_this_data_set_are_not_taken_along(pack_up, levels, tmp_path):
     pack_up(levels(10))
     pack_up(levels(20))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pandas as pd
 import timm
 import torch
 from timm.utils import ModelEmaV3
@@ -54,7 +55,6 @@ from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
 
 if TYPE_CHECKING:
-    import pandas as pd
 
 #: Evaluation needs no gradients, so its batches may be larger than the recipe's.
 EVAL_BATCH = 64

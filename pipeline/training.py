@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -53,8 +52,6 @@ from components.training.engine import (
 )
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-
-if TYPE_CHECKING:
 
 #: Evaluation needs no gradients, so its batches may be larger than the recipe's.
 EVAL_BATCH = 64

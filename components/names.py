@@ -22,6 +22,11 @@ def visible(text: str) -> str:
     return "".join(_escaped(char) if _is_unseen(char) else char for char in text)
 
 
+def markdown(text: str) -> str:
+    """The text so that Markdown, in a table too, shows it as it is."""
+    return re.sub(r"([\\`*_\[\]<>|$#])", r"\\\1", visible(text).replace("\n", " "))
+
+
 def width(text: str) -> int:
     """Columns that the text takes in a type face of one width: Chinese, Japanese and Korean letters take two."""
     return sum(_columns(char) for char in text)

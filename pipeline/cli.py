@@ -22,6 +22,7 @@ import typer
 from components.errors import InputError
 from components.home import settle_home
 from components.interrupts import interrupt_once_per_request
+from components.names import visible
 
 if TYPE_CHECKING:
     from pipeline.runner import PipelineRun
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def _complain(message: str) -> None:
-    for line in message.splitlines():
+    for line in visible(message).splitlines():
         typer.secho(f"error: {line}", fg="red", err=True)
 
 

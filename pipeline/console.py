@@ -33,8 +33,8 @@ QUIET_SECONDS = 30
 class Terminal(RichConsole):
     """Shows each text, in tables too, as it is: no markup, no emoji codes, and control characters as escapes."""
 
-    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
-        super().__init__(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - whatever rich takes
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def render_str(self, text: str, **options: Any) -> Text:  # noqa: ANN401 - whatever rich passes on
         """Every string that is printed comes by here."""

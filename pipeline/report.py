@@ -171,21 +171,14 @@ def _class_section(report: EvaluationReport) -> Section:
     pairs = pd.DataFrame(metrics["confused_pairs"][:MOST_PAIRS])
     if len(pairs):
         pairs["share"] = [f"{_percent(share)} of the actual class" for share in pairs["share"]]
-    matrix = metrics["confusion_matrix"]
-    few = matrix is not None
-    return Section(
-        "Classes",
-        "The class of highest probability, whatever the operating point.",
-        tables=[("Per class", per_class), *([] if few or pairs.empty else [("The most frequent errors", pairs)])],
-        figures=[
-            (
-                "Confusion",
-                confusion_figure(matrix, metrics["classes"])
-                if few
-                else confused_pairs_figure(metrics["confused_pairs"]),
-            )
-        ],
-    )
+    tables = [("Per class", per_class)]
+    if metrics["confusion_matrix"] is not None:
+        figure = confusion_figure(metrics["confusion_matrix"], metrics["classes"])
+    else:
+        figure = confused_pairs_figure(metrics["confused_pairs"])
+        tables += [("The most frequent errors", pairs)] if len(pairs) else []
+    text = "The class of highest probability, whatever the operating point."
+    return Section("Classes", text, tables=tables, figures=[("Confusion", figure)])
 
 
 def _training_section(report: EvaluationReport) -> Section:

@@ -11,10 +11,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pandas as pd
 import timm
 import torch
 from timm.utils import ModelEmaV3
@@ -52,9 +52,6 @@ from components.training.engine import (
 )
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 #: Evaluation needs no gradients, so its batches may be larger than the recipe's.
 EVAL_BATCH = 64

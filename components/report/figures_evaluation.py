@@ -149,7 +149,7 @@ def confused_pairs_figure(pairs: Sequence[Mapping[str, Any]]) -> Figure:
             textcoords="offset points", va="center", fontsize=style.SMALL_SIZE, color=style.MUTED,
         )  # fmt: skip
     names = [
-        " as ".join(pictures.wrapped(pair[side], CLASS_COLUMNS, lines=1) for side in ("actual", "predicted"))
+        " → ".join(pictures.wrapped(pair[side], CLASS_COLUMNS, lines=1) for side in ("actual", "predicted"))
         for pair in shown
     ]
     axes.set_yticks(range(len(shown)), names, fontsize=style.TEXT_SIZE, color=style.INK)

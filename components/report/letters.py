@@ -51,7 +51,7 @@ def missing_note() -> str | None:
         return None
     return (
         f"no installed font shows {listed(sorted(_missing))}: figures have code points in their place; "
-        f"install {' and '.join(_packages())}, or another font with these letters"
+        f"install {' '.join(_packages())}, or another font with these letters"
     )
 
 

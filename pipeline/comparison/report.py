@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
+from components.names import markdown
 from components.report.figures_comparison import comparison_curves, comparison_dots, comparison_rates
 from components.report.html import Section, render_report
 from pipeline.comparison.results import STATEMENT
@@ -71,11 +72,11 @@ def markdown_table(summary: Mapping[str, Any]) -> str:
     lines = [
         "| " + " | ".join(columns) + " |",
         "|" + "|".join("---" if number == 0 else "--:" for number in range(len(columns))) + "|",
-        *("| " + " | ".join(row.values()) + " |" for row in rows),
+        *("| " + " | ".join(map(markdown, row.values())) + " |" for row in rows),
         "",
         conditions(summary),
         "",
-        *(line for line in (noise_words(summary), *rate_notes(summary)) if line),
+        *(markdown(line) for line in (noise_words(summary), *rate_notes(summary)) if line),
     ]
     return "\n".join(lines) + "\n"
 

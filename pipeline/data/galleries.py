@@ -60,12 +60,8 @@ def conflicts_figure(findings: DataFindings, pack: Pack) -> Figure:
     for conflict in shown.to_dict("records"):
         chosen = one_of_each(conflict["labels"])
         rows.append([pack[int(conflict["pack_index"][place])] for place in chosen])
-        captions.append(
-            [
-                f"{shortened(conflict['labels'][place], 16)}\n{tail(conflict['image_ids'][place], 16)}"
-                for place in chosen
-            ]
-        )
+        texts = [(conflict["labels"][place], conflict["image_ids"][place]) for place in chosen]
+        captions.append([f"{shortened(label, 16)}\n{tail(image, 16)}" for label, image in texts])
         labels = cut(", ".join(sorted(set(conflict["labels"]))), 80)
         names.append(f"{conflict['kind']}, {len(conflict['labels']):,} images: {labels}")
     title = f"Same thing, different labels: {len(shown)} of {counted(len(findings.conflicts), 'set')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -188,12 +189,16 @@ def report_weight_decays(
     context.log_figure(weight_decay_figure(curves, verdict.to_dict()), f"figures/weight_decay_{safe}.png")
 
 
+MOST_KEY_CHARS = 100
 MEASURES = {"lr_div": "rate at which the ramp diverges", "lr_min": "rate of the lowest loss"}
 
 
 def file_safe(name: str) -> str:
-    """An optimizer's name as part of a file's, or of a metric's."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    """A name of an optimizer or a backbone as part of a file's or a metric's; a path is cut, and told by a digest."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if len(safe) <= MOST_KEY_CHARS:
+        return safe
+    return f"{safe[:MOST_KEY_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _table(title: str, *columns: str) -> Table:

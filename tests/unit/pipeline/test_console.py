@@ -1,9 +1,12 @@
 """What a person sees where there is no terminal: plain lines, seldom, on standard error."""
 
+import re
+
 import pytest
+from rich.table import Table
 
 from pipeline import console as module
-from pipeline.console import QUIET_SECONDS, Console, duration
+from pipeline.console import QUIET_SECONDS, Console, Terminal, duration
 
 
 @pytest.fixture
@@ -31,6 +34,34 @@ def test_messages_go_to_standard_error_alone_and_are_not_interpreted(capsys) -> 
 def test_a_long_message_stays_on_one_line(capsys) -> None:
     Console().say("x" * 500)
     assert capsys.readouterr().err == "x" * 500 + "\n"
+
+
+def test_nothing_in_a_name_acts_at_the_terminal(capsys) -> None:
+    name = "[red] NG [/x] :smile: 100% \x1b[31m\u202e\udce9 {x}"
+    shown = r"[red] NG [/x] :smile: 100% \x1b[31m\u202e\udce9 {x}"
+    console = Console()
+    console.say(name)
+    table = Table(name, box=None, padding=0)
+    table.add_row(name)
+    console.table(table)
+    assert [line.strip() for line in capsys.readouterr().err.splitlines()] == [shown] * 3
+
+
+def test_a_progress_bar_shows_names_as_they_are(capsys) -> None:
+    console = Console()
+    console.rich = Terminal(force_terminal=True, width=120, stderr=True)
+    with console.bar("[red] :smile: \x07", 2) as advance:
+        advance(1, note="[b]x[/b] \x1b[2J")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert r"[red] :smile: \x07" in shown
+    assert r"[b]x[/b] \x1b[2J" in shown
+
+
+def test_of_one_subject_one_warning_is_given(capsys) -> None:
+    console = Console()
+    for letters in ("x", "y"):
+        console.warn_once("letters", f"no font shows {letters}")
+    assert capsys.readouterr().err == "warning: no font shows x\n"
 
 
 def test_a_quiet_console_says_nothing(capsys) -> None:

@@ -55,6 +55,14 @@ def test_a_class_with_fewer_groups_than_folds_is_said_to_be_absent_from_some():
     assert one.notes == ("Class crack has 1 group in train and val: 1 of 2 folds goes without it.",)
 
 
+def test_of_many_classes_with_too_few_groups_one_sentence_tells():
+    result = assign_folds(table_of(["good"] * 10 + [f"PN-{n:04}" for n in range(1200)]), num_folds=5, seed=0)
+    assert result.notes == (
+        "1,200 classes have fewer groups in train and val than data.num_folds=5: some folds go without "
+        "PN-0000, PN-0001, PN-0002, PN-0003, PN-0004 and 1,195 others.",
+    )
+
+
 def test_more_folds_than_any_class_has_groups_are_refused_with_the_largest_number_that_works():
     table = table_of(["good"] * 4 + ["crack"] * 3)
     result = assign_folds(table, num_folds=5, seed=0)

@@ -130,6 +130,30 @@ def test_class_metrics_by_hand() -> None:
     assert result["absent_classes"] == ["crack"]
 
 
+def test_the_most_frequent_errors_come_first() -> None:
+    probabilities = np.eye(3)[[1, 1, 0, 2, 1, 2]]
+    labels = np.array([0, 0, 0, 0, 2, 2])
+    result = class_metrics(probabilities, labels, ["good", "pit", "crack"], groups=None, **SETTINGS)
+    assert result["confused_pairs"] == [
+        {"actual": "good", "predicted": "pit", "images": 2, "share": 0.5},
+        {"actual": "crack", "predicted": "pit", "images": 1, "share": 0.5},
+        {"actual": "good", "predicted": "crack", "images": 1, "share": 0.25},
+    ]
+
+
+def test_what_is_said_of_many_classes_grows_no_faster_than_they_do() -> None:
+    def told(classes: int) -> dict:
+        labels = np.arange(classes)
+        wrong = np.eye(classes)[np.roll(labels, 1)]
+        return class_metrics(wrong, labels, [str(label) for label in labels], groups=None, **SETTINGS)
+
+    assert len(told(40)["confusion_matrix"]) == 40
+    many = told(400)
+    assert many["confusion_matrix"] is None
+    assert len(many["confused_pairs"]) == 100
+    assert len(json.dumps(many)) < 11 * len(json.dumps(told(40)))
+
+
 def test_the_same_seed_gives_the_same_metrics(ten: tuple) -> None:
     first, second = (inspection_metrics(*ten, 0.0, groups=None, **SETTINGS) for _ in range(2))
     assert first == second

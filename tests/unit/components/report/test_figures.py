@@ -164,6 +164,14 @@ def test_score_histogram_draws_thresholds_at_and_beyond_its_ends() -> None:
     figure_png(figure)
 
 
+def test_the_most_confused_classes_have_a_bar_each_and_no_more_than_fit() -> None:
+    pairs = [{"actual": f"a{n}", "predicted": "b", "images": 90 - n, "share": 0.5} for n in range(60)]
+    figure = figures.confused_pairs_figure(pairs)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [f"a{n} → b" for n in range(25)]
+    assert "90, 50.0 % of the class" in _words(figure)
+    assert "no image was taken for one of another class" in _words(figures.confused_pairs_figure([]))
+
+
 def test_confusion_shows_counts_and_shares_of_the_actual_class() -> None:
     words = _words(figures.confusion_figure([[8, 2], [0, 0]], ["good", "pit"]))
     assert {"8", "80.0 %", "10 images; per cent of the actual class"} <= words

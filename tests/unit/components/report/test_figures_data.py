@@ -69,3 +69,11 @@ def test_a_caption_of_one_row_ends_above_the_pictures_of_the_next(image: np.ndar
 
 def _words(figure: Figure) -> set[str]:
     return {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_of_many_classes_the_largest_and_the_smallest_have_a_bar() -> None:
+    counts = pd.DataFrame({"train": range(1, 1201)}, index=[f"PN-{number}" for number in range(1, 1201)])
+    figure = figures_data.split_counts(counts)
+    drawn = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert (len(drawn), drawn[0], drawn[19], drawn[20], drawn[39]) == (40, "PN-1200", "PN-1181", "PN-20", "PN-1")
+    assert figure.get_figheight() < 20

@@ -36,6 +36,20 @@ def test_every_text_is_escaped() -> None:
     assert "&lt;script&gt;" in page
 
 
+def test_a_name_that_acts_on_the_reader_is_shown_in_escapes() -> None:
+    names = ["two  blanks", "evil\u202egnp.exe", "\x1b[31m", "\udce9"]
+    table = pd.DataFrame({"class": pd.Series(names, dtype=object)})
+    page = _page(Section("Results", tables=[("Classes", table)]))
+    for shown in ("two  blanks", r"evil\u202egnp.exe", r"\x1b[31m", r"\udce9"):
+        assert f"<td>{shown}</td>" in page
+    page.encode("utf-8")
+
+
+def test_a_long_table_scrolls_in_a_box_of_its_own() -> None:
+    rows = [("few", pd.DataFrame({"class": ["a"] * 40})), ("many", pd.DataFrame({"class": ["a"] * 41}))]
+    assert re.findall('class="scroll( tall)?"', _page(Section("Results", tables=rows))) == ["", " tall"]
+
+
 def test_the_same_input_gives_the_same_bytes() -> None:
     def page() -> str:
         return _page(Section("Results", figures=[("Confusion", confusion_figure([[3, 1], [0, 4]], ["a", "b"]))]))

@@ -347,3 +347,13 @@ def _page(findings: DataFindings, pack: np.ndarray, folder: Path) -> tuple[str, 
     context = FakeContext(folder)
     write_data_report(context, findings, pack, augmented=[[pack[0], pack[1]]])  # type: ignore[arg-type]
     return (folder / "data_report.html").read_text(encoding="utf-8").replace("&#39;", "'"), context
+
+
+def test_of_many_classes_some_are_sampled_and_the_caption_says_how_many(
+    clean: DataFindings, pack: np.ndarray, tmp_path: Path
+) -> None:
+    table = pd.concat([clean.manifest] * 10, ignore_index=True)
+    labels = [f"PN-{row:03}" for row in range(len(table))]
+    page, context = _page(dataclasses.replace(clean, manifest=table.assign(label=labels)), pack, tmp_path)
+    assert len(context.figures["figures/samples.png"].axes) == 24
+    assert f"for 24 of {len(table)} classes" in page

@@ -174,6 +174,8 @@ def test_a_weight_decay_test_that_abstains_says_why() -> None:
 def test_any_name_makes_a_file_name() -> None:
     assert file_safe("adamw") == "adamw"
     assert file_safe("hub:x/y z") == "hub_x_y_z"
+    assert file_safe("b" * 300) != file_safe("b" * 301)
+    assert len(file_safe("b" * 300)) < 120
 
 
 # --- several backbones

@@ -171,7 +171,7 @@ def _calibrate(
     logits = predict_split(learner.model, images, learner)
     if not np.isfinite(logits).all():
         raise InputError(
-            f"recipe.lr={recipe.recipe.lr}: the trained model gives outputs that are not finite on the calibration "
+            f"recipe.lr={recipe.recipe.lr:g}: the trained model gives outputs that are not finite on the calibration "
             f"split; {REMEDY}{_range_test_says(context, recipe)}"
         )
     probabilities = softmax(logits)

@@ -127,7 +127,7 @@ def read_header(path: Path, weights: str) -> dict[str, Stored]:
             raise InputError(f"{KEY}={weights!r} is {what}; {remedy}")
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
         said = head[:60].decode("ascii").splitlines()[0]
-        raise InputError(f"{KEY}={weights!r} is text ({said!r}), not the weights; download the file itself")
+        raise InputError(f"{KEY}={weights!r} is not a safetensors file but text ({said!r}); download the file itself")
     promised = _promised_size(path, size)
     if promised is not None and promised > size:
         raise InputError(

@@ -142,7 +142,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + 
         (b"/annex/objects/SHA256E-s10--ab", "is a git-annex pointer"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "is a web page, not the weights; download the file itself"),
         (b"\xef\xbb\xbf \n<html>", "is a web page"),
-        (b'{"error": "gated"}', r"is text \(.*gated.*\), not the weights"),
+        (b'{"error": "gated"}', r"is not a safetensors file but text \(.*gated.*\); download"),
         (b"PK\x03\x04rest", r"a zip archive, as torch\.save writes it .*convert it where you trust it"),
         (b"\x80\x02}q\x00.", "is a pickle, which can run code"),
         (gzip.compress(b"x" * 99), r"is compressed \(gzip\); unpack it"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import InputError
+from pipeline.compute.machine import cpu_count
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.plan import PlannedStage, make_plan, upstream
@@ -155,8 +156,12 @@ def _start_ray(config: Config) -> str:
     from pipeline.compute.resources import training_session
 
     with training_session(config.compute):
-        (answer,) = map_on_cluster(abs, [-1])
-    return f"a task gave {answer}"
+        (cores,) = map_on_cluster(_worker_cores, [0])
+    return f"started, and a task ran on a machine of {cores} cores"
+
+
+def _worker_cores(task: int) -> int:
+    return cpu_count()
 
 
 def _search(config: Config, running: Set[str]) -> Finding:

@@ -65,6 +65,9 @@ def show_plan(
 
     config = _configuration(config_source, overrides, until)
     console = Console()
+    if not as_json:
+        sys.stdout.write(yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True))
+        sys.stdout.flush()
     plan, notes = checked_plan(config, until=until, force=force, console=console)
     for note in notes:
         console.warn(note)
@@ -74,7 +77,6 @@ def show_plan(
         ]
         _print_json(json.dumps({"config": shown_config(config), "stages": stages}))
         return
-    sys.stdout.write(yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True))
     table = Table(title="Plan", title_justify="left")
     for column in ("stage", "would be", "because"):
         table.add_column(column)

@@ -19,6 +19,7 @@ A configuration file is YAML and holds differences from these defaults. `--confi
 `default`, `demo`, `smoke`, `cluster`. Any key can be overridden: `--set train.epochs=3`, or `-P train.epochs=3` under
 `mlflow run`. Precedence: default, file, override. An override of a searched key pins it and takes it out of the search.
 `escapement run --config demo --dry-run` prints the resolved configuration and what would run.
+It refuses what the run would refuse; `doctor` also starts Ray and writes to the tracking store.
 """
 
 

@@ -74,6 +74,7 @@ def build_model(
 
 def check_rates(backbone: str, *, drop_rate: float, drop_path_rate: float) -> None:
     """Raise InputError for a rate that the architecture does not have; nothing is allocated."""
+    describe_backbone(backbone)
     with torch.device("meta"):
         _create(
             backbone, pretrained=False, num_classes=2, rates={"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}

@@ -125,6 +125,9 @@ def read_header(path: Path, weights: str) -> dict[str, Stored]:
     for magic, what, remedy in STRANGERS:
         if start.startswith(magic):
             raise InputError(f"{KEY}={weights!r} is {what}; {remedy}")
+    if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
+        said = head[:60].decode("ascii").splitlines()[0]
+        raise InputError(f"{KEY}={weights!r} is not a safetensors file but text ({said!r}); download the file itself")
     promised = _promised_size(path, size)
     if promised is not None and promised > size:
         raise InputError(
@@ -199,7 +202,6 @@ def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights
         *([f"{outside} tensors without that prefix left out"] if outside else []),
         *(["its one input channel spread over three"] if widened else []),
         *([f"{', '.join(sorted(types))} read as float32"] if types else []),
-        *(["a new classifier"] if fresh else []),
     ]
     return Fit(names=body, widened=widened, notes=tuple(notes))
 

@@ -75,6 +75,13 @@ class LrBounds:
         return cls(**{**values, "band": (low, high), "warnings": tuple(values["warnings"])})
 
 
+def describe_rates(bounds: LrBounds) -> str:
+    """What the test says of rates, in words."""
+    ends = "" if bounds.lr_div is None else f"found that {bounds.lr_div:.2g} diverges and "
+    gives = "abstained" if bounds.abstained else f"suggests {bounds.suggested:.2g}, at most {bounds.upper:.2g}"
+    return f"the range test of {bounds.optimizer} {ends}{gives}"
+
+
 def analyse_curves(
     curves: pd.DataFrame,
     *,

@@ -11,6 +11,7 @@ from components.data.digests import file_sha256
 from components.data.manifest import load_manifest
 from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
+from components.errors import InputError
 from pipeline.recipe_keys import OBJECTIVE_KEYS
 from pipeline.sections.data import DataConfig
 from pipeline.sections.rates import RangeTestConfig, backbones_in_question
@@ -62,11 +63,13 @@ def range_test_digest(
 def _weights_digest(weights: str) -> str:
     """Digest of a weights file, whose content is not in the configuration; empty for weights known by name.
 
-    Empty also for a file that cannot be read: `pipeline.checks` says what is wrong with it.
+    Empty also for what is there and cannot be read: `pipeline.checks` says what is wrong with it.
     """
     if not weights.startswith("file:"):
         return ""
     path = Path(os.path.expanduser(weights.removeprefix("file:")))  # noqa: PTH111 - bears it where there is no home
+    if not path.exists():
+        raise InputError(f"model.weights={weights!r}: there is no such file; give the path of an existing one")
     return file_sha256(path) if path.is_file() and os.access(path, os.R_OK) else ""
 
 

@@ -51,8 +51,12 @@ class Task:
     earlier: State | None
 
 
-def train_to_the_end(context: StageContext, training: FinalTraining, keeper: TrainingKeeper) -> Ended:
+def train_to_the_end(
+    context: StageContext, training: FinalTraining, keeper: TrainingKeeper, *, known: str = ""
+) -> Ended:
     """One training, here or on the configured cluster, with a bar over its steps; how it ended.
+
+    known: what the range test has found, to be said where it failed.
 
     Raises `InputError` when it diverged and nothing was to be done about it, or before there was an epoch to keep.
     """
@@ -72,7 +76,7 @@ def train_to_the_end(context: StageContext, training: FinalTraining, keeper: Tra
     assert ended is not None  # the last item of every training
     if ended.failure is not None:
         keeper.reopen()
-        raise InputError(ended.failure)
+        raise InputError(ended.failure + known)
     if ended.diverged is not None:
         context.console.warn(f"training diverged in epoch {ended.diverged}; the best epoch before it is kept")
     return ended

@@ -52,6 +52,10 @@ class Progress:
     def best(self) -> EpochRecord:
         return next(record for record in self.history if record.epoch == self.best_epoch)
 
+    def has_learned(self) -> bool:
+        """Whether there is an epoch to keep: one whose outputs on the validation split are finite."""
+        return bool(self.history) and not math.isnan(self.best.metrics["val_score"])
+
     def without_gain(self) -> int:
         """Epochs since the best one."""
         return self.history[-1].epoch - self.best_epoch if self.history else 0

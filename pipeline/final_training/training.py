@@ -37,6 +37,8 @@ from pipeline.training import (
 )
 
 State = dict[str, Any]
+#: Against a training that diverges.
+REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,16 +219,18 @@ def _failure(
     training: FinalTraining, progress: Progress, monitor: MonitoredTraining | None, diverged: EpochRecord | None
 ) -> str | None:
     """None, unless there is no epoch to keep, or it diverged and the monitor was not there to end it."""
-    if diverged is not None and (training.monitor.action not in ("stop", "rollback") or not progress.history):
+    if diverged is not None and (training.monitor.action not in ("stop", "rollback") or not progress.has_learned()):
         return f"recipe.lr={diverged.lr:.2e}: training diverged in epoch {diverged.epoch}; {_remedy(monitor)}"
-    if progress.history:
+    if progress.has_learned():
         return None
     lr = training.recipe.recipe.lr
     shown = lr if isinstance(lr, str) else f"{lr:.2e}"
-    return f"recipe.lr={shown}: the monitor stopped the training in its first epoch; {_remedy(monitor)}"
+    how = "training diverged, so that the outputs of every epoch are not finite"
+    if not progress.history:
+        how = "the monitor stopped the training in its first epoch"
+    return f"recipe.lr={shown}: {how}; {_remedy(monitor)}"
 
 
 def _remedy(monitor: MonitoredTraining | None) -> str:
-    remedy = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
     advice = monitor.advice() if monitor is not None else []
-    return " ".join([remedy + ("." if advice else ""), *advice])
+    return " ".join([REMEDY + ("." if advice else ""), *advice])

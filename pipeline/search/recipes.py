@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.optim.lr_bounds import LrBounds
+from components.optim.lr_bounds import LrBounds, describe_rates
 from components.optim.optimizers import optimizer_spec
 from components.search.samplers.base import SamplerSettings
 from components.search.space import (
@@ -60,6 +60,24 @@ def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> Se
     space = Space(tuple(expand(dimension, rates, batch_size) for dimension in dimensions), settings_of(default), rate)
     given = bounded or asked or (own and not _searches(dimensions, LR))
     return SearchedSpace(space, default, rates, tuple(_notes(search, dimensions, given=given, bounded=bounded)))
+
+
+def rate_warnings(searched: SearchedSpace, search: SearchConfig, found: Found) -> list[str]:
+    """In words, which of the configured rates lie where the range test has diverged."""
+    default = searched.default
+    bounds = found.get((default.model.backbone, default.recipe.optimizer))
+    if bounds is None or bounds.lr_div is None:
+        return []
+    given = {f"recipe.lr={default.recipe.lr:g}": default.recipe.lr} | {
+        f"search.space.{index}: recipe.lr from {dimension.low:g}": dimension.low
+        for index, dimension in enumerate(search.space)
+        if dimension.sets == LR and dimension.low is not None
+    }
+    return [
+        f"{where}: {describe_rates(bounds)}; lower it, or set it to auto"
+        for where, rate in given.items()
+        if not isinstance(rate, str) and rate >= bounds.lr_div
+    ]
 
 
 def at_horizon(default: Recipe, overrides: Mapping[str, Any], search: SearchConfig) -> Recipe:

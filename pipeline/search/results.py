@@ -125,7 +125,7 @@ def raise_if_in_vain(records: Sequence[TrialRecord], *, failure: str, budget: st
         raise RuntimeError(f"search: all {len(records)} trials failed, the first: {failed[0].message}")
     diverged = sum(record.status == "diverged" for record in records)
     why = f"; {budget}" if budget else ""
-    remedy = "lower the bounds of recipe.lr in search.space"
+    remedy = "lower recipe.lr, or its bounds in search.space"
     if budget and not diverged:
         remedy = "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
     raise InputError(f"search: none of the {len(records)} trials learned ({diverged} diverged{why}); {remedy}")

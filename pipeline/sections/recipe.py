@@ -61,7 +61,8 @@ class ModelConfig(Section):
     backbone: str = "resnet18"
     """Any timm model."""
     weights: str = Field(default="pretrained", pattern=r"^(none|pretrained|package|file:.+)$")
-    """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`."""
+    """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`.
+    Of a file, prefixes such as `module.` are taken off, one input channel is spread over three, any float type read."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the classifier."""
     drop_path_rate: float = Field(default=0.0, ge=0, lt=1)

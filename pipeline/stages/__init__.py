@@ -97,7 +97,7 @@ STAGES: tuple[Stage, ...] = (
     # → model/, history.parquet, steps.parquet, monitor.json, calibration_predictions.parquet, operating_point.json
     Stage(
         name="train",
-        inputs=("prepare", "search", "confirm"),
+        inputs=("prepare", "lr_range_test", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
         version=6,
         run=_lazily("pipeline.stages.train", "run"),

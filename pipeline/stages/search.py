@@ -32,7 +32,7 @@ from pipeline.console import duration
 from pipeline.data.sources import log_lineage
 from pipeline.search.forecast import expected_epochs, seconds_left
 from pipeline.search.pace import seconds_per_epoch
-from pipeline.search.recipes import SearchedSpace, sampler_settings, searched_space
+from pipeline.search.recipes import SearchedSpace, rate_warnings, sampler_settings, searched_space
 from pipeline.search.report import JOURNAL, conclude, conclude_without_search
 from pipeline.search.results import raise_if_in_vain
 from pipeline.search.runs import TrialRuns
@@ -54,6 +54,8 @@ def run(
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="search")
     found = read_backbone_bounds(context.input("lr_range_test", "backbone_bounds.json"))
     searched = searched_space(Recipe(model=model, recipe=recipe), search, found)
+    for warning in rate_warnings(searched, search, found):
+        context.console.warn(warning)
     if not search.num_trials:
         return conclude_without_search(context, searched)
     for note in searched.notes:

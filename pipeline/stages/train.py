@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from scipy import special
 
+from components.errors import InputError
 from components.evaluation.calibration import Calibration, calibrate_log_odds, defect_log_odds, fit_calibration
 from components.evaluation.operating_point import OperatingPoint, choose_operating_point
+from components.optim.lr_bounds import describe_rates
 from components.report.figures import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
@@ -33,7 +35,7 @@ from pipeline.data.sources import log_lineage
 from pipeline.final_training.keeper import TrainingKeeper, copy_training
 from pipeline.final_training.placement import train_to_the_end
 from pipeline.final_training.progress import Progress
-from pipeline.final_training.training import Ended, FinalTraining
+from pipeline.final_training.training import REMEDY, Ended, FinalTraining
 from pipeline.overriding import override
 from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -44,6 +46,7 @@ from pipeline.training import (
     open_data,
     predict_split,
     probability_table,
+    read_backbone_bounds,
     use_threads,
 )
 
@@ -66,14 +69,14 @@ def run(
     training = FinalTraining(recipe=chosen, seed=seed, train=train, monitor=monitor, changes=confirmed.changes)
     keeper = _take_up(context, confirmed)
     with context.run.system_metrics():
-        ended = train_to_the_end(context, training, keeper)
+        ended = train_to_the_end(context, training, keeper, known=_range_test_says(context, chosen))
     data, progress = open_data(prepared), keeper.progress
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))
     learner.model.load_state_dict(keeper.best()["weights"])
     ledger = _write_ledger(context, ended, monitor)
     _write_course(context, progress, learner.stepper.group_names, ledger)
-    calibration, point = _calibrate(context, learner, data, operating_point)
+    calibration, point = _calibrate(context, learner, chosen, data, operating_point)
     card = _model_card(context, learner, chosen, data, calibration, point)
     model_id = _export(context, learner, data, card)
     outcome = {
@@ -111,6 +114,13 @@ def _take_up(context: StageContext, confirmed: Confirmed) -> TrainingKeeper:
     if keeper.progress.history and keeper.ended is None:
         context.console.say(f"  going on after epoch {keeper.progress.history[-1].epoch}")
     return keeper
+
+
+def _range_test_says(context: StageContext, recipe: Recipe) -> str:
+    """What it found of the recipe's optimizer, to go on a message with; empty where that was not tested."""
+    found = read_backbone_bounds(context.input("lr_range_test", "backbone_bounds.json"))
+    bounds = found.get((recipe.model.backbone, recipe.recipe.optimizer))
+    return "" if bounds is None else f" ({describe_rates(bounds)})"
 
 
 def _write_course(
@@ -154,14 +164,17 @@ def _plain_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _calibrate(
-    context: StageContext, learner: Learner, data: TrainingData, settings: OperatingPointConfig
+    context: StageContext, learner: Learner, recipe: Recipe, data: TrainingData, settings: OperatingPointConfig
 ) -> tuple[Calibration, OperatingPoint | None]:
     """Scale and bias, then the threshold, on the calibration split; its predictions are kept as a file."""
     rows = data.manifest[data.manifest["split"] == "calibration"]
     images = data.split("calibration")
     logits = predict_split(learner.model, images, learner)
     if not np.isfinite(logits).all():
-        raise RuntimeError("the trained model gives outputs that are not finite on the calibration split")
+        raise InputError(
+            f"recipe.lr={recipe.recipe.lr:g}: the trained model gives outputs that are not finite on the calibration "
+            f"split; {REMEDY}{_range_test_says(context, recipe)}"
+        )
     probabilities = special.softmax(logits.astype(np.float64), axis=1)
     table = rows[["image_id", "path", "label", "is_defect", "group"]].reset_index(drop=True)
     table = table.join(probability_table(probabilities, data.classes))

@@ -1,7 +1,10 @@
 """Starting and stopping Ray, with Ray itself replaced: a real one is part of the integration tests."""
 
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +13,18 @@ import ray
 from components import cluster
 from components.cluster import map_on_cluster, ray_session, settle_on_cluster, stream_on_cluster
 from components.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def temporary_files(monkeypatch):
+    """A short path, whatever the machine has; gone after the test."""
+    for name in ("RAY_TMPDIR", "TMPDIR", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # put back afterwards, whatever is set meanwhile
+        monkeypatch.delenv(name)
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 class FakeRay:
@@ -58,6 +73,54 @@ def test_a_cluster_is_told_nothing_about_its_size(install) -> None:
         pass
     assert fake.calls[0]["address"] == "auto"
     assert not {"num_cpus", "num_gpus"} & set(fake.calls[0])
+
+
+def test_ray_keeps_its_files_with_other_temporary_ones(temporary_files) -> None:
+    assert cluster.ray_folder() == cluster.RayFolder(temporary_files / "ray")
+
+
+def test_a_folder_too_long_for_rays_sockets_is_left_for_a_short_one_and_said(monkeypatch, temporary_files) -> None:
+    pid = len(str(os.getpid()))
+    # /session_…_PID/sockets/plasma_store: 36 + PID + 21 bytes of the 107 that there are
+    for length, fits in ((107 - 57 - pid, True), (108 - 57 - pid, False)):
+        parent = temporary_files / ("x" * (length - len(str(temporary_files)) - len("//ray")))
+        monkeypatch.setenv("RAY_TMPDIR", str(parent))
+        found = cluster.ray_folder()
+        if fits:
+            assert found == cluster.RayFolder(parent / "ray")
+        else:
+            assert found.path == temporary_files / f"ray-{os.getuid()}"
+            assert (
+                found.note
+                == f"Ray's files lie in {found.path}, since {parent}/ray is 1 characters too long for its sockets"
+            )
+
+
+def test_without_a_folder_for_ray_the_variable_to_set_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "_folder_fault", lambda folder: "cannot be written (Permission denied)")
+    with pytest.raises(
+        InputError, match=r"^RAY_TMPDIR=\(not set\): Ray cannot start, .*; set it to a folder with a short"
+    ):
+        cluster.ray_folder()
+
+
+def test_a_user_without_a_home_gets_rays_token_from_the_environment(monkeypatch, install, tmp_path) -> None:
+    install()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with ray_session(address=None, num_cpus=1, num_gpus=0):
+        assert "RAY_AUTH_TOKEN" not in os.environ
+    monkeypatch.setenv("HOME", "/proc/nowhere")
+    with ray_session(address=None, num_cpus=1, num_gpus=0):
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def test_a_local_ray_that_does_not_start_is_no_traceback(install) -> None:
+    install(fault=OSError("AF_UNIX path length"))
+    with (
+        pytest.raises(InputError, match=r"Ray does not start on this machine \(AF_UNIX.*set RAY_TMPDIR and HOME"),
+        ray_session(address=None, num_cpus=1, num_gpus=0),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

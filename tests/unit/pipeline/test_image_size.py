@@ -44,7 +44,7 @@ def test_every_searched_size_is_looked_at() -> None:
 def test_a_searched_size_that_is_pinned_is_none_of_the_space() -> None:
     space = "[{sets: recipe.image_size, choices: [32, 96]}, {sets: recipe.weight_decay, choices: [0, 0.1]}]"
     given = {"data.image_size": "64", "search.space": space, "recipe.image_size": "32"}
-    assert image_sizes(load("smoke", given), compared=True) == [32]
+    assert image_sizes(load("smoke", given), "any", compared=True) == {"recipe.image_size=32": 32}
 
 
 def test_the_methods_of_a_comparison_are_looked_at() -> None:
@@ -56,7 +56,25 @@ def test_the_methods_of_a_comparison_are_looked_at() -> None:
 def test_a_backbone_is_asked_about_all_sizes_that_it_will_see() -> None:
     entries = "[{name: small, sets: {recipe.image_size: 40}}]"
     given = {"data.image_size": "64", "compare_lr.entries": entries}
-    assert image_sizes(load("smoke", given), compared=False) == [64]
-    assert image_sizes(load("smoke", given), compared=True) == [40, 64]
-    assert image_sizes(load("smoke", {**given, "recipe.image_size": "48"}), compared=False) == [48]
-    assert image_sizes(load("smoke", {**given, "search.space": CHOICES}), compared=False) == [32, 64]
+    asked = {"data.image_size=64": 64}
+    assert image_sizes(load("smoke", given), "any", compared=False) == asked
+    assert image_sizes(load("smoke", given), "any", compared=True) == asked | {
+        "compare_lr.entries.0 (small): recipe.image_size=40": 40
+    }
+    own = load("smoke", {**given, "recipe.image_size": "48"})
+    assert image_sizes(own, "any", compared=False) == {"recipe.image_size=48": 48}
+    searched = image_sizes(load("smoke", {**given, "search.space": CHOICES}), "any", compared=False)
+    assert set(searched.values()) == {32, 64}
+
+
+def test_a_size_that_is_searched_for_one_backbone_alone_is_not_asked_of_another() -> None:
+    space = (
+        "[{sets: model.backbone, choices: [test_resnet, test_vit]}, "
+        "{sets: recipe.image_size, choices: [96], when: {model.backbone: test_resnet}}]"
+    )
+    config = load("smoke", {"data.image_size": "160", "search.space": space})
+    assert set(image_sizes(config, "test_vit", compared=False).values()) == {160}
+    assert image_sizes(config, "test_resnet", compared=False) == {
+        "data.image_size=160": 160,
+        "search.space.1.sets=recipe.image_size: 96": 96,
+    }

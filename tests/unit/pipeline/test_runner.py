@@ -12,10 +12,9 @@ from filelock import FileLock
 from components.data.image_files import MARKER
 from components.errors import InputError
 from pipeline import provenance, runner
-from pipeline.loading import load
 from pipeline.plan import make_plan
 from pipeline.provenance import PACKAGES, current_commit
-from pipeline.runner import PipelineRun, check_storage, is_interruption
+from pipeline.runner import PipelineRun, is_interruption
 from pipeline.stage import read_record
 
 
@@ -337,20 +336,6 @@ def test_an_interruption_kills_the_stage_and_the_root_in_mlflow_and_the_next_run
     }
     assert after["second"].data.tags["mlflow.parentRunId"] == summary.parent_run_id
     assert after["toys"].data.tags["escapement.superseded_by"] == summary.parent_run_id
-
-
-# --- before it starts
-
-
-def test_a_storage_that_can_be_written_is_made_and_left_empty(config, storage) -> None:
-    check_storage(config)
-    assert list(storage.iterdir()) == []
-
-
-def test_a_storage_that_is_a_file_is_refused(tmp_path) -> None:
-    (tmp_path / "taken").write_text("")
-    with pytest.raises(InputError, match=r"storage\.root=.*taken.*cannot be written"):
-        check_storage(load("smoke", {"storage.root": str(tmp_path / "taken")}))
 
 
 @pytest.fixture

@@ -3,17 +3,7 @@
 import pytest
 
 from components.errors import InputError
-from components.models.catalogue import architecture, check_input_size, classifier_names, describe_backbone
-
-
-def test_a_fixed_input_size_refuses_another():
-    check_input_size("test_vit", 160)
-    with pytest.raises(InputError, match="takes images of 160 px only, the data has 128 px"):
-        check_input_size("test_vit", 128)
-
-
-def test_a_convolutional_backbone_takes_any_size():
-    check_input_size("tf_efficientnet_lite0", 96)
+from components.models.catalogue import architecture, classifier_names, describe_backbone
 
 
 def test_a_name_from_elsewhere_is_refused():

@@ -454,6 +454,17 @@ def test_without_an_epoch_to_keep_it_is_an_error_all_the_same(finish) -> None:
         finish([0.5], learner=poisoned(1), monitor=Script(), action="stop")
 
 
+@pytest.mark.parametrize("action", ["none", "observe", "stop"])
+def test_a_training_whose_outputs_are_never_finite_is_an_error_that_names_the_rate(finish, action: str) -> None:
+    monitor = None if action == "none" else Script()
+    with pytest.raises(InputError, match=r"^recipe\.lr=.*outputs of every epoch are not finite; lower recipe\.lr"):
+        finish([math.nan] * EPOCHS, monitor=monitor, action=action)
+
+
+def test_one_epoch_with_finite_outputs_is_enough(finish) -> None:
+    assert finish([math.nan, 0.4, math.nan][:EPOCHS], patience=EPOCHS).best_epoch == 2
+
+
 def test_a_training_that_came_to_nothing_is_tried_again_when_it_is_asked_for_again(context, finish) -> None:
     with pytest.raises(InputError):
         finish([0.5], learner=poisoned(STEPS + 1), action="observe")

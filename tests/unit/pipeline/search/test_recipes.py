@@ -7,6 +7,7 @@ import pytest
 from components.search.space import Choice, Condition, Interval, RateInterval
 from pipeline.loading import load
 from pipeline.overriding import override
+from pipeline.search import recipes
 from pipeline.search.recipes import SearchedSpace, at_horizon, searched_space, settings_of
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
@@ -41,6 +42,29 @@ def configured() -> Recipe:
 
 def searched(recipe: Recipe, *dimensions: Dimension, found=FOUND) -> SearchedSpace:
     return searched_space(recipe, SearchConfig(space=dimensions), found)
+
+
+# --- a rate that the range test has seen diverge
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(3.9, 0), (4.0, 1), (1000.0, 1), ("auto", 0)])
+def test_a_configured_rate_that_diverged_in_the_range_test_is_warned_of(configured, monkeypatch, rate, warned) -> None:
+    monkeypatch.setattr(recipes, "describe_rates", lambda bounds: "the range test found that 4 diverges")
+    found = {**FOUND, (NET, "adamw"): SimpleNamespace(lower=0.1, upper=1.0, suggested=0.5, lr_div=4.0)}
+    recipe = override(configured, {"recipe.lr": rate})
+    warnings = recipes.rate_warnings(searched(recipe, DECAY, found=found), SearchConfig(space=(DECAY,)), found)
+    said = f"recipe.lr={rate if warned else 0:g}: the range test found that 4 diverges; lower it, or set it to auto"
+    assert warnings == [said] * warned
+
+
+def test_a_searched_interval_all_of_which_diverged_is_warned_of(configured) -> None:
+    found = {(NET, "adamw"): SimpleNamespace(lr_div=4.0, optimizer="adamw", abstained=False, suggested=0.5, upper=1.0)}
+    rates = Dimension(sets="recipe.lr", low=5.0, high=9.0, log=True)
+    default = SimpleNamespace(default=override(configured, {"recipe.lr": 0.1}))
+    assert recipes.rate_warnings(default, SearchConfig(space=(rates,)), found) == [
+        "search.space.0: recipe.lr from 5: the range test of adamw found that 4 diverges and suggests 0.5, at most 1; "
+        "lower it, or set it to auto"
+    ]
 
 
 # --- a rate that the range test gives

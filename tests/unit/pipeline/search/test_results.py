@@ -223,7 +223,7 @@ def test_a_search_in_which_all_failed_says_why() -> None:
 def test_a_search_in_which_nothing_learned_is_said_with_the_remedy() -> None:
     failed, diverged = record(0, [], "failed", message="no lens"), record(1, [0.4], "diverged")
     assert failure_of([failed, diverged]) == (
-        "search: none of the 2 trials learned (1 diverged); lower the bounds of recipe.lr in search.space"
+        "search: none of the 2 trials learned (1 diverged); lower recipe.lr, or its bounds in search.space"
     )
 
 
@@ -233,7 +233,7 @@ def test_a_search_whose_budget_was_spent_before_any_score_asks_for_more_of_it() 
         f"search: none of the 1 trials learned (0 diverged; {spent}); "
         "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
     )
-    assert "lower the bounds" in failure_of([record(0, [], "stopped"), record(1, [], "diverged")], budget=spent)
+    assert "lower recipe.lr" in failure_of([record(0, [], "stopped"), record(1, [], "diverged")], budget=spent)
 
 
 # --- the best as a configuration

@@ -4,10 +4,13 @@ import json
 import math
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from components.data.framing import Framing
+from components.errors import InputError
 from components.evaluation.calibration import Calibration
 from components.serving.bundle import ModelCard
 from pipeline.final_training.training import Ended
@@ -80,3 +83,23 @@ def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) ->
     read = ModelCard.from_json(card.to_json())
     assert Framing.from_dict(read.framing) == framing
     assert read.input_size == 32
+
+
+def test_outputs_that_are_not_finite_are_an_error_that_names_the_rate_and_what_the_range_test_found(
+    monkeypatch,
+) -> None:
+    found = {("net", "sgd"): SimpleNamespace(optimizer="sgd", lr_div=4.0, abstained=False, suggested=0.13, upper=0.48)}
+    monkeypatch.setattr(train, "read_backbone_bounds", lambda path: found)
+    monkeypatch.setattr(train, "predict_split", lambda *args: np.array([[0.1, math.nan]]))
+    recipe = Recipe(model=ModelConfig(backbone="net"), recipe=RecipeConfig(optimizer="sgd", lr=1000.0))
+    data = SimpleNamespace(manifest=pd.DataFrame({"split": ["calibration"]}), split=lambda name: None)
+    context = SimpleNamespace(input=lambda stage, name: None)
+    with pytest.raises(InputError) as caught:
+        train._calibrate(context, SimpleNamespace(model=None), recipe, data, None)
+    assert str(caught.value) == (
+        "recipe.lr=1000: the trained model gives outputs that are not finite on the calibration split; lower "
+        "recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm (the range test of sgd found that 4 "
+        "diverges and suggests 0.13, at most 0.48)"
+    )
+    found.clear()
+    assert train._range_test_says(context, recipe) == ""

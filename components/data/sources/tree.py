@@ -105,7 +105,7 @@ def _leave_out_own(tree: Tree, folder: str, root: str, key: str) -> None:
     if not folder:
         raise InputError(
             f"{key}: {root} holds {MARKER}, as the folders do in which runs keep their results; give the folder of the "
-            "images, and storage.root another one"
+            "images, and storage.root another one, or remove that file if there are none"
         )
     tree.own.append(folder)
 

@@ -20,10 +20,11 @@ class Inspector:
         return pd.DataFrame(
             {
                 "label": ["scratch [x]" if not b else None for b in bad],
-                "defect_score": pd.Series([None if b else 0.5 for b in bad], dtype=object),
+                "defect_score": [None if b else 0.5 for b in bad],
                 "decision": ["review" if b else "reject" for b in bad],
                 "error": ["[damaged]" if b else None for b in bad],
-            }
+            },
+            dtype=object,
         )
 
 

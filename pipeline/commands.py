@@ -120,6 +120,8 @@ def predict(
             parts.append(inspector.predict(pd.DataFrame({"image": batch})))
             advance(len(batch))
     result = pd.concat(parts, ignore_index=True)
+    gone = [not Path(file).is_file() for file in files]  # the model takes such a name for an image's own text
+    result.loc[gone, "error"] = "no file that can be read: a broken link, a pipe, or gone"
     result.insert(0, "image", files)
     failed = result["error"].notna().sum()
     if failed:

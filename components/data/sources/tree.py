@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.data.files import Files
-from components.data.image_files import MARKER, LeftOut, is_clutter, is_image, suffix_of
+from components.data.image_files import IMAGE_SUFFIXES, MARKER, LeftOut, is_clutter, is_image, suffix_of
 from components.errors import InputError
 
 
@@ -35,7 +35,8 @@ class Tree:
 
     def left_out(self, *, loose: int = 0, empty: Sequence[str] = ()) -> LeftOut:
         """All that is no image, and what a layout has no place for."""
-        others = Counter(suffix_of(path) for path in self.paths if not is_image(path))
+        suffixes = Counter(map(suffix_of, self.paths))
+        others = Counter({suffix: count for suffix, count in suffixes.items() if suffix not in IMAGE_SUFFIXES})
         return LeftOut(others=others, clutter=self.clutter, own=self.own, loose=loose, empty=empty)
 
 
@@ -105,7 +106,7 @@ def _leave_out_own(tree: Tree, folder: str, root: str, key: str) -> None:
     if not folder:
         raise InputError(
             f"{key}: {root} holds {MARKER}, as the folders do in which runs keep their results; give the folder of the "
-            "images, and storage.root another one"
+            "images, and storage.root another one, or remove that file if there are none"
         )
     tree.own.append(folder)
 

@@ -20,10 +20,11 @@ class Inspector:
         return pd.DataFrame(
             {
                 "label": ["scratch [x]" if not b else None for b in bad],
-                "defect_score": pd.Series([None if b else 0.5 for b in bad], dtype=object),
+                "defect_score": [None if b else 0.5 for b in bad],
                 "decision": ["review" if b else "reject" for b in bad],
                 "error": ["[damaged]" if b else None for b in bad],
-            }
+            },
+            dtype=object,
         )
 
 
@@ -59,6 +60,13 @@ def test_json_is_all_of_standard_output_and_the_rest_is_said_beside(predict) -> 
     assert [row["error"] for row in answer if row["error"]] == ["[damaged]"]
     assert "left out of .: 1 file without an image extension (.txt 1)" in said.err
     assert "warning: 1 of 7 images cannot be judged; the column error says why" in said.err
+
+
+def test_a_link_that_leads_nowhere_is_told_as_such(predict, tmp_path) -> None:
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    errors = {row["image"]: row["error"] for row in json.loads(predict(as_json=True).out)["predictions"]}
+    assert errors["link.png"] == "no file that can be read: a broken link, a pipe, or gone"
+    assert errors["bad.png"] == "[damaged]"
 
 
 def test_a_csv_file_holds_each_name_and_no_formula(predict, tmp_path) -> None:

@@ -268,7 +268,7 @@ def _ready(*, as_json: bool) -> Iterator[_Attempt]:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("mlflow", "alembic", "ray", "ray.tune", "timm", "huggingface_hub", "httpx", "py4j"):
+    for noisy in ("mlflow", "alembic", "ray", "ray.tune", "timm", "huggingface_hub", "httpx", "urllib3", "py4j"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(mlflow|ray|torch|albumentations)(\.|$)")

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 
 from components.data.sources.listing import IMAGE_SUFFIXES
-from components.errors import InputError
+from components.errors import InputError, ModelError
 from pipeline.config import Config
 from pipeline.console import Console, duration
 from pipeline.loading import for_comparison, load
@@ -133,7 +133,7 @@ def predict(
     misplaced = use_store(tracking_uri) if model.startswith("models:") else None
     try:
         inspector = load_pyfunc(model, model_config={"allow_paths": True})
-    except InputError as error:
+    except ModelError as error:
         raise InputError(f"model={model}: cannot be loaded: {misplaced}") if misplaced else error from error
     if misplaced is not None:
         console.warn(misplaced)

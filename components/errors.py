@@ -1,4 +1,4 @@
-"""The one exception that means: the user's input has to change, and the message says how."""
+"""The exception that means: the user's input has to change, and the message says how."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The message names the key, its value, the rule and the remedy. The CLI prints it without a traceback.
     """
+
+
+class ModelError(InputError):
+    """The files of a model are gone, or cannot be loaded."""

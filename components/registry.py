@@ -21,11 +21,16 @@ class Registry:
         return self.aliases().get(alias)
 
     def version_of_model(self, model_id: str) -> str | None:
-        """The version that holds a logged model, if it is registered already."""
+        """The newest version that holds a logged model, if it is registered already."""
         if not self._exists():
             return None
         versions = self.client.search_model_versions(f"name = '{self.model_name}'")
-        return next((str(v.version) for v in versions if v.tags.get("escapement.model_id") == model_id), None)
+        numbers = [int(v.version) for v in versions if v.tags.get("escapement.model_id") == model_id]
+        return str(max(numbers)) if numbers else None
+
+    def logged_model(self, version: str) -> str:
+        """Id of the logged model that a version holds."""
+        return str(self.client.get_model_version(self.model_name, version).source).removeprefix("models:/")
 
     def register(self, *, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:
         """Make a version from a logged model; its number."""

@@ -33,7 +33,7 @@ from mlflow.utils.uri import is_local_uri
 
 from components.addresses import redact
 from components.artifact_place import misplaced
-from components.errors import InputError
+from components.errors import InputError, ModelError
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
 from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file
 
@@ -179,6 +179,7 @@ class Tracker:
             if found is None:
                 found = _make_experiment(client, experiment)
             _check_experiment(client, uri, found)
+        mlflow.set_tracking_uri(uri)
         return cls(client, uri, found.experiment_id)
 
     @staticmethod
@@ -333,6 +334,23 @@ class Tracker:
             stop.set()
             thread.join()
 
+    def lost_files(self, model_id: str, directory: Path) -> list[str]:
+        """Of the files that were logged from a model folder: those that the store lacks, or has in another size."""
+        kept: dict[str, int | None] = {}
+        folders: list[str | None] = [None]
+        while folders:
+            for entry in self.client.list_logged_model_artifacts(model_id, folders.pop()):
+                if entry.is_dir:
+                    folders.append(entry.path)
+                else:
+                    kept[entry.path] = entry.file_size
+        files = {path.relative_to(directory).as_posix(): path for path in directory.rglob("*") if path.is_file()}
+        return sorted(name for name, path in files.items() if kept.get(name) != path.stat().st_size)
+
+    def restore_model(self, model_id: str, directory: Path) -> None:
+        """Put the files of a model folder into a logged model that has lost some."""
+        self.client.log_model_artifacts(model_id, str(directory))
+
     def log_model(self, run: Run, directory: Path, *, name: str, params: Mapping[str, Any]) -> str:
         """Log a saved MLflow model folder as an output of the run; its model id."""
         model = self.client.create_logged_model(
@@ -348,8 +366,16 @@ class Tracker:
         return model.model_id
 
     def download(self, uri: str) -> Path:
-        """A local folder with what an artifact URI names (the store's own folder, where that is local)."""
-        return Path(mlflow.artifacts.download_artifacts(uri))
+        """A local folder with what a model's URI names (the store's own folder, where that is local).
+
+        Raises `ModelError` where there is nothing.
+        """
+        try:
+            return Path(mlflow.artifacts.download_artifacts(uri))
+        except (MlflowException, OSError) as error:
+            if is_away(error):
+                raise
+            raise ModelError(f"{uri}: its files cannot be read ({first_line(error)})") from error
 
     def write_and_remove(self) -> str:
         """Write to the store and to the artifacts' place of the experiment, take it away again; that place.
@@ -438,27 +464,27 @@ def use_store(uri: str | None) -> str | None:
     uri = resolve_uri(uri)
     with first_contact(uri):
         file = sqlite_file(uri)
-        if file is None:
-            client = open_store(uri)
-            client.search_registered_models(max_results=1)
-            return None
-        if not file.exists():
-            raise InputError(f"tracking.uri={redact(uri)}: there is no such file; give the store of the model")
+        if file is not None and not file.exists():
+            raise InputError(f"tracking.uri={uri}: there is no such file; give the store that the model is in")
         client = open_store(uri)
-        faults = (_misplaced(client, uri, found) for found in client.search_experiments())
+        mlflow.set_tracking_uri(uri)
+        client.search_registered_models(max_results=1)
+        faults = (_misplaced(client, uri, found) for found in client.search_experiments()) if file is not None else ()
         return next((fault for fault in faults if fault is not None), None)
 
 
 def load_pyfunc(uri: str, *, model_config: Mapping[str, Any]) -> Any:  # noqa: ANN401
     """Load a model folder or `models:/name@alias`; its `predict` takes a table.
 
-    Raises `InputError` where there is no such model.
+    Raises `ModelError` where there is no such model, or its files are damaged.
     """
     try:
         return mlflow.pyfunc.load_model(uri, model_config=dict(model_config))
-    except (MlflowException, OSError) as error:
+    except Exception as error:  # a damaged model raises whatever its code does
+        if is_away(error):
+            raise
         store = mlflow.get_tracking_uri()
-        raise InputError(
+        raise ModelError(
             f"model={uri}: cannot be loaded ({first_line(error).replace(store, redact(store))}); "
             f"give models:/name@alias of a model registered in {redact(store)}, or a model folder"
         ) from error

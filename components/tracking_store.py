@@ -53,8 +53,7 @@ def open_store(uri: str) -> MlflowClient:
         _make_sqlite(uri, file)
     engine = uri.partition(":")[0].partition("+")[0]
     if engine == "sqlite":
-        _try_to_write(uri)
-    mlflow.set_tracking_uri(uri)
+        _check_sqlite(uri)
     client = MlflowClient(uri)
     return with_whole_calls(client) if engine in DATABASE_ENGINES else client
 
@@ -103,11 +102,17 @@ def _put_in_place(draft: Path, file: Path) -> None:
             draft.rename(file)
 
 
-def _try_to_write(uri: str) -> None:
-    """Write to a SQLite file, and take it back: where that fails, MLflow would try again for minutes, or fail later."""
+def _check_sqlite(uri: str) -> None:
+    """Write to a SQLite file, and take it back: where that fails, MLflow would try again for minutes, or fail later.
+
+    Into a database of something else MLflow would write its own tables.
+    """
     engine = sqlalchemy.create_engine(uri, connect_args={"timeout": LOCK_SECONDS})
     with contextlib.closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
+        tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "alembic_version" not in tables:
+            raise InputError(f"tracking.uri={uri}: a database of something else than MLflow; give another file")
         version = cursor.execute("PRAGMA user_version").fetchone()[0]
         cursor.execute("BEGIN IMMEDIATE")
         cursor.execute(f"PRAGMA user_version = {version}")
@@ -129,6 +134,8 @@ def _remedy(error: Exception) -> str:
         )
     if "locked" in text:
         return "wait for the process that writes to it, and close what has it open"
+    if isinstance(error, ModuleNotFoundError):
+        return f"install {error.name}, the driver of that database, or give another URI"
     if "readonly" in text:
         return "make the file and its folder writable, or give another URI"
     return "start the server, or give another URI (null: a SQLite file in the working directory)"

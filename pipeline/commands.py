@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from components.errors import InputError
+from components.errors import InputError, ModelError
 from pipeline.checks import COMPARISON, checked_plan
 from pipeline.config import Config
 from pipeline.console import Console, duration
@@ -109,7 +109,7 @@ def predict(
     misplaced = use_store(tracking_uri) if model.startswith("models:") else None
     try:
         inspector = load_pyfunc(model, model_config={"allow_paths": True})
-    except InputError as error:
+    except ModelError as error:
         raise InputError(f"model={model}: cannot be loaded: {misplaced}") if misplaced else error from error
     if misplaced is not None:
         console.warn(misplaced)

@@ -16,7 +16,7 @@ import pandas as pd
 from filelock import FileLock
 
 from components.data.files import Files
-from components.errors import InputError
+from components.errors import InputError, ModelError
 from components.evaluation.comparison import non_inferiority
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
@@ -62,13 +62,17 @@ def _decide(
     train_run = context.inputs["train"].run_id
     model_id = json.loads(context.input("train", "training.json").read_text(encoding="utf-8"))["model_id"]
     metrics = json.loads(context.input("evaluate", "metrics.json").read_text(encoding="utf-8"))
-    version = registry.version_of_model(model_id)
+    registered = registry.version_of_model(model_id)
+    version = registered if _stands(context, registry, registered) else None
     champion = registry.version_with_alias(CHAMPION)
     gates = judge_gates(metrics, settings.gates)
     comparison = None
-    if champion is not None and champion != version:
-        comparison = _compare(context, registry, champion, seed=seed, data=data, settings=settings)
-        gates.append(_comparison_gate(comparison, champion))
+    if champion is not None and champion != registered:
+        try:
+            comparison = _compare(context, registry, champion, seed=seed, data=data, settings=settings)
+            gates.append(_comparison_gate(comparison, champion))
+        except ModelError as error:
+            gates.append(_lost_champion_gate(champion, error))
     if version is None:
         logged_id, run_id = _logged_model(context, model_id)
         version = registry.register(
@@ -95,9 +99,32 @@ def _decide(
     }
 
 
+def _stands(context: StageContext, registry: Registry, version: str | None) -> bool:
+    """Whether a version can be used. Files that its model has lost are logged again."""
+    if version is None:
+        return False
+    logged_id = registry.logged_model(version)
+    if not context.tracker.holds_model(logged_id):
+        context.console.warn(f"the logged model of version {version} was deleted: it is registered again")
+        return False
+    _restore(context, logged_id)
+    return True
+
+
+def _restore(context: StageContext, logged_id: str) -> None:
+    """Log the files again that the store has lost, and raise `InputError` where the model then cannot be loaded."""
+    folder = context.input("train", "model")
+    lost = context.tracker.lost_files(logged_id, folder)
+    if lost:
+        context.console.warn(f"{len(lost)} files of the logged model were gone or changed ({lost[0]}); logged again")
+        context.tracker.restore_model(logged_id, folder)
+    load_pyfunc(f"models:/{logged_id}", model_config={"device": "cpu"})
+
+
 def _logged_model(context: StageContext, model_id: str) -> tuple[str, str]:
     """The model's id in this store, and its run: a training that is reused may have been logged to another store."""
     if context.tracker.holds_model(model_id):
+        _restore(context, model_id)
         return model_id, context.inputs["train"].run_id
     folder = context.input("train", "model")
     return context.tracker.log_model(context.run, folder, name="model", params={}), context.run.id
@@ -124,11 +151,14 @@ def _compare(
     if "decision" not in predictions:
         return None
     folder = registry.download(champion)
-    card, _ = load_bundle(folder)
+    try:
+        card, _ = load_bundle(folder)
+        seen = read_seen_images(folder)
+    except InputError as error:
+        raise ModelError(str(error)) from error
     if not card.good_classes:
         return None
     tested = worst_per_file(predictions)
-    seen = read_seen_images(folder)
     fresh = tested[~tested["sha256"].str[:SEEN_PREFIX_LENGTH].isin(seen)].reset_index(drop=True)
     files = list_images(data, context.storage).files
     decisions = _champion_decisions(context, folder, files, fresh["path"].tolist())
@@ -178,8 +208,17 @@ def _gone(files: Files, missing: list[str]) -> InputError:
     )
 
 
+def _lost_champion_gate(champion: str, error: ModelError) -> GateResult:
+    reason = f"it cannot be loaded, so nothing can be compared ({error}); restore its files, or remove its alias"
+    return GateResult(_comparison_name(champion), None, None, False, reason)
+
+
+def _comparison_name(champion: str) -> str:
+    return f"non-inferior to champion (version {champion})"
+
+
 def _comparison_gate(comparison: dict[str, Any] | None, champion: str) -> GateResult:
-    name = f"non-inferior to champion (version {champion})"
+    name = _comparison_name(champion)
     if comparison is None:
         return GateResult(name, None, None, False, "the two models do not make the same kind of decision")
     reasons = "; ".join(comparison[kind]["reason"] for kind in ("escape_rate", "overkill_rate"))

@@ -246,7 +246,7 @@ def array_items(array: np.ndarray) -> list[object]:
 
 
 def single(item: object) -> object:
-    """The item of a record with the key `image`, or in an array without axes, which the scoring server may make of it."""
+    """The item of a record with the key `image`, or in an array without axes, which a scoring server may send."""
     if isinstance(item, dict) and "image" in item:
         item = item["image"]
     return item.item() if isinstance(item, np.ndarray) and item.ndim == 0 else item

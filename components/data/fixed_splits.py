@@ -71,7 +71,7 @@ def fix_splits(
 
 
 def given_codes(split: pd.Series) -> np.ndarray:
-    """(N,) int64, a position in SPLITS of each given split, -1 where there is none. Raises InputError: unknown names."""
+    """(N,) int64: the position in SPLITS of each given split, -1 where there is none. Raises InputError: unknown."""
     cells = split.astype("str")
     codes = _split_codes(cells.str.strip().str.lower().map(SPLIT_NAMES))
     unknown = sorted(set(cells[cells.notna() & (codes == FREE)]))

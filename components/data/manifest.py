@@ -1,7 +1,8 @@
 """The manifest: one row per usable image or tile, with all that the later stages need to know about it."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -82,7 +83,8 @@ def build_manifest(
     table, done = groups.apply_conflict_policy(table, conflicts, label_conflicts)
     table, left_out, spilled = _leave_out(table, pairs, spill)
     table["is_defect"] = _is_defect(table, good_labels)
-    splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
+    with _telling(spilled):
+        splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
     table["split"] = splits.split
     _check_kinds(table)
     folds = assign_folds(table, num_folds=num_folds, seed=seed)
@@ -124,10 +126,10 @@ def check_listing(
     table["pack_index"], table["part"] = np.arange(len(table)), table["group"]
     no_pairs = np.zeros((0, 2), dtype=np.int64)
     table["group"] = groups.link_groups(table["sha256"], table["part"], no_pairs)
-    table, _, _ = _leave_out(table, no_pairs, spill)
-    table["split"] = assign_splits(
-        table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={}
-    ).split
+    table, _, spilled = _leave_out(table, no_pairs, spill)
+    with _telling(spilled):
+        splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={})
+    table["split"] = splits.split
     _check_kinds(table)
 
 
@@ -225,6 +227,15 @@ def _leave_out(
     left = table[kept].reset_index(drop=True)
     left["group"] = groups.link_groups(left["sha256"], left["part"], _pair_rows(left, pairs))
     return left, table[~kept], (spill_note(table, found),)
+
+
+@contextlib.contextmanager
+def _telling(spilled: tuple[str, ...]) -> Iterator[None]:
+    """Add to an InputError what was left out before: it may be why too little is there."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError("; before that, ".join([str(error), *spilled])) from error
 
 
 def _is_defect(table: pd.DataFrame, good_labels: Sequence[str]) -> pd.Series | None:

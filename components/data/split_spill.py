@@ -40,10 +40,10 @@ def spill_note(table: pd.DataFrame, spill: np.ndarray) -> str:
     files = table.assign(spill=spill)[spill != FREE].drop_duplicates("path")
     counts = files["spill"].value_counts()
     by_split = ", ".join(f"{name} {counts[number]}" for number, name in enumerate(SPLITS) if number in counts)
+    images = "1 image" if len(files) == 1 else f"{len(files)} images"
     return (
-        f"{len(files)} {'image' if len(files) == 1 else 'images'} without a split left out: each shows the same thing, "
-        f"or shares a part, with images of a given split ({by_split}), the first: {files['path'].iloc[0]}; data.split_spill=move puts such images "
-        "into that split."
+        f"{images} without a split left out: each shows the same thing, or shares a part, with images of a given split "
+        f"({by_split}), the first: {files['path'].iloc[0]}; data.split_spill=move puts such images into that split."
     )
 
 

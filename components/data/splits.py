@@ -142,15 +142,19 @@ def _check_enough_groups(
 
 
 def _share_notes(
-    groups: Groups, split: np.ndarray, open_splits: Sequence[int], shares: np.ndarray, labels: list[str],
+    groups: Groups,
+    split: np.ndarray,
+    open_splits: Sequence[int],
+    shares: np.ndarray,
+    labels: list[str],
     names: list[str],
-) -> tuple[str, ...]:  # fmt: skip
-    """A sentence each for all images and for the classes whose shares of the open splits are far off, the worst first.
+) -> tuple[str, ...]:
+    """A sentence for all images, and one for each class, whose shares of the open splits are far off; the worst first.
 
-    A class that is no further off than all images are is not named beside them.
+    Beside all images a class is named only where it is clearly further off than they are.
     """
     inside = np.flatnonzero(np.isin(split, open_splits))
-    images = groups.images[inside, : groups.classes]
+    images = groups.images[inside, : groups.classes].tocsc()
     counts = np.stack([images[split[inside] == number].sum(axis=0) for number in open_splits])
     table = np.column_stack([counts.sum(axis=1), counts])  # all images, then each class
     total = table.sum(axis=0)
@@ -160,28 +164,24 @@ def _share_notes(
     furthest = (off / total).max(axis=0)
     if far[:, 0].any():
         far[:, 1:] &= furthest[1:] > furthest[0] + _FAR_OFF
-    columns = np.flatnonzero(far.any(axis=0))
-    columns = [*columns[columns == 0], *sorted(columns[columns > 0], key=lambda column: -furthest[column])]
-    part_of = "" if len(open_splits) == len(SPLITS) else " of what is not in a given split"
-    held = np.concatenate([[len(inside)], _holders(groups, inside)])
+    rest = "" if len(open_splits) == len(SPLITS) else " of what is not in a given split"
+    worst = sorted(np.flatnonzero(far.any(axis=0)), key=lambda column: (column > 0, -furthest[column]))
     notes = []
-    for column in columns[:_SHOWN]:
-        largest = int(images.sum(axis=1).argmax()) if column == 0 else int(images[:, [column - 1]].sum(axis=1).argmax())
-        size = images[largest].sum() if column == 0 else images[largest, column - 1]
+    for column in worst[:_SHOWN]:
+        own = images.sum(axis=1) if column == 0 else images[:, [column - 1]].toarray()[:, 0]
         found = ", ".join(
             f"{SPLITS[number]} {table[row, column]} ({table[row, column] / total[column]:.0%}, "
-            f"asked {shares[row]:.0%}{part_of})"
+            f"asked {shares[row]:.0%}{rest})"
             for row, number in enumerate(open_splits)
             if far[row, column]
         )
-        whom = "" if column == 0 else f" of class {labels[column - 1]}"
         notes.append(
-            f"data.splits cannot be met with {_plural(held[column], 'group')} for the {total[column]} images{whom}: "
-            f"{found}. The largest group, {names[inside[largest]]}, has {size}: add images of other parts, or split "
-            "that group."
+            f"data.splits cannot be met with {_plural(int((own > 0).sum()), 'group')} for the {total[column]} images"
+            f"{'' if column == 0 else f' of class {labels[column - 1]}'}: {found}. The largest group, "
+            f"{names[inside[own.argmax()]]}, has {own.max()}: add images of other parts, or split that group."
         )
-    if len(columns) > _SHOWN:
-        notes.append(f"The shares of {_plural(len(columns) - _SHOWN, 'more class', 'more classes')} are far off, too.")
+    if len(worst) > _SHOWN:
+        notes.append(f"The shares of {_plural(len(worst) - _SHOWN, 'more class', 'more classes')} are far off, too.")
     return tuple(notes)
 
 

@@ -59,7 +59,8 @@ def roc_figure(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[
 def score_histogram(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
     """Scores of good images above, of defective ones below the line, as shares of each, on a logit axis.
 
-    log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds. The outermost bins hold what lies beyond the axis.
+    log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds. The outermost bins hold
+    what lies beyond the axis.
     """
     log_odds, is_defect = np.asarray(log_odds, dtype=float), np.asarray(is_defect, dtype=bool)
     if not log_odds.size:

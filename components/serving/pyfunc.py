@@ -192,7 +192,7 @@ def calibrated_log_odds(logits: np.ndarray, is_good: np.ndarray, calibration: di
 
 
 def class_probabilities(logits: np.ndarray, is_good: np.ndarray, log_odds: float) -> np.ndarray:
-    """(K,) whose defect classes sum to the score of `log_odds`, in the proportions of the logits within either group."""
+    """(K,) whose defect classes sum to the score of `log_odds`; within either group the proportions of the logits."""
     final = np.empty_like(logits)
     for group, mass in ((is_good, sigmoid(-log_odds)), (~is_good, sigmoid(log_odds))):
         final[group] = mass * softmax(logits[group])
@@ -247,7 +247,7 @@ def array_items(array: np.ndarray) -> list[object]:
 
 
 def single(item: object) -> object:
-    """The item of a record with the key `image`, or of numpy's scalar, which the scoring server makes of nulls' rows."""
+    """The item of a record with the key `image`, or in an array without axes, which a scoring server may send."""
     if isinstance(item, dict) and "image" in item:
         item = item["image"]
     return item.item() if isinstance(item, np.ndarray) and item.ndim == 0 else item

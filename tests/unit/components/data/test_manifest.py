@@ -1,5 +1,7 @@
 """The manifest: one row per image or tile, and the same one again from its file."""
 
+import dataclasses
+
 import fsspec
 import numpy as np
 import pandas as pd
@@ -226,8 +228,8 @@ def splits_of(found):
 
 
 def test_a_given_test_set_stays_and_what_is_tied_to_it_is_left_out_and_counted():
-    # Of the 60 without a split: 10 ~ 0, 11 ~ 10 (a chain), 12 has the bytes of 1, 13 and 14 share the part of 2; 15 ~ 16
-    # are tied to each other alone.
+    # Of the 60 without a split: 10 ~ 0, 11 ~ 10 (a chain), 12 has the bytes of 1, 13 and 14 share the part of 2;
+    # 15 ~ 16 are tied to each other alone.
     part = [None] * 70
     part[2] = part[13] = part[14] = "part A"
     listing, files_table = given_test(group=part)
@@ -270,6 +272,21 @@ def test_a_class_that_would_be_left_out_whole_is_refused_from_the_listing_on():
         check(listing)
     with pytest.raises(InputError, match=wanted):
         build(listing, files_table)
+
+
+def test_what_was_left_out_is_told_where_too_little_is_left():
+    # Each of the ten test images stands for one of ten lots of seven.
+    listing, _ = given_test(group=[f"lot {n % 10}" for n in range(70)])
+    spread = listing_of(
+        ["good", "crack"] * 35, group=[f"lot {n % 10}" if n < 62 else None for n in range(70)],
+        split=["test"] * 10 + [None] * 60,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"split_spill='drop': all images without a split of class crack, good"):
+        check(listing)
+    check(spread)
+    few = spread.table.assign(group=[f"lot {n % 10}" if n < 68 else None for n in range(70)])
+    with pytest.raises(InputError, match=r"class crack has 1 group.*; before that, 58 images without a split left out"):
+        check(dataclasses.replace(spread, table=few))
 
 
 def test_all_tiles_of_an_image_are_left_out_together():

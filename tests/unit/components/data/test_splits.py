@@ -216,8 +216,8 @@ def test_shares_beside_a_given_split_are_those_of_the_rest():
     table = table_of(["crack", "good"] * 67, group, split=[None] * 100 + ["test"] * 34)
     (said,) = assign(table).shortages
     assert said.startswith(
-        "data.splits cannot be met with 11 groups for the 100 images: train 90 (90%, asked 71% of what is not in a given "
-        "split)"
+        "data.splits cannot be met with 11 groups for the 100 images: train 90 (90%, asked 71% of what is not in a "
+        "given split)"
     )
 
 

@@ -76,27 +76,35 @@ def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
         known = _known_keys(kind, location[:-1])
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
-        if location[-1].isdigit():
-            hint += "; a number takes a point, and no comma"
+        if location[-1].isdigit():  # {lr: 0,01}
+            hint = "a number takes a point, and no comma"
         return f"{path}: unknown key; {hint}"
-    shown = "" if isinstance(value, dict | Section) else "=null" if value is None else f"={value}"
+    shown = "" if isinstance(value, dict | Section) else f"={_shown(value)}"
     hints = "".join(f"; {hint}" for hint in _hints(fault["type"], value, fault.get("ctx", {})))
     return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}{hints}"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever was given
+    if value is None:
+        return "null"
+    return repr(str(value)) if isinstance(value, str) and not value.isprintable() else str(value)
 
 
 def _hints(kind: str, value: Any, context: Mapping[str, Any]) -> Iterator[str]:  # noqa: ANN401 - whatever was given
     """How to write what was probably meant."""
     if kind == "tuple_type":
-        yield "write [] for none" if value is None else "write a list: [a, b]"
-    elif value is None:
-        yield "null has no meaning here"
+        yield "write [] for none, or [null] for a name" if value is None else "write a list: [a, b]"
+    elif kind in ("model_type", "dict_type"):
+        yield "write its keys below it, as in key: value"
+    elif kind == "string_type" and value is None:
+        yield "null has no meaning here; quote it if it is a name"
     elif kind in ("float_parsing", "int_parsing") and isinstance(value, str):
         yield from _number_meant(value, whole=kind == "int_parsing")
     elif kind == "bool_parsing":
         yield "write true or false"
     elif kind == "literal_error" and isinstance(value, str):
         off = {"none", "off"} & set(_words(context))
-        if value.lower() in ("off", "none", "no", "false", "null", "~") and off:
+        if value.lower() in ("off", "none", "no", "false") and off:
             yield f"to switch it off write {off.pop()}"
         yield from (f"did you mean {name}?" for name in difflib.get_close_matches(value.lower(), _words(context), n=1))
 

@@ -126,7 +126,8 @@ def _keys_twice(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
     for key, places in lines.items():
         if len(places) > 1:
             where = f"on lines {' and '.join(map(str, places))}" if len(set(places)) > 1 else f"on line {places[0]}"
-            yield f"{key} stands {len(places)} times, {where}; merge the entries, or keep one"
+            often = "twice" if len(places) == 2 else f"{len(places)} times"
+            yield f"{key} stands {often}, {where}; keep one entry, with all that is meant"
 
 
 def _explained(error: yaml.MarkedYAMLError, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
@@ -49,36 +49,39 @@ Place = Annotated[str, AfterValidator(_no_control_characters)]
 
 
 def _read_as(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value
-    """What was written, for a key of this type: null where it may be without a value, one word as a list of one, and
-    fixed words in any case. What does not fit is left to pydantic."""
+    """What was written, for a key of this type: null for no value, one word as a list of one, fixed words in any case.
+
+    What does not fit is left to pydantic.
+    """
     kinds = list(_kinds(annotation))
-    if isinstance(value, Written) and value in NULLS and (value == "" or types.NoneType in kinds):
+    if isinstance(value, Written) and _is_null(value, kinds):
         return {} if any(_is_section(kind) for kind in kinds) else None
-    if Any in kinds:
+    if Any in kinds or any(get_origin(kind) is dict for kind in kinds):
         return _plain(value)
-    items = next(
-        (get_args(kind)[0] for kind in kinds if get_origin(kind) is tuple and get_args(kind)[1:] == (...,)), None
-    )
-    if items is not None:
-        return _read_list(items, value)
+    for kind in kinds:
+        if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
+            return _read_list(get_args(kind)[0], value)
     if isinstance(value, list | tuple):
         return [str(item) if isinstance(item, Written) else item for item in value]
-    if any(get_origin(kind) is dict for kind in kinds):
-        return _plain(value)
     if not isinstance(value, str):
         return value
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     return next((word for word in words if word.casefold() == value.strip().casefold()), str(value))
 
 
+def _is_null(word: str, kinds: Sequence[Any]) -> bool:
+    return word in NULLS or (word.lower() == "none" and types.NoneType in kinds and str not in kinds)
+
+
 def _read_list(items: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value
-    if isinstance(value, str):
-        if "," in value or value.startswith(("[", "{")):
-            raise ValueError(f"give a list: [{value.strip('[]{} ')}], each that holds a comma in quotes")
+    if isinstance(value, str) and ("," in value or value.startswith(("[", "{"))):
+        raise ValueError(f"give a list: [{value.strip('[]{} ')}], and quote what holds a comma itself")
+    if isinstance(value, str | int | float) or (isinstance(value, Mapping) and _is_section(items)):
         value = [value]
-    elif isinstance(value, int | float) or (isinstance(value, Mapping) and _is_section(items)):
-        value = [value]
-    return [_read_as(items, item) for item in value] if isinstance(value, list | tuple) else value
+    if not isinstance(value, list | tuple):
+        return value
+    # Within a list `null` is a name.
+    return [str(item) if isinstance(item, str) and str in _kinds(items) else _read_as(items, item) for item in value]
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - any type

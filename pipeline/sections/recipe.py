@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from components.errors import InputError
 from pipeline.sections.base import Place, Section
@@ -59,19 +59,19 @@ def _known_optimizer(name: str) -> str:
 Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
 
 
-def _known_weights(value: str) -> str:
-    word = value.strip().lower()
-    if word in ("none", "pretrained", "package"):
-        return word
-    if not re.match(r"file:.", value, re.IGNORECASE | re.DOTALL):
+def _known_weights(value: object) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if text.lower() in ("none", "pretrained", "package"):
+        return text.lower()
+    if not re.match(r"file:.", text, re.IGNORECASE | re.DOTALL):
         raise ValueError("use none (a random start), pretrained, package, or file:/path/to/weights.safetensors")
-    return f"file:{value[5:]}"
+    return f"file:{text[5:]}"
 
 
 class ModelConfig(Section):
     backbone: str = "resnet18"
     """Any timm model."""
-    weights: Annotated[Place, AfterValidator(_known_weights)] = "pretrained"
+    weights: Annotated[Place, BeforeValidator(_known_weights)] = "pretrained"
     """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the classifier."""

@@ -1,5 +1,6 @@
 """What every source hands on: the files of a root folder, and a table of labelled images among them."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -121,26 +122,33 @@ def _in_normal_form(names: Sequence[str | None]) -> list[str | None]:
 
 
 def _changes(read: Mapping[str, Sequence[str | None]], named: Mapping[str, Sequence[str | None]]) -> list[str]:
-    """A sentence for each kind of name that was not in its normal form.
+    """A sentence for each kind of name that was not in its normal form, and in what.
 
     Blanks around a name are told of only where it stands without them, too: behind every comma they are a habit.
     """
     notes = []
     for kind, names in named.items():
-        forms = Counter((new, old) for old, new in zip(read[kind], names, strict=True) if new and old != new)
         plain = set(read[kind])
-        changed = Counter[str]()
-        for (new, old), count in forms.items():
-            if old is not None and new is not None and (old.strip() != new or new in plain):
-                changed[new] += count
+        changed, faults = Counter[str](), set[str]()
+        for (old, new), count in Counter(zip(read[kind], names, strict=True)).items():
+            if old is None or new is None or old == new or (old.strip() == new and new not in plain):
+                continue
+            changed[new] += count
+            faults.add(_fault(old, new))
         if changed:
             shown = ", ".join(f"{name} {count:,}" for name, count in changed.most_common(_SHOWN))
             more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
             notes.append(
-                f"The {kind.removeprefix('meta_')} of {changed.total():,} images had blanks around it, invisible "
-                f"characters or another Unicode form; read as: {shown}{more}."
+                f"The {kind.removeprefix('meta_')} of {changed.total():,} images had {' or '.join(sorted(faults))}; "
+                f"read as: {shown}{more}."
             )
     return notes
+
+
+def _fault(old: str, new: str) -> str:
+    if old.strip() == new:
+        return "blanks around it"
+    return "another Unicode form" if unicodedata.normalize("NFC", old).strip() == new else "invisible characters"
 
 
 def _refuse_undecodable_names(files: Files, names: Sequence[str]) -> None:

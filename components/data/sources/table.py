@@ -46,6 +46,7 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[b
     resolver = local_resolver(Path(root.uri)) if root.is_local else remote_resolver(root)
     path = _required(_texts(table, options.path_column), options.path_column, "data.path_column")
     label = _required(_texts(table, options.label_column), options.label_column, "data.label_column")
+    classes = len(set(map(normal_form, label)))
     relative = _below_root(path, root, resolver, key="data.path_column")
     _refuse_repeated(relative)
     return make_listing(
@@ -56,7 +57,7 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[b
         split=None if options.split_column is None else _texts(table, options.split_column),
         mask=None if options.mask_column is None else _masks(table, options.mask_column, root, resolver),
         metadata={name: _texts(table, name) for name in options.metadata_columns},
-        description=f"table {name}, images in {root.name}: {len(set(map(normal_form, label)))} classes, {len(path)} files",
+        description=f"table {name}, images in {root.name}: {classes} classes, {len(path)} files",
     )
 
 

@@ -39,7 +39,7 @@ def test_a_text_is_read_as_yaml_where_it_holds_a_list_a_map_or_quotes(text: obje
 
 
 def test_a_key_that_stands_twice_in_an_override_is_refused() -> None:
-    with pytest.raises(InputError, match=r"data\.splits: train stands 2 times, on line 1"):
+    with pytest.raises(InputError, match=r"data\.splits: train stands twice, on line 1"):
         merge({}, {"data.splits": "{train: 0.5, train: 0.6}"})
 
 

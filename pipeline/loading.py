@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from components.data.lookup import local_place
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.image_size import image_size_faults
@@ -63,7 +64,7 @@ def shipped_configs() -> list[str]:
 
 
 def _read(source: str | Path) -> dict[str, Any]:
-    path = Path(source)
+    path = Path(local_place(str(source)))
     if str(source) in shipped_configs():
         path = CONFIGS / f"{source}.yaml"
     if not path.is_file():

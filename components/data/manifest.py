@@ -13,7 +13,7 @@ from components.data import groups
 from components.data.digests import table_sha256
 from components.data.folds import assign_folds
 from components.data.lookup import local_place
-from components.data.names import spelling
+from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
 from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
@@ -219,8 +219,14 @@ def _pair_rows(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
 def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:
     unknown = [label for label in good_labels if label not in classes]
     if unknown:
-        alike = {name: 1 for label in unknown for name in classes if spelling(name) == spelling(label)}
-        meant = f"; meant may be {', '.join(sorted(map(repr, alike)))}, which is spelt otherwise" if alike else ""
+        alike = [
+            told_apart(name, label)[0] for label in unknown for name in classes if spelling(name) == spelling(label)
+        ]
+        meant = (
+            f"; {', '.join(alike)} is spelt otherwise: write it so, or set data.label_spelling to merge"
+            if alike
+            else ""
+        )
         raise InputError(
             f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}{meant}; "
             f"the classes are: {', '.join(sorted(classes))}"

@@ -7,7 +7,7 @@ mark of the writing direction or another alphabet's `o` came along with a copy.
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 _JOINERS = "\u200c\u200d"
 _SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
@@ -29,7 +29,8 @@ def normal_form(name: str) -> str:
     before = None
     while name != before:  # what is taken away may lay bare more
         before = name
-        name = unicodedata.normalize("NFC", _IDLE.sub("", _visible(name, but=_JOINERS))).strip()
+        name = unicodedata.normalize("NFC", _visible(name, but=_JOINERS))
+        name = unicodedata.normalize("NFC", _IDLE.sub("", name)).strip()
     return name
 
 
@@ -42,8 +43,11 @@ def normal_path(path: str) -> str:
 
 def spelling(name: str) -> str:
     """What names have in common that differ in case, blanks, invisible characters, Unicode form or alphabet alone."""
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).translate(_TWINS).casefold())
-    return " ".join(re.sub(f"[{_SELECTORS}]", "", _visible(plain)).split())
+    if not name.isascii() or not name.isprintable():
+        name = unicodedata.normalize("NFKC", re.sub(f"[{_SELECTORS}]", "", _visible(name)))
+        name = name.translate(_TWINS).casefold().replace("i\u0307", "i")  # of İ
+        name = unicodedata.normalize("NFKC", _visible(name))
+    return " ".join(name.casefold().split())
 
 
 def look_alikes(names: Iterable[str]) -> list[Counter[str]]:
@@ -54,11 +58,10 @@ def look_alikes(names: Iterable[str]) -> list[Counter[str]]:
     return [group for _, group in sorted(groups.items()) if len(group) > 1]
 
 
-def told_apart(names: Mapping[str, int]) -> str:
-    """Names that look alike, written so that the eye sees what differs: `'good' 40, 'g\\u043eod' 2`."""
+def told_apart(*names: str) -> list[str]:
+    """Names that look alike, each in quotes and so that the eye sees what differs: `'good'`, `'g\\u043eod'`."""
     only_case_and_blanks = len({" ".join(name.casefold().split()) for name in names}) == 1
-    form = repr if only_case_and_blanks else ascii
-    return ", ".join(f"{form(name)} {count:,}" for name, count in sorted(names.items(), key=lambda n: (-n[1], n[0])))
+    return [repr(name) if only_case_and_blanks else ascii(name) for name in names]
 
 
 def _visible(name: str, *, but: str = "") -> str:

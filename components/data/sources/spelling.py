@@ -28,23 +28,22 @@ def settle_spelling(
     alike = look_alikes(table["label"])
     if alike and labels == "error":
         raise InputError(
-            f"data.source: labels that look alike would be different classes ({_listed(map(told_apart, alike))}); "
+            f"data.source: labels that look alike would be different classes ({_listed(map(_counted, alike))}); "
             "correct the labels, or set data.label_spelling to merge (one class) or keep (different classes)"
         )
     if labels == "merge":
         label, changed = _in_one_spelling(table["label"], first=good_labels)
         table, notes = table.assign(label=label), _told("Labels", changed)
     elif alike:
-        notes = [f"Labels that look alike stay different classes: {_listed(map(told_apart, alike))}."]
+        notes = [f"Labels that look alike stay different classes: {_listed(map(_counted, alike))}."]
     group, changed = _in_one_spelling(table["group"], first=())
     if changed:
         table, notes = table.assign(group=group), notes + _told("Groups", changed)
-    forms = Counter(map(normal_path, table["path"]))
-    twice = [path for path, count in forms.items() if count > 1] if len(forms) < len(table) else []
+    twice = _names_twice(table["path"])
     if twice:
         notes.append(
-            f"{len(twice)} file names stand there twice, in different Unicode forms or with invisible characters; each "
-            f"file counts as an image of its own (the first: {twice[0]})."
+            "Files whose names differ in blanks, invisible characters or Unicode form alone count as images of their "
+            f"own: {_listed(twice)}."
         )
     return replace(listing, table=table, notes=(*listing.notes, *notes))
 
@@ -62,11 +61,23 @@ def _in_one_spelling(
     return pd.Series([None if name is None else forms[name] for name in names], dtype=object), changed
 
 
-def _told(what: str, changed: Counter[tuple[str, str]]) -> list[str]:
-    if not changed:
+def _names_twice(paths: Iterable[str]) -> list[str]:
+    """The normal forms that several of these paths have."""
+    forms = Counter(form for path in paths if (form := normal_path(path)) != path)
+    if not forms:
         return []
-    texts = (f"{old!a} as {new!r} ({count:,} images)" for (old, new), count in changed.most_common())
-    return [f"{what} that look alike count as one: {_listed(texts)}."]
+    there = set(paths)
+    return [form for form, count in forms.items() if count > 1 or form in there]
+
+
+def _told(what: str, changed: Counter[tuple[str, str]]) -> list[str]:
+    texts = [f"{' as '.join(told_apart(old, new))} ({count:,})" for (old, new), count in changed.most_common()]
+    return [f"{what} that look alike count as one: {_listed(texts)}."] if texts else []
+
+
+def _counted(group: Counter[str]) -> str:
+    names, counts = zip(*group.most_common(), strict=True)
+    return ", ".join(f"{name} {count:,}" for name, count in zip(told_apart(*names), counts, strict=True))
 
 
 def _listed(texts: Iterable[str]) -> str:

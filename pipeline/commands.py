@@ -23,6 +23,7 @@ from pipeline.plan import make_plan
 from pipeline.run_notes import run_name
 from pipeline.runner import PipelineRun, Summary, shown_config
 from pipeline.stages import STAGES
+from pipeline.yaml_text import write_yaml
 
 
 def run(
@@ -61,12 +62,10 @@ def show_plan(
     config_source: str, overrides: Mapping[str, str], *, until: str, force: Sequence[str], as_json: bool
 ) -> None:
     """Print the resolved configuration, then which stages would run and why. Refuses what the run would refuse."""
-    import yaml
-
     config = _configuration(config_source, overrides, until)
     console = Console()
     if not as_json:
-        sys.stdout.write(yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True))
+        sys.stdout.write(write_yaml(shown_config(config)))
         sys.stdout.flush()
     plan, notes = checked_plan(config, until=until, force=force, console=console)
     for note in notes:

@@ -13,6 +13,8 @@ import pandas as pd
 from components.data import groups
 from components.data.digests import table_sha256
 from components.data.folds import assign_folds
+from components.data.lookup import local_place
+from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
 from components.data.split_spill import check_left, find_spill, spill_note
 from components.data.splits import SPLITS, assign_splits
@@ -139,7 +141,7 @@ def load_earlier(address: str) -> dict[str, str]:
     Raises InputError: not there, no such table, a split that is none, an image in two splits.
     """
     key = f"data.earlier_manifest={address!r}"
-    place = address if "://" in address else Path(address).expanduser()
+    place = address if "://" in address else Path(local_place(address)).expanduser()
     try:
         table = pd.read_parquet(place, columns=["sha256", "split"]).drop_duplicates()
     except FileNotFoundError as error:
@@ -264,16 +266,20 @@ def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:
 
 
 def _as_meant(labels: Sequence[str], classes: set[str]) -> str:
-    """How to write labels that name a class in another form: True for true, 0.0 for 0."""
-    meant = [name for label in labels for name in sorted(classes) if _plain(name) == _plain(label)]
-    return f"; write {', '.join(map(repr, meant))}, quoted" if meant else ""
+    """How to write labels that name a class in another form: Good for good, True for true, 0.0 for 0."""
+    pairs = [(name, label) for label in labels for name in sorted(classes)]
+    alike = [told_apart(name, label)[0] for name, label in pairs if spelling(name) == spelling(label)]
+    if alike:
+        return f"; {', '.join(alike)} is spelt otherwise: write it so, or set data.label_spelling to merge"
+    equal = [name for name, label in pairs if _number(name) == _number(label) is not None]
+    return f"; write {', '.join(map(repr, equal))}, quoted" if equal else ""
 
 
-def _plain(label: str) -> str | float:
+def _number(label: str) -> float | None:
     try:
         return float(label)
     except ValueError:
-        return label.strip().casefold()
+        return None
 
 
 def _check_kinds(table: pd.DataFrame) -> None:

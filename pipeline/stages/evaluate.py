@@ -96,8 +96,7 @@ def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: Model
     metadata = [name for name in test.columns if name.startswith("meta_")]
     table = test[["image_id", "path", "sha256", "label", "is_defect", "group", *metadata]].copy()
     table["predicted"] = np.asarray(card.classes)[probabilities.argmax(axis=1)]
-    table = table.join(probability_table(probabilities, card.classes))
-    return table
+    return table.join(probability_table(probabilities, card.classes))
 
 
 def _decided(table: pd.DataFrame, log_odds: np.ndarray, point: Mapping[str, Any]) -> pd.DataFrame:

@@ -9,6 +9,8 @@ from pathlib import Path
 from components.addresses import redact
 from components.data.files import Files, open_files, split_address
 from components.data.image_files import is_image
+from components.data.lookup import windows_hint
+from components.data.names import normal_form
 from components.data.sources.cells import Cells, wanted_columns
 from components.data.sources.csv_table import read_csv
 from components.data.sources.listing import Listing, SourceOptions, make_listing
@@ -61,6 +63,7 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[F
     relative, moved = _below_root(path, root, resolver, key="data.path_column")
     _refuse_repeated(relative, cells)
     mask, masks_moved = _masks(cells, options.mask_column, root, resolver)
+    classes = len(set(map(normal_form, label)))
     return make_listing(
         root,
         path=relative,
@@ -69,7 +72,7 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[F
         split=None if options.split_column is None else _values(cells, options.split_column),
         mask=mask,
         metadata={name: _values(cells, name) for name in options.metadata_columns},
-        description=f"table {name}, images in {root.name}: {len(set(label))} classes, {len(path)} files",
+        description=f"table {name}, images in {root.name}: {classes} classes, {len(path)} files",
         notes=[*cells.notes, *_doubts(cells, options), *moved, *masks_moved],
     )
 
@@ -80,7 +83,8 @@ def _table_file(kind: str, place: str) -> tuple[Files, str]:
     if "://" not in folder:
         path = Path(folder).expanduser() / name
         if not path.is_file() and not (kind == "parquet" and path.is_dir()):
-            raise InputError(f"data.source='{kind}:{place}' is not a file; give the path of a {kind} table")
+            hint = windows_hint(place)
+            raise InputError(f"data.source='{kind}:{place}' is not a file{hint}; give the path of a {kind} table")
     if not name:
         raise InputError(f"data.source='{kind}:{redact(place)}' names no file; give the address of a {kind} table")
     return open_files(folder, key="data.source", kind=f"{kind}:"), name
@@ -103,12 +107,12 @@ def _folder_of_parts(place: str, folder: Files, name: str) -> Files | None:
 
 
 def _values(cells: Cells, column: str) -> list[str | None]:
-    """The cells without blanks around them, None where nothing is left."""
-    return [(cell or "").strip() or None for cell in cells.columns[column]]
+    """The cells as they stand, None where nothing of one is visible."""
+    return [cell if cell and normal_form(cell) else None for cell in cells.columns[column]]
 
 
 def _required(cells: Cells, values: list[str | None], column: str, key: str) -> list[str]:
-    empty = [row for row, value in zip(cells.rows, values, strict=True) if value is None or not value.strip()]
+    empty = [row for row, value in zip(cells.rows, values, strict=True) if value is None or not normal_form(value)]
     if empty:
         raise InputError(
             f"{key}={column!r}: {len(empty)} rows have no value ({cells.unit}s {_first(empty)}); "
@@ -135,7 +139,7 @@ def _masks(
     """Paths below the root, None for an image without a mask. Raises InputError as for the images' paths."""
     if column is None:
         return None, []
-    given = [None if cell is None or not cell.strip() else cell for cell in cells.columns[column]]
+    given = [cell if cell and normal_form(cell) else None for cell in cells.columns[column]]
     relative, notes = _below_root([path for path in given if path is not None], root, resolver, key="data.mask_column")
     following = iter(relative)
     return [None if path is None else next(following) for path in given], notes

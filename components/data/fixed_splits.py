@@ -29,12 +29,13 @@ class FixedSplits:
     """split: (G,) int64, a position in SPLITS, -1 for groups that are to be drawn.
 
     open_splits: positions of the splits that groups may be drawn for. notes: what became of earlier splits, a sentence
-    each.
+    each. shortages: where given splits could not be kept as they are, likewise.
     """
 
     split: np.ndarray
     open_splits: tuple[int, ...]
     notes: tuple[str, ...]
+    shortages: tuple[str, ...]
 
 
 def fix_splits(
@@ -55,7 +56,7 @@ def fix_splits(
     when every row is given, what is missing of them is carved out of train, never out of test. Raises InputError:
     unknown names, torn groups.
     """
-    given = _given_splits(table["split"], group, names, conflict)
+    given, shortages = _given_splits(given_codes(table["split"]), group, names, conflict)
     before = _split_codes([earlier.get(digest) for digest in table["sha256"]] if earlier else [None] * len(table))
     votes = _count_votes(group, before)
     # What has been trained on must not be tested on, while what has been tested on may be trained on.
@@ -66,13 +67,11 @@ def fix_splits(
     notes = _earlier_notes(group, names, before, votes, stays, fixed) if earlier else ()
     if len(open_splits) > 1 and (given != FREE).all():
         fixed[(given == TRAIN) & ~stays] = FREE
-    return FixedSplits(fixed, open_splits, notes)
+    return FixedSplits(fixed, open_splits, notes, shortages)
 
 
-def _given_splits(
-    split: pd.Series, group: np.ndarray, names: pd.Index, conflict: Literal["error", "train", "majority"]
-) -> np.ndarray:
-    """(G,) int64: the given split of each group, -1 where there is none. Raises InputError: unknown, torn."""
+def given_codes(split: pd.Series) -> np.ndarray:
+    """(N,) int64: the position in SPLITS of each given split, -1 where there is none. Raises InputError: unknown."""
     cells = split.astype("str")
     codes = _split_codes(cells.str.strip().str.lower().map(SPLIT_NAMES))
     unknown = sorted(set(cells[cells.notna() & (codes == FREE)]))
@@ -81,6 +80,16 @@ def _given_splits(
             f"data.split_column: unknown splits {', '.join(map(repr, unknown[:_SHOWN]))}; "
             f"use {', '.join(SPLIT_NAMES)}, or leave the cell empty"
         )
+    return codes
+
+
+def _given_splits(
+    codes: np.ndarray, group: np.ndarray, names: pd.Index, conflict: Literal["error", "train", "majority"]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(G,) int64: the given split of each group, -1 where there is none; and what became of images, in words.
+
+    Raises InputError: groups that are torn apart.
+    """
     votes = _count_votes(group, codes)
     torn = _torn(votes)
     if conflict == "error" and torn.any():
@@ -89,7 +98,29 @@ def _given_splits(
             f"picture apart ({_votes_text(names, votes, torn)}); correct data.split_column, or set data.split_conflict "
             "to train (the whole group goes to train) or majority (to the split with most of its images)"
         )
-    return _most_voted(votes, torn_to_train=conflict == "train")
+    given = _most_voted(votes, torn_to_train=conflict == "train")
+    return given, (*_torn_note(votes, given, torn, conflict), *_followers_notes(codes, given[group]))
+
+
+def _torn_note(votes: np.ndarray, given: np.ndarray, torn: np.ndarray, conflict: str) -> tuple[str, ...]:
+    if not torn.any():
+        return ()
+    moved = (votes.sum(axis=1) - votes[np.arange(len(votes)), given])[torn].sum()
+    return (
+        f"The given splits tear {torn.sum()} {'group' if torn.sum() == 1 else 'groups'} apart: {moved} images went to "
+        f"another split than the given one, as data.split_conflict={conflict} says.",
+    )
+
+
+def _followers_notes(codes: np.ndarray, settled: np.ndarray) -> tuple[str, ...]:
+    """codes, settled: (N,) the given split of each image, and that of its group."""
+    return tuple(
+        f"{SPLITS[split]} has {(settled == split).sum()} images, and only {(codes == split).sum()} were given: "
+        f"{count} without a split show the same thing or share a part with them; data.split_spill=drop leaves such "
+        "images out."
+        for split in range(TRAIN + 1, len(SPLITS))
+        if (count := int(((codes == FREE) & (settled == split)).sum()))
+    )
 
 
 def _most_voted(votes: np.ndarray, *, torn_to_train: bool) -> np.ndarray:

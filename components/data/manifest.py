@@ -1,7 +1,8 @@
 """The manifest: one row per usable image or tile, with all that the later stages need to know about it."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from components.data import groups
 from components.data.digests import table_sha256
 from components.data.folds import assign_folds
 from components.data.sources.listing import Listing
+from components.data.split_spill import check_left, find_spill, spill_note
 from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
 
@@ -29,13 +31,15 @@ _GROUPS_SHOWN = 10
 class Manifest:
     """table: see `build_manifest`. conflicts: see `groups.label_conflicts`. largest_groups: see there, at most ten.
 
-    notes: what was decided on the way and why, a sentence each. shortages: what could not be done as asked for want of
-    groups, likewise.
+    left_out: image_id, label and pack_index of the images that belong to a given split and were left out for it.
+    notes: what was decided on the way and why, a sentence each. shortages: what could not be done as asked, or was
+    left out, likewise.
     """
 
     table: pd.DataFrame
     conflicts: pd.DataFrame
     largest_groups: pd.DataFrame
+    left_out: pd.DataFrame
     notes: tuple[str, ...]
     shortages: tuple[str, ...]
 
@@ -49,6 +53,7 @@ def build_manifest(
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
+    spill: Literal["drop", "move"],
     strata: Sequence[str],
     num_folds: int,
     earlier: Mapping[str, str],
@@ -59,7 +64,8 @@ def build_manifest(
     files_table: one row per framed image: path, box ("left,top,right,bottom"; empty throughout where images are not
     tiled), sha256, width, height, mode, format, defect_area (share of the box that the mask covers, nan without one),
     pack_index. pairs: (P, 2) int, pack indices of near duplicates. good_labels: the classes that pass; empty for a
-    problem of defect types only, whose is_defect is missing throughout. earlier: see `assign_splits`.
+    problem of defect types only, whose is_defect is missing throughout. spill: what to do with images without a split
+    that belong to a given one (`split_spill.py`). earlier: see `assign_splits`.
 
     The table has the columns image_id (the path, with #box for a tile), path, label, is_defect, group, split, fold (-1
     outside train and val), sha256, width, height, mode, format, pack_index, mask where the source has masks, and
@@ -69,13 +75,15 @@ def build_manifest(
     table = _join(listing.table, files_table)
     table, notes = _label_tiles(table, good_labels)
     _check_good_labels(good_labels, set(table["label"]))
-    own = table.set_index("image_id")["group"]
+    table["part"] = table["group"]
     rows = _pair_rows(table, pairs)
     table["group"] = groups.link_groups(table["sha256"], table["group"], rows)
     conflicts = groups.label_conflicts(table, rows)
     table, done = groups.apply_conflict_policy(table, conflicts, label_conflicts)
+    table, left_out, spilled = _leave_out(table, pairs, spill)
     table["is_defect"] = _is_defect(table, good_labels)
-    splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
+    with _telling(spilled):
+        splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
     table["split"] = splits.split
     _check_kinds(table)
     folds = assign_folds(table, num_folds=num_folds, seed=seed)
@@ -85,11 +93,10 @@ def build_manifest(
     return Manifest(
         table=_typed(table[[*_COLUMNS, *masks, *metadata]]),
         conflicts=conflicts,
-        largest_groups=groups.largest_groups(
-            table, own[table["image_id"]], _pair_rows(table, pairs), count=_GROUPS_SHOWN
-        ),
+        largest_groups=groups.largest_groups(table, table["part"], _pair_rows(table, pairs), count=_GROUPS_SHOWN),
+        left_out=left_out[["image_id", "label", "pack_index"]],
         notes=(*notes, *done, *splits.notes),
-        shortages=folds.notes,
+        shortages=(*spilled, *splits.shortages, *folds.notes),
     )
 
 
@@ -100,6 +107,7 @@ def check_listing(
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
+    spill: Literal["drop", "move"],
     strata: Sequence[str],
     tiled: bool,
 ) -> None:
@@ -113,11 +121,14 @@ def check_listing(
     _check_good_labels(good_labels, set(table["label"]))
     table["is_defect"] = _is_defect(table, good_labels)
     # As if no two files had the same bytes.
-    names = [hashlib.sha256(path.encode()).hexdigest() for path in table["path"]]
-    table["group"] = groups.link_groups(names, table["group"], np.zeros((0, 2), dtype=np.int64))
-    table["split"] = assign_splits(
-        table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={}
-    ).split
+    table["sha256"] = [hashlib.sha256(path.encode()).hexdigest() for path in table["path"]]
+    table["pack_index"], table["part"] = np.arange(len(table)), table["group"]
+    no_pairs = np.zeros((0, 2), dtype=np.int64)
+    table["group"] = groups.link_groups(table["sha256"], table["part"], no_pairs)
+    table, _, spilled = _leave_out(table, no_pairs, spill)
+    with _telling(spilled):
+        splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={})
+    table["split"] = splits.split
     _check_kinds(table)
 
 
@@ -201,6 +212,29 @@ def _label_tiles(table: pd.DataFrame, good_labels: Sequence[str]) -> tuple[pd.Da
             f"data.region (the first: {spared[0]}): all their tiles count as {good_labels[0]}."
         )
     return table.assign(label=table["label"].mask(defective & ~hit, good_labels[0])), notes
+
+
+def _leave_out(
+    table: pd.DataFrame, pairs: np.ndarray, spill: Literal["drop", "move"]
+) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
+    """The table without the images that belong to a given split, these images, and what was done, in words."""
+    found = find_spill(table, _pair_rows(table, pairs)) if spill == "drop" else np.full(len(table), -1)
+    kept = found < 0
+    if kept.all():
+        return table, table[~kept], ()
+    check_left(table, kept)
+    left = table[kept].reset_index(drop=True)
+    left["group"] = groups.link_groups(left["sha256"], left["part"], _pair_rows(left, pairs))
+    return left, table[~kept], (spill_note(table, found),)
+
+
+@contextlib.contextmanager
+def _telling(spilled: tuple[str, ...]) -> Iterator[None]:
+    """Add to an InputError what was left out before: it may be why too little is there."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError("; before that, ".join([str(error), *spilled])) from error
 
 
 def _is_defect(table: pd.DataFrame, good_labels: Sequence[str]) -> pd.Series | None:

@@ -18,16 +18,17 @@ from components.errors import InputError
 __all__ = ["SPLITS", "SplitResult", "assign_splits"]
 
 _SHOWN = 5
-# A class's share of a split that is further off than this is worth a sentence.
+# Shares that are further off than this, or less than half of what was asked, or more than twice, are worth a sentence.
 _FAR_OFF = 0.1
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """split: (N,) str. notes: what the user should know of how it came about, a sentence each."""
+    """split: (N,) str. notes: how it came about; shortages: where it is not as asked; a sentence each."""
 
     split: np.ndarray
     notes: tuple[str, ...]
+    shortages: tuple[str, ...]
 
 
 def assign_splits(
@@ -55,14 +56,14 @@ def assign_splits(
     label, labels = pd.factorize(table["label"], sort=True)
     groups = count_groups(group, label, _strata_codes(table, strata))
     settled = fix_splits(table, group, names, conflict=conflict, earlier=earlier)
-    split, notes = settled.split, settled.notes
+    split, shortages = settled.split, settled.shortages
     if (split == FREE).any() or (earlier and len(settled.open_splits) > 1):
         shares = np.array([fractions[SPLITS[number]] for number in settled.open_splits])
         shares /= shares.sum()
         split = _fill(groups, settled, shares, labels=list(labels), seed=seed, kept=bool(earlier))
-        notes += _share_notes(groups, split, settled, shares, list(labels))
+        shortages += _share_notes(groups, split, settled.open_splits, shares, list(labels), list(names))
     _check_train(groups, split, list(labels))
-    return SplitResult(np.array(SPLITS, dtype=object)[split[group]], notes)
+    return SplitResult(np.array(SPLITS, dtype=object)[split[group]], settled.notes, shortages)
 
 
 def _check(table: pd.DataFrame, fractions: Mapping[str, float]) -> None:
@@ -140,21 +141,47 @@ def _check_enough_groups(
 
 
 def _share_notes(
-    groups: Groups, split: np.ndarray, settled: FixedSplits, shares: np.ndarray, labels: list[str]
+    groups: Groups,
+    split: np.ndarray,
+    open_splits: Sequence[int],
+    shares: np.ndarray,
+    labels: list[str],
+    names: list[str],
 ) -> tuple[str, ...]:
-    """The class whose share of an open split is furthest off, where that is far."""
-    images = groups.images[:, : groups.classes]
-    counts = np.stack([images[np.flatnonzero(split == number)].sum(axis=0) for number in settled.open_splits])
-    found = counts / counts.sum(axis=0)
-    off = np.abs(found - shares[:, None])
-    part, label = np.unravel_index(off.argmax(), off.shape)
-    if off[part, label] <= _FAR_OFF:
-        return ()
-    held = int(_holders(groups, np.flatnonzero(np.isin(split, settled.open_splits)))[label])
-    return (
-        f"The shares of data.splits cannot be met with {_plural(held, 'group')} of class {labels[label]}: "
-        f"{SPLITS[settled.open_splits[part]]} has {found[part, label]:.0%} of its images, not {shares[part]:.0%}.",
-    )
+    """A sentence for all images, and one for each class, whose shares of the open splits are far off; the worst first.
+
+    Beside all images a class is named only where it is clearly further off than they are.
+    """
+    inside = np.flatnonzero(np.isin(split, open_splits))
+    images = groups.images[inside, : groups.classes].tocsc()
+    counts = np.stack([images[split[inside] == number].sum(axis=0) for number in open_splits])
+    table = np.column_stack([counts.sum(axis=1), counts])  # all images, then each class
+    total = table.sum(axis=0)
+    asked = np.outer(shares, total)
+    off = np.abs(table - asked)
+    far = (off > 1) & ((off > _FAR_OFF * total) | (table < asked / 2) | (table > 2 * asked))
+    furthest = (off / total).max(axis=0)
+    if far[:, 0].any():
+        far[:, 1:] &= furthest[1:] > furthest[0] + _FAR_OFF
+    rest = "" if len(open_splits) == len(SPLITS) else " of what is not in a given split"
+    worst = sorted(np.flatnonzero(far.any(axis=0)), key=lambda column: (column > 0, -furthest[column]))
+    notes = []
+    for column in worst[:_SHOWN]:
+        own = images.sum(axis=1) if column == 0 else images[:, [column - 1]].toarray()[:, 0]
+        found = ", ".join(
+            f"{SPLITS[number]} {table[row, column]} ({table[row, column] / total[column]:.0%}, "
+            f"asked {shares[row]:.0%}{rest})"
+            for row, number in enumerate(open_splits)
+            if far[row, column]
+        )
+        notes.append(
+            f"data.splits cannot be met with {_plural(int((own > 0).sum()), 'group')} for the {total[column]} images"
+            f"{'' if column == 0 else f' of class {labels[column - 1]}'}: {found}. The largest group, "
+            f"{names[inside[own.argmax()]]}, has {own.max()}: add images of other parts, or split that group."
+        )
+    if len(worst) > _SHOWN:
+        notes.append(f"The shares of {_plural(len(worst) - _SHOWN, 'more class', 'more classes')} are far off, too.")
+    return tuple(notes)
 
 
 def _check_train(groups: Groups, split: np.ndarray, labels: list[str]) -> None:

@@ -39,6 +39,8 @@ class DataFindings:
     """Of `components.data.groups.label_conflicts`; what was dropped for it is in no row of the manifest."""
     largest_groups: pd.DataFrame
     """Of `components.data.groups.largest_groups`."""
+    left_out: pd.DataFrame
+    """Columns image_id, label, pack_index: what belongs to a given split, and is in no row of the manifest."""
     near: NearDuplicates | None
     """Its pairs are pack indices; None: not looked for."""
     audited: bool
@@ -72,6 +74,7 @@ def summarise(findings: DataFindings) -> dict[str, Any]:
         "near_duplicate_pairs": None if near is None else len(near.pairs),
         "near_duplicate_threshold": None if near is None else float(near.threshold),
         "label_conflicts": len(findings.conflicts),
+        "left_out": findings.left_out["image_id"].tolist(),
         "leakage": None if probe is None else _plain(asdict(probe)),
         "shortcuts": [_plain(asdict(shortcut)) for shortcut in findings.shortcuts],
         "doubtful_labels": _doubtful_records(findings),
@@ -120,7 +123,7 @@ def shown_images(findings: DataFindings) -> pd.DataFrame:
     """Columns image_id and label by pack_index: of identical files the first; what was dropped is among them."""
     dropped = findings.conflicts[["pack_index", "image_ids", "labels"]].explode(["pack_index", "image_ids", "labels"])
     dropped = dropped.rename(columns={"image_ids": "image_id", "labels": "label"})
-    images = pd.concat([findings.manifest[["pack_index", "image_id", "label"]], dropped])
+    images = pd.concat([findings.manifest[["pack_index", "image_id", "label"]], dropped, findings.left_out])
     return images.astype({"pack_index": "int64"}).drop_duplicates("pack_index").set_index("pack_index")
 
 

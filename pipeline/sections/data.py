@@ -48,6 +48,9 @@ class DataConfig(Section):
     splits: SplitFractions = SplitFractions()
     split_conflict: Literal["error", "train", "majority"] = "error"
     """What to do when a given split tears a group apart: stop, put the group into train, or into its majority."""
+    split_spill: Literal["drop", "move"] = "drop"
+    """Images without a split that show the same thing or share a part with one of a given val, calibration or test
+    split: leave them out, so that the split stays as given, or move them into it with their whole group."""
     stratify_columns: tuple[str, ...] = ()
     """Metadata columns that are to be spread over the splits evenly, too, as far as the groups allow."""
     num_folds: int = Field(default=5, ge=0, le=20)

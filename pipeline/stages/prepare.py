@@ -64,6 +64,7 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
         fractions=data.splits.model_dump(),
         seed=seed,
         conflict=data.split_conflict,
+        spill=data.split_spill,
         strata=data.stratify_columns,
         tiled=data.tile_size is not None,
     )
@@ -100,6 +101,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
             fractions=data.splits.model_dump(),
             seed=seed,
             conflict=data.split_conflict,
+            spill=data.split_spill,
             strata=data.stratify_columns,
             num_folds=data.num_folds,
             earlier=_earlier_splits(data),
@@ -122,6 +124,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
         warnings=manifest.shortages,
         conflicts=manifest.conflicts,
         largest_groups=manifest.largest_groups,
+        left_out=manifest.left_out,
         near=near,
         audited=data.audit,
         probe=audit.probe,

@@ -1,5 +1,7 @@
 """The manifest: one row per image or tile, and the same one again from its file."""
 
+import dataclasses
+
 import fsspec
 import numpy as np
 import pandas as pd
@@ -22,7 +24,14 @@ from components.data.sources.listing import make_listing
 from components.errors import InputError
 
 FRACTIONS = {"train": 0.4, "val": 0.2, "calibration": 0.2, "test": 0.2}
-SETTINGS = {"good_labels": ("good",), "fractions": FRACTIONS, "seed": 0, "conflict": "error", "strata": ()}
+SETTINGS = {
+    "good_labels": ("good",),
+    "fractions": FRACTIONS,
+    "seed": 0,
+    "conflict": "error",
+    "spill": "drop",
+    "strata": (),
+}
 PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 
@@ -57,6 +66,10 @@ def files_of(path, *, sha256=None, box=None, defect_area=None, pack_index=None):
             "brightness": np.float32(0.5),
         }
     )
+
+
+def check(listing, **changes):
+    check_listing(listing, **{**SETTINGS, "tiled": False, **changes})
 
 
 def build(listing, files_table, **changes):
@@ -202,6 +215,91 @@ def test_notes_of_splits_and_folds_are_handed_on():
     assert built.shortages == ("Class crack has 2 groups in train and val: 3 of 5 folds go without it.",)
 
 
+def given_test(count=10, rest=60, **more):
+    """`count` given test images, and `rest` without a split, good and defective by turns: 00.png, 01.png, …"""
+    label = ["good", "crack"] * ((count + rest) // 2)
+    listing = listing_of(label, split=["test"] * count + [None] * rest, **more)
+    return listing, files_of(listing.table["path"])
+
+
+def splits_of(found):
+    counts = found.table["split"].value_counts()
+    return [int(counts.get(name, 0)) for name in ("train", "val", "calibration", "test")]
+
+
+def test_a_given_test_set_stays_and_what_is_tied_to_it_is_left_out_and_counted():
+    # Of the 60 without a split: 10 ~ 0, 11 ~ 10 (a chain), 12 has the bytes of 1, 13 and 14 share the part of 2;
+    # 15 ~ 16 are tied to each other alone.
+    part = [None] * 70
+    part[2] = part[13] = part[14] = "part A"
+    listing, files_table = given_test(group=part)
+    files_table.loc[12, "sha256"] = files_table.loc[1, "sha256"]
+    pairs = np.array([[10, 0], [10, 11], [15, 16]])
+    found = build(listing, files_table, pairs=pairs, good_labels=("good",))
+    # 56 of 60 are left: 0.4, 0.2 and 0.2 of 0.8 of them.
+    assert splits_of(found) == [28, 14, 14, 10]
+    assert found.left_out["image_id"].tolist() == ["10.png", "12.png", "13.png", "14.png"]
+    assert found.shortages == (
+        "4 images without a split left out: each shows the same thing, or shares a part, with images of a given "
+        "split (test 4), the first: 10.png; data.split_spill=move puts such images into that split.",
+    )
+    rows = found.table.set_index("image_id")
+    assert rows.loc["11.png", "group"] != rows.loc["00.png", "group"]
+    assert rows.loc["15.png", "split"] == rows.loc["16.png", "split"] != "test"
+
+
+def test_a_given_test_set_takes_whole_groups_in_where_the_key_says_so_and_says_how_large_it_is():
+    found = build(*given_test(), pairs=np.array([[10, 0], [10, 11]]), spill="move")
+    assert splits_of(found) == [30, 14, 14, 12]
+    assert len(found.left_out) == 0
+    assert found.shortages == (
+        "test has 12 images, and only 10 were given: 2 without a split show the same thing or share a part with them; "
+        "data.split_spill=drop leaves such images out.",
+    )
+
+
+def test_images_tied_to_a_given_train_image_join_it():
+    listing = listing_of(["good", "crack"] * 20, split=["train", "test"] * 5 + ["test"] * 4 + [None] * 26)
+    found = build(listing, files_of(listing.table["path"]), pairs=np.array([[0, 20]]), label_conflicts="keep")
+    assert found.table.set_index("image_id").loc["20.png", "split"] == "train"
+    assert (len(found.table), found.shortages) == (40, ())
+
+
+def test_a_class_that_would_be_left_out_whole_is_refused_from_the_listing_on():
+    listing, files_table = given_test(group=["p" if n % 2 else None for n in range(70)])
+    wanted = r"data\.split_spill='drop': all images without a split of class crack"
+    with pytest.raises(InputError, match=wanted):
+        check(listing)
+    with pytest.raises(InputError, match=wanted):
+        build(listing, files_table)
+
+
+def test_what_was_left_out_is_told_where_too_little_is_left():
+    # Each of the ten test images stands for one of ten lots of seven.
+    listing, _ = given_test(group=[f"lot {n % 10}" for n in range(70)])
+    spread = listing_of(
+        ["good", "crack"] * 35, group=[f"lot {n % 10}" if n < 62 else None for n in range(70)],
+        split=["test"] * 10 + [None] * 60,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"split_spill='drop': all images without a split of class crack, good"):
+        check(listing)
+    check(spread)
+    few = spread.table.assign(group=[f"lot {n % 10}" if n < 68 else None for n in range(70)])
+    with pytest.raises(InputError, match=r"class crack has 1 group.*; before that, 58 images without a split left out"):
+        check(dataclasses.replace(spread, table=few))
+
+
+def test_all_tiles_of_an_image_are_left_out_together():
+    listing = listing_of(["good", "crack"] * 20, split=["test"] * 8 + [None] * 32, mask=[None, "m.png"] * 20)
+    path = np.repeat(listing.table["path"], 2).tolist()
+    area = np.tile([np.nan, np.nan, 0.5, 0.5], 20)
+    files_table = files_of(path, box=["a", "b"] * 40, defect_area=area)
+    found = build(listing, files_table, pairs=np.array([[0, 21]]))  # a tile of 00.png, and one of 10.png
+    assert found.left_out["image_id"].tolist() == ["10.png#a", "10.png#b"]
+    assert found.shortages[0].startswith("1 image without a split left out")
+    assert "10.png" not in set(found.table["path"])
+
+
 @pytest.fixture
 def tiles():
     """Sixteen images of two tiles; in each of the eight with a crack, the mask lies in the second tile."""
@@ -254,10 +352,6 @@ def test_tiles_of_defective_images_without_masks_are_refused(tiles):
     area = files_table["defect_area"].where(~files_table["path"].isin(["09.png", "12.png"]))
     with pytest.raises(InputError, match=r"no mask for 2 defective images \(the first: 09\.png\).*mask_column.*mvtec:"):
         build(listing, files_table.assign(defect_area=area))
-
-
-def check(listing, **changes):
-    check_listing(listing, **{**SETTINGS, "tiled": False, **changes})
 
 
 def test_what_the_listing_alone_tells_to_be_wrong_is_refused():

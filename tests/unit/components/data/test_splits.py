@@ -183,15 +183,50 @@ def test_an_unknown_metadata_column_is_refused_with_those_there_are():
         assign(table[["label", "group", "split"]], strata=("kamera",))
 
 
-def test_shares_that_large_groups_do_not_allow_are_said_so():
-    group = [f"g{n}" for n in range(40)] + ["a"] * 30 + ["b", "c", "d"]
-    table = table_of(["good"] * 40 + ["crack"] * 33, group)
-    result = assign(table)
-    assert result.split[40] == "train"
-    assert result.notes == (
-        "The shares of data.splits cannot be met with 4 groups of class crack: train has 91% of its images, not 60%.",
+def test_shares_that_large_groups_do_not_allow_are_said_with_numbers_and_the_group():
+    group = [f"g{n}" for n in range(400)] + ["a"] * 30 + ["b", "c", "d"]
+    result = assign(table_of(["good"] * 400 + ["crack"] * 33, group))
+    assert result.split[400] == "train"
+    assert result.notes == ()
+    assert result.shortages == (
+        "data.splits cannot be met with 4 groups for the 33 images of class crack: train 30 (91%, asked 60%), val 1 "
+        "(3%, asked 10%), calibration 1 (3%, asked 15%), test 1 (3%, asked 15%). The largest group, a, has 30: add "
+        "images of other parts, or split that group.",
     )
-    assert assign(table_of(["good", "crack"] * 40)).notes == ()
+    assert assign(table_of(["good", "crack"] * 40)).shortages == ()
+
+
+def test_a_lot_that_holds_nearly_all_is_said_once_for_all_images():
+    group = ["A"] * 180 + [f"B{n}" for n in range(20)]
+    result = assign(table_of(["crack" if n % 3 == 0 else "good" for n in range(200)], group))
+    assert result.shortages == (
+        "data.splits cannot be met with 21 groups for the 200 images: train 180 (90%, asked 60%), val 2 (1%, asked "
+        "10%), calibration 9 (4%, asked 15%), test 9 (4%, asked 15%). The largest group, A, has 180: add images of "
+        "other parts, or split that group.",
+    )
+
+
+def test_shares_within_an_image_of_what_was_asked_are_not_worth_a_word():
+    table = table_of(["good"] * 800 + ["crack"] * 8)
+    assert assign(table, fractions={"train": 0.6, "val": 0.15, "calibration": 0.1, "test": 0.15}).shortages == ()
+
+
+def test_shares_beside_a_given_split_are_those_of_the_rest():
+    group = ["A"] * 90 + [f"B{n}" for n in range(10)] + [f"T{n}" for n in range(34)]
+    table = table_of(["crack", "good"] * 67, group, split=[None] * 100 + ["test"] * 34)
+    (said,) = assign(table).shortages
+    assert said.startswith(
+        "data.splits cannot be met with 11 groups for the 100 images: train 90 (90%, asked 71% of what is not in a "
+        "given split)"
+    )
+
+
+def test_many_classes_that_are_off_are_told_in_a_few_lines():
+    label = ["good"] * 600 + [f"c{n}" for n in range(8) for _ in range(20)]
+    group = [f"g{n}" for n in range(600)] + [f"c{n}-{max(0, k - 16)}" for n in range(8) for k in range(20)]
+    said = assign(table_of(label, group)).shortages
+    assert len(said) == 6
+    assert said[-1] == "The shares of 3 more classes are far off, too."
 
 
 def test_a_hundred_thousand_groups_take_seconds():

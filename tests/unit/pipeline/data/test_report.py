@@ -95,6 +95,7 @@ def clean() -> DataFindings:
         warnings=(),
         conflicts=pd.DataFrame([], columns=CONFLICT_COLUMNS),
         largest_groups=pd.DataFrame([], columns=["group", "images", "labels", "reason"]),
+        left_out=pd.DataFrame([], columns=["image_id", "label", "pack_index"]),
         near=Near(_pairs([]), 0.92, np.linspace(-0.3, 0.6, 50), 0, 0, "No two images show the same thing."),
         audited=True,
         probe=Probe(grouped_accuracy=0.97, overstatement=0.01, leaks=False, statement="No measurable leakage."),

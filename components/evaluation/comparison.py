@@ -8,10 +8,11 @@ ten images would pass for a proof.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from components.evaluation.intervals import bootstrap_values
 
@@ -125,25 +126,30 @@ def effective_pairs(groups: np.ndarray) -> float:
 
 
 def tango_upper_bound(worse: float, better: float, pairs: float, *, confidence: float) -> float:
-    """One-sided score bound of a paired difference (worse − better) / pairs, in (−1, 1].
+    """One-sided score bound of a paired difference (worse − better) / pairs, in (−1, 1], never below the difference.
 
-    worse, better: discordant pairs, or effective counts. Tango 1998: the difference at which the score
-    statistic, with the variance of the constrained likelihood, falls to −z.
+    worse, better: discordant pairs, or effective counts, at least 0 and at most `pairs` in sum; confidence: in
+    [0.5, 1). Tango 1998: the difference at which the score statistic, with the variance of the constrained likelihood,
+    falls to −z.
     """
-    estimate = (worse - better) / pairs
     quantile = float(stats.norm.ppf(confidence))
+    worse, better = worse / pairs, better / pairs
+    # Effective counts are rounded, and may be the least bit more than all pairs.
+    estimate = min(max(worse - better, -1.0), 1.0)
 
-    def excess(delta: float) -> float:
-        linear = (2 * pairs - worse + better) * delta - worse - better
-        root = np.sqrt(linear**2 + 8 * pairs * better * delta * (1 - delta))
-        nuisance = max((root - linear) / (4 * pairs), 0.0)
-        variance = pairs * (2 * nuisance + delta * (1 - delta))
-        return worse - better - pairs * delta + quantile * np.sqrt(max(variance, 0.0))
+    def is_below_bound(delta: float) -> bool:
+        linear = (2 - worse + better) * delta - worse - better
+        root = math.sqrt(max(linear**2 + 8 * better * delta * (1 - delta), 0.0))
+        nuisance = max((root - linear) / 4, 0.0)
+        variance = max(2 * nuisance + delta * (1 - delta), 0.0)
+        return delta - estimate <= quantile * math.sqrt(variance / pairs)
 
-    if excess(1.0) >= 0:
-        return 1.0
-    # The estimate itself is a root where the variance vanishes there (no discordant pair): start beyond it.
-    return float(optimize.brentq(excess, estimate + 1e-9, 1.0, xtol=1e-10))
+    # The difference itself may solve the equation too, where its variance is 0: bisection goes to the solution above.
+    low, high = estimate, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if is_below_bound(middle) else (low, middle)
+    return high
 
 
 def _verdict(record: dict[str, Any], margin: float, upper: float | None, reason: str) -> dict[str, Any]:

@@ -4,9 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from components.evaluation.comparison import effective_pairs, non_inferiority, tango_upper_bound
+from components.evaluation.comparison import (
+    effective_pairs,
+    non_inferiority,
+    paired_difference,
+    tango_upper_bound,
+)
 
 SETTINGS: dict[str, Any] = {
     "margin_escape": 0.02,
@@ -20,6 +27,63 @@ SETTINGS: dict[str, Any] = {
 def test_without_disagreement_the_bound_is_z_squared_over_n_plus_z_squared() -> None:
     z = stats.norm.ppf(0.95)
     assert tango_upper_bound(0, 0, 10, confidence=0.95) == pytest.approx(z**2 / (10 + z**2))
+
+
+@pytest.mark.parametrize("pairs", [1, 1.8, 10, 333.3])
+def test_where_all_pairs_differ_the_bound_has_a_closed_form(pairs: float) -> None:
+    # all better: n(1 + δ) = z²(1 − δ); all worse: there is nothing above 1
+    z = stats.norm.ppf(0.95)
+    assert tango_upper_bound(0, pairs, pairs, confidence=0.95) == pytest.approx((z**2 - pairs) / (z**2 + pairs))
+    assert tango_upper_bound(pairs, 0, pairs, confidence=0.95) == 1.0
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.floats(1, 1e5),
+    st.sampled_from([0.0, 0.3, 0.999, 1.0]) | st.floats(0, 1),
+    st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1),
+    st.floats(0.5, 0.999),
+)
+def test_the_score_bound_is_in_order_over_its_whole_domain(
+    pairs: float, discordant: float, share: float, confidence: float
+) -> None:
+    worse, better = pairs * discordant * share, pairs * discordant * (1 - share)
+    estimate = (worse - better) / pairs
+    upper = tango_upper_bound(worse, better, pairs, confidence=confidence)
+    lower = -tango_upper_bound(better, worse, pairs, confidence=confidence)
+    assert -1 <= lower <= estimate + 1e-9
+    assert estimate - 1e-9 <= upper <= 1
+    surer = tango_upper_bound(worse, better, pairs, confidence=(1 + confidence) / 2)
+    more = tango_upper_bound(2 * worse, 2 * better, 2 * pairs, confidence=confidence)
+    moved = tango_upper_bound(worse + better / 2, better / 2, pairs, confidence=confidence)
+    assert more - 1e-9 <= upper <= min(surer, moved) + 1e-9
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 6)), min_size=1, max_size=25)
+    | st.lists(st.tuples(st.just(False), st.just(True), st.integers(0, 6)), min_size=1, max_size=25)
+    | st.lists(st.tuples(st.just(True), st.just(False), st.integers(0, 1)), min_size=1, max_size=25)
+)
+def test_any_two_models_can_be_compared(images: list[tuple[bool, bool, int]]) -> None:
+    wrong, before, groups = (np.array(column) for column in zip(*images, strict=True))
+    record = paired_difference(
+        wrong, before, groups, name="escape rate", kind="defective", margin=0.1, confidence=0.95,
+        bootstrap_samples=20, seed=0,
+    )  # fmt: skip
+    assert record["difference"] == pytest.approx(wrong.mean() - before.mean())
+    assert record["difference"] - 1e-9 <= record["score_upper_bound"] <= record["upper_bound"] <= 1
+    assert 1 <= record["effective_images"] <= len(images) + 1e-9
+
+
+def test_models_that_differ_on_every_image_of_grouped_parts_are_compared() -> None:
+    everything = np.ones(49, dtype=bool)
+    groups = np.arange(49) // 3
+    record = non_inferiority(everything, ~everything, everything, groups, **SETTINGS)["escape_rate"]
+    # 49²/(16·9 + 1) effective images, all of them better: (z² − n)/(z² + n)
+    worth, z = 49**2 / 145, stats.norm.ppf(0.95)
+    assert record["upper_bound"] == pytest.approx((z**2 - worth) / (z**2 + worth))
+    assert record["passed"]
 
 
 def test_the_score_bound_agrees_with_a_numerical_constrained_likelihood() -> None:

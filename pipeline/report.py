@@ -89,32 +89,32 @@ def _headline(report: EvaluationReport) -> list[tuple[str, str, str]]:
 
 def _decision_sections(report: EvaluationReport, gallery_size: int) -> list[Section]:
     points = report.metrics["operating_points"]
-    thresholds = {THRESHOLD_NAMES[name]: point["threshold"] for name, point in points.items()}
-    scores = report.predictions["defect_score"].to_numpy()
+    thresholds = {THRESHOLD_NAMES[name]: point["threshold_log_odds"] for name, point in points.items()}
+    log_odds = report.predictions["log_odds"].to_numpy()
     is_defect = report.predictions["is_defect"].to_numpy(dtype=bool)
     budget = report.metrics["budget"]
     decision = Section(
         "Accept or reject",
         f"An image is rejected when its calibrated defect score reaches the threshold. {budget['statement']}",
         tables=[
-            (f"At the {THRESHOLD_NAMES[name]} threshold {point['threshold']:.4f}", _rate_table(point))
+            (f"At the {THRESHOLD_NAMES[name]} threshold {point['threshold']:.4g}", _rate_table(point))
             for name, point in points.items()
         ],
         figures=[
-            ("ROC", roc_figure(scores, is_defect, thresholds)),
-            ("Defect scores", score_histogram(scores, is_defect, thresholds)),
+            ("ROC", roc_figure(log_odds, is_defect, thresholds)),
+            ("Defect scores", score_histogram(log_odds, is_defect, thresholds)),
         ],
         notes=[] if budget["certified"] else ["The escape budget is not certified; see the statement above."],
     )
     if not gallery_size:
         return [decision]
-    threshold = points["escape_budget"]["threshold"]
+    rejected = report.predictions["decision"].to_numpy() == "reject"
     worst = Section(
         "Worst errors",
         "Escapes are defective parts that were accepted, the most confident first; overkills are good parts rejected.",
         figures=[
-            ("Escapes", _worst(report, is_defect & (scores < threshold), scores, "Worst escapes", gallery_size)),
-            ("Overkills", _worst(report, ~is_defect & (scores >= threshold), -scores, "Worst overkills", gallery_size)),
+            ("Escapes", _worst(report, is_defect & ~rejected, log_odds, "Worst escapes", gallery_size)),
+            ("Overkills", _worst(report, ~is_defect & rejected, -log_odds, "Worst overkills", gallery_size)),
         ],
     )
     return [decision, worst]

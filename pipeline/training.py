@@ -332,16 +332,11 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
     )
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities (N, K) float64 of logits (N, K)."""
-    return torch.from_numpy(logits).double().softmax(dim=1).numpy()
-
-
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:
     """The recipe's objective on the validation split, in [0, 1]; NaN when a logit is not finite."""
     return objective_score(
         recipe_objective(recipe),
-        softmax(logits),
+        logits,
         labels,
         classes=data.classes,
         good_classes=data.good_classes,

@@ -1,8 +1,11 @@
-"""From a network's scores to probabilities: a scale and a bias on the logit, fitted on the calibration split.
+"""From a network's logits to the defect score: its log-odds, with a scale and a bias fitted on the calibration split.
 
 Platt 1999 (logistic regression on the score, with his smoothed targets). A temperature alone could not
 undo what class weights do: they shift the logits, and only a bias shifts them back. The map is increasing,
 so it changes no ranking.
+
+What is ranked or held against a threshold is the log-odds, never the probability: 1 − 1e-17 is 1.0 in float64, so
+images that the network tells apart with certainty would become ties.
 """
 
 from __future__ import annotations
@@ -13,21 +16,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
-from sklearn.linear_model import LogisticRegression
+from scipy import optimize, special
 
 from components.errors import InputError
 
-SCORE_CLIP = 1e-7
-"""Scores are kept this far from 0 and 1: float32 softmax saturates there, and a logit has to stay finite."""
-
-SMALLEST_SCALE = 1e-2
-"""A flatter fit carries no information, and would press the scores of float32 arithmetic into ties."""
+SMALLEST_SLOPE = 1e-2
+"""Per standard deviation of the log-odds: a flatter fit says that they do not rank defectives higher."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """calibrated = sigmoid(scale · logit(score) + bias); scale > 0. note: what was out of the ordinary."""
+    """calibrated log-odds = scale · log-odds + bias; scale > 0. note: what was out of the ordinary."""
 
     scale: float
     bias: float
@@ -41,91 +40,100 @@ class Calibration:
         return cls(float(record["scale"]), float(record["bias"]), str(record.get("note", "")))
 
 
-def fit_calibration(scores: np.ndarray, is_defect: np.ndarray) -> Calibration:
-    """Fit scale and bias by logistic regression on the logit of the score.
+def fit_calibration(log_odds: np.ndarray, is_defect: np.ndarray) -> Calibration:
+    """Fit scale and bias by logistic regression.
 
-    scores: (N,) float in [0, 1]; is_defect: (N,) bool. Without both classes the identity is returned, with a
-    note. When the fitted scale is not positive (the scores rank no better than chance) the scale stays 1, the
-    bias alone is fitted, and the note says so.
+    log_odds: (N,) float, finite; is_defect: (N,) bool. Without both classes the identity is returned, with a
+    note. Where the log-odds rank no better than chance, or are all the same, the scale stays 1, the bias alone is
+    fitted, and the note says so.
     """
-    is_defect = np.asarray(is_defect, dtype=bool)
+    log_odds, is_defect = np.asarray(log_odds, dtype=np.float64), np.asarray(is_defect, dtype=bool)
     defects, goods = int(is_defect.sum()), int((~is_defect).sum())
     if defects == 0 or goods == 0:
         missing = "defective" if defects == 0 else "good"
         return Calibration(1.0, 0.0, f"not calibrated: no {missing} image among {is_defect.size}")
-    logits = _logit(scores)
     # Platt's targets: without them, classes that separate perfectly would drive the scale to infinity.
     targets = np.where(is_defect, (defects + 1) / (defects + 2), 1 / (goods + 2))
-    scale, bias, note = *_fit_line(logits, targets), ""
-    if not scale > SMALLEST_SCALE:
-        note = f"fitted scale {scale:.3g} is not positive: the scores do not rank defectives higher; bias only"
-        scale, bias = 1.0, _fit_bias(logits, float(targets.mean()))
-    return Calibration(float(scale), float(bias), note)
+    spread = float(log_odds.std())
+    if np.ptp(log_odds) == 0 or not spread > 0:
+        note = f"all {is_defect.size} scores are the same, so they tell nothing apart: bias only"
+        return Calibration(1.0, _fit_bias(log_odds, float(targets.mean())), note)
+    centre = float(log_odds.mean())
+    slope, level = _fit_line((log_odds - centre) / spread, targets)
+    if not slope > SMALLEST_SLOPE:
+        note = f"fitted scale {slope / spread:.3g} is not positive: the scores do not rank defectives higher; bias only"
+        return Calibration(1.0, _fit_bias(log_odds, float(targets.mean())), note)
+    return Calibration(slope / spread, level - slope * centre / spread)
 
 
-def apply_calibration(scores: np.ndarray, cal: Calibration) -> np.ndarray:
-    """(N,) float64 calibrated scores in (0, 1) from (N,) scores in [0, 1]."""
-    return special.expit(cal.scale * _logit(scores) + cal.bias)
+def calibrate_log_odds(log_odds: np.ndarray, cal: Calibration) -> np.ndarray:
+    """(N,) float64 calibrated log-odds from (N,) log-odds, in the same order."""
+    return cal.scale * np.asarray(log_odds, dtype=np.float64) + cal.bias
 
 
-def defect_scores(probabilities: np.ndarray, classes: Sequence[str], good_labels: Sequence[str]) -> np.ndarray:
-    """(N,) float64: the probability mass of the classes that are not good. probabilities: (N, K).
+def defect_log_odds(logits: np.ndarray, classes: Sequence[str], good_labels: Sequence[str]) -> np.ndarray:
+    """(N,) float64: log-odds of the classes that are not good against those that are. logits: (N, K).
 
+    Finite where the logits are, however certain the network is. Infinite where one of the two sides has no class.
     Raises InputError for a good label that is no class.
     """
     unknown = sorted(set(good_labels) - set(classes))
     if unknown:
         raise InputError(f"data.good_labels={unknown}: no such class; the classes are {list(classes)}")
-    is_defect_class = np.array([name not in good_labels for name in classes], dtype=bool)
-    return np.asarray(probabilities, dtype=np.float64)[:, is_defect_class].sum(axis=1).clip(0.0, 1.0)
+    is_good = np.array([name in good_labels for name in classes], dtype=bool)
+    logits = np.asarray(logits, dtype=np.float64)
+    # A sum of nothing has the logarithm −inf.
+    defect, good = (np.logaddexp.reduce(logits[:, side], axis=1, initial=-np.inf) for side in (~is_good, is_good))
+    return defect - good
 
 
-def calibrate_probabilities(probabilities: np.ndarray, is_good_mask: np.ndarray, cal: Calibration) -> np.ndarray:
+def calibrated_probabilities(logits: np.ndarray, is_good_mask: np.ndarray, cal: Calibration) -> np.ndarray:
     """(N, K) float64 class probabilities whose defect mass is the calibrated defect score.
 
-    probabilities: (N, K), rows sum to 1; is_good_mask: (K,) bool. The ratios within the good classes and
-    within the defect classes stay as they are; a group of mass 0 gets its new mass in equal parts.
-    Without a good or without a defect class the probabilities come back unchanged.
+    logits: (N, K), finite; is_good_mask: (K,) bool. The ratios within the good classes and within the defect classes
+    stay as they are. Without a good or without a defect class these are the probabilities of the logits.
     """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    good = np.asarray(is_good_mask, dtype=bool)
+    logits, good = np.asarray(logits, dtype=np.float64), np.asarray(is_good_mask, dtype=bool)
     if good.all() or not good.any():
-        return probabilities.copy()
-    defect_mass = probabilities[:, ~good].sum(axis=1)
-    calibrated = apply_calibration(defect_mass.clip(0.0, 1.0), cal)
-    result = np.empty_like(probabilities)
-    result[:, ~good] = _shares(probabilities[:, ~good]) * calibrated[:, None]
-    result[:, good] = _shares(probabilities[:, good]) * (1 - calibrated)[:, None]
+        return special.softmax(logits, axis=1)
+    names = np.where(good, "good", "defect")
+    log_odds = calibrate_log_odds(defect_log_odds(logits, list(names), ["good"]), cal)
+    result = np.empty_like(logits)
+    result[:, ~good] = special.softmax(logits[:, ~good], axis=1) * special.expit(log_odds)[:, None]
+    result[:, good] = special.softmax(logits[:, good], axis=1) * special.expit(-log_odds)[:, None]
     return result
 
 
-def _shares(block: np.ndarray) -> np.ndarray:
-    mass = block.sum(axis=1, keepdims=True)
-    equal = np.full_like(block, 1 / block.shape[1])
-    return np.divide(block, mass, out=equal, where=mass > 0)
+def _fit_line(values: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Slope and level of an unregularised logistic regression on soft targets; values: (N,), centred and of spread 1.
+
+    The loss is convex, and its least value is at a finite place, as no target is 0 or 1.
+    """
+    design = np.stack([values, np.ones_like(values)], axis=1)
+
+    def loss(weights: np.ndarray) -> float:
+        line = design @ weights
+        return float((np.logaddexp(0, line) - targets * line).mean())
+
+    def gradient(weights: np.ndarray) -> np.ndarray:
+        return design.T @ (special.expit(design @ weights) - targets) / len(targets)
+
+    def curvature(weights: np.ndarray) -> np.ndarray:
+        chance = special.expit(design @ weights)
+        return (design * (chance * (1 - chance))[:, None]).T @ design / len(targets)
+
+    start = np.array([0.0, special.logit(targets.mean())])
+    found = optimize.minimize(loss, start, jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-9})
+    return float(found.x[0]), float(found.x[1])
 
 
-def _logit(scores: np.ndarray) -> np.ndarray:
-    return special.logit(np.clip(np.asarray(scores, dtype=np.float64), SCORE_CLIP, 1 - SCORE_CLIP))
-
-
-def _fit_line(logits: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Unregularised logistic regression on soft targets: each image once as either class, weighted."""
-    features = np.concatenate([logits, logits])[:, None]
-    labels = np.repeat([1, 0], logits.size)
-    weights = np.concatenate([targets, 1 - targets])
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=1000)
-    model.fit(features, labels, sample_weight=weights)
-    return float(model.coef_[0, 0]), float(model.intercept_[0])
-
-
-def _fit_bias(logits: np.ndarray, mean_target: float) -> float:
+def _fit_bias(log_odds: np.ndarray, mean_target: float) -> float:
     """The bias at which the mean calibrated score is the mean target (the likelihood's stationary point)."""
-    low, high = -100.0, 100.0  # logits lie within ±17, see SCORE_CLIP
+    low, high = special.logit(mean_target) - log_odds.max(), special.logit(mean_target) - log_odds.min()
     for _ in range(80):
         middle = (low + high) / 2
-        if special.expit(logits + middle).mean() < mean_target:
+        if special.expit(log_odds + middle).mean() < mean_target:
             low = middle
         else:
             high = middle
-    return (low + high) / 2
+    return float((low + high) / 2)

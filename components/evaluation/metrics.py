@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from components.evaluation import scalars
 from components.evaluation.intervals import (
@@ -24,7 +25,7 @@ from components.evaluation.intervals import (
 
 
 def inspection_metrics(
-    scores: np.ndarray,
+    log_odds: np.ndarray,
     is_defect: np.ndarray,
     threshold: float,
     *,
@@ -35,7 +36,7 @@ def inspection_metrics(
 ) -> dict[str, Any]:
     """Accept or reject at `threshold`: counts, rates and summary numbers.
 
-    scores: (N,) in [0, 1], rejected when at or above the threshold; is_defect: (N,) bool; groups: (N,)
+    log_odds: (N,) calibrated, rejected when at or above the threshold; is_defect: (N,) bool; groups: (N,)
     part ids, or None when every image is a part of its own. Rates count images; where images share a
     part their limits rest on fewer effective observations, and `by_group` gives one decision per part
     (defective if any image is, rejected if any image is).
@@ -44,7 +45,7 @@ def inspection_metrics(
     (`_uniform_limits`).
     """
     is_defect = np.asarray(is_defect, dtype=bool)
-    rejected = np.asarray(scores, dtype=np.float64) >= threshold
+    rejected = np.asarray(log_odds, dtype=np.float64) >= threshold
     keys = _group_keys(groups, is_defect.size)
 
     def summary(index: np.ndarray) -> np.ndarray:
@@ -55,7 +56,8 @@ def inspection_metrics(
     summaries[0] = _uniform_limits(summaries[0], is_defect == rejected, is_defect, groups, confidence=confidence)
     shared = groups is not None and np.unique(keys).size < keys.size
     return {
-        "threshold": float(threshold),
+        "threshold": float(special.expit(threshold)),
+        "threshold_log_odds": float(threshold),
         **_decisions(is_defect, rejected, groups, confidence=confidence, unit="image"),
         **dict(zip(("balanced_accuracy", "mcc", "f1"), summaries, strict=True)),
         "by_group": _roll_up(is_defect, rejected, keys, confidence=confidence) if shared else None,
@@ -63,7 +65,7 @@ def inspection_metrics(
 
 
 def ranking_metrics(
-    scores: np.ndarray,
+    log_odds: np.ndarray,
     is_defect: np.ndarray,
     *,
     confidence: float,
@@ -73,15 +75,15 @@ def ranking_metrics(
 ) -> dict[str, Any]:
     """Quality of the scores apart from any threshold: auroc, average_precision, ece.
 
-    scores: (N,) calibrated defect scores in [0, 1]; is_defect: (N,) bool; groups: (N,) part ids or None.
+    log_odds: (N,) calibrated; is_defect: (N,) bool; groups: (N,) part ids or None.
     Each is {value, low, high, …}. An auroc of exactly 1 takes its lower limit from disjoint pairs: the
     bootstrap would give a band of no width. ece has no limits: resampling adds noise to its bins, and noise
     reads as miscalibration, so that a bootstrap band lies above the value itself.
     """
-    scores, is_defect = np.asarray(scores, dtype=np.float64), np.asarray(is_defect, dtype=bool)
+    log_odds, is_defect = np.asarray(log_odds, dtype=np.float64), np.asarray(is_defect, dtype=bool)
 
     def summary(index: np.ndarray) -> np.ndarray:
-        taken = scores[index], is_defect[index]
+        taken = log_odds[index], is_defect[index]
         return np.array([scalars.auroc(*taken), scalars.average_precision(*taken)])
 
     keys = _group_keys(groups, is_defect.size)
@@ -89,7 +91,7 @@ def ranking_metrics(
     if limits[0]["value"] in (0.0, 1.0):
         low, high = _separated_limits(limits[0]["value"], is_defect, keys, confidence=confidence)
         limits[0] = {**limits[0], "low": low, "high": high}
-    ece = _number(scalars.expected_calibration_error(scores, is_defect))
+    ece = _number(scalars.expected_calibration_error(special.expit(log_odds), is_defect))
     return {
         "auroc": limits[0],
         "average_precision": limits[1],

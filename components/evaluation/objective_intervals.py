@@ -43,7 +43,7 @@ class ObjectiveInterval:
 
 def objective_interval(
     objective: Objective,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
     good_classes: Sequence[str],
@@ -55,17 +55,17 @@ def objective_interval(
 ) -> ObjectiveInterval:
     """One model's objective, or the mean of several models' (one recipe over its seeds).
 
-    probabilities: (N, K), or (S, N, K) for S models on the same images. labels: (N,) int positions in `classes`.
+    logits: (N, K), or (S, N, K) for S models on the same images. labels: (N,) int positions in `classes`.
     groups: (N,) part ids, None where every image is a part of its own. confidence: in (0, 1). samples: number of
     resamples. seed: the same for the same resamples.
     """
-    mean = _mean_score(objective, probabilities, labels, classes, good_classes)
+    mean = _mean_score(objective, logits, labels, classes, good_classes)
     return _resampled(mean, labels, groups, confidence=confidence, samples=samples, seed=seed)
 
 
 def paired_objective_difference(
     objective: Objective,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     reference: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
@@ -78,11 +78,11 @@ def paired_objective_difference(
 ) -> ObjectiveInterval:
     """By how much a model's objective is above the reference's, on the same images; above 0 it is ahead.
 
-    probabilities, reference: (N, K), or (S, N, K) for models of several seeds, whose objectives are averaged; the
+    logits, reference: (N, K), or (S, N, K) for models of several seeds, whose objectives are averaged; the
     numbers of seeds may differ. The rest is as for `objective_interval`. The limits say nothing of how seeds differ:
     with few of them, the spread between seeds has to be added to the variance.
     """
-    ours = _mean_score(objective, probabilities, labels, classes, good_classes)
+    ours = _mean_score(objective, logits, labels, classes, good_classes)
     theirs = _mean_score(objective, reference, labels, classes, good_classes)
     return _resampled(
         lambda index: ours(index) - theirs(index), labels, groups, confidence=confidence, samples=samples, seed=seed
@@ -91,13 +91,13 @@ def paired_objective_difference(
 
 def _mean_score(
     objective: Objective,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     labels: np.ndarray,
     classes: Sequence[str],
     good_classes: Sequence[str],
 ) -> Callable[[np.ndarray], float]:
     """The mean objective over the models, of the images at the positions that it is given."""
-    models = np.asarray(probabilities, dtype=np.float64)
+    models = np.asarray(logits, dtype=np.float64)
     scores = [
         score_of_images(objective, model, labels, classes=classes, good_classes=good_classes)
         for model in (models if models.ndim == 3 else models[None])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.evaluation import scalars
-from components.evaluation.calibration import defect_scores
+from components.evaluation.calibration import defect_log_odds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +33,24 @@ class Objective:
 
 def objective_score(
     objective: Objective,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     labels: np.ndarray,
     *,
     classes: Sequence[str],
     good_classes: Sequence[str],
 ) -> float:
-    """The objective in [0, 1], greater is better; NaN where a probability is not finite, or where the images are of one
+    """The objective in [0, 1], greater is better; NaN where a logit is not finite, or where the images are of one
     kind only (of one class, for `balanced_accuracy`).
 
-    probabilities: (N, K). labels: (N,) int positions in `classes`. `balanced_accuracy` is that of the likeliest class.
+    logits: (N, K). labels: (N,) int positions in `classes`. `balanced_accuracy` is that of the likeliest class.
     """
-    score = score_of_images(objective, probabilities, labels, classes=classes, good_classes=good_classes)
+    score = score_of_images(objective, logits, labels, classes=classes, good_classes=good_classes)
     return score(np.arange(len(labels)))
 
 
 def score_of_images(
     objective: Objective,
-    probabilities: np.ndarray,
+    logits: np.ndarray,
     labels: np.ndarray,
     *,
     classes: Sequence[str],
@@ -60,14 +60,14 @@ def score_of_images(
 
     What does not depend on the choice is done once: a bootstrap asks a thousand times.
     """
-    if not np.isfinite(probabilities).all():
+    if not np.isfinite(logits).all():
         return lambda index: math.nan
     if objective.name in DECIDING:
         rule = DECIDING[objective.name]
         is_defect = ~np.isin(np.asarray(classes)[labels], good_classes)
-        scores = defect_scores(probabilities, classes, good_classes)
+        scores = defect_log_odds(logits, classes, good_classes)
         return lambda index: rule(scores[index], is_defect[index], objective)
-    predicted = np.asarray(probabilities).argmax(axis=1)
+    predicted = np.asarray(logits).argmax(axis=1)
     return lambda index: scalars.balanced_accuracy(scalars.confusion(labels[index], predicted[index], len(classes)))
 
 

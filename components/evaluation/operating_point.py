@@ -4,6 +4,8 @@ The budget is held by a one-sided Clopper–Pearson bound on the calibration spl
 the same images costs nothing: the number of misses allowed follows from the number of defectives alone, so
 the threshold lies at or below a fixed order statistic of their scores, and the bound is that of a
 distribution-free tolerance limit (Wilks 1941).
+
+Thresholds are chosen and applied on the log-odds, where no two scores become one by rounding (`calibration.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from components.errors import InputError
 from components.evaluation.intervals import defects_needed, upper_bound
@@ -21,8 +24,10 @@ from components.evaluation.intervals import defects_needed, upper_bound
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """An image is rejected when its calibrated defect score is at or above `threshold`.
+    """An image is rejected when its calibrated log-odds are at or above `threshold_log_odds`.
 
+    threshold, balanced_threshold: the same as defect scores in [0, 1], for people to read: those of certain images
+    may be 0 or 1, and decide nothing.
     certified: the bound holds at `confidence`; statement: what is certified and what is not, in words.
     calibration_*: counts of images at the threshold. unit, unit_escapes, unit_defects: what the bound
     counts: images, or groups of images where several share a part (a group escapes when any of its
@@ -30,6 +35,7 @@ class OperatingPoint:
     """
 
     threshold: float
+    threshold_log_odds: float
     escape_budget: float
     confidence: float
     certified: bool
@@ -39,6 +45,7 @@ class OperatingPoint:
     calibration_overkills: int
     calibration_goods: int
     balanced_threshold: float
+    balanced_threshold_log_odds: float
     unit: str
     unit_escapes: int
     unit_defects: int
@@ -49,7 +56,7 @@ class OperatingPoint:
 
 
 def choose_operating_point(
-    scores: np.ndarray,
+    log_odds: np.ndarray,
     is_defect: np.ndarray,
     *,
     escape_budget: float,
@@ -58,13 +65,13 @@ def choose_operating_point(
 ) -> OperatingPoint:
     """Choose the threshold on the calibration split.
 
-    scores: (N,) calibrated defect scores in [0, 1]; is_defect: (N,) bool; groups: (N,) part ids or None.
+    log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids or None.
     Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the next
-    lower score. If so few defectives cannot certify the budget even without a miss, the escape rate in
+    lower one. If so few defectives cannot certify the budget even without a miss, the escape rate in
     the calibration split (an estimate) is kept within the budget, and `certified` is False.
-    Raises InputError without good or without defective images; ValueError for scores that are not finite.
+    Raises InputError without good or without defective images; ValueError for log-odds that are not finite.
     """
-    scores, is_defect = np.asarray(scores, dtype=np.float64), np.asarray(is_defect, dtype=bool)
+    scores, is_defect = np.asarray(log_odds, dtype=np.float64), np.asarray(is_defect, dtype=bool)
     _check(scores, is_defect)
     units = _unit_scores(scores, is_defect, groups)
     allowed = allowed_misses(units.size, escape_budget, confidence=confidence)
@@ -72,8 +79,10 @@ def choose_operating_point(
     misses = allowed if allowed is not None else math.floor(escape_budget * units.size + 1e-9)
     threshold = _least_overkill(scores, is_defect, ceiling=float(np.sort(units)[misses]))
     unit_escapes = int((units < threshold).sum())
+    balanced = _balanced_threshold(scores, is_defect)
     point = OperatingPoint(
-        threshold=threshold,
+        threshold=float(special.expit(threshold)),
+        threshold_log_odds=threshold,
         escape_budget=escape_budget,
         confidence=confidence,
         certified=certified,
@@ -82,7 +91,8 @@ def choose_operating_point(
         calibration_defects=int(is_defect.sum()),
         calibration_overkills=int((scores[~is_defect] >= threshold).sum()),
         calibration_goods=int((~is_defect).sum()),
-        balanced_threshold=_balanced_threshold(scores, is_defect),
+        balanced_threshold=float(special.expit(balanced)),
+        balanced_threshold_log_odds=balanced,
         unit="image" if units.size == is_defect.sum() else "group",
         unit_escapes=unit_escapes,
         unit_defects=units.size,
@@ -143,10 +153,12 @@ def _balanced_threshold(scores: np.ndarray, is_defect: np.ndarray) -> float:
 
 
 def _half_way(scores: np.ndarray, cut: float) -> float:
-    """Half-way from `cut` to the next lower score (or 0): rounding cannot flip an image there."""
+    """Half-way from `cut` to the next lower score, or at half its odds: rounding cannot flip an image there."""
     lower = scores[scores < cut]
-    middle = ((float(lower.max()) if lower.size else 0.0) + cut) / 2
-    return middle if not lower.size or middle > lower.max() else cut
+    if not lower.size:
+        return cut - math.log(2)
+    middle = (float(lower.max()) + cut) / 2
+    return middle if middle > lower.max() else cut
 
 
 def _statement(point: OperatingPoint) -> str:

@@ -17,19 +17,21 @@ HISTOGRAM_BINS = 40
 THRESHOLD_COLORS = (style.INK, style.GREEN, style.PURPLE, style.ORANGE)
 
 
-def roc_figure(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
+def roc_figure(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
     """Two panels: the ROC curve, and both error rates against the threshold; each threshold marked by name.
 
-    scores: (N,) in [0, 1]; is_defect: (N,) bool; rejected when score ≥ threshold.
+    log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds; rejected when at or above.
     """
-    scores, is_defect = np.asarray(scores, dtype=float), np.asarray(is_defect, dtype=bool)
+    log_odds, is_defect = np.asarray(log_odds, dtype=float), np.asarray(is_defect, dtype=bool)
     if is_defect.all() or not is_defect.any():
         return style.empty_figure("ROC", _one_class(is_defect))
     figure = style.new_figure(style.WIDTH, 4.5)
     roc, errors = figure.subplots(1, 2, width_ratios=[1, 1.15])
-    cuts = np.unique(scores)
-    escape = np.append(np.searchsorted(np.sort(scores[is_defect]), cuts, side="left") / is_defect.sum(), 1.0)
-    overkill = np.append(1 - np.searchsorted(np.sort(scores[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0)
+    cuts = np.unique(log_odds)
+    escape = np.append(np.searchsorted(np.sort(log_odds[is_defect]), cuts, side="left") / is_defect.sum(), 1.0)
+    overkill = np.append(
+        1 - np.searchsorted(np.sort(log_odds[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0
+    )
     style.quiet_axes(roc, grid="both")
     roc.plot(overkill, 1 - escape, color=style.BLUE, linewidth=2, solid_joinstyle="round", clip_on=False, zorder=3)
     roc.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
@@ -37,30 +39,31 @@ def roc_figure(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[st
     area = -float(np.trapezoid(1 - escape, overkill))
     style.title(roc, "ROC", f"area {area:.4f}; {is_defect.sum():,} defective, {(~is_defect).sum():,} good images")
     style.label_axes(roc, x="overkill: good images rejected", y="sensitivity: defective images rejected")
-    _error_curves(errors, np.append(cuts, 1.0), escape, overkill, thresholds)
+    _error_curves(errors, np.append(cuts, np.inf), escape, overkill, thresholds)
     for order, (name, threshold) in enumerate(thresholds.items()):
         place = (
-            float((scores[~is_defect] >= threshold).mean()),
-            float((scores[is_defect] >= threshold).mean()),
+            float((log_odds[~is_defect] >= threshold).mean()),
+            float((log_odds[is_defect] >= threshold).mean()),
         )
         _name_point(roc, place, name, order)
     return style.finish(figure)
 
 
-def score_histogram(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
+def score_histogram(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
     """Scores of good images above, of defective ones below the line, as shares of each, on a logit axis.
 
-    scores: (N,) in [0, 1]; is_defect: (N,) bool. The outermost bins hold what lies beyond the axis.
+    log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds. The outermost bins hold
+    what lies beyond the axis.
     """
-    scores, is_defect = np.asarray(scores, dtype=float), np.asarray(is_defect, dtype=bool)
-    if not scores.size:
+    log_odds, is_defect = np.asarray(log_odds, dtype=float), np.asarray(is_defect, dtype=bool)
+    if not log_odds.size:
         return style.empty_figure("Defect scores", "no images")
     figure = style.new_figure(style.WIDTH, 3.9)
     axes = figure.add_subplot()
     style.quiet_axes(axes)
-    reach = _reach(scores, thresholds)
+    reach = _reach(log_odds, thresholds)
     edges = np.linspace(-reach, reach, HISTOGRAM_BINS + 1)
-    places = _logit(scores, reach)
+    places = np.clip(log_odds, -reach, reach)
     peak = 0.0
     for kind, sign, color, name in (
         (~is_defect, 1, style.GOOD, "good"),
@@ -81,7 +84,7 @@ def score_histogram(scores: np.ndarray, is_defect: np.ndarray, thresholds: Mappi
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g} %")
     _logit_axis(axes, reach)
     for order, (name, threshold) in enumerate(thresholds.items()):
-        _threshold_line(axes, float(_logit(np.array([threshold]), reach)[0]), name, threshold, order)
+        _threshold_line(axes, float(np.clip(threshold, -reach, reach)), name, threshold, order)
     style.title(axes, "Defect scores", "share of the images of each kind; right of a threshold is rejected")
     style.label_axes(axes, x="calibrated defect score")
     return style.finish(figure)
@@ -126,7 +129,7 @@ def _error_curves(
     """Both error rates against the threshold: the trade that an operating point makes."""
     style.quiet_axes(axes)
     reach = _reach(cuts, thresholds)
-    places = np.concatenate([[-reach], _logit(cuts, 2 * reach)])
+    places = np.concatenate([[-reach], np.clip(cuts, -2 * reach, 2 * reach)])
     for values, first, color, name, side in (
         (escape, 0.0, style.DEFECTIVE, "escape rate", 1),
         (overkill, 1.0, style.GOOD, "overkill rate", -1),
@@ -144,7 +147,7 @@ def _error_curves(
     axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     _logit_axis(axes, reach)
     for order, (name, threshold) in enumerate(thresholds.items()):
-        _threshold_line(axes, float(_logit(np.array([threshold]), reach)[0]), name, threshold, order)
+        _threshold_line(axes, float(np.clip(threshold, -reach, reach)), name, threshold, order)
     style.title(axes, "The trade", "a higher threshold rejects less: fewer good images, and fewer defective ones")
     style.label_axes(axes, x="threshold on the defect score")
 
@@ -166,7 +169,7 @@ def _name_point(axes: Axes, place: tuple[float, float], name: str, order: int) -
 
 
 def _threshold_line(axes: Axes, place: float, name: str, threshold: float, order: int) -> None:
-    color = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)]
+    color, threshold = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)], float(special.expit(threshold))
     axes.axvline(place, color=color, linewidth=1.3, zorder=4)
     middle = sum(axes.get_xlim()) / 2
     axes.annotate(
@@ -205,17 +208,12 @@ def _cell(axes: Axes, row: int, column: int, count: float, share: float, *, smal
         )  # fmt: skip
 
 
-def _reach(scores: np.ndarray, thresholds: Mapping[str, float]) -> float:
-    """Half the width of a logit axis that holds the thresholds and nearly all scores."""
-    inner = np.quantile(scores, [0.01, 0.99])
-    extremes = [0.01, float(inner[0]), float(1 - inner[1])]
-    extremes += [min(value, 1 - value) / 2 for value in thresholds.values() if 0 < value < 1]
-    return float(-special.logit(max(min(extremes), 1e-6)))
-
-
-def _logit(scores: np.ndarray, reach: float) -> np.ndarray:
-    edge = special.expit(-reach)
-    return special.logit(np.clip(scores, edge, 1 - edge)).clip(-reach, reach)
+def _reach(log_odds: np.ndarray, thresholds: Mapping[str, float]) -> float:
+    """Half the width of an axis that holds the thresholds and nearly all log-odds, and all that have a tick."""
+    # Half the odds of a threshold lie on the axis, too.
+    far = [abs(value) + np.log(2) for value in thresholds.values()]
+    inner = np.abs(np.quantile(log_odds[np.isfinite(log_odds)], [0.01, 0.99]))
+    return float(np.clip(max(*far, *inner, 0.0), special.logit(0.99), -special.logit(SCORE_TICKS[0])))
 
 
 def _logit_axis(axes: Axes, reach: float) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from components.data.framing import Framing
 from components.errors import InputError
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 SEEN_PREFIX_LENGTH = 16
 
 CARD_FILE = "model.json"
@@ -48,9 +49,9 @@ class ModelCard:
     framing: the fields of `components.data.framing.Framing`: what of an image becomes a square, and of which size.
     input_size: side of the square that the network sees, px: a framed one is reduced to it, after normalisation.
     mean, std: per channel RGB, of pixels in [0, 1].
-    calibration: `scale` and `bias` on the logit of the defect score.
-    operating_point: at least `threshold` (reject when the calibrated score >= it); None only where there are
-        no good classes.
+    calibration: `scale` and `bias` on the log-odds of the defect classes.
+    operating_point: at least `threshold_log_odds` (reject when the calibrated log-odds >= it); None only where there
+        are no good classes.
     provenance: commit, versions, fingerprints, manifest digest, run id; free, JSON-ready.
 
     Raises:
@@ -176,7 +177,7 @@ def find_bundle(directory: Path) -> Path:
 def _card_faults(card: ModelCard) -> list[str]:
     """What contradicts, in words."""
     framing = Framing.from_dict(card.framing)
-    threshold = None if card.operating_point is None else card.operating_point.get("threshold")
+    threshold = None if card.operating_point is None else card.operating_point.get("threshold_log_odds")
     rules = {
         f"num_classes={card.num_classes} for {len(card.classes)} classes": card.num_classes == len(card.classes),
         "classes repeat": len(set(card.classes)) == len(card.classes),
@@ -195,7 +196,7 @@ def _card_faults(card: ModelCard) -> list[str]:
         "calibration needs finite scale and bias": all(
             _is_number(card.calibration.get(key)) for key in ("scale", "bias")
         ),
-        "good classes need an operating point with a finite threshold, defect types alone have none": (
+        "good classes need an operating point with a finite threshold_log_odds, defect types alone have none": (
             _is_number(threshold) if card.good_classes else card.operating_point is None
         ),
     }
@@ -209,8 +210,8 @@ def _is_number(value: object) -> bool:
 def _parse_card(text: str) -> dict[str, Any]:
     """The card's keys, all there; keys of no meaning here are dropped.
 
-    Cards of the earlier versions are read as well: a champion of that time still has to be met. Their networks see the
-    square as it is framed.
+    Cards of the earlier versions are read as well: a champion of that time still has to be met. The networks of the
+    first two see the square as it is framed; the first three have their threshold as a score alone.
     """
     try:
         content = json.loads(text)
@@ -222,11 +223,15 @@ def _parse_card(text: str) -> dict[str, Any]:
         content["framing"] = {"size": size, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.0}
     elif version == 2 and isinstance(content.get("framing"), dict):
         content["input_size"] = content["framing"].get("size")
-    elif version != FORMAT_VERSION:
+    elif version not in (3, FORMAT_VERSION):
         raise InputError(
             f"{CARD_FILE}: format_version={version!r}, and this code reads {FORMAT_VERSION}; "
             "use the release that wrote the model, or export it again"
         )
+    point = content.get("operating_point")
+    if version < FORMAT_VERSION and isinstance(point, dict) and _is_number(point.get("threshold")):
+        score = min(max(point["threshold"], sys.float_info.min), 1 - sys.float_info.epsilon)
+        content["operating_point"] = {**point, "threshold_log_odds": math.log(score) - math.log1p(-score)}
     names = [field.name for field in fields(ModelCard)]
     missing = [name for name in names if name not in content]
     if missing:

@@ -3,9 +3,10 @@
 MLflow copies this file into every exported model ("models from code") and runs the copy, where this project
 is not installed: it imports nothing of it. Everything else is read from the bundle (see `bundle.py`).
 
-Input: a frame with a column `image`, or any one-column frame, series, array, list or dict with the key
-`image`. An item is image bytes or base64 text, with or without a `data:` prefix. A path is read only where
-the model was loaded with `model_config={"allow_paths": True}`: a server must not read files for its clients.
+Input: a frame with a column `image`, or any one-column frame, a series, array or list of items, a list of records
+with the key `image`, a dict with that key (of a list or of one item), or one item. An item is image bytes or base64
+text, with or without a `data:` prefix. A path is read only where the model was loaded with
+`model_config={"allow_paths": True}`: a server must not read files for its clients.
 
 Output: one row per item, in order: `label` (the likeliest class), `defect_score` (calibrated, in [0, 1]),
 `decision` (accept, reject, or review where the item gives no image that can be judged), `p_<class>`, `error`.
@@ -35,11 +36,9 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 DEFAULTS = {"device": "auto", "batch_size": 32, "allow_paths": False}
 DEVICES = ("auto", "cpu", "cuda")
-SCORE_CLIP = 1e-7
-"""Scores are kept this far from 0 and 1 before their logit is taken, as where the calibration was fitted."""
 
 
 class ItemError(ValueError):
@@ -65,6 +64,8 @@ class Answer:
     probabilities: tuple[float, ...] | None
     error: str | None
     tile: str | None = None
+    log_odds: float | None = None
+    """Of the defect score; it decides and ranks, as scores near 1 are 1."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class InspectionModel(PythonModel):
     ) -> pd.DataFrame:
         """One row per item, in order and with the index of the input; see the head of this file.
 
-        model_input: a frame is what MLflow hands over; any other container of the head of this file will do.
+        model_input: any container of the head of this file; MLflow warns of an annotation that says so.
         params: none are known. They come from the client, so nothing that opens a door may hang on them.
         """
         items, index = list_items(model_input)
@@ -106,7 +107,7 @@ class InspectionModel(PythonModel):
         frames = self._frames(items, answers)
         # Batches of squares, not of images: the tiles of one large image may be thousands.
         while batch := list(islice(frames, self.settings.batch_size)):
-            for frame, row in zip(batch, self._probabilities([f.pixels for f in batch]), strict=True):
+            for frame, row in zip(batch, self._logits([f.pixels for f in batch]), strict=True):
                 found = answer(row, self.card, tile=frame.tile if tiled else None)
                 answers[frame.item] = worse(answers.get(frame.item), found)
         return to_frame([answers[k] for k in range(len(items))], self.card["classes"], index, tiled=tiled)
@@ -121,8 +122,8 @@ class InspectionModel(PythonModel):
             except (ItemError, self.decode.DecodeError, self.framing.FramingError) as error:
                 answers[number] = unanswered(str(error) or type(error).__name__)
 
-    def _probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """images: each (S, S, 3) uint8. Returns (N, K) float64, not yet calibrated."""
+    def _logits(self, images: list[np.ndarray]) -> np.ndarray:
+        """images: each (S, S, 3) uint8. Returns (N, K) float64."""
         device = self.settings.device
         pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
         mean = torch.tensor(self.card["mean"], device=device).view(1, 3, 1, 1)
@@ -130,7 +131,7 @@ class InspectionModel(PythonModel):
         with torch.inference_mode():
             batch = reduced((pixels.float() / 255 - mean) / std, self.card["input_size"])
             batch = batch.contiguous(memory_format=torch.channels_last)
-            return torch.softmax(self.network(batch).double(), dim=1).cpu().numpy()
+            return self.network(batch).double().cpu().numpy()
 
 
 def reduced(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -145,20 +146,21 @@ def reduced(images: torch.Tensor, size: int) -> torch.Tensor:
     )
 
 
-def answer(probabilities: np.ndarray, card: dict[str, Any], *, tile: str | None) -> Answer:
-    """The row of one image or tile. probabilities: (K,) float64, not yet calibrated."""
-    if not np.isfinite(probabilities).all():
+def answer(logits: np.ndarray, card: dict[str, Any], *, tile: str | None) -> Answer:
+    """The row of one image or tile. logits: (K,) float64."""
+    if not np.isfinite(logits).all():
         # A comparison with NaN is false: without this the image would be accepted.
         return unanswered(f"the model's output for this {'tile' if tile else 'image'} is not finite", tile=tile)
     classes, good_classes = card["classes"], card["good_classes"]
     if not good_classes:
-        label = classes[int(probabilities.argmax())]
-        return Answer(label, None, None, tuple(probabilities.tolist()), None, tile)
+        found = softmax(logits)
+        return Answer(classes[int(found.argmax())], None, None, tuple(found.tolist()), None, tile)
     is_good = np.isin(classes, good_classes)
-    score = float(calibrate(probabilities[~is_good].sum(), card["calibration"]))
-    final = rescale_groups(probabilities, is_good, score)
-    decision = "reject" if score >= card["operating_point"]["threshold"] else "accept"
-    return Answer(classes[int(final.argmax())], score, decision, tuple(final.tolist()), None, tile)
+    log_odds = calibrated_log_odds(logits, is_good, card["calibration"])
+    final = class_probabilities(logits, is_good, log_odds)
+    decision = "reject" if log_odds >= card["operating_point"]["threshold_log_odds"] else "accept"
+    label = classes[int(final.argmax())]
+    return Answer(label, sigmoid(log_odds), decision, tuple(final.tolist()), None, tile, log_odds)
 
 
 def worse(first: Answer | None, second: Answer) -> Answer:
@@ -168,7 +170,8 @@ def worse(first: Answer | None, second: Answer) -> Answer:
     """
 
     def rank(one: Answer) -> tuple[int, float]:
-        return ("accept", "review", "reject").index(one.decision or "accept"), one.defect_score or 0.0
+        log_odds = -np.inf if one.log_odds is None else one.log_odds
+        return ("accept", "review", "reject").index(one.decision or "accept"), log_odds
 
     return second if first is None or rank(second) > rank(first) else first
 
@@ -178,23 +181,32 @@ def unanswered(reason: str, *, tile: str | None = None) -> Answer:
     return Answer(None, None, "review", None, reason, tile)
 
 
-def calibrate(score: float | np.ndarray, calibration: dict[str, float]) -> np.ndarray:
-    """sigmoid(scale * logit(score) + bias), as components/evaluation/calibration.py has it (Platt 1999)."""
-    clipped = np.clip(np.asarray(score, dtype=np.float64), SCORE_CLIP, 1 - SCORE_CLIP)
-    logit = np.log(clipped) - np.log1p(-clipped)
-    return np.exp(-np.logaddexp(0, -(calibration["scale"] * logit + calibration["bias"])))
+def calibrated_log_odds(logits: np.ndarray, is_good: np.ndarray, calibration: dict[str, float]) -> float:
+    """Log-odds of the defect classes, calibrated, as components/evaluation/calibration.py has them (Platt 1999).
 
-
-def rescale_groups(probabilities: np.ndarray, is_good: np.ndarray, score: float) -> np.ndarray:
-    """Probabilities whose defect classes sum to `score`, in the same proportions within either group.
-
-    probabilities: (K,) float64 that sum to one. A group without any mass is shared out evenly.
+    logits: (K,) float64, finite. No probability on the way: 1 − 1e-17 is 1, and such images would become ties.
     """
-    final = np.empty_like(probabilities)
-    for group, mass in ((is_good, 1 - score), (~is_good, score)):
-        total = probabilities[group].sum()
-        final[group] = mass * (probabilities[group] / total if total > 0 else 1 / group.sum())
+    raw = np.logaddexp.reduce(logits[~is_good]) - np.logaddexp.reduce(logits[is_good])
+    return float(calibration["scale"] * raw + calibration["bias"])
+
+
+def class_probabilities(logits: np.ndarray, is_good: np.ndarray, log_odds: float) -> np.ndarray:
+    """(K,) whose defect classes sum to the score of `log_odds`; within either group the proportions of the logits."""
+    final = np.empty_like(logits)
+    for group, mass in ((is_good, sigmoid(-log_odds)), (~is_good, sigmoid(log_odds))):
+        final[group] = mass * softmax(logits[group])
     return final
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(K,) probabilities of (K,) logits."""
+    weights = np.exp(logits - logits.max())
+    return weights / weights.sum()
+
+
+def sigmoid(log_odds: float) -> float:
+    """The probability, without an overflow on the way."""
+    return float(np.exp(-np.logaddexp(0, -log_odds)))
 
 
 def list_items(model_input: object) -> tuple[list[object], pd.Index]:
@@ -211,16 +223,33 @@ def list_items(model_input: object) -> tuple[list[object], pd.Index]:
         columns = list(model_input.columns)
         if "image" not in columns and len(columns) != 1:
             raise ValueError(f"the input has the columns {columns}; 'image' is needed, or one column alone")
+        if columns.count("image") > 1:
+            raise ValueError(f"the input has the columns {columns}; one 'image' is needed")
         model_input = model_input["image" if "image" in columns else columns[0]]
     if isinstance(model_input, pd.Series):
         return model_input.tolist(), model_input.index
     if isinstance(model_input, np.ndarray):
-        if model_input.ndim > 1 and model_input.size != len(model_input):
+        if model_input.ndim > 1 and model_input.shape != (len(model_input), 1):
             raise ValueError(f"the input has the shape {model_input.shape}; (N,) or (N, 1) is needed")
-        items = model_input.ravel().tolist()
+        items = array_items(model_input.ravel())
     else:
         items = list(model_input) if isinstance(model_input, list | tuple) else [model_input]
-    return items, pd.RangeIndex(len(items))
+    return [single(item) for item in items], pd.RangeIndex(len(items))
+
+
+def array_items(array: np.ndarray) -> list[object]:
+    """(N,) any. Of numpy's own bytes the whole cell: what it takes for padding may be the end of an image."""
+    if array.dtype.kind == "S":
+        array = array.view(np.dtype((np.void, array.itemsize)))
+        return [cell.tobytes() for cell in array]
+    return array.tolist()
+
+
+def single(item: object) -> object:
+    """The item of a record with the key `image`, or in an array without axes, which a scoring server may send."""
+    if isinstance(item, dict) and "image" in item:
+        item = item["image"]
+    return item.item() if isinstance(item, np.ndarray) and item.ndim == 0 else item
 
 
 def read_item(item: object, *, allow_paths: bool) -> bytes:
@@ -235,7 +264,7 @@ def read_item(item: object, *, allow_paths: bool) -> bytes:
         item = str(item)
     if not isinstance(item, str):
         missing = item is None or item is pd.NA or (isinstance(item, float) and np.isnan(item))
-        found = "no image is given" if missing else f"a {type(item).__name__} is not an image"
+        found = "no image is given" if missing else f"what is given is of the type {type(item).__name__}"
         raise ItemError(f"{found}; give image bytes or base64 text")
     # Where paths are not allowed, not even their existence is looked up: the answer would tell a client.
     if allow_paths and is_file(item):

@@ -19,13 +19,13 @@ import numpy as np
 from torch import nn
 
 from components.evaluation import scalars
-from components.evaluation.calibration import defect_scores
+from components.evaluation.calibration import defect_log_odds
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord
 from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, loader_workers, new_learner, run_epochs, softmax
+from pipeline.training import TrainingData, loader_workers, new_learner, run_epochs
 
 Phase = Literal["rate", "full"]
 
@@ -207,7 +207,7 @@ def decision_metrics(
     if inspects:
         defective = ~np.isin(np.asarray(classes), list(good_classes))
         is_defect, rejected = defective[labels], defective[predicted]
-        scores = defect_scores(softmax(logits), classes, good_classes)
+        scores = defect_log_odds(logits, classes, good_classes)
         values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
     return {name: _known(value) for name, value in zip(names, values, strict=True)}
 

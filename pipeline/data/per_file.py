@@ -9,9 +9,9 @@ import pandas as pd
 def worst_per_file(predictions: pd.DataFrame) -> pd.DataFrame:
     """One row per image file, by path: what the served model answers where an image is judged in tiles.
 
-    predictions: test_predictions.parquet. The score is the highest of the file's tiles, rejected if any tile is,
-    defective if any is; group and sha256 are the file's. Columns: path, sha256, group, is_defect, defect_score,
-    decision.
+    predictions: test_predictions.parquet. Score and log-odds are the highest of the file's tiles, rejected if any tile
+    is, defective if any is; group and sha256 are the file's. Columns: path, sha256, group, is_defect, defect_score,
+    log_odds, decision.
     """
     rejected = predictions["decision"] == "reject"
     files = (
@@ -22,6 +22,7 @@ def worst_per_file(predictions: pd.DataFrame) -> pd.DataFrame:
             group=("group", "first"),
             is_defect=("is_defect", "any"),
             defect_score=("defect_score", "max"),
+            log_odds=("log_odds", "max"),
             rejected=("rejected", "any"),
         )
     )

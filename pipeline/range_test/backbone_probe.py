@@ -151,7 +151,7 @@ def _run(probe: _Probe) -> tuple[Probed, Features]:
     )
     found = objective_interval(
         recipe_objective(recipe),
-        probabilities,
+        np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)),
         val.labels,
         data.classes,
         data.good_classes,

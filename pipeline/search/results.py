@@ -20,7 +20,7 @@ from components.search.trial import TrialRecord
 from pipeline.search.recipes import settings_of
 from pipeline.search.session import LOGITS_FILE
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, recipe_objective, softmax
+from pipeline.training import TrainingData, recipe_objective
 
 #: Of the interval of the gain, and the resamples behind it.
 GAIN_CONFIDENCE, GAIN_SAMPLES = 0.95, 1000
@@ -84,8 +84,8 @@ def gain_interval(
     val = data.manifest[data.manifest["split"] == "val"]
     return paired_objective_difference(
         recipe_objective(recipe),
-        softmax(logits[0]),
-        softmax(logits[1]),
+        logits[0],
+        logits[1],
         data.split("val").labels,
         data.classes,
         data.good_classes,

@@ -28,7 +28,7 @@ STAGES: tuple[Stage, ...] = (
         name="prepare",
         inputs=(),
         sections=("seed", "data"),
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.prepare", "run"),
         # The digest covers what the source and the earlier manifest hold, wherever they lie.
         unhashed=(
@@ -99,7 +99,7 @@ STAGES: tuple[Stage, ...] = (
         name="train",
         inputs=("prepare", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
-        version=5,
+        version=6,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),
@@ -108,7 +108,7 @@ STAGES: tuple[Stage, ...] = (
         name="evaluate",
         inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
-        version=3,
+        version=4,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias

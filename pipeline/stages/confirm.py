@@ -36,7 +36,7 @@ from pipeline.sections.rates import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training import TrainingData, open_data, recipe_objective, softmax, use_threads
+from pipeline.training import TrainingData, open_data, recipe_objective, use_threads
 
 #: Resamples of the validation images behind the part of the uncertainty that comes of them.
 SAMPLES = 1000
@@ -85,8 +85,8 @@ def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, 
     val = data.manifest[data.manifest["split"] == "val"]
     sampled = paired_objective_difference(
         recipe_objective(like.recipe),
-        _probabilities(winners),
-        _probabilities(defaults),
+        _logits(winners),
+        _logits(defaults),
         data.split("val").labels,
         data.classes,
         data.good_classes,
@@ -105,9 +105,9 @@ def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, 
     )
 
 
-def _probabilities(results: Sequence[Result]) -> np.ndarray:
+def _logits(results: Sequence[Result]) -> np.ndarray:
     """(S, N, K) of the validation images, each training at its best epoch."""
-    return np.stack([softmax(result.keeper.best()["val_logits"].numpy()) for result in results])
+    return np.stack([result.keeper.best()["val_logits"].numpy() for result in results])
 
 
 def _score(result: Result) -> float:

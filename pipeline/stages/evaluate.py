@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
 from components.data.loader import image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
-from components.evaluation.calibration import Calibration, calibrate_probabilities, defect_scores
+from components.evaluation.calibration import (
+    Calibration,
+    calibrate_log_odds,
+    calibrated_probabilities,
+    defect_log_odds,
+)
 from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Preprocessing, predict
@@ -25,7 +31,7 @@ from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import log_lineage
 from pipeline.report import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training import EVAL_BATCH, bare_model, resolve_device, softmax, use_threads
+from pipeline.training import EVAL_BATCH, bare_model, resolve_device, use_threads
 
 METRICS_VERSION = 1
 
@@ -38,8 +44,13 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
     card, state = load_bundle(context.input("train", "model"))
-    probabilities = _probabilities(context, card, state, manifest)
+    logits = _logits(context, card, state, manifest)
+    calibration = Calibration.from_dict(card.calibration)
+    probabilities = calibrated_probabilities(logits, np.isin(card.classes, card.good_classes), calibration)
     predictions = _prediction_table(test, probabilities, card)
+    if card.operating_point is not None:
+        log_odds = calibrate_log_odds(defect_log_odds(logits, card.classes, card.good_classes), calibration)
+        predictions = _decided(predictions, log_odds, card.operating_point)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)
     metrics = _measure(predictions, probabilities, card, evaluate, seed)
     text = json.dumps(metrics, indent=2, allow_nan=False)
@@ -59,8 +70,8 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     return headline
 
 
-def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
-    """(N, K) calibrated probabilities of the test split."""
+def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
+    """(N, K) logits of the test split."""
     device = resolve_device(driver_compute(context.compute))
     images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
@@ -72,28 +83,30 @@ def _probabilities(context: StageContext, card: ModelCard, state: dict[str, Any]
                 yield batch
                 advance(len(batch.labels))
 
-        logits = predict(
+        return predict(
             bare_model(card, state, device),
             batches(),
             device=device,
             preprocessing=Preprocessing.from_unit_scale(card.mean, card.std, size=card.input_size),
         )
-    is_good = np.isin(card.classes, card.good_classes)
-    return calibrate_probabilities(softmax(logits), is_good, Calibration.from_dict(card.calibration))
 
 
 def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: ModelCard) -> pd.DataFrame:
-    """One row per test image or tile: what it is, the score, and what is decided. path: of the file."""
+    """One row per test image or tile: what it is, and how likely each class. path: of the file."""
     metadata = [name for name in test.columns if name.startswith("meta_")]
     table = test[["image_id", "path", "sha256", "label", "is_defect", "group", *metadata]].copy()
     table["predicted"] = np.asarray(card.classes)[probabilities.argmax(axis=1)]
     for position, name in enumerate(card.classes):
         table[f"p_{name}"] = probabilities[:, position]
-    if card.operating_point is not None:
-        table["defect_score"] = defect_scores(probabilities, card.classes, card.good_classes)
-        rejected = table["defect_score"] >= card.operating_point["threshold"]
-        table["decision"] = np.where(rejected, "reject", "accept")
     return table
+
+
+def _decided(table: pd.DataFrame, log_odds: np.ndarray, point: Mapping[str, Any]) -> pd.DataFrame:
+    """With the columns defect_score (to read), log_odds (which rank and decide) and decision."""
+    rejected = log_odds >= point["threshold_log_odds"]
+    return table.assign(
+        defect_score=special.expit(log_odds), log_odds=log_odds, decision=np.where(rejected, "reject", "accept")
+    )
 
 
 def _measure(
@@ -132,14 +145,14 @@ def _measure(
 def _decision_metrics(
     table: pd.DataFrame, point: Mapping[str, Any], settings: EvaluateConfig, seed: int
 ) -> dict[str, Any]:
-    """`ranking` and `operating_points` of a table with the columns defect_score, is_defect and group."""
-    scores, is_defect = table["defect_score"].to_numpy(), table["is_defect"].to_numpy(dtype=bool)
+    """`ranking` and `operating_points` of a table with the columns log_odds, is_defect and group."""
+    log_odds, is_defect = table["log_odds"].to_numpy(), table["is_defect"].to_numpy(dtype=bool)
     resampling = _resampling(settings, table["group"].to_numpy(), seed)
-    thresholds = {"escape_budget": point["threshold"], "balanced": point["balanced_threshold"]}
+    thresholds = {"escape_budget": point["threshold_log_odds"], "balanced": point["balanced_threshold_log_odds"]}
     return {
-        "ranking": ranking_metrics(scores, is_defect, **resampling),
+        "ranking": ranking_metrics(log_odds, is_defect, **resampling),
         "operating_points": {
-            name: inspection_metrics(scores, is_defect, threshold, **resampling)
+            name: inspection_metrics(log_odds, is_defect, threshold, **resampling)
             for name, threshold in thresholds.items()
         },
     }

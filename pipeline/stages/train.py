@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import special
 
-from components.evaluation.calibration import Calibration, apply_calibration, defect_scores, fit_calibration
+from components.evaluation.calibration import Calibration, calibrate_log_odds, defect_log_odds, fit_calibration
 from components.evaluation.operating_point import OperatingPoint, choose_operating_point
 from components.report.figures import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
@@ -42,7 +43,6 @@ from pipeline.training import (
     new_learner,
     open_data,
     predict_split,
-    softmax,
     use_threads,
 )
 
@@ -161,21 +161,23 @@ def _calibrate(
     logits = predict_split(learner.model, images, learner)
     if not np.isfinite(logits).all():
         raise RuntimeError("the trained model gives outputs that are not finite on the calibration split")
-    probabilities = softmax(logits)
+    probabilities = special.softmax(logits.astype(np.float64), axis=1)
     table = rows[["image_id", "path", "label", "is_defect", "group"]].reset_index(drop=True)
     for position, name in enumerate(data.classes):
         table[f"p_{name}"] = probabilities[:, position]
     calibration, point = Calibration(1.0, 0.0), None
     if data.good_classes:
-        raw = defect_scores(probabilities, data.classes, data.good_classes)
+        raw = defect_log_odds(logits, data.classes, data.good_classes)
         is_defect = rows["is_defect"].to_numpy(dtype=bool)
         calibration = fit_calibration(raw, is_defect)
-        scores = apply_calibration(raw, calibration)
-        table["defect_score"] = scores
+        if calibration.note:
+            context.console.warn(f"calibration: {calibration.note}")
+        log_odds = calibrate_log_odds(raw, calibration)
+        table["defect_score"], table["log_odds"] = special.expit(log_odds), log_odds
         # The line decides on images, and an image by its worst tile.
-        files = rows.assign(score=scores, is_defect=is_defect).groupby("path", sort=False)
+        files = rows.assign(log_odds=log_odds, is_defect=is_defect).groupby("path", sort=False)
         point = choose_operating_point(
-            files["score"].max().to_numpy(),
+            files["log_odds"].max().to_numpy(),
             files["is_defect"].any().to_numpy(),
             escape_budget=settings.escape_budget,
             confidence=settings.confidence,

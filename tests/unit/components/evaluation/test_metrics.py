@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import special
 
 from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
 
@@ -13,13 +14,13 @@ SETTINGS: dict[str, Any] = {"confidence": 0.95, "bootstrap_samples": 200, "seed"
 
 @pytest.fixture
 def ten() -> tuple[np.ndarray, np.ndarray]:
-    """Four defectives (one below 0.5) and six good images (two at or above it)."""
+    """Log-odds of four defectives (one below a score of 0.5) and six good images (two at or above it)."""
     scores = np.array([0.9, 0.8, 0.5, 0.2, 0.1, 0.1, 0.3, 0.4, 0.6, 0.5])
-    return scores, np.arange(10) < 4
+    return special.logit(scores), np.arange(10) < 4
 
 
 def test_counts_and_rates_by_hand(ten: tuple) -> None:
-    result = inspection_metrics(*ten, 0.5, groups=None, **SETTINGS)
+    result = inspection_metrics(*ten, 0.0, groups=None, **SETTINGS)
     counts = [result[f"{kind}_{fate}"] for kind in ("defective", "good") for fate in ("rejected", "accepted")]
     assert counts == [3, 1, 2, 4]
     values = {name: result[name]["value"] for name in ("accuracy", "sensitivity", "escape_rate")}
@@ -32,18 +33,18 @@ def test_counts_and_rates_by_hand(ten: tuple) -> None:
 
 
 def test_every_rate_carries_its_counts_and_unit(ten: tuple) -> None:
-    rate = inspection_metrics(*ten, 0.5, groups=None, **SETTINGS)["escape_rate"]
+    rate = inspection_metrics(*ten, 0.0, groups=None, **SETTINGS)["escape_rate"]
     assert (rate["numerator"], rate["denominator"], rate["unit"]) == (1, 4, "image")
 
 
 def test_no_ambiguous_short_name_appears(ten: tuple) -> None:
-    text = json.dumps(inspection_metrics(*ten, 0.5, groups=None, **SETTINGS))
+    text = json.dumps(inspection_metrics(*ten, 0.0, groups=None, **SETTINGS))
     assert not {"fp", "fn", "tp", "tn", "far", "fpr", "fnr"} & set(text.replace('"', " ").split())
 
 
 def test_parts_are_rolled_up_to_one_decision(ten: tuple) -> None:
     groups = np.array(["a", "a", "b", "b", "c", "c", "d", "d", "e", "e"])
-    rolled = inspection_metrics(*ten, 0.5, groups=groups, **SETTINGS)["by_group"]
+    rolled = inspection_metrics(*ten, 0.0, groups=groups, **SETTINGS)["by_group"]
     assert (rolled["defective_rejected"], rolled["defective_accepted"]) == (2, 0)
     assert (rolled["good_rejected"], rolled["good_accepted"]) == (1, 2)
     assert rolled["escape_rate"]["unit"] == "group"
@@ -130,5 +131,5 @@ def test_class_metrics_by_hand() -> None:
 
 
 def test_the_same_seed_gives_the_same_metrics(ten: tuple) -> None:
-    first, second = (inspection_metrics(*ten, 0.5, groups=None, **SETTINGS) for _ in range(2))
+    first, second = (inspection_metrics(*ten, 0.0, groups=None, **SETTINGS) for _ in range(2))
     assert first == second

@@ -20,15 +20,14 @@ def images(count: int = 120) -> np.ndarray:
 
 
 def model(labels: np.ndarray, *, skill: float, seed: int) -> np.ndarray:
-    """(N, 2) probabilities whose logit is the label times the skill, with noise."""
+    """(N, 2) logits, their difference the label times the skill, with noise."""
     logit = skill * (labels - 0.5) + np.random.default_rng(seed).normal(size=len(labels))
-    p = 1 / (1 + np.exp(-logit))
-    return np.stack([1 - p, p], axis=1)
+    return np.stack([-logit / 2, logit / 2], axis=1)
 
 
-def interval(probabilities, labels, groups=None, *, name="auroc", **changes):
+def interval(logits, labels, groups=None, *, name="auroc", **changes):
     settings = SETTINGS | changes
-    return objective_interval(named(name), probabilities, labels, CLASSES, ("good",), groups, **settings)
+    return objective_interval(named(name), logits, labels, CLASSES, ("good",), groups, **settings)
 
 
 def difference(ours, theirs, labels, groups=None, *, name="auroc", **changes):
@@ -38,12 +37,12 @@ def difference(ours, theirs, labels, groups=None, *, name="auroc", **changes):
 
 def test_value_and_limits_are_those_of_the_bootstrap_written_out() -> None:
     labels = images()
-    probabilities = model(labels, skill=1.5, seed=1)
+    logits = model(labels, skill=1.5, seed=1)
     generator = np.random.default_rng(3)
     drawn = [generator.integers(0, 120, 120) for _ in range(400)]
-    values = [auroc(probabilities[index, 1], labels[index] == 1) for index in drawn]
-    found = interval(probabilities, labels)
-    assert found.value == pytest.approx(auroc(probabilities[:, 1], labels == 1))
+    values = [auroc(logits[index, 1], labels[index] == 1) for index in drawn]
+    found = interval(logits, labels)
+    assert found.value == pytest.approx(auroc(logits[:, 1], labels == 1))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.05, 0.95])))
     # A bootstrap of n units has (n − 1)/n of the variance.
     assert found.variance == pytest.approx(np.var(values, ddof=1) * 120 / 119)
@@ -55,12 +54,12 @@ def test_value_and_limits_are_those_of_the_bootstrap_written_out() -> None:
 def test_whole_groups_are_drawn() -> None:
     """Every image is there four times: 30 independent ones are less certain than 120."""
     labels = np.repeat(images(30), 4)
-    probabilities = np.repeat(model(images(30), skill=1.5, seed=1), 4, axis=0)
-    alone = interval(probabilities, labels)
-    grouped = interval(probabilities, labels, np.repeat(np.arange(30), 4))
+    logits = np.repeat(model(images(30), skill=1.5, seed=1), 4, axis=0)
+    alone = interval(logits, labels)
+    grouped = interval(logits, labels, np.repeat(np.arange(30), 4))
     assert grouped.value == alone.value
     assert grouped.variance > 2 * alone.variance
-    named_groups = interval(probabilities, labels, np.repeat([f"part-{n:02d}" for n in range(30)], 4))
+    named_groups = interval(logits, labels, np.repeat([f"part-{n:02d}" for n in range(30)], 4))
     assert named_groups == grouped
 
 
@@ -75,8 +74,8 @@ def test_several_models_are_averaged() -> None:
 @pytest.mark.parametrize("name", [*DECIDING, "balanced_accuracy"])
 def test_a_model_is_not_ahead_of_itself(name: str) -> None:
     labels = images()
-    probabilities = model(labels, skill=1.5, seed=1)
-    found = difference(probabilities, probabilities, labels, name=name)
+    logits = model(labels, skill=1.5, seed=1)
+    found = difference(logits, logits, labels, name=name)
     assert (found.value, found.variance) == (0.0, 0.0)
     assert (found.low, found.high) == (None, None)  # no width, and no certainty
 
@@ -127,6 +126,6 @@ def test_resamples_of_one_kind_of_image_are_dropped_and_counted() -> None:
 
 def test_the_same_seed_gives_the_same_limits_and_another_others() -> None:
     labels = images()
-    probabilities = model(labels, skill=1, seed=1)
-    assert interval(probabilities, labels) == interval(probabilities, labels)
-    assert interval(probabilities, labels).low != interval(probabilities, labels, seed=4).low
+    logits = model(labels, skill=1, seed=1)
+    assert interval(logits, labels) == interval(logits, labels)
+    assert interval(logits, labels).low != interval(logits, labels, seed=4).low

@@ -23,7 +23,7 @@ def named(name: str) -> Objective:
 
 def score(name: str, probabilities: list, labels: list, good=("good",)) -> float:
     return objective_score(
-        named(name), np.array(probabilities, dtype=float), np.array(labels), classes=CLASSES, good_classes=good
+        named(name), np.log(np.maximum(probabilities, 1e-300)), np.array(labels), classes=CLASSES, good_classes=good
     )
 
 
@@ -77,7 +77,7 @@ def test_ties_are_worth_a_half() -> None:
 @pytest.mark.parametrize("name", [*DECIDING, "balanced_accuracy"])
 def test_the_score_of_some_images_is_that_of_a_set_that_holds_no_others(name: str) -> None:
     labels, some = np.array([0, 0, 2, 1]), np.array([3, 0, 0, 2])
-    of = score_of_images(named(name), np.array(FOUR), labels, classes=CLASSES, good_classes=("good",))
+    of = score_of_images(named(name), np.log(FOUR), labels, classes=CLASSES, good_classes=("good",))
     assert of(some) == score(name, [FOUR[n] for n in some], [int(labels[n]) for n in some])
 
 
@@ -118,13 +118,13 @@ def test_the_objective_reads_its_budget() -> None:
     assert score("overkill_at_budget", FOUR, [0, 0, 2, 1]) == 1 / 2
     wide = Objective(name="overkill_at_budget", escape_budget=0.5, escape_cost=1.0, defect_rate=None)
     given = {"classes": CLASSES, "good_classes": ("good",)}
-    assert objective_score(wide, np.array(FOUR), np.array([0, 0, 2, 1]), **given) == 1.0
+    assert objective_score(wide, np.log(FOUR), np.array([0, 0, 2, 1]), **given) == 1.0
 
 
 def test_a_budget_is_needed() -> None:
     objective = Objective(name="overkill_at_budget", escape_budget=None, escape_cost=1.0, defect_rate=None)
     with pytest.raises(ValueError, match="needs an escape budget"):
-        objective_score(objective, np.array(FOUR), np.array([0, 0, 2, 1]), classes=CLASSES, good_classes=("good",))
+        objective_score(objective, np.log(FOUR), np.array([0, 0, 2, 1]), classes=CLASSES, good_classes=("good",))
 
 
 # --- cost
@@ -175,5 +175,5 @@ def test_the_objective_reads_its_cost_and_its_rate() -> None:
     # goods 0.2 and 0.6, defectives 0.5 and 0.9: at 0.5 half of the goods are rejected, at 0.9 half escape
     assert score("cost", FOUR, [0, 0, 2, 1]) == pytest.approx(1 - 0.25 / 0.5)  # 3 · 0.5 of an escape is more
     rare = Objective(name="cost", escape_budget=None, escape_cost=3.0, defect_rate=0.1)
-    found = objective_score(rare, np.array(FOUR), np.array([0, 0, 2, 1]), classes=CLASSES, good_classes=("good",))
+    found = objective_score(rare, np.log(FOUR), np.array([0, 0, 2, 1]), classes=CLASSES, good_classes=("good",))
     assert found == pytest.approx(1 - 0.15 / 0.3)  # an escape of two: 0.1 · 3 / 2; an overkill of two: 0.45

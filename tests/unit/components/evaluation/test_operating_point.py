@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import special, stats
 
 from components.errors import InputError
 from components.evaluation.intervals import upper_bound
@@ -19,7 +20,7 @@ def test_the_threshold_rejects_every_defective_when_no_miss_is_allowed() -> None
     defects, goods = np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6])
     point = _choose(defects, goods)
     assert point.certified
-    assert point.threshold == pytest.approx((0.2 + 0.4) / 2)
+    assert point.threshold_log_odds == pytest.approx((0.2 + 0.4) / 2)
     assert (point.calibration_escapes, point.calibration_overkills) == (0, 1)
     assert point.escape_upper_bound == pytest.approx(1 - 0.05 ** (1 / 60))
 
@@ -28,7 +29,7 @@ def test_an_allowed_miss_is_spent_only_where_it_saves_overkill() -> None:
     defects = np.append(np.linspace(0.5, 0.9, 92), 0.05)
     spent = _choose(defects, np.array([0.01, 0.3]))
     assert (spent.calibration_escapes, spent.calibration_overkills) == (1, 0)
-    assert spent.threshold == pytest.approx((0.3 + 0.5) / 2)
+    assert spent.threshold_log_odds == pytest.approx((0.3 + 0.5) / 2)
     kept = _choose(defects, np.array([0.01, 0.95]))
     assert (kept.calibration_escapes, kept.calibration_overkills) == (0, 1)
 
@@ -63,19 +64,19 @@ def test_parts_of_one_image_each_count_as_images() -> None:
 
 def test_tied_scores_fall_on_the_same_side() -> None:
     point = _choose(np.full(60, 0.5), np.array([0.5, 0.4]))
-    assert point.threshold == pytest.approx(0.45)
+    assert point.threshold_log_odds == pytest.approx(0.45)
     assert (point.calibration_escapes, point.calibration_overkills) == (0, 1)
 
 
 def test_scores_of_zero_reject_everything_rather_than_lose_a_defective() -> None:
     point = _choose(np.append(np.full(59, 0.9), 0.0), np.array([0.0, 0.1]))
-    assert point.threshold == 0.0
+    assert point.threshold_log_odds == pytest.approx(-np.log(2))  # at half the odds of the lowest
     assert (point.calibration_escapes, point.calibration_overkills) == (0, 2)
 
 
 def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
     point = _choose(np.array([0.7, 0.8, 0.9]), np.array([0.1, 0.2, 0.3, 0.75]))
-    assert point.balanced_threshold == pytest.approx(0.5)
+    assert point.balanced_threshold_log_odds == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(("is_defect", "missing"), [([True, True], "good"), ([False, False], "defective")])
@@ -84,6 +85,23 @@ def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], miss
         choose_operating_point(
             np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=None
         )
+
+
+def test_certain_scores_are_thresholded_by_their_order() -> None:
+    # Goods at the quantiles of a normal distribution about −20 with a spread of 4; two of 60 defectives at −17, and no
+    # miss allowed. Rejected are the goods above −17: (i + 0.5) / 400 > Φ(0.75) = 0.7734, so i from 309 to 399.
+    goods = -20 + 4 * stats.norm.ppf((np.arange(400) + 0.5) / 400)
+    point = _choose(np.append(np.full(58, 6.0), [-17.0, -17.0]), goods)
+    assert point.certified
+    assert (point.calibration_escapes, point.calibration_overkills) == (0, 91)
+    assert goods[308] < point.threshold_log_odds < -17
+    assert point.threshold == pytest.approx(special.expit(point.threshold_log_odds))
+
+
+def test_scores_that_round_to_one_are_told_apart() -> None:
+    point = _choose(np.linspace(41, 60, 60), np.array([38.0, 39.0, 45.0]))
+    assert (point.threshold, point.calibration_overkills) == (1.0, 1)
+    assert point.threshold_log_odds == pytest.approx(40)
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:
@@ -102,11 +120,12 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
     for _ in range(1000):
         scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
         point = choose_operating_point(scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=None)
-        broken += point.threshold > 0.05
+        broken += point.threshold_log_odds > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
 
 
 def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = None) -> OperatingPoint:
+    """Scores that stand for log-odds: between 0 and 1 both have the same order."""
     scores = np.concatenate([defects, goods])
     return choose_operating_point(
         scores, np.arange(scores.size) < defects.size, escape_budget=0.05, confidence=0.95, groups=groups

@@ -146,8 +146,8 @@ def test_search_without_any_score_still_draws(trials: pd.DataFrame) -> None:
 
 
 def test_roc_gives_its_area_and_both_errors_at_each_threshold() -> None:
-    scores, is_defect = np.array([0.1, 0.4, 0.6, 0.9]), np.array([False, True, False, True])
-    words = _words(figures.roc_figure(scores, is_defect, {"budget": 0.5}))
+    scores, is_defect = np.array([-2.2, -0.4, 0.4, 2.2]), np.array([False, True, False, True])
+    words = _words(figures.roc_figure(scores, is_defect, {"budget": 0.0}))
     assert "budget\nescape 50.0 %, overkill 50.0 %" in words
     assert "area 0.7500; 2 defective, 2 good images" in words
 
@@ -158,8 +158,8 @@ def test_roc_of_one_class_says_that_there_is_nothing_to_separate() -> None:
 
 
 def test_score_histogram_draws_thresholds_at_and_beyond_its_ends() -> None:
-    scores, is_defect = np.array([0.0, 0.2, 1.0]), np.array([False, False, True])
-    figure = figures.score_histogram(scores, is_defect, {"all": 0.0, "none": 1.0, "tiny": 1e-9})
+    log_odds, is_defect = np.array([-900.0, -1.4, 40.0]), np.array([False, False, True])
+    figure = figures.score_histogram(log_odds, is_defect, {"all": -950.0, "none": 41.0, "tiny": np.log(1e-9)})
     assert {"good (2)", "defective (1)", "tiny 1e-9"} <= _words(figure)
     figure_png(figure)
 

@@ -22,8 +22,8 @@ def test_a_card_survives_json_and_equal_cards_give_equal_bytes(make_card):
 
 
 def test_a_card_of_another_format_version_is_refused_with_both_versions(make_card):
-    content = json.loads(make_card().to_json()) | {"format_version": 4}
-    with pytest.raises(InputError, match=r"format_version=4.*reads 3"):
+    content = json.loads(make_card().to_json()) | {"format_version": 5}
+    with pytest.raises(InputError, match=r"format_version=5.*reads 4"):
         ModelCard.from_json(json.dumps(content))
 
 
@@ -56,6 +56,13 @@ def test_a_framing_comes_back_from_json_as_it_went_in(make_card, framing):
     card = make_card(framing=framing(region=(1, 2, 30, 40), tile_size=20, fit="letterbox"))
     assert ModelCard.from_json(card.to_json()) == card
     assert Framing.from_dict(card.framing).region == (1, 2, 30, 40)
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.8, 1.3863), (1.0, 36.0437), (0.0, -708.3964)])
+def test_the_threshold_of_a_card_of_the_third_version_is_read_as_log_odds(make_card, threshold, expected):
+    content = json.loads(make_card().to_json()) | {"format_version": 3, "operating_point": {"threshold": threshold}}
+    point = ModelCard.from_json(json.dumps(content)).operating_point
+    assert point == {"threshold": threshold, "threshold_log_odds": pytest.approx(expected, abs=1e-4)}
 
 
 def test_a_card_without_a_format_version_is_refused():
@@ -92,7 +99,7 @@ def test_all_missing_keys_are_named_at_once(make_card):
         ({"std": (0.2, 0.0, 0.2)}, "std must be positive"),
         ({"calibration": {"scale": 1.0}}, "scale and bias"),
         ({"operating_point": None}, "need an operating point"),
-        ({"operating_point": {"threshold": float("nan")}}, "need an operating point"),
+        ({"operating_point": {"threshold_log_odds": float("nan")}}, "need an operating point"),
         ({"good_classes": ()}, "defect types alone have none"),
         ({"framing": {"size": 32}}, "has to have the keys"),
         ({"input_size": 33}, "input_size=33 for squares of 32 px"),

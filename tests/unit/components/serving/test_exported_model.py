@@ -13,9 +13,11 @@ import urllib.request
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import ModelSignature
+from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
 from components.serving.bundle import load_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
@@ -67,6 +69,55 @@ def test_bytes_and_base64_in_one_frame_are_answered_alike(model_directory, image
     mixed = [image if k % 2 else base64.b64encode(image).decode() for k, image in enumerate(images)]
     assert model.predict(pd.DataFrame({"image": mixed})).equals(in_process)
     assert in_process["error"].tolist() == [None] * len(images)
+
+
+def test_mlflow_hands_every_container_over_one_row_an_image(model_directory, images, in_process):
+    model = mlflow.pyfunc.load_model(str(model_directory), model_config={"device": "cpu"})
+    texts = [base64.b64encode(image).decode() for image in images]
+    as_objects = np.empty(len(images), dtype=object)
+    as_objects[:] = images
+    containers = [
+        images, texts, tuple(texts), pd.Series(images), pd.Series(texts, name="image"), as_objects, np.array(texts),
+        as_objects[:, None], {"image": images}, {"image": texts}, {"image": as_objects}, pd.DataFrame({"file": images}),
+        pd.DataFrame({"camera": "a", "image": texts}), [{"image": text} for text in texts],
+    ]  # fmt: skip
+    for container in containers:
+        assert model.predict(container).equals(in_process)
+    for one in (images[0], texts[0], {"image": texts[0]}, {"image": images[0]}):
+        assert model.predict(one)["label"].tolist() == in_process["label"].tolist()[:1]
+    assert len(model.predict([])) == len(model.predict({"image": []})) == 0
+
+
+@pytest.mark.parametrize("wrong", [None, 3, [1, 2], np.arange(2), [[b"x"]], [None]])
+def test_what_is_no_image_is_reviewed_with_a_reason(model_directory, wrong):
+    out = mlflow.pyfunc.load_model(str(model_directory), model_config={"device": "cpu"}).predict(wrong)
+    assert set(out["decision"]) == {"review"}
+    assert out["error"].str.contains("give image bytes or base64 text").all()
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, 4)), pd.DataFrame({"a": ["x"], "b": ["y"]}), {"picture": ["x"]}])
+def test_a_container_without_one_image_a_row_is_refused(model_directory, wrong):
+    with pytest.raises(ValueError, match="is needed"):
+        mlflow.pyfunc.load_model(str(model_directory), model_config={"device": "cpu"}).predict(wrong)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_split": {"columns": ["camera", "image"], "data": [["a", "%"], ["a", None]]}},
+        {"dataframe_split": {"data": [["%"], [None]]}},
+        {"dataframe_records": [{"image": "%"}, {"image": None}]},
+        {"instances": [{"image": "%"}, {"image": None}]},
+        {"instances": ["%", None]},
+        {"inputs": {"image": ["%", None]}},
+        {"inputs": ["%", None]},
+        {"inputs": [{"image": "%"}, {"image": None}]},
+    ],
+)
+def test_each_form_of_a_request_is_read_row_by_row(model_directory, body):
+    model = mlflow.pyfunc.load_model(str(model_directory), model_config={"device": "cpu"})
+    out = model.predict(infer_and_parse_data(body, model.metadata.get_input_schema()))
+    assert ["'%' is not base64" in out["error"][0], "no image is given" in out["error"][1], len(out)] == [True, True, 2]
 
 
 def test_paths_are_refused_unless_the_loader_allows_them(model_directory, images, in_process, tmp_path):
@@ -150,7 +201,9 @@ def test_the_server_answers_base64_in_every_request_format_as_in_process(server,
         {"dataframe_records": [{"image": text} for text in texts]},
         {"dataframe_records": [{"image": f"data:image/png;base64,{text}"} for text in texts]},
         {"instances": [{"image": text} for text in texts]},
+        {"instances": texts},
         {"inputs": {"image": texts}},
+        {"inputs": texts},
     ]
     for body in bodies:
         rows = pd.DataFrame(post(server, body))

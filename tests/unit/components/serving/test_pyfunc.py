@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import special
 
 from components.data.framing import Framing, frame_image
 from components.data.loader import Batch
@@ -17,11 +18,11 @@ from components.serving.pyfunc import (
     InspectionModel,
     ItemError,
     answer,
-    calibrate,
+    calibrated_log_odds,
+    class_probabilities,
     list_items,
     read_item,
     read_settings,
-    rescale_groups,
     worse,
 )
 from components.training.engine import Device, Preprocessing
@@ -60,46 +61,48 @@ def hand_computed(exported, pixels) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("score", "scale", "bias", "expected"),
+    ("defect", "good", "scale", "bias", "expected"),
     [
-        (0.5, 1.0, 0.0, 0.5),
-        (0.8, 1.0, 0.0, 0.8),
-        (0.5, 3.0, math.log(3), 0.75),  # logit 0, so the bias alone: 3 to 1
-        (0.8, 2.0, 0.0, 16 / 17),  # odds 4 squared
-        (0.0, 1.0, 0.0, 1e-7),
-        (1.0, 1.0, 0.0, 1 - 1e-7),
-        (1.0, 1000.0, 0.0, 1.0),
-        (0.0, 1000.0, 0.0, 0.0),
+        ([0.0], [0.0], 1.0, 0.0, 0.0),
+        ([math.log(4)], [0.0], 1.0, 0.0, math.log(4)),
+        ([0.0], [0.0], 3.0, math.log(3), math.log(3)),  # even odds, so the bias alone: 3 to 1
+        ([math.log(4)], [0.0], 2.0, 0.0, math.log(16)),  # odds 4 squared
+        ([math.log(1), math.log(2)], [math.log(5)], 1.0, 0.0, math.log(3 / 5)),  # 1 and 2 against 5
+        ([800.0], [-800.0], 1.0, 0.0, 1600.0),  # no probability could tell it from 1599
+        ([-800.0], [800.0], 1.0, 0.0, -1600.0),
     ],
 )
-def test_calibration_by_hand(score, scale, bias, expected):
-    assert calibrate(score, {"scale": scale, "bias": bias}) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+def test_calibration_by_hand(defect, good, scale, bias, expected):
+    logits = np.array(defect + good)
+    is_good = np.arange(len(logits)) >= len(defect)
+    found = calibrated_log_odds(logits, is_good, {"scale": scale, "bias": bias})
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_calibration_and_rescaling_agree_with_those_of_the_evaluation():
+def test_log_odds_and_probabilities_agree_with_those_of_the_evaluation():
     generator = np.random.default_rng(1)
     classes, good = ("a", "b", "c", "d"), ("b", "d")
-    probabilities = np.concatenate([generator.dirichlet(np.full(4, 0.2), 200), np.eye(4)])
+    logits = np.concatenate([generator.normal(size=(200, 4)) * 9, 900 * np.eye(4)])
     is_good = np.array([False, True, False, True])
     fitted = calibration.Calibration(scale=1.7, bias=-0.9)
-    settings = {"scale": 1.7, "bias": -0.9}
-    raw = calibration.defect_scores(probabilities, classes, good)
-    scores = calibration.apply_calibration(raw, fitted)
-    assert np.allclose(calibrate(raw, settings), scores, rtol=1e-12, atol=0)
-    rows = [rescale_groups(row, is_good, score) for row, score in zip(probabilities, scores, strict=True)]
-    expected = calibration.calibrate_probabilities(probabilities, is_good, fitted)
-    assert np.allclose(rows, expected, rtol=1e-12, atol=1e-15)
-    assert pyfunc.SCORE_CLIP == calibration.SCORE_CLIP
+    expected = calibration.calibrate_log_odds(calibration.defect_log_odds(logits, classes, good), fitted)
+    found = [calibrated_log_odds(row, is_good, {"scale": 1.7, "bias": -0.9}) for row in logits]
+    assert np.allclose(found, expected, rtol=1e-12, atol=0)
+    rows = [class_probabilities(row, is_good, value) for row, value in zip(logits, found, strict=True)]
+    assert np.allclose(rows, calibration.calibrated_probabilities(logits, is_good, fitted), rtol=1e-12, atol=1e-15)
 
 
-def test_rescaling_keeps_the_proportions_within_the_groups():
-    final = rescale_groups(np.array([0.6, 0.3, 0.1]), np.array([True, False, False]), 0.8)
+def test_probabilities_keep_the_proportions_within_the_groups():
+    final = class_probabilities(np.log([0.6, 0.3, 0.1]), np.array([True, False, False]), math.log(4))
     assert final == pytest.approx([0.2, 0.6, 0.2])
 
 
-def test_a_group_without_mass_is_shared_out_evenly():
-    final = rescale_groups(np.array([1.0, 0.0, 0.0]), np.array([True, False, False]), 0.4)
-    assert final == pytest.approx([0.6, 0.2, 0.2])
+def test_images_that_are_all_certain_are_told_apart_by_the_threshold():
+    card = card_of(operating_point={"threshold_log_odds": 41.5})
+    rows = [answer(np.array([0.0, value, -1e3]), card, tile=None) for value in (41.0, 42.0)]
+    assert [row.decision for row in rows] == ["accept", "reject"]
+    assert [row.defect_score for row in rows] == [1.0, 1.0]  # 1 − 1e-18 is 1
+    assert worse(rows[0], rows[1]) is rows[1]
 
 
 def card_of(**changes) -> dict:
@@ -107,27 +110,27 @@ def card_of(**changes) -> dict:
         "classes": ["good", "pit", "scratch"],
         "good_classes": ["good"],
         "calibration": {"scale": 1.0, "bias": 0.0},
-        "operating_point": {"threshold": 0.4},
+        "operating_point": {"threshold_log_odds": math.log(0.4 / 0.6)},
     }
     return {**card, **changes}
 
 
 def test_a_score_at_the_threshold_is_rejected_and_just_below_it_accepted():
-    probabilities = np.array([0.5, 0.25, 0.25])
-    score = answer(probabilities, card_of(), tile=None).defect_score
-    assert score == pytest.approx(0.5)
-    assert answer(probabilities, card_of(operating_point={"threshold": score}), tile=None).decision == "reject"
-    above = np.nextafter(score, 1)
-    assert answer(probabilities, card_of(operating_point={"threshold": above}), tile=None).decision == "accept"
+    logits = np.log([0.5, 0.25, 0.25])
+    row = answer(logits, card_of(), tile=None)
+    assert row.defect_score == pytest.approx(0.5)
+    for threshold, decision in ((row.log_odds, "reject"), (np.nextafter(row.log_odds, 1), "accept")):
+        card = card_of(operating_point={"threshold_log_odds": threshold})
+        assert answer(logits, card, tile=None).decision == decision
 
 
 def test_the_decision_follows_the_threshold_and_the_label_the_likeliest_class():
-    row = answer(np.array([0.55, 0.25, 0.20]), card_of(), tile=None)
+    row = answer(np.log([0.55, 0.25, 0.20]), card_of(), tile=None)
     assert (row.label, row.decision, row.error) == ("good", "reject", None)
 
 
 def test_without_good_classes_there_is_a_label_but_no_score_and_no_decision():
-    row = answer(np.array([0.2, 0.7, 0.1]), card_of(good_classes=[], operating_point=None), tile=None)
+    row = answer(np.log([0.2, 0.7, 0.1]), card_of(good_classes=[], operating_point=None), tile=None)
     assert (row.label, row.defect_score, row.decision) == ("pit", None, None)
     assert row.probabilities == pytest.approx((0.2, 0.7, 0.1))
 
@@ -205,8 +208,8 @@ def test_nothing_random_is_left_in_the_network(load, images):
 def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
     bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[])
     path = tmp_path / "b" / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 3', '"format_version": 4'))
-    with pytest.raises(ValueError, match=r"format_version=4.*reads 3"):
+    path.write_text(path.read_text().replace('"format_version": 4', '"format_version": 5'))
+    with pytest.raises(ValueError, match=r"format_version=5.*reads 4"):
         load(tmp_path / "b")
     assert pyfunc.FORMAT_VERSION == bundle.FORMAT_VERSION
 
@@ -283,7 +286,8 @@ def test_an_image_is_rejected_if_a_single_tile_is(load, framed, images, mosaic, 
     scores = sorted(load().predict(None, images[:4])["defect_score"])
     between, above = (scores[2] + scores[3]) / 2, (scores[3] + 1) / 2
     for threshold, decision in ((between, "reject"), (above, "accept")):
-        model = framed(tile_size=32, tile_overlap=0.0, point={"threshold": threshold})
+        point = {"threshold_log_odds": math.log(threshold / (1 - threshold))}
+        model = framed(tile_size=32, tile_overlap=0.0, point=point)
         assert model.predict(None, [png(mosaic)])["decision"].tolist() == [decision]
 
 
@@ -293,8 +297,8 @@ def test_tiles_fill_batches_across_images_and_leave_order_and_values(framed, ima
     expected = framed(tile_size=32).predict(None, items)
     model = framed(tile_size=32, batch_size=batch_size)
     sizes = []
-    judge = model._probabilities
-    model._probabilities = lambda frames: sizes.append(len(frames)) or judge(frames)
+    judge = model._logits
+    model._logits = lambda frames: sizes.append(len(frames)) or judge(frames)
     out = model.predict(None, items)
     np.testing.assert_allclose(out["defect_score"].astype(float), expected["defect_score"].astype(float), rtol=1e-4)
     assert out["tile"].tolist() == expected["tile"].tolist()
@@ -306,7 +310,7 @@ def test_tiles_fill_batches_across_images_and_leave_order_and_values(framed, ima
 
 def test_of_two_tiles_the_one_that_speaks_for_the_image():
     def made(decision, score):
-        return pyfunc.Answer("pit", score, decision, (1.0,), None, "0,0,1,1")
+        return pyfunc.Answer("pit", score, decision, (1.0,), None, "0,0,1,1", math.log(score / (1 - score)))
 
     low, high, reject = made("accept", 0.1), made("accept", 0.2), made("reject", 0.7)
     unknown = pyfunc.unanswered("not finite", tile="0,0,1,1")
@@ -319,15 +323,15 @@ def test_of_two_tiles_the_one_that_speaks_for_the_image():
 
 
 def test_a_tile_whose_output_is_not_finite_is_named_in_the_review(framed, mosaic, png):
-    model = framed(tile_size=32, tile_overlap=0.0, point={"threshold": 1.0})
-    judge = model._probabilities
+    model = framed(tile_size=32, tile_overlap=0.0, point={"threshold_log_odds": 99.0})
+    judge = model._logits
 
     def broken(frames):
         rows = judge(frames)
         rows[2] = np.nan
         return rows
 
-    model._probabilities = broken
+    model._logits = broken
     out = model.predict(None, [png(mosaic)])
     assert (out["decision"][0], out["tile"][0]) == ("review", "64,0,96,32")
     assert "this tile is not finite" in out["error"][0]
@@ -350,8 +354,8 @@ def trained_scores(exported, squares, size) -> np.ndarray:
     preprocessing = Preprocessing.from_unit_scale(exported.card.mean, exported.card.std, size=size)
     with torch.inference_mode():
         logits = Device(torch.device("cpu")).forward(exported.network, batch, preprocessing)
-    raw = calibration.defect_scores(logits.double().softmax(1).numpy(), exported.card.classes, ("good",))
-    return calibration.apply_calibration(raw, calibration.Calibration(**exported.card.calibration))
+    raw = calibration.defect_log_odds(logits.numpy(), exported.card.classes, ("good",))
+    return special.expit(calibration.calibrate_log_odds(raw, calibration.Calibration(**exported.card.calibration)))
 
 
 @pytest.mark.parametrize("size", [32, 40, 64])
@@ -393,16 +397,28 @@ def test_every_container_gives_the_same_items(images):
         as_objects[:, None],
         {"image": items},
         {"image": as_objects},
+        {"image": tuple(items)},
+        {"image": pd.Series(items)},
+        [{"image": item} for item in items],
+        [np.array(item, dtype=object) for item in items],
     ]
     for container in containers:
         assert list_items(container)[0] == items
-    assert list_items(items[0])[0] == [items[0]]
+    for one in (items[0], {"image": items[0]}, {"image": items[:1]}, [items[0]]):
+        assert list_items(one)[0] == [items[0]]
+
+
+def test_an_image_in_an_array_of_bytes_keeps_its_end():
+    end = list_items(np.array([b"BM\x01\x00\x00", b"BM"]))[0]
+    assert end == [b"BM\x01\x00\x00", b"BM\x00\x00\x00"]  # numpy itself would cut all zeros off
 
 
 @pytest.mark.parametrize(
     ("container", "fault"),
     [
         (pd.DataFrame({"a": [b"1"], "b": [b"2"]}), r"columns \['a', 'b'\]"),
+        (pd.DataFrame([[b"1", b"2"]], columns=["image", "image"]), "one 'image' is needed"),
+        (np.empty((1, 0), dtype=object), r"shape \(1, 0\)"),
         ({"picture": [b"1"]}, r"keys \['picture'\]"),
         (np.zeros((2, 4, 4, 3), np.uint8), r"shape \(2, 4, 4, 3\)"),
     ],

@@ -8,7 +8,12 @@ from pipeline.data.per_file import worst_per_file
 def predictions(*rows) -> pd.DataFrame:
     """rows: (path, is_defect, defect_score, decision)."""
     table = pd.DataFrame(rows, columns=["path", "is_defect", "defect_score", "decision"])
-    return table.assign(sha256=table["path"] + "-sha", group=table["path"].str[0], image_id=range(len(table)))
+    return table.assign(
+        log_odds=2 * table["defect_score"],
+        sha256=table["path"] + "-sha",
+        group=table["path"].str[0],
+        image_id=range(len(table)),
+    )
 
 
 def test_a_file_is_as_bad_as_its_worst_tile() -> None:
@@ -27,6 +32,7 @@ def test_a_file_is_as_bad_as_its_worst_tile() -> None:
         "group": ["a", "b"],
         "is_defect": [False, True],
         "defect_score": [0.9, 0.4],
+        "log_odds": [1.8, 0.8],
         "decision": ["reject", "accept"],
     }
 

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import special
 
 from pipeline.config import EvaluateConfig
 from pipeline.stages import evaluate
 
 POINT = {
-    "threshold": 0.5, "balanced_threshold": 0.25,
+    "threshold_log_odds": special.logit(0.5), "balanced_threshold_log_odds": special.logit(0.25),
     "escape_budget": 0.05, "confidence": 0.95, "certified": False, "statement": "none",
 }  # fmt: skip
 CARD = SimpleNamespace(classes=("good", "pit"), good_classes=("good",), operating_point=POINT)
@@ -41,6 +42,8 @@ def measured(rows, card=CARD):
     scores = manifest["score"].to_numpy()
     probabilities = np.stack([1 - scores, scores], axis=1)
     table = evaluate._prediction_table(manifest, probabilities, card)
+    if card.operating_point:
+        table = evaluate._decided(table, special.logit(scores), card.operating_point)
     return table, evaluate._measure(table, probabilities, card, SETTINGS, 0)
 
 

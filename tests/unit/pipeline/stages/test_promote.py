@@ -53,7 +53,7 @@ def place(tmp_path, monkeypatch):
     def compare(rows):
         """rows: (path, group, is_defect, our decision, sha256)."""
         table = pd.DataFrame(rows, columns=["path", "group", "is_defect", "decision", "sha256"])
-        table.assign(defect_score=0.5).to_parquet(tmp_path / "test_predictions.parquet")
+        table.assign(defect_score=0.5, log_odds=0.0).to_parquet(tmp_path / "test_predictions.parquet")
         return promote._compare(context, registry, "1", seed=0, data=DataConfig(), settings=SETTINGS)
 
     return SimpleNamespace(

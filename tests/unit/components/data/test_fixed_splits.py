@@ -101,6 +101,10 @@ def test_a_torn_group_goes_where_the_rule_says(torn):
     assert by_train[:5].tolist() == ["train"] * 5
     by_majority = assign(fixed, conflict="majority").split
     assert by_majority[:5].tolist() == ["test"] * 3 + ["train"] * 2  # a tie goes to train
+    assert assign(fixed, conflict="majority").shortages[0] == (
+        "The given splits tear 2 groups apart: 2 images went to another split than the given one, as "
+        "data.split_conflict=majority says."
+    )
 
 
 def grown(old, **more):

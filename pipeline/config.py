@@ -113,7 +113,7 @@ class TrackingConfig(Section):
 
 class StorageConfig(Section):
     root: str = "storage"
-    """Folder for what the stages make, relative to the working directory."""
+    """Folder for what the stages make, relative to the working directory; one of its own, not that of the images."""
 
     @field_validator("root")
     @classmethod

@@ -28,7 +28,7 @@ MARKER = "ESCAPEMENT.TAG"
 
 _CLUTTER = frozenset(
     {"__macosx", "icon\r", "network trash folder", "temporary items", "thevolumesettingsfolder"}  # macOS
-    | {"$recycle.bin", "desktop.ini", "ehthumbs.db", "system volume information", "thumbs.db"}  # Windows
+    | {"$recycle.bin", "recycler", "desktop.ini", "ehthumbs.db", "system volume information", "thumbs.db"}  # Windows
     | {"#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle", "@sharebin", "@tmp", "~snapshot"}  # NAS
     | {"__pycache__", "lost+found", "mlartifacts", "mlruns"}
 )

@@ -617,3 +617,13 @@ def test_a_table_that_is_logged_again_takes_the_place_of_the_first(tracker) -> N
 
 def run_uri(tracker, run) -> str:
     return tracker.client.get_run(run.id).info.artifact_uri
+
+
+def test_the_folder_of_the_artifacts_is_known_where_it_is_on_this_machine(tracker, tmp_path) -> None:
+    client = tracker.client
+    there = client.create_experiment("local", artifact_location=(tmp_path / "a b").as_uri())
+    away = client.create_experiment("away", artifact_location="s3://bucket/x")
+    assert Tracker(client, tracker.uri, there).local_artifacts() is None  # nothing was logged yet
+    (tmp_path / "a b").mkdir()
+    assert Tracker(client, tracker.uri, there).local_artifacts() == tmp_path / "a b"
+    assert Tracker(client, tracker.uri, away).local_artifacts() is None

@@ -6,6 +6,7 @@ Values are merged by their dotted paths and validated once; faults are collected
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import typing
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,8 @@ def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
         if location[-1].isdigit():  # {lr: 0,01}
             hint = "a number takes a point, and no comma"
+        elif "." in location[-1]:
+            hint = "within a file, write the parts of a key one below the other"
         return f"{path}: unknown key; {hint}"
     shown = "" if isinstance(value, dict | Section) else f"={_shown(value)}"
     hints = "".join(f"; {hint}" for hint in _hints(fault["type"], value, fault.get("ctx", {})))
@@ -99,6 +102,8 @@ def _hints(kind: str, value: Any, context: Mapping[str, Any]) -> Iterator[str]: 
     elif kind == "string_type" and value is None:
         yield "null has no meaning here; quote it if it is a name"
     elif kind in ("float_parsing", "int_parsing") and isinstance(value, str):
+        if value.lower() in ("off", "no", "none", "nan"):
+            yield "write null for none, where the key may be without a number"
         yield from _number_meant(value, whole=kind == "int_parsing")
     elif kind == "bool_parsing":
         yield "write true or false"
@@ -119,6 +124,8 @@ def _number_meant(text: str, *, whole: bool) -> Iterator[str]:
     try:
         meant = float(number) / (100 if "%" in text else 1)
     except ValueError:
+        return
+    if not math.isfinite(meant):
         return
     if whole and meant.is_integer():
         yield f"write {int(meant)}"

@@ -33,7 +33,8 @@ class Written(str):
 def read_yaml(data: bytes, *, source: str) -> Any:  # noqa: ANN401 - whatever the text holds
     """Maps, lists and texts, `Written` where they stand without quotes. source: for errors, such as `config=my.yaml`.
 
-    UTF-8, or UTF-16 with its mark. Raises InputError: other bytes, no YAML, keys that stand twice in one map.
+    UTF-8, or UTF-16 with its mark. Raises InputError: other bytes, no YAML, keys that stand twice in one map or hold
+    invisible characters.
     """
     return parse_yaml(_decoded(data, source), source=source)
 
@@ -42,19 +43,17 @@ def parse_yaml(text: str, *, source: str) -> Any:  # noqa: ANN401 - whatever the
     """`read_yaml` for text; what is no YAML at all is a `YamlError`."""
     try:
         node = yaml.compose(text, Loader=_Loader)
-        twice = [] if node is None else list(_keys_twice(node, "", set()))
-        values = None if node is None or twice else _Loader("").construct_document(node)
+        faults = [] if node is None else list(_faulty_keys(node, "", set(), frozenset()))
+        values = None if node is None or faults else _Loader("").construct_document(node)
     except yaml.MarkedYAMLError as error:
         raise YamlError(f"{source}: not valid YAML: {_explained(error, text)}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise YamlError(
-            f"{source}: not valid YAML: line {line} has the control character {chr(error.character)!a}; remove it"
-        ) from error
+        where = f"line {text.count(chr(10), 0, error.position) + 1} has the control character {chr(error.character)!a}"
+        raise YamlError(f"{source}: not valid YAML: {where}; remove it, or save the file as UTF-8") from error
     except (RecursionError, ValueError) as error:  # ValueError: of an explicit tag, such as !!timestamp
         raise YamlError(f"{source}: not valid YAML: {str(error).partition(chr(10))[0]}") from error
-    if twice:
-        raise InputError("\n".join(f"{source}: {fault}" for fault in twice))
+    if faults:
+        raise InputError("\n".join(f"{source}: {fault}" for fault in faults))
     return values
 
 
@@ -112,23 +111,28 @@ def _decoded(data: bytes, source: str) -> str:
         ) from error
 
 
-def _keys_twice(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
-    """A sentence for each key that stands twice in one map, with its path and lines."""
-    if id(node) in seen:  # an alias
+def _faulty_keys(node: yaml.Node, path: str, seen: set[int], above: frozenset[int]) -> Iterator[str]:
+    """A sentence for each key that stands twice in one map, or that is not what it looks like."""
+    if id(node) in above:
+        yield f"line {node.start_mark.line + 1}: {path} holds itself by an alias (*); write out what is meant"
+    if id(node) in seen:
         return
     seen.add(id(node))
+    above |= {id(node)}
     if isinstance(node, yaml.SequenceNode):
         for index, child in enumerate(node.value):
-            yield from _keys_twice(child, f"{path}.{index}" if path else str(index), seen)
+            yield from _faulty_keys(child, f"{path}.{index}" if path else str(index), seen, above)
     if not isinstance(node, yaml.MappingNode):
         return
     lines: dict[str, list[int]] = {}
     for key, child in node.value:
-        name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+        name, line = key.value if isinstance(key, yaml.ScalarNode) else "?", key.start_mark.line + 1
         below = f"{path}.{name}" if path else name
-        if key.tag != "tag:yaml.org,2002:merge":
-            lines.setdefault(below, []).append(key.start_mark.line + 1)
-        yield from _keys_twice(child, below, seen)
+        if not name.isprintable():
+            yield f"line {line}: the key {name!r} has characters that no eye sees; type the line anew"
+        elif key.tag != "tag:yaml.org,2002:merge":
+            lines.setdefault(below, []).append(line)
+        yield from _faulty_keys(child, below, seen, above)
     for key, places in lines.items():
         if len(places) > 1:
             where = f"on lines {' and '.join(map(str, places))}" if len(set(places)) > 1 else f"on line {places[0]}"

@@ -65,8 +65,9 @@ def _read_as(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any type, an
         return [str(item) if isinstance(item, Written) else item for item in value]
     if not isinstance(value, str):
         return value
+    text = str(value) if str in kinds else value.strip()
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-    return next((word for word in words if word.casefold() == value.strip().casefold()), str(value))
+    return next((word for word in words if word.casefold() == text.casefold()), text)
 
 
 def _is_null(word: str, kinds: Sequence[Any]) -> bool:

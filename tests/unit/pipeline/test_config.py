@@ -70,6 +70,11 @@ def test_a_key_that_stands_twice_in_a_file_is_refused(written) -> None:
         load(written("recipe: {batch_size: 16}\ntrain: {epochs: 2}\nrecipe:\n  lr: 0.003\n"))
 
 
+def test_a_dotted_key_in_a_file_is_answered_with_how_to_write_it(written) -> None:
+    with pytest.raises(InputError, match="write the parts of a key one below the other"):
+        load(written("data.good_labels: [a]\n"))
+
+
 def test_a_printed_configuration_loads_to_itself(written) -> None:
     config = load("smoke", {"data.good_labels": "[010, no]", "recipe.lr": "1e-3", "data.metadata_columns": "[1e3]"})
     assert load(written(write_yaml(config.model_dump(mode="json")))) == config

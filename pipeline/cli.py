@@ -190,12 +190,15 @@ def doctor(
 
 
 def parse_overrides(entries: list[str]) -> dict[str, str]:
-    """`["train.epochs=3"]` → `{"train.epochs": "3"}`. Raises `InputError` for an entry without `=`."""
-    overrides = {}
+    """`["train.epochs=3"]` → `{"train.epochs": "3"}`. Raises `InputError`: no `=`, a key with two values."""
+    overrides: dict[str, str] = {}
     for entry in entries:
         key, separator, value = entry.partition("=")
         if not separator or not key:
             raise InputError(f"--set {entry}: must be key=value, for instance train.epochs=3")
+        key = key.strip()
+        if overrides.get(key, value) != value:
+            raise InputError(f"{key}: given as {overrides[key]} and as {value}; give it once")
         overrides[key] = value
     return overrides
 

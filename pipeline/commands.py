@@ -22,6 +22,7 @@ from pipeline.plan import PlannedStage, make_plan
 from pipeline.runner import PipelineRun, Summary, check_storage, shown_config
 from pipeline.sections.rates import backbones_in_question
 from pipeline.stages import STAGES
+from pipeline.yaml_text import write_yaml
 
 #: Stages that build the model, and so need its weights.
 NEED_WEIGHTS = {"lr_range_test", "compare_lr", "search", "confirm", "train"}
@@ -64,8 +65,6 @@ def show_plan(
     config_source: str, overrides: Mapping[str, str], *, until: str, force: Sequence[str], as_json: bool
 ) -> None:
     """Print the resolved configuration, then which stages would run and why."""
-    import yaml
-
     config = _configuration(config_source, overrides, until)
     plan = make_plan(config, STAGES, until=until, force=force, console=Console())
     if as_json:
@@ -74,7 +73,7 @@ def show_plan(
         ]
         _print_json(json.dumps({"config": shown_config(config), "stages": stages}))
         return
-    sys.stdout.write(yaml.safe_dump(shown_config(config), sort_keys=False, allow_unicode=True))
+    sys.stdout.write(write_yaml(shown_config(config)))
     table = Table(title="Plan", title_justify="left")
     for column in ("stage", "would be", "because"):
         table.add_column(column)

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from components.data.lookup import local_place
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.image_size import image_size_faults
@@ -19,7 +18,8 @@ from pipeline.overriding import merge, override, validate
 from pipeline.sections.rates import CompareEntry
 from pipeline.sections.recipe import Recipe, RecipeConfig
 from pipeline.sections.search import Dimension
-from pipeline.space_checks import space_faults
+from pipeline.space_checks import space_faults, with_held_values
+from pipeline.yaml_text import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -64,26 +64,28 @@ def shipped_configs() -> list[str]:
 
 
 def _read(source: str | Path) -> dict[str, Any]:
-    path = Path(source)
+    path = Path(local_place(str(source)))
     if str(source) in shipped_configs():
         path = CONFIGS / f"{source}.yaml"
     if not path.is_file():
         known = ", ".join(shipped_configs())
         raise InputError(f"config={source}: no such file; give a YAML file or one of: {known}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that there is not
-        raise InputError(f"config={source}: not valid YAML: {error}") from error
-    if values is None:
+        values = read_yaml(path.read_bytes(), source=f"config={source}")
+    except OSError as error:
+        raise InputError(f"config={source}: cannot be read ({error.strerror}); allow it to be read") from error
+    if not values:
         return {}
     if not isinstance(values, dict):
-        raise InputError(f"config={source}: must map sections to values, not be a {type(values).__name__}")
+        kind = "list" if isinstance(values, list) else "text"
+        raise InputError(f"config={source}: is one {kind}; write sections with their keys, as in data: {{source: …}}")
     return values
 
 
 def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     """Fill in what follows from other keys, so that the resolved configuration says all of it."""
-    space = tuple(dimension for dimension in config.search.space if dimension.sets not in pinned)
+    searched = (dimension for dimension in config.search.space if dimension.sets not in pinned)
+    space = tuple(with_held_values(config, dimension) for dimension in searched)
     faults = [*space_faults(config, space), *_goodless_faults(config), *image_size_faults(config, space)]
     optimizers = _used(space, "recipe.optimizer", config.recipe.optimizer)
     backbones = _used(space, "model.backbone", config.model.backbone)

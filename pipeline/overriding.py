@@ -6,21 +6,23 @@ Values are merged by their dotted paths and validated once; faults are collected
 from __future__ import annotations
 
 import difflib
+import math
+import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from components.errors import InputError
 from pipeline.sections.base import Section
+from pipeline.yaml_text import Written, YamlError, parse_yaml
 
 SectionT = TypeVar("SectionT", bound=Section)
 
 
 def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
-    """The same section with some dotted keys replaced; strings are read as YAML. Raises `InputError`."""
+    """The same section with some dotted keys replaced; strings are read as in `merge`. Raises `InputError`."""
     return validate(type(section), merge(section.model_dump(), overrides))
 
 
@@ -33,7 +35,8 @@ def held(section: Section, key: str, value: Any) -> Any:  # noqa: ANN401 - whate
 
 
 def merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with some replaced, by dotted path; strings are read as YAML where they hold a list, a map or null."""
+    """The values with some replaced, by dotted path. Strings are words as they would stand in a file, and YAML where
+    they hold a list, a map or quotes. Raises `InputError`: a key that stands twice in such a map."""
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
     for dotted, value in overrides.items():
         *parents, leaf = dotted.split(".")
@@ -42,20 +45,20 @@ def merge(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, 
             child = node.get(parent)
             node[parent] = dict(child) if isinstance(child, dict) else {}
             node = node[parent]
-        node[leaf] = _parse(value)
+        node[leaf] = _parse(dotted, value)
     return merged
 
 
-def _parse(value: Any) -> Any:  # noqa: ANN401 - whatever a YAML scalar can be
+def _parse(key: str, value: Any) -> Any:  # noqa: ANN401 - whatever a key can hold
     if not isinstance(value, str):
         return value
-    # Scalars are left to their keys' types: YAML would cut `folder:/lots #2` short and read a class `no` as false.
-    if value not in ("null", "~") and not value.startswith(("[", "{")):
-        return value
+    # Words are left to their keys' types: YAML would cut `folder:/lots #2` short.
+    if not value.startswith(("[", "{", "'", '"')):
+        return Written(value)
     try:
-        return yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        return value
+        return parse_yaml(value, source=key)
+    except YamlError:  # `[old] lots` may be the name of a folder
+        return Written(value)
 
 
 def validate(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
@@ -74,9 +77,60 @@ def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
         known = _known_keys(kind, location[:-1])
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+        if location[-1].isdigit():  # {lr: 0,01}
+            hint = "a number takes a point, and no comma"
+        elif "." in location[-1]:
+            hint = "within a file, write the parts of a key one below the other"
         return f"{path}: unknown key; {hint}"
-    shown = "" if isinstance(value, dict | Section) else f"={value}"
-    return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}"
+    shown = "" if isinstance(value, dict | Section) else f"={_shown(value)}"
+    hints = "".join(f"; {hint}" for hint in _hints(fault["type"], value, fault.get("ctx", {})))
+    return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}{hints}"
+
+
+def _shown(value: Any) -> str:  # noqa: ANN401 - whatever was given
+    if value is None:
+        return "null"
+    return repr(str(value)) if isinstance(value, str) and not value.isprintable() else str(value)
+
+
+def _hints(kind: str, value: Any, context: Mapping[str, Any]) -> Iterator[str]:  # noqa: ANN401 - whatever was given
+    """How to write what was probably meant."""
+    if kind == "tuple_type":
+        yield "write [] for none, or [null] for a name" if value is None else "write a list: [a, b]"
+    elif kind in ("model_type", "dict_type"):
+        yield "write its keys below it, as in key: value"
+    elif kind == "string_type" and value is None:
+        yield "null has no meaning here; quote it if it is a name"
+    elif kind in ("float_parsing", "int_parsing") and isinstance(value, str):
+        if value.lower() in ("off", "no", "none", "nan"):
+            yield "write null for none, where the key may be without a number"
+        yield from _number_meant(value, whole=kind == "int_parsing")
+    elif kind == "bool_parsing":
+        yield "write true or false"
+    elif kind == "literal_error" and isinstance(value, str):
+        off = {"none", "off"} & set(_words(context))
+        if value.lower() in ("off", "none", "no", "false") and off:
+            yield f"to switch it off write {off.pop()}"
+        yield from (f"did you mean {name}?" for name in difflib.get_close_matches(value.lower(), _words(context), n=1))
+
+
+def _words(context: Mapping[str, Any]) -> list[str]:
+    return re.findall(r"'([^']+)'", str(context.get("expected", "")))
+
+
+def _number_meant(text: str, *, whole: bool) -> Iterator[str]:
+    """A number with a comma, a percent sign, an exponent where it has to be whole."""
+    number = text.strip().replace(",", ".").removesuffix("%").strip()
+    try:
+        meant = float(number) / (100 if "%" in text else 1)
+    except ValueError:
+        return
+    if not math.isfinite(meant):
+        return
+    if whole and meant.is_integer():
+        yield f"write {int(meant)}"
+    elif not whole:
+        yield f"write {meant:g}"
 
 
 def _is_union_branch(part: str) -> bool:

@@ -19,6 +19,11 @@ A configuration file is YAML and holds differences from these defaults. `--confi
 `default`, `demo`, `smoke`, `cluster`. Any key can be overridden: `--set train.epochs=3`, or `-P train.epochs=3` under
 `mlflow run`. Precedence: default, file, override. An override of a searched key pins it and takes it out of the search.
 `escapement run --config demo --dry-run` prints the resolved configuration and what would run.
+
+The type of a key decides what a word without quotes is: `010`, `no`, `1e3` and `2024-01-01` are labels in
+`good_labels`, and `off` is false for `audit` and a value of `near_duplicates`. `null` is no value; write `'null'` for
+the name. One word stands for a list of one. Fixed words and optimizers may have capital letters. A key that stands
+twice is refused.
 """
 
 

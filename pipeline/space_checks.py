@@ -31,6 +31,17 @@ def space_faults(config: Config, space: Space) -> list[str]:
     return faults
 
 
+def with_held_values(config: Config, dimension: Dimension) -> Dimension:
+    """The dimension with its choices and conditions as their keys hold them: `adamw` for the text `AdamW`."""
+    recipe = Recipe(model=config.model, recipe=config.recipe)
+    if dimension.choices is None and not dimension.when:
+        return dimension
+    choices = dimension.choices and tuple(_plain(recipe, dimension.sets, choice) for choice in dimension.choices)
+    when = {key: [_plain(recipe, key, value) for value in values] for key, values in dimension.conditions().items()}
+    single = {key: values[0] for key, values in when.items() if not isinstance(dimension.when[key], list | tuple)}
+    return dimension.model_copy(update={"choices": choices, "when": when | single})
+
+
 def _dimension_faults(config: Config, space: Space, index: int) -> list[str]:
     dimension = space[index]
     where = f"search.space.{index}.sets={dimension.sets}"

@@ -5,11 +5,13 @@ messages show it without.
 """
 
 import calendar
+import contextlib
 import datetime
 import email.utils
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import EINVAL, ENOENT
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from components.addresses import redact
+from components.data.lookup import local_place, windows_hint
 from components.data.remote import check_folder, file_details, is_web, read_file, walk_files
 from components.errors import InputError
 
@@ -111,11 +114,12 @@ def open_files(address: str, *, key: str, kind: str = "") -> Files:
         except RuntimeError as error:  # ~nobody
             raise InputError(f"{setting} is not a folder: {error}") from error
         if not folder.is_dir():
-            raise InputError(f"{setting} is not a folder; give the one that the images lie in")
+            hint = windows_hint(address)
+            raise InputError(f"{setting} is not a folder{hint}; give the one that the images lie in")
         return Files(str(folder.resolve()))
     uri = _absolute(address)
     try:
-        check_folder(uri)
+        uri = _folder_there(uri)
     except FileNotFoundError as error:
         raise InputError(f"{setting} holds no such folder; give the one that the images lie in") from error
     except OSError as error:
@@ -140,15 +144,27 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def _plain(address: str) -> str:
-    """file:///x is /x."""
-    return re.sub(r"^(file|local)://", "", address) if "::" not in address else address
+    """file:///x is /x; a path of this machine as its disk writes it."""
+    address = re.sub(r"^(file|local)://", "", address) if "::" not in address else address
+    return address if "://" in address else local_place(address)
+
+
+def _folder_there(uri: str) -> str:
+    """The address with its names composed or decomposed, as the place holds the folder. Raises OSError: it does not."""
+    *others, last = dict.fromkeys((uri, unicodedata.normalize("NFC", uri), unicodedata.normalize("NFD", uri)))
+    for form in others:
+        with contextlib.suppress(FileNotFoundError):
+            check_folder(form)
+            return form
+    check_folder(last)
+    return last
 
 
 def _absolute(address: str) -> str:
     """One form for each place; an archive on this machine by its full path, wherever the address is used."""
     head, chained, last = address.rstrip("/").rpartition("::")
     if chained and last and "://" not in last:
-        last = str(Path(last).expanduser().resolve())
+        last = str(Path(local_place(last)).expanduser().resolve())
     whole = f"{head}{chained}{last}"
     return f"{whole}//" if whole.endswith(":") and not chained else whole  # memory://, whose slashes were the root
 

@@ -12,6 +12,8 @@ import pandas as pd
 from components.data import groups
 from components.data.digests import table_sha256
 from components.data.folds import assign_folds
+from components.data.lookup import local_place
+from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
 from components.data.splits import SPLITS, assign_splits
 from components.errors import InputError
@@ -127,7 +129,7 @@ def load_earlier(address: str) -> dict[str, str]:
     Raises InputError: not there, no such table, a split that is none, an image in two splits.
     """
     key = f"data.earlier_manifest={address!r}"
-    place = address if "://" in address else Path(address).expanduser()
+    place = address if "://" in address else Path(local_place(address)).expanduser()
     try:
         table = pd.read_parquet(place, columns=["sha256", "split"]).drop_duplicates()
     except FileNotFoundError as error:
@@ -217,8 +219,16 @@ def _pair_rows(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
 def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:
     unknown = [label for label in good_labels if label not in classes]
     if unknown:
+        alike = [
+            told_apart(name, label)[0] for label in unknown for name in classes if spelling(name) == spelling(label)
+        ]
+        meant = (
+            f"; {', '.join(alike)} is spelt otherwise: write it so, or set data.label_spelling to merge"
+            if alike
+            else ""
+        )
         raise InputError(
-            f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}; "
+            f"data.good_labels={list(good_labels)}: no image has the label {', '.join(map(repr, unknown))}{meant}; "
             f"the classes are: {', '.join(sorted(classes))}"
         )
     if len(classes) > 1 and set(good_labels) == classes:  # one class alone: the splits say what is wrong

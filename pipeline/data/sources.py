@@ -10,6 +10,7 @@ from components.data.digests import file_sha256
 from components.data.manifest import load_manifest
 from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
+from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
 from pipeline.recipe_keys import OBJECTIVE_KEYS
 from pipeline.sections.data import DataConfig
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def list_images(data: DataConfig, storage: Path) -> Listing:
-    """What the source holds. Raises `InputError`; generated images are made once, below `storage`."""
+    """What the source holds, each name in one spelling; generated images are made once, below `storage`.
+
+    Raises `InputError`.
+    """
     options = SourceOptions(
         path_column=data.path_column,
         label_column=data.label_column,
@@ -34,7 +38,8 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         defect_threshold=data.defect_threshold,
         cache_dir=storage / "generated",
     )
-    return list_source(data.source, options)
+    listing = list_source(data.source, options)
+    return settle_spelling(listing, good_labels=data.good_labels, labels=data.label_spelling)
 
 
 def range_test_digest(

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from components.errors import InputError
 from components.evaluation.objective_intervals import ObjectiveInterval, paired_objective_difference
@@ -21,6 +20,7 @@ from pipeline.search.recipes import settings_of
 from pipeline.search.session import LOGITS_FILE
 from pipeline.sections.recipe import Recipe
 from pipeline.training import TrainingData, recipe_objective, softmax
+from pipeline.yaml_text import write_yaml
 
 #: Of the interval of the gain, and the resamples behind it.
 GAIN_CONFIDENCE, GAIN_SAMPLES = 0.95, 1000
@@ -144,7 +144,7 @@ def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int, ch
         "search": {"num_trials": 0},
     }
     head = BEST_HEAD + (COURSE_HEAD if changes else "") + ("" if data["good_labels"] else GOODLESS_HEAD)
-    return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    return head + write_yaml(values)
 
 
 def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], gpus: float) -> dict[str, Any]:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.sections.base import Section
+from components.data.names import normal_form, spelling
+from pipeline.sections.base import Place, Section
+
+
+def _name(value: str) -> str:
+    name = normal_form(value)
+    if not name:
+        raise ValueError("is empty; give a name")
+    return name
+
+
+#: A label or a column, as labels and columns of a source are read.
+Name = Annotated[str, AfterValidator(_name)]
 
 
 class SplitFractions(Section):
@@ -30,10 +42,13 @@ class SplitFractions(Section):
 
 
 class DataConfig(Section):
-    source: str = "folder:images"
+    source: Place = "folder:images"
     """`folder:/path` (a class per folder), `csv:/path`, `parquet:/path`, `mvtec:/path` (MVTec-AD's layout), `elpv`, or
     `generated:key=value,...`. A path may be any address that fsspec knows, such as `folder:s3://bucket/castings`."""
-    good_labels: tuple[str, ...] = ("good",)
+    label_spelling: Literal["error", "merge", "keep"] = "error"
+    """Labels that differ only in case, blanks, Unicode form or look-alike letters: stop, take them for one class
+    (spelt as in `good_labels`, else as most images have it), or keep them as different classes."""
+    good_labels: tuple[Name, ...] = ("good",)
     """The classes that are good parts; every other class is a defect. Empty: defect types only, no escapes."""
     image_size: int = Field(default=224, ge=16, le=2048)
     """Side of the square, in pixels, that the model sees."""
@@ -48,11 +63,11 @@ class DataConfig(Section):
     splits: SplitFractions = SplitFractions()
     split_conflict: Literal["error", "train", "majority"] = "error"
     """What to do when a given split tears a group apart: stop, put the group into train, or into its majority."""
-    stratify_columns: tuple[str, ...] = ()
+    stratify_columns: tuple[Name, ...] = ()
     """Metadata columns that are to be spread over the splits evenly, too, as far as the groups allow."""
     num_folds: int = Field(default=5, ge=0, le=20)
     """Folds for cross-validation within train and val, beside the splits; 0: none."""
-    earlier_manifest: str | None = None
+    earlier_manifest: Place | None = None
     """A manifest.parquet of earlier: its images keep their split, and new groups fill up the shares."""
     near_duplicates: Literal["off", "upright", "symmetric"] = "upright"
     """Group images that show the same thing: as they stand, or also turned and mirrored. Off: identical files only."""
@@ -65,22 +80,28 @@ class DataConfig(Section):
     pack: Literal["auto", "decoded", "encoded", "none"] = "auto"
     """How resized images are kept: as pixels, as lossless PNG, or not at all (read from the source each time). `auto`:
     the first of them that disk and memory have room for. The pixels are the same, so it shapes no result."""
-    path_column: str = "path"
+    path_column: Name = "path"
     """csv/parquet: the column with the image's path, relative to `data.root`."""
-    label_column: str = "label"
+    label_column: Name = "label"
     """csv/parquet: the column with the class."""
-    group_column: str | None = None
+    group_column: Name | None = None
     """csv/parquet: the column naming the part, lot or board; images of a group never cross a split."""
-    split_column: str | None = None
+    split_column: Name | None = None
     """csv/parquet: the column with a given split, which is honoured."""
-    mask_column: str | None = None
+    mask_column: Name | None = None
     """csv/parquet: the column with the path of a mask, a picture that is not black where the defect is."""
-    metadata_columns: tuple[str, ...] = ()
+    metadata_columns: tuple[Name, ...] = ()
     """csv/parquet: further columns to keep (camera, lighting, product)."""
-    root: str | None = None
+    root: Place | None = None
     """csv/parquet: folder or address of the images; default: the table's own folder."""
     defect_threshold: float = Field(default=0.5, gt=0, le=1)
     """elpv: a cell is defective when its defect probability is at least this."""
+
+    @field_validator("good_labels")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        key = spelling if info.data.get("label_spelling") == "merge" else str
+        return tuple({key(label): label for label in reversed(value)}.values())[::-1]
 
     @field_validator("num_folds")
     @classmethod

@@ -143,6 +143,7 @@ class CompareConfig(Section):
     @field_validator("entries", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:  # noqa: ANN401 - whatever was given
+        value = [value] if isinstance(value, str | dict) else value
         if not isinstance(value, list | tuple):
             return value
         known = {entry.name: entry for entry in DEFAULT_ENTRIES}

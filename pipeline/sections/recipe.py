@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from components.errors import InputError
-from pipeline.sections.base import Section
+from pipeline.sections.base import Place, Section
 
 Augmentation = Literal[
     "horizontal_flip", "vertical_flip", "quarter_turns", "shift", "light", "noise", "blur", "dropout"
@@ -42,7 +43,8 @@ SCHEDULE_FREE = ("schedulefree_adamw", "schedulefree_sgd")
 
 
 def _known_optimizer(name: str) -> str:
-    """One of ours, or of timm's, which is imported for no other name."""
+    """One of ours, or of timm's, which is imported for no other name. Capital letters make no other name."""
+    name = name.strip().lower()
     if name in OWN_OPTIMIZERS:
         return name
     from components.optim.optimizers import optimizer_spec
@@ -57,10 +59,19 @@ def _known_optimizer(name: str) -> str:
 Optimizer = Annotated[str, AfterValidator(_known_optimizer)]
 
 
+def _known_weights(value: object) -> str:
+    text = value.strip() if isinstance(value, str) else ""
+    if text.lower() in ("none", "pretrained", "package"):
+        return text.lower()
+    if not re.match(r"file:.", text, re.IGNORECASE | re.DOTALL):
+        raise ValueError("use none (a random start), pretrained, package, or file:/path/to/weights.safetensors")
+    return f"file:{text[5:]}"
+
+
 class ModelConfig(Section):
     backbone: str = "resnet18"
     """Any timm model."""
-    weights: str = Field(default="pretrained", pattern=r"^(none|pretrained|package|file:.+)$")
+    weights: Annotated[Place, BeforeValidator(_known_weights)] = "pretrained"
     """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)
     """Dropout before the classifier."""

@@ -67,6 +67,8 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
         strata=data.stratify_columns,
         tiled=data.tile_size is not None,
     )
+    for note in listing.notes:
+        console.warn(note)
     digests = hash_files(listing, storage, console)
     earlier = pd.DataFrame(sorted(_earlier_splits(data).items()), columns=["sha256", "split"])
     return content_digest(listing, digests) + table_sha256(earlier)

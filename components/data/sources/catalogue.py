@@ -35,8 +35,10 @@ def list_source(source: str, options: SourceOptions) -> Listing:
     Raises InputError for an unknown kind, a place that does not exist, and whatever the kind refuses.
     """
     kind, _, place = source.strip().partition(":")
+    kind = kind.strip().lower()
     if kind not in SOURCES:
-        raise InputError(f"data.source={redact(source)!r} is of no known kind; use one of: {_FORMS}")
+        hint = " (a path alone? write folder: before it)" if "/" in source and not place else ""
+        raise InputError(f"data.source={redact(source)!r} is of no known kind{hint}; use one of: {_FORMS}")
     if not place.strip() and kind in ("folder", "csv", "parquet", "mvtec"):
         raise InputError(f"data.source={redact(source)!r} names no place; write {kind}:/path")
     return SOURCES[kind](place.strip(), options)

@@ -3,6 +3,7 @@
 from components.addresses import redact
 from components.data.files import open_files
 from components.data.fixed_splits import SPLIT_NAMES
+from components.data.names import normal_form
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.tree import Tree, class_images, read_tree
 from components.errors import InputError
@@ -29,14 +30,14 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
             f"{source} has no images in class folders{left_out.text()}; "
             "put the images of each class into a sub-folder named after it"
         )
-    count = len({label for _, label in images})
+    count = len({normal_form(label) for _, label in images})
     layout = "class folders, split by folder," if is_split else "class folders"
     return make_listing(
         files,
         path=[path for path, _ in images],
         label=[label for _, label in images],
         group=None,
-        split=[path.partition("/")[0].lower() for path, _ in images] if is_split else None,
+        split=[_split_name(path.partition("/")[0]) for path, _ in images] if is_split else None,
         mask=None,
         metadata={},
         description=f"folder of {layout} {files.name}: {count} classes, {len(images)} files{left_out.text()}",
@@ -46,15 +47,19 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
 def _has_split_folders(tree: Tree, source: str) -> bool:
     """A folder named train means that the top level is the splits. Raises InputError when there are others, too."""
     folders = tree.folders_in("")
-    if not any(folder.lower() == "train" for folder in folders):
+    if not any(_split_name(folder) == "train" for folder in folders):
         return False
-    others = [folder for folder in folders if folder.lower() not in SPLIT_NAMES]
+    others = [folder for folder in folders if _split_name(folder) not in SPLIT_NAMES]
     if others:
         raise InputError(
             f"{source} has a folder train beside {', '.join(others)}: split folders and "
             "others cannot be mixed; move the others away, or list the images in a table (csv:…)"
         )
     return True
+
+
+def _split_name(folder: str) -> str:
+    return normal_form(folder).lower()
 
 
 def _refuse_mvtec(tree: Tree, source: str, place: str) -> None:

@@ -1,5 +1,7 @@
 """What every source hands on: the files of a root folder, and a table of labelled images among them."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +10,15 @@ import pandas as pd
 
 from components.addresses import redact
 from components.data.files import Files
+from components.data.names import normal_form
 from components.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".dib", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm"}
     | {".ppm", ".tif", ".tiff", ".webp"}
 )
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +68,23 @@ def make_listing(
     description: str,
     notes: Sequence[str] = (),
 ) -> Listing:
-    """Assemble and sort the table. Raises InputError for a path that text cannot hold."""
+    """Assemble and sort the table: labels, groups, splits and metadata in their normal form, paths as they are.
+
+    Raises InputError: a path that text cannot hold, labels of which nothing is visible.
+    """
     none = [None] * len(path)
-    columns: dict[str, Sequence[str | None]] = {
-        "path": path,
-        "label": label,
-        "group": none if group is None else group,
-        "split": none if split is None else split,
-        "mask": none if mask is None else mask,
-    }
-    columns |= {f"meta_{name}": values for name, values in metadata.items()}
     _refuse_undecodable_names(files, [*path, *label, *(name for name in mask or () if name is not None)])
+    read = {"label": label, "group": none if group is None else group, "split": none if split is None else split}
+    read |= {f"meta_{name}": values for name, values in metadata.items()}
+    named = {name: _in_normal_form(values) for name, values in read.items()}
+    blank = [place for place, name in zip(path, named["label"], strict=True) if name is None]
+    if blank:
+        raise InputError(
+            f"data.source: {len(blank)} images have a label of which nothing is visible (the first: {blank[0]})"
+        )
+    columns: dict[str, Sequence[str | None]] = {"path": path, "mask": none if mask is None else mask, **named}
+    columns = {name: columns[name] for name in ("path", "label", "group", "split", "mask", *list(named)[3:])}
+    notes = [*notes, *_changes(read, named)]
     table = pd.DataFrame({name: pd.Series(list(cells), dtype=object) for name, cells in columns.items()})
     return Listing(
         files=files,
@@ -102,6 +113,42 @@ def refuse_table_options(source: str, options: SourceOptions, *, group: str | No
             f"{', '.join(faults)}: not with data.source={redact(source)!r}, whose columns are: {columns}; "
             "leave these keys out, or list the images in a table (csv:… or parquet:…)"
         )
+
+
+def _in_normal_form(names: Sequence[str | None]) -> list[str | None]:
+    """Each name in its normal form, None where nothing of it is visible."""
+    forms = {name: normal_form(name) or None for name in set(names) if name is not None}
+    return [None if name is None else forms[name] for name in names]
+
+
+def _changes(read: Mapping[str, Sequence[str | None]], named: Mapping[str, Sequence[str | None]]) -> list[str]:
+    """A sentence for each kind of name that was not in its normal form, and in what.
+
+    Blanks around a name are told of only where it stands without them, too: behind every comma they are a habit.
+    """
+    notes = []
+    for kind, names in named.items():
+        plain = set(read[kind])
+        changed, faults = Counter[str](), set[str]()
+        for (old, new), count in Counter(zip(read[kind], names, strict=True)).items():
+            if old is None or new is None or old == new or (old.strip() == new and new not in plain):
+                continue
+            changed[new] += count
+            faults.add(_fault(old, new))
+        if changed:
+            shown = ", ".join(f"{name} {count:,}" for name, count in changed.most_common(_SHOWN))
+            more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+            notes.append(
+                f"The {kind.removeprefix('meta_')} of {changed.total():,} images had {' or '.join(sorted(faults))}; "
+                f"read as: {shown}{more}."
+            )
+    return notes
+
+
+def _fault(old: str, new: str) -> str:
+    if old.strip() == new:
+        return "blanks around it"
+    return "another Unicode form" if unicodedata.normalize("NFC", old).strip() == new else "invisible characters"
 
 
 def _refuse_undecodable_names(files: Files, names: Sequence[str]) -> None:

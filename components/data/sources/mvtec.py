@@ -10,6 +10,7 @@ from collections import Counter
 
 from components.addresses import redact
 from components.data.files import open_files
+from components.data.names import normal_path
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.tree import Tree, class_images, read_tree
 from components.errors import InputError
@@ -80,8 +81,8 @@ def _top(path: str) -> str:
 
 
 def _below_top(path: str) -> str:
-    """Without the top folder and the extension: what an image and its mask have in common."""
-    return posixpath.splitext(path.partition("/")[2])[0]
+    """Without the top folder and the extension, in one Unicode form: what an image and its mask have in common."""
+    return normal_path(posixpath.splitext(path.partition("/")[2])[0])
 
 
 def _check_layout(tree: Tree, place: str) -> None:

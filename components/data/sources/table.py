@@ -8,6 +8,8 @@ import pandas as pd
 
 from components.addresses import redact
 from components.data.files import Files, open_files, split_address
+from components.data.lookup import windows_hint
+from components.data.names import normal_form
 from components.data.sources.listing import Listing, SourceOptions, make_listing
 from components.data.sources.table_paths import Resolver, local_resolver, remote_resolver
 from components.errors import InputError
@@ -42,8 +44,9 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[b
     _check_columns(table, options)
     root = folder if options.root is None else open_files(options.root, key="data.root")
     resolver = local_resolver(Path(root.uri)) if root.is_local else remote_resolver(root)
-    path = _required(_texts(table, options.path_column, strip=False), options.path_column, "data.path_column")
+    path = _required(_texts(table, options.path_column), options.path_column, "data.path_column")
     label = _required(_texts(table, options.label_column), options.label_column, "data.label_column")
+    classes = len(set(map(normal_form, label)))
     relative = _below_root(path, root, resolver, key="data.path_column")
     _refuse_repeated(relative)
     return make_listing(
@@ -54,7 +57,7 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[b
         split=None if options.split_column is None else _texts(table, options.split_column),
         mask=None if options.mask_column is None else _masks(table, options.mask_column, root, resolver),
         metadata={name: _texts(table, name) for name in options.metadata_columns},
-        description=f"table {name}, images in {root.name}: {len(set(label))} classes, {len(path)} files",
+        description=f"table {name}, images in {root.name}: {classes} classes, {len(path)} files",
     )
 
 
@@ -62,7 +65,8 @@ def _table_file(kind: str, place: str) -> tuple[Files, str]:
     """The folder that the table lies in, and its name there."""
     folder, name = split_address(place)
     if "://" not in folder and not (Path(folder).expanduser() / name).is_file():
-        raise InputError(f"data.source='{kind}:{place}' is not a file; give the path of a {kind} table")
+        hint = windows_hint(place)
+        raise InputError(f"data.source='{kind}:{place}' is not a file{hint}; give the path of a {kind} table")
     if not name:
         raise InputError(f"data.source='{kind}:{redact(place)}' names no file; give the address of a {kind} table")
     return open_files(folder, key="data.source", kind=f"{kind}:"), name
@@ -99,20 +103,18 @@ def _check_columns(table: pd.DataFrame, options: SourceOptions) -> None:
         raise InputError("data.source: the table has no rows; list at least one image per row")
 
 
-def _texts(table: pd.DataFrame, column: str, *, strip: bool = True) -> list[str | None]:
+def _texts(table: pd.DataFrame, column: str) -> list[str | None]:
     """The cells as text, None where there is none (empty, nan)."""
-    return [_text(cell, strip=strip) for cell in table[column].tolist()]
+    return [_text(cell) for cell in table[column].tolist()]
 
 
-def _text(cell: object, *, strip: bool) -> str | None:
+def _text(cell: object) -> str | None:
     if pd.isna(cell):  # type: ignore[call-overload]
         return None
     if isinstance(cell, float) and cell.is_integer():  # an integer column that has gaps
         cell = int(cell)
     text = str(cell)
-    if text.strip().lower() in ("", "nan"):
-        return None
-    return text.strip() if strip else text
+    return None if normal_form(text).lower() in ("", "nan") else text
 
 
 def _required(values: list[str | None], column: str, key: str) -> list[str]:
@@ -127,7 +129,7 @@ def _required(values: list[str | None], column: str, key: str) -> list[str]:
 
 def _masks(table: pd.DataFrame, column: str, root: Files, resolver: Resolver) -> list[str | None]:
     """Paths below the root, None for an image without a mask. Raises InputError as for the images' paths."""
-    given = _texts(table, column, strip=False)
+    given = _texts(table, column)
     relative = iter(_below_root([path for path in given if path is not None], root, resolver, key="data.mask_column"))
     return [None if path is None else next(relative) for path in given]
 

@@ -45,11 +45,17 @@ def escapement(monkeypatch, *arguments: str) -> int:
         ([], {}),
         (["train.epochs=3"], {"train.epochs": "3"}),
         (["data.source=generated:count=3,size=8"], {"data.source": "generated:count=3,size=8"}),
-        (["a=1", "b=", "a=2"], {"a": "2", "b": ""}),
+        (["a=1", "b=", "a=1"], {"a": "1", "b": ""}),
+        ([" a =1"], {"a": "1"}),
     ],
 )
 def test_an_override_is_split_at_its_first_equals_sign(entries: list[str], expected: dict) -> None:
     assert cli.parse_overrides(entries) == expected
+
+
+def test_a_key_that_is_given_two_values_is_refused() -> None:
+    with pytest.raises(InputError, match=r"train\.epochs: given as 3 and as 5; give it once"):
+        cli.parse_overrides(["train.epochs=3", "train.epochs=5"])
 
 
 @pytest.mark.parametrize("entry", ["train.epochs", "=3", ""])

@@ -13,6 +13,7 @@ from pipeline.loading import load, shipped_configs
 from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import DEFAULT_SPACE, SearchConfig
+from pipeline.yaml_text import write_yaml
 
 
 def faults_of(overrides: dict, source: str = "smoke") -> list[str]:
@@ -64,12 +65,27 @@ def test_every_key_has_a_default() -> None:
     assert Config() == Config.model_validate({})
 
 
+def test_a_key_that_stands_twice_in_a_file_is_refused(written) -> None:
+    with pytest.raises(InputError, match=r"mine\.yaml: recipe stands twice, on lines 1 and 3"):
+        load(written("recipe: {batch_size: 16}\ntrain: {epochs: 2}\nrecipe:\n  lr: 0.003\n"))
+
+
+def test_a_dotted_key_in_a_file_is_answered_with_how_to_write_it(written) -> None:
+    with pytest.raises(InputError, match="write the parts of a key one below the other"):
+        load(written("data.good_labels: [a]\n"))
+
+
+def test_a_printed_configuration_loads_to_itself(written) -> None:
+    config = load("smoke", {"data.good_labels": "[010, no]", "recipe.lr": "1e-3", "data.metadata_columns": "[1e3]"})
+    assert load(written(write_yaml(config.model_dump(mode="json")))) == config
+
+
 def test_a_file_that_is_not_there_names_the_shipped_ones() -> None:
     with pytest.raises(InputError, match=r"config=nope: no such file; .*default, demo, smoke"):
         load("nope")
 
 
-@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just words", "a: 2024-13-45"])
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "just words"])
 def test_a_file_that_is_not_a_mapping_is_refused(written, text: str) -> None:
     with pytest.raises(InputError, match="config="):
         load(written(text))
@@ -391,10 +407,19 @@ def test_a_client_from_outside_a_cluster_is_refused() -> None:
 
 def test_an_automatic_rate_may_be_one_of_the_choices() -> None:
     space = "[{sets: recipe.lr, choices: [auto, 1e-3]}, {sets: recipe.weight_decay, choices: [0, 0.1]}]"
-    assert load("smoke", {"search.space": space}).search.space[0].choices == ("auto", "1e-3")
+    assert load("smoke", {"search.space": space}).search.space[0].choices == ("auto", 0.001)
     untested = {"search.space": space, "lr_range_test.optimizers": "[sgd]"}
     assert "leaves out adamw" in faults_of(untested)[0]
     assert load("smoke", {**untested, "recipe.lr": "0.1"}).recipe.lr == 0.1  # pinned: nothing asks the range test
+
+
+def test_searched_values_are_held_as_their_keys_hold_them() -> None:
+    rate = "{sets: recipe.lr, low: 1e-4, high: 1, when: {recipe.optimizer: SGD}}"
+    space = f"[{{sets: recipe.optimizer, choices: [AdamW, SGD]}}, {rate}]"
+    config = load("smoke", {"search.space": space})
+    assert config.search.space[0].choices == ("adamw", "sgd")
+    assert config.search.space[1].when == {"recipe.optimizer": "sgd"}
+    assert config.lr_range_test.optimizers == ("adamw", "sgd")
 
 
 def test_an_empty_list_of_optimizers_means_those_that_are_used() -> None:

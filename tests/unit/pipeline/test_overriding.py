@@ -23,21 +23,24 @@ def test_a_path_through_a_value_puts_a_section_in_its_place() -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("null", None),
-        ("~", None),
-        ("[1, a]", [1, "a"]),
-        ("{a: 1}", {"a": 1}),
-        ("no", "no"),
-        ("1e-3", "1e-3"),
-        ("folder:/lots #2", "folder:/lots #2"),
+        ("[1, a]", ["1", "a"]),
+        ("{a: 1}", {"a": "1"}),
+        ("'010'", "010"),
         ("[1, 2", "[1, 2"),
+        ("folder:/lots #2", "folder:/lots #2"),
+        ("null", "null"),
         ("", ""),
         (5, 5),
         (None, None),
     ],
 )
-def test_a_text_is_read_as_yaml_where_it_holds_a_list_a_map_or_null(text: object, value: object) -> None:
+def test_a_text_is_read_as_yaml_where_it_holds_a_list_a_map_or_quotes(text: object, value: object) -> None:
     assert merge({}, {"a": text}) == {"a": value}
+
+
+def test_a_key_that_stands_twice_in_an_override_is_refused() -> None:
+    with pytest.raises(InputError, match=r"data\.splits: train stands twice, on line 1"):
+        merge({}, {"data.splits": "{train: 0.5, train: 0.6}"})
 
 
 def test_what_a_section_holds_has_the_type_of_its_key() -> None:

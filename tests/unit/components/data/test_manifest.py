@@ -156,6 +156,11 @@ def test_good_labels_that_are_no_class_are_refused_with_the_classes_there_are(pa
         build(*parts, good_labels=("ok",))
 
 
+def test_good_labels_that_are_spelt_otherwise_are_answered_with_the_class_that_was_meant(parts):
+    with pytest.raises(InputError, match=r"'good' is spelt otherwise: write it so, or set data\.label_spelling"):
+        build(*parts, good_labels=["Good"])
+
+
 def test_good_labels_that_are_all_classes_are_refused(parts):
     with pytest.raises(InputError, match="names every class"):
         build(*parts, good_labels=("good", "pit", "crack"))

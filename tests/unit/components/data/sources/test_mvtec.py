@@ -1,5 +1,6 @@
 """The layout of MVTec AD, as published and as other sets are exported in it."""
 
+import unicodedata
 import zipfile
 
 import pytest
@@ -148,3 +149,13 @@ def test_columns_that_the_layout_has_not_are_refused(bottle, options):
     with pytest.raises(InputError, match=r"data\.mask_column='mask'.*columns are: original_split"):
         list_source(f"mvtec:{bottle}", options(mask_column="mask"))
     assert len(list_source(f"mvtec:{bottle}", options(metadata_columns=("original_split",))).table) == 7
+
+
+def test_masks_belong_to_images_whose_names_have_another_unicode_form(tmp_path, options, write_image):
+    kind = "Blöße"
+    for name in ("train/good/0.png", "test/good/0.png", f"test/{kind}/ä.png"):
+        write_image(tmp_path / name)
+    mask = unicodedata.normalize("NFD", f"ground_truth/{kind}/ä_mask.png")
+    write_image(tmp_path / mask)
+    table = list_source(f"mvtec:{tmp_path}", options()).table
+    assert table["mask"].dropna().tolist() == [mask]

@@ -1,6 +1,7 @@
 """Tables that people write by hand, by Excel and by pandas."""
 
 import os
+import unicodedata
 import zipfile
 
 import fsspec
@@ -220,7 +221,44 @@ def test_a_mask_column_that_is_not_there_is_named(images, options):
         list_source(csv(images, "path,label\na.png,good\n"), options(mask_column="mask"))
 
 
+DECOMPOSED = unicodedata.normalize("NFD", "Gehäuse")
+
+
+@pytest.mark.parametrize(
+    ("listed", "there"),
+    [("Gehäuse/ü.png", f"{DECOMPOSED}/ü.png"), (f"{DECOMPOSED}/ü.png", "Gehäuse/ü.png"), ("a.png\u200b", "a.png")],
+)
+def test_an_image_and_its_mask_are_found_under_another_form_of_their_names(
+    tmp_path, options, write_image, listed, there
+):
+    write_image(tmp_path / there)
+    write_image(tmp_path / f"m/{there}")
+    source = csv(tmp_path, f"path,label,mask\n{listed},good,m\\{listed}\n")
+    listing = list_source(source, options(mask_column="mask"))
+    assert listing.table[["path", "mask"]].loc[0].tolist() == [there, f"m/{there}"]
+
+
+def test_an_image_that_is_listed_in_two_forms_of_its_name_is_listed_twice(images, options):
+    text = f"path,label\nü.png,good\n{unicodedata.normalize('NFD', 'ü.png')},crack\n"
+    with pytest.raises(InputError, match="paths listed twice"):
+        list_source(csv(images, text), options())
+
+
+def test_a_link_out_of_the_root_is_refused_under_any_form_of_its_name(images, options, write_image):
+    write_image(images.parent / "other/x.png")
+    (images / DECOMPOSED).symlink_to(images.parent / "other")
+    with pytest.raises(InputError, match="lead out of it"):
+        list_source(csv(images, "path,label\nGehäuse/x.png,good\n"), options())
+
+
 # Addresses
+
+
+def test_an_image_at_an_address_is_found_under_another_form_of_its_name(tmp_path, images, options):
+    with zipfile.ZipFile(tmp_path / "mac.zip", "w") as stream:
+        stream.writestr(f"{DECOMPOSED}/ü.png", "x")
+    listing = list_source(csv(images, "path,label\nGehäuse/ü.png,good\n"), options(root=f"zip://::{tmp_path}/mac.zip"))
+    assert listing.files.read(listing.table["path"][0]) == b"x"
 
 
 @pytest.fixture

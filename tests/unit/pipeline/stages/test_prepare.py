@@ -1,0 +1,33 @@
+"""What prepare says of a source before any image is decoded."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.errors import InputError
+from pipeline.console import Console
+from pipeline.sections.data import DataConfig
+from pipeline.stages.prepare import source_digest
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Ten images labelled good, ten Good, ten scratch."""
+    rows = ["path,label"]
+    for number in range(30):
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{('good', 'Good', 'scratch')[number % 3]}")
+    (tmp_path / "list.csv").write_text("\n".join(rows), encoding="utf-8")
+    return f"csv:{tmp_path}/list.csv"
+
+
+def test_labels_that_look_alike_are_refused_before_a_file_is_read(table, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("pipeline.stages.prepare.hash_files", lambda *_: pytest.fail("a file was read"))
+    with pytest.raises(InputError, match=r"'good' 10, 'Good' 10.*data\.label_spelling"):
+        source_digest(tmp_path / "storage", Console(), seed=0, data=DataConfig(source=table))
+
+
+def test_what_was_done_to_the_labels_is_told_on_the_terminal(table, tmp_path, capsys) -> None:
+    data = DataConfig(source=table, label_spelling="merge")
+    assert source_digest(tmp_path / "storage", Console(), seed=0, data=data)
+    assert "warning: Labels that look alike count as one: 'Good' as 'good' (10)." in capsys.readouterr().err

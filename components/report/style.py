@@ -39,8 +39,8 @@ MOST_CLASSES = 40
 """With more of them a figure shows a choice of the classes, and a table all."""
 LABEL_COLUMNS = 48
 """A line of a tick's label loses its middle beyond so many columns."""
-TITLE_COLUMNS = 90
-"""The same of a title over the report's width."""
+KEY_COLUMNS, TITLE_COLUMNS = 60, 90
+"""The same of an entry of a key, and of a title over the report's width."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -93,6 +93,7 @@ def key(axes: Axes, handles: Sequence[Artist], *, drop: float = 33.0, columns: i
     """
     axes.legend(
         handles=list(handles),
+        labels=[key_label(handle) for handle in handles],
         loc="upper left",
         bbox_to_anchor=(0, 0),
         borderaxespad=drop / SMALL_SIZE,
@@ -105,6 +106,11 @@ def key(axes: Axes, handles: Sequence[Artist], *, drop: float = 33.0, columns: i
         handletextpad=0.6,
         columnspacing=1.8,
     )
+
+
+def key_label(handle: Artist) -> str:
+    """What a key says of the handle."""
+    return shortened(letters.shown(str(handle.get_label())), KEY_COLUMNS)
 
 
 def halo() -> list[AbstractPathEffect]:

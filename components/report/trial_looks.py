@@ -10,6 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from components.names import width
 from components.report import pictures, style
 
 COMPLETED, STOPPED, DIVERGED, FAILED = "completed", "stopped", "diverged", "failed"
@@ -72,7 +73,7 @@ def heading_height(subtitle: str) -> float:
 
 def wide_key(axes: Axes, handles: Sequence[Artist]) -> None:
     """A key below the axes, in as many columns as its longest entry lets fit."""
-    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
-    total = sum(len(str(handle.get_label())) + 6 for handle in handles)
+    lengths = [width(style.key_label(handle)) for handle in handles]
+    longest, total = max(lengths, default=0), sum(length + 6 for length in lengths)
     columns = len(handles) if total <= KEY_CHARS else max(1, KEY_CHARS // (longest + 6))
     style.key(axes, handles, columns=columns)

@@ -104,10 +104,10 @@ def test_the_powers_of_a_logarithmic_axis_stay_mathematics() -> None:
 def test_a_key_lists_names_that_begin_with_an_underscore() -> None:
     figure = style.new_figure(4, 2)
     axes = figure.add_subplot()
-    style.key(axes, [Line2D([], [], label="_unknown"), Line2D([], [], label="$a$")])
+    style.key(axes, [Line2D([], [], label="_unknown"), Line2D([], [], label="$a$"), Line2D([], [], label="b" * 99)])
     legend = style.finish(figure).axes[0].get_legend()
     assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["_unknown", "$a$"]
+    assert [text.get_text() for text in legend.get_texts()] == ["_unknown", "$a$", "b" * 30 + "…" + "b" * 29]
 
 
 def test_captions_and_titles_lose_their_middle_where_they_are_too_long() -> None:

@@ -143,7 +143,7 @@ def _compute(config: Config, running: Set[str]) -> Finding:
 def _ray(config: Config, running: Set[str]) -> Finding:
     if config.compute.ray_address is not None:
         return Finding(f"cluster at {config.compute.ray_address}")
-    if not config.search.num_trials and not config.search.confirm_seeds:
+    if not _needs_ray(config):
         return Finding("not needed")
     from components.cluster import ray_folder
 
@@ -151,7 +151,13 @@ def _ray(config: Config, running: Set[str]) -> Finding:
     return Finding(f"local, its files in {folder.path}", (folder.note,) if folder.note else ())
 
 
+def _needs_ray(config: Config) -> bool:
+    return bool(config.compute.ray_address or config.search.num_trials or config.search.confirm_seeds)
+
+
 def _start_ray(config: Config) -> str:
+    if not _needs_ray(config):
+        return "not started"
     from components.cluster import map_on_cluster
     from pipeline.compute.resources import training_session
 
@@ -216,8 +222,12 @@ def _weights(config: Config, running: Set[str]) -> Finding:
             f"{', '.join(backbones)} are searched; use pretrained, package or none, or search one backbone"
         )
     found = {name: check_weights(name, weights) for name in backbones if is_known(name)}
-    notes = [f"model.weights: {said}" for said in found.values() if weights.startswith("file:") and ";" in said]
-    return Finding("; ".join(f"{name}: {said}" for name, said in found.items()), tuple(notes))
+    details, notes = [], []
+    for name, said in found.items():
+        first, _, others = said.partition("; ")
+        details.append(f"{name}: {first}")
+        notes += [f"model.weights={weights}: {others}"] if others else []
+    return Finding("; ".join(details), tuple(notes))
 
 
 CHECKS: tuple[Check, ...] = (

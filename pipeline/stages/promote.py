@@ -116,7 +116,7 @@ def _restore(context: StageContext, logged_id: str) -> None:
     folder = context.input("train", "model")
     lost = context.tracker.lost_files(logged_id, folder)
     if lost:
-        context.console.warn(f"{len(lost)} files of the logged model were gone or changed ({lost[0]}); logged again")
+        context.console.warn(f"of the logged model {lost[0]} was gone or changed (files: {len(lost)}); logged again")
         context.tracker.restore_model(logged_id, folder)
     load_pyfunc(f"models:/{logged_id}", model_config={"device": "cpu"})
 

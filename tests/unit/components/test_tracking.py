@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -20,8 +21,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 
-from components import liveness, tracking
-from components.errors import InputError
+from components import liveness, tracking, tracking_store
+from components.errors import InputError, ModelError
 from components.registry import Registry
 from components.tracking import Run, Tracker
 
@@ -58,6 +59,21 @@ def test_an_experiment_is_made_once_and_found_again(store_uri, tracker, monkeypa
     assert Tracker.connect(store_uri, experiment=name).experiment_id == made.experiment_id != tracker.experiment_id
 
 
+def test_a_check_makes_neither_a_store_nor_an_experiment(store_uri, tracker, tmp_path) -> None:
+    Tracker.check(f"sqlite:///{tmp_path}/new/mlflow.db", experiment="x")
+    assert list(tmp_path.iterdir()) == []
+    name = f"unmade-{uuid.uuid4().hex}"
+    Tracker.check(store_uri, experiment=name)
+    assert tracker.client.get_experiment_by_name(name) is None
+
+
+def test_an_experiment_that_another_process_makes_meanwhile_is_taken(store_uri, tracker, monkeypatch) -> None:
+    name = f"raced-{uuid.uuid4().hex}"
+    theirs = tracker.client.create_experiment(name)
+    monkeypatch.setattr(tracking, "_find_experiment", lambda client, name: None)
+    assert Tracker.connect(store_uri, experiment=name).experiment_id == theirs
+
+
 def test_the_store_comes_from_the_environment_where_none_is_given(store_uri, tracker, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     assert Tracker.connect(None, experiment="first").uri == store_uri
@@ -66,7 +82,7 @@ def test_the_store_comes_from_the_environment_where_none_is_given(store_uri, tra
 def test_without_any_store_a_file_in_the_working_directory_is_meant(monkeypatch, tmp_path) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert tracking._resolve_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking_store.resolve_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 @pytest.mark.timeout(30)
@@ -92,10 +108,53 @@ def test_a_store_that_cannot_be_used_is_said_within_seconds(uri: str, tmp_path, 
     assert "secret" not in str(caught.value)
 
 
+def sqlite_with(path, *statements: str) -> str:
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        for statement in statements:
+            store.execute(statement)
+    return f"sqlite:///{path}"
+
+
+@pytest.mark.parametrize(
+    ("statements", "query", "remedy"),
+    [
+        (["CREATE TABLE alembic_version (a)"], "?mode=ro&uri=true", "make the file and its folder writable"),
+        (["CREATE TABLE parts (a)"], "", "a database of something else than MLflow; give another file"),
+    ],
+)
+def test_a_file_that_takes_no_runs_is_refused_with_the_remedy(tmp_path, statements, query, remedy) -> None:
+    uri = sqlite_with(tmp_path / "mlflow.db", *statements)
+    with pytest.raises(InputError, match=remedy):
+        Tracker.connect(uri.replace("///", "///file:" if query else "///") + query, experiment="x")
+
+
+def test_a_store_of_another_release_of_mlflow_is_refused_with_the_remedy(store_uri, tmp_path) -> None:
+    shutil.copy(store_uri.removeprefix("sqlite:///"), tmp_path / "newer.db")
+    uri = sqlite_with(tmp_path / "newer.db", "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(InputError, match="another release of MLflow made it"):
+        Tracker.connect(uri, experiment="x")
+
+
+def test_a_store_that_somebody_has_locked_is_refused_with_the_remedy(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tracking_store, "LOCK_SECONDS", 0)
+    uri = sqlite_with(tmp_path / "mlflow.db", "CREATE TABLE alembic_version (a)")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match="wait for the process that writes to it"):
+            Tracker.connect(uri, experiment="x")
+
+
+def test_the_first_of_two_new_stores_stays(tmp_path) -> None:
+    for text in ("first", "second"):
+        (tmp_path / text).write_text(text)
+        tracking_store._put_in_place(tmp_path / text, tmp_path / "mlflow.db")
+    assert (tmp_path / "mlflow.db").read_text() == "first"
+
+
 def test_the_patience_with_a_server_comes_back_after_the_first_contact(tracker, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    with tracking._impatient():
+    with tracking_store._impatient():
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
@@ -120,7 +179,7 @@ def test_a_write_to_a_database_is_finished_before_an_interrupt_is_heard(tracker,
 
 
 def test_a_call_to_a_server_can_be_interrupted() -> None:
-    assert type(tracking._client("http://127.0.0.1:9")) is tracking.MlflowClient
+    assert type(tracking_store.open_store("http://127.0.0.1:9")) is tracking.MlflowClient
 
 
 def test_a_deleted_experiment_is_refused_with_the_remedy(store_uri, tracker) -> None:
@@ -151,7 +210,8 @@ def test_a_root_says_whose_it_is(tracker) -> None:
     found = tags(tracker, root)
     assert found["escapement.host"] == socket.gethostname()
     assert found["escapement.pid"] == str(os.getpid())
-    assert float(found["escapement.process_started"]) == pytest.approx(psutil.Process().create_time(), abs=0.1)
+    since_boot = int(found["escapement.process_started"]) / os.sysconf("SC_CLK_TCK")
+    assert since_boot == pytest.approx(psutil.Process().create_time() - psutil.boot_time(), abs=2)
     assert float(found["escapement.heartbeat"]) == pytest.approx(time.time(), abs=30)
     assert (found["escapement.root"], found["escapement.commit"]) == (root.id, "abc")
     assert tracker.client.get_run(root.id).info.run_name == "castings"
@@ -366,9 +426,47 @@ def test_the_run_of_a_living_process_is_left_alone(tracker) -> None:
 
 def test_a_process_id_that_somebody_else_has_now_does_not_keep_a_run_alive(tracker) -> None:
     root = tracker.start_root("r", {})
-    root.set_tags({liveness.TAG_STARTED: f"{psutil.Process().create_time() - 100:.2f}"})
+    root.set_tags({liveness.TAG_STARTED: "1"})
     assert tracker.reap() == 1
     assert status(tracker, root) == "KILLED"
+
+
+def test_only_experiments_with_runs_of_ours_are_searched_and_no_run_of_others_is_read(
+    store_uri, tracker, elsewhere, monkeypatch
+) -> None:
+    ours = elsewhere.start_root("ours", {})
+    foreign = tracker.client.create_experiment(f"foreign-{uuid.uuid4().hex}")
+    for experiment in (foreign, tracker.experiment_id):
+        tracker.client.create_run(experiment, tags={"mlflow.parentRunId": "f" * 32})
+    search, asked, read = tracking.MlflowClient.search_runs, [], []
+
+    def watched(client, experiments, *arguments, **options):
+        found = search(client, experiments, *arguments, **options)
+        asked.extend(experiments)
+        read.extend(run.info.run_id for run in found)
+        return found
+
+    monkeypatch.setattr(tracking.MlflowClient, "search_runs", watched)
+    assert tracker.reap() == 0
+    assert {tracker.experiment_id, elsewhere.experiment_id} <= set(asked)
+    assert foreign not in asked
+    assert read == [ours.id]
+    tracker.client.delete_experiment(foreign)
+
+
+def test_a_server_that_does_not_answer_is_no_missing_run(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = Tracker(MlflowClient("http://127.0.0.1:9"), "http://127.0.0.1:9", "0")
+    for ask in (away.exists, away.holds_model):
+        with pytest.raises(MlflowException, match="API request"):
+            ask("0" * 32)
+
+
+def test_a_container_of_the_same_host_name_does_not_end_the_runs_of_the_first(tracker, gone_pid) -> None:
+    root = as_if_of(tracker.start_root("r", {}), pid=gone_pid, beat=time.time() - 60)
+    root.set_tags({liveness.TAG_MACHINE: "the-same-boot/4026532999"})
+    assert tracker.reap() == 0
+    assert tracker.running_roots() == [root.id]
 
 
 def test_on_another_host_the_heartbeat_decides(tracker) -> None:
@@ -531,6 +629,22 @@ def test_a_logged_model_is_an_output_of_its_run(tracker, log_model) -> None:
     assert tracker.client.get_logged_model(model_id).params == {"backbone": "tiny"}
 
 
+def test_what_a_logged_model_has_lost_is_found_and_put_back(tracker, registry, log_model, tmp_path) -> None:
+    model_id, run_id = log_model()
+    version = registry.register(model_id=model_id, run_id=run_id, tags={})
+    assert registry.logged_model(version) == model_id
+    assert tracker.lost_files(model_id, tmp_path / "model") == []
+    kept = registry.download(version) / "MLmodel"
+    for spoil in (lambda: kept.unlink(), lambda: kept.write_text("short"), lambda: shutil.rmtree(kept.parent)):
+        spoil()
+        assert tracker.lost_files(model_id, tmp_path / "model") == ["MLmodel"]
+        tracker.restore_model(model_id, tmp_path / "model")
+        assert tracker.lost_files(model_id, tmp_path / "model") == []
+    shutil.rmtree(kept.parent)
+    with pytest.raises(ModelError, match="its files cannot be read"):
+        registry.download(version)
+
+
 # --- a server that is away
 
 
@@ -550,15 +664,35 @@ def answering(monkeypatch):
     with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
-        def make(status: int | None, body: bytes) -> Exception:
+        def at(status: int | None, body: bytes) -> str:
             server.status, server.body = status, body
-            port = server.server_port if status is not None else 9
+            return f"http://127.0.0.1:{server.server_port if status is not None else 9}"
+
+        def make(status: int | None, body: bytes) -> Exception:
             with pytest.raises(MlflowException) as caught:
-                MlflowClient(f"http://127.0.0.1:{port}").get_run("0" * 32)
+                MlflowClient(at(status, body)).get_run("0" * 32)
             return caught.value
 
+        make.at = at
         yield make
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "remedy"),
+    [
+        (200, b"<html>please log in</html>", "no MLflow server"),
+        (200, b"{}", "no MLflow server"),
+        (404, b"no such page", "no MLflow server"),
+        (401, b"who are you?", "MLFLOW_TRACKING_TOKEN"),
+        (403, b"<html>", "MLFLOW_TRACKING_TOKEN"),
+        (500, b"oops", "start the server"),
+    ],
+)
+def test_an_answer_that_is_no_trackings_is_refused_with_the_remedy(answering, status, body, remedy: str) -> None:
+    uri = answering.at(status, body)
+    with pytest.raises(InputError, match=rf"^tracking\.uri={uri}: .*{remedy}"):
+        Tracker.connect(uri, experiment="x")
 
 
 @pytest.mark.parametrize(

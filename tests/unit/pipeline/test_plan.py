@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 
 from components.errors import InputError
+from pipeline import provenance, runner
+from pipeline.provenance import Maker, package_versions
 from pipeline.stage import read_record
 
 
@@ -221,3 +223,29 @@ def test_a_changed_source_is_named_as_such(plan, execute, toys) -> None:
     execute()
     toys.source = "other pixels"
     assert plan()["first"].reason == "its inputs changed"
+
+
+def test_a_result_of_another_commit_or_other_versions_stands_and_says_so(plan, execute, monkeypatch) -> None:
+    before = Maker("abc1234567", {**package_versions(), "torch": "2.13", "numpy": "1.0"})
+    monkeypatch.setattr(runner, "current_commit", lambda: before.commit)
+    monkeypatch.setattr(runner, "package_versions", lambda: before.versions)
+    execute(until="first")
+    monkeypatch.setattr(provenance, "current_commit", lambda: "def5678901")
+    monkeypatch.setattr(provenance, "package_versions", lambda: {**before.versions, "torch": "2.14", "numpy": "2.0"})
+    first, second = plan()["first"], plan()["second"]
+    assert (first.action, first.reason) == ("reused", "unchanged; made by commit abc1234, torch 2.13 → 2.14")
+    assert second.made_by == ""
+    assert [stage.made_by for stage in execute(until="first").stages] == ["commit abc1234, torch 2.13 → 2.14"]
+
+
+@pytest.mark.parametrize(
+    ("commit", "now", "expected"),
+    [
+        ("a" * 40, "a" * 40, ""),
+        ("a" * 40 + "+dirty", "a" * 40, "commit aaaaaaa+dirty"),
+        ("unknown", "a" * 40, ""),
+        ("a" * 40, "unknown", ""),
+    ],
+)
+def test_a_commit_that_nobody_knows_is_no_difference(commit: str, now: str, expected: str) -> None:
+    assert Maker(commit, {}).unlike(Maker(now, {"torch": "2.14"})) == expected

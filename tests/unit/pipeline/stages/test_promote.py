@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from components.data.files import Files
-from components.errors import InputError
+from components.errors import InputError, ModelError
 from pipeline.config import ComputeConfig, PromoteConfig
+from pipeline.gates import GateResult
 from pipeline.sections.data import DataConfig
 from pipeline.stages import promote
 
@@ -150,3 +151,83 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(place, monkeypatch)
     monkeypatch.setattr(Files, "read", refuse)
     with pytest.raises(InputError, match=r"the test image a in .* cannot be read: .*Permission denied"):
         promote._champion_decisions(place.context, place.folder, place.files, ["a"])
+
+
+# --- models that have lost their files
+
+
+@pytest.fixture
+def promotion(monkeypatch):
+    """`promotion(champion=…, registered=…, …)`: the decision on a model that passes its gates, and what was done."""
+    monkeypatch.setattr(promote, "judge_gates", lambda metrics, gates: [GateResult("AUROC", 1.0, 0.0, True, "")])
+
+    def decide(*, champion=None, registered=None, held=("m-1",), lost=(), loads=True, compare=None):
+        done = SimpleNamespace(restored=[], loaded=[], warned=[], aliases={"champion": champion}, logged=[])
+
+        def load(uri, *, model_config):
+            done.loaded.append(uri)
+            if not loads:
+                raise ModelError(f"model={uri}: cannot be loaded")
+
+        def log_model(*arguments, **options) -> str:
+            done.logged.append("m-2")
+            return "m-2"
+
+        monkeypatch.setattr(promote, "load_pyfunc", load)
+        monkeypatch.setattr(promote, "_compare", compare)
+        train = SimpleNamespace(run_id="run", fingerprint="f")
+        context = SimpleNamespace(
+            inputs={"train": train},
+            run=SimpleNamespace(id="promote-run"),
+            input=lambda stage, name: SimpleNamespace(read_text=lambda encoding: '{"model_id": "m-1"}'),
+            console=SimpleNamespace(warn=done.warned.append),
+            tracker=SimpleNamespace(
+                holds_model=lambda model_id: model_id in held,
+                lost_files=lambda model_id, folder: list(lost),
+                restore_model=lambda model_id, folder: done.restored.append(model_id),
+                log_model=log_model,
+            ),
+        )
+        registry = SimpleNamespace(
+            model_name="castings",
+            version_of_model=lambda model_id: registered,
+            version_with_alias=done.aliases.get,
+            logged_model=lambda version: "m-1",
+            register=lambda **options: "2",
+            set_alias=done.aliases.__setitem__,
+            tag_version=lambda version, tags: None,
+        )
+        done.decision = promote._decide(context, registry, seed=0, data=DataConfig(), settings=SETTINGS)
+        return done
+
+    return decide
+
+
+def test_a_registered_model_that_has_lost_files_gets_them_back_and_is_loaded(promotion) -> None:
+    done = promotion(champion="1", registered="1", lost=["MLmodel"])
+    assert (done.restored, done.loaded) == (["m-1"], ["models:/m-1"])
+    assert done.warned == ["of the logged model MLmodel was gone or changed (files: 1); logged again"]
+    assert (done.decision["version"], done.decision["alias"]) == ("1", "champion")
+
+
+def test_a_model_that_cannot_be_loaded_gets_no_alias(promotion) -> None:
+    with pytest.raises(ModelError):
+        promotion(loads=False)
+
+
+def test_a_logged_model_that_was_deleted_is_logged_and_registered_anew_and_stays_champion(promotion) -> None:
+    done = promotion(champion="1", registered="1", held=())
+    assert done.logged == ["m-2"]
+    assert done.warned == ["the logged model of version 1 was deleted: it is registered again"]
+    assert (done.decision["version"], done.aliases["champion"]) == ("2", "2")
+
+
+def test_against_a_champion_that_cannot_be_loaded_nothing_is_shown(promotion) -> None:
+    def lost(*arguments, **options) -> None:
+        raise ModelError("its files are gone")
+
+    done = promotion(champion="7", registered=None, compare=lost)
+    gate = done.decision["gates"][-1]
+    assert (gate["name"], gate["passed"]) == ("non-inferior to champion (version 7)", False)
+    assert "cannot be loaded, so nothing can be compared (its files are gone)" in gate["reason"]
+    assert (done.decision["alias"], done.aliases["champion"]) == ("challenger", "7")

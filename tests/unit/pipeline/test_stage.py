@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import string
+from types import SimpleNamespace
 
 import pytest
 
+from components.report import letters, style
+from pipeline.console import Console
 from pipeline.loading import load
 from pipeline.stage import (
     Stage,
@@ -152,3 +155,17 @@ def test_a_context_finds_upstream_files_and_makes_its_scratch(record, tmp_path) 
     assert context.storage == tmp_path / "storage"
     assert context.work.is_dir()
     assert context.work == directory / "unfinished"
+
+
+def test_letters_that_no_font_has_are_said_once_however_many_figures_lack_them(tmp_path, monkeypatch, capsys) -> None:
+    logged: dict[str, bytes] = {}
+    run = SimpleNamespace(log_image=lambda data, name: logged.update({name: data}))
+    context = StageContext(
+        directory=tmp_path, inputs={}, run=run, tracker=None, compute=None, console=Console(), commit=""
+    )  # type: ignore[arg-type]
+    monkeypatch.setattr(letters, "_missing", {"良"})
+    for name in ("figures/a.png", "figures/b.png"):
+        context.log_figure(style.empty_figure("Samples", "none"), name)
+    assert list(logged) == ["figures/a.png", "figures/b.png"]
+    assert logged["figures/a.png"].startswith(b"\x89PNG")
+    assert capsys.readouterr().err.count("no installed font shows 良") == 1

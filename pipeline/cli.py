@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from components.display import visible
 from components.errors import InputError
 from components.home import settle_home
 from components.interrupts import interrupt_once_per_request
-from components.names import visible
 
 if TYPE_CHECKING:
     from pipeline.runner import PipelineRun

@@ -6,7 +6,6 @@ import json
 import os
 import shlex
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from components.display import one_line
 from components.errors import InputError, ModelError
 from pipeline.checks import COMPARISON, checked_plan
 from pipeline.config import Config
-from pipeline.console import Console, duration
+from pipeline.console import Console, Terminal, duration
 from pipeline.loading import for_comparison, load
 from pipeline.plan import make_plan
 from pipeline.run_notes import run_name
@@ -80,7 +80,7 @@ def show_plan(
     for column in ("stage", "would be", "because"):
         table.add_column(column)
     for item in plan:
-        _add_row(table, item.stage.name, item.action, item.reason)
+        table.add_row(item.stage.name, item.action, item.reason)
     console.table(table)
 
 
@@ -137,7 +137,7 @@ def predict(
         table.add_column(column, overflow="fold")
     for row in result.itertuples():
         score = "–" if row.defect_score is None else f"{row.defect_score:.4f}"
-        _add_row(table, _shown_name(row.image), row.label or "–", score, row.decision or "–", row.error or "")
+        table.add_row(one_line(row.image), row.label or "–", score, row.decision or "–", row.error or "")
     _stdout_table(table)
 
 
@@ -165,12 +165,12 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     if as_json:
         _print_json(json.dumps(state))
         return
-    table = Table(title=Text(f"{config.project.name} in {state['storage']}"), title_justify="left")
+    table = Table(title=f"{config.project.name} in {state['storage']}", title_justify="left")
     for column in ("stage", "result", "if run now"):
         table.add_column(column)
     for item in plan:
         result = "stands" if item.action == "reused" else "–"
-        _add_row(table, item.stage.name, result, item.reason)
+        table.add_row(item.stage.name, result, item.reason)
     _stdout_table(table)
     aliases = ", ".join(f"{alias}: version {version}" for alias, version in state["aliases"].items())
     sys.stdout.write(f"model {registry.model_name}: {aliases or 'not registered yet'}\n")
@@ -202,7 +202,7 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
         _print_json(json.dumps({"removed": remove, **cleaned.to_dict(), "runs_ended": reaped}))
         return
     for line in cleaned.lines("removed" if remove else "would remove"):
-        sys.stdout.write(f"{_shown_name(line)}\n")
+        sys.stdout.write(f"{one_line(line)}\n")
     hint = "" if remove or not cleaned.gone else "; --yes removes them"
     sys.stdout.write(f"{len(cleaned.gone)} unused results of {config.project.name}{hint}\n")
 
@@ -220,7 +220,7 @@ def doctor(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -
             table.add_column(column, overflow="fold")
         for check in checks:
             state = Text("ok", style="green") if check.ok else Text("fails", style="red")
-            _add_row(table, check.name, state, check.detail)
+            table.add_row(check.name, state, check.detail)
         _stdout_table(table)
     if not all(check.ok for check in checks):
         sys.exit(1)
@@ -235,7 +235,7 @@ def summary_table(summary: Summary) -> Table:
     for stage in summary.stages:
         share = f"{stage.seconds / total:.0%}" if stage.action != "reused" else ""
         time = duration(stage.seconds) if stage.action != "reused" else ""
-        _add_row(table, stage.name, stage.action, time, share, _headline_text(stage.headline))
+        table.add_row(stage.name, stage.action, time, share, _headline_text(stage.headline))
     return table
 
 
@@ -287,16 +287,6 @@ def _end_dead_runs(config: Config, storage: Path) -> int:
     return reaped
 
 
-def _add_row(table: Table, *cells: str | Text) -> None:
-    """Cells of text, in which nothing is read as markup."""
-    table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
-
-
-def _shown_name(name: str) -> str:
-    """A file's name on one line: control characters, which a terminal would obey, as their escapes."""
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in name)
-
-
 def relocate(tracking_uri: str | None, *, as_json: bool) -> None:
     """Have a SQLite store that was moved or copied name the places where its artifacts lie now."""
     from components.artifact_place import relocate as relocate_store
@@ -313,9 +303,7 @@ def relocate(tracking_uri: str | None, *, as_json: bool) -> None:
 
 
 def _stdout_table(table: Table) -> None:
-    from rich.console import Console as RichConsole
-
-    RichConsole(highlight=False).print(table)
+    Terminal().print(table)
 
 
 def _print_json(text: str) -> None:

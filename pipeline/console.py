@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from components.names import visible
+from components.display import visible
 
 Advance = Callable[..., None]
 #: Without a terminal a bar cannot be drawn; a line this often says that work goes on.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from components.display import markdown
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
 from pipeline.stage import StageRecord
@@ -61,17 +62,18 @@ def stage_note(record: StageRecord) -> str:
 
 
 def _verdict(project: str, summary: Summary, records: Mapping[str, StageRecord], planned: int) -> str:
-    name = _escaped(project)
+    name = markdown(project)
     done = f"{len(summary.stages)} of {planned} stages done"
     if summary.error is not None:
-        return f"{name}: {summary.status}, {done}\n\n{_escaped(summary.error)}\n\nThe same command resumes it."
+        lines = "\n\n".join(markdown(line) for line in summary.error.splitlines())
+        return f"{name}: {summary.status}, {done}\n\n{lines}\n\nThe same command resumes it."
     if len(summary.stages) < planned:
         return f"{name}: running, {done}"
     if "promote" not in records:
         return f"{name}: complete up to {summary.stages[-1].name}"
     decision = _read(records["promote"], "decision.json")
     version = f"version {decision['version']} of `{decision['model_name']}` is {decision['alias']}"
-    return f"{name}: {version}: {_escaped(decision['reason'])}"
+    return f"{name}: {version}: {markdown(decision['reason'])}"
 
 
 def _figures(record: StageRecord) -> str:
@@ -81,7 +83,7 @@ def _figures(record: StageRecord) -> str:
     confidence = metrics["class_metrics"]["accuracy"]["confidence"]
     table = "\n".join([f"| Test split | | {confidence:.0%} interval |", "|---|--:|---|", *rows])
     statement = (metrics.get("budget") or {}).get("statement")
-    return f"{table}\n\n{_escaped(statement)}" if statement else table
+    return f"{table}\n\n{markdown(statement)}" if statement else table
 
 
 def _headline_metrics(metrics: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -116,7 +118,8 @@ def _report_line(name: str, record: StageRecord, summary: Summary) -> str:
 
 def _stage_table(stages: Sequence[StageSummary]) -> str:
     rows = [
-        f"| {stage.name} | {stage.action} | {duration(stage.seconds) if stage.seconds else ''} | {_results(stage)} |"
+        f"| {stage.name} | {stage.action}{f', made by {markdown(stage.made_by)}' if stage.made_by else ''} "
+        f"| {duration(stage.seconds) if stage.seconds else ''} | {_results(stage)} |"
         for stage in stages
     ]
     return "\n".join(["| Stage | | time | result |", "|---|---|--:|---|", *rows])
@@ -132,16 +135,11 @@ def _html_files(record: StageRecord) -> list[str]:
 
 
 def _words(key: str) -> str:
-    return _escaped(key.replace("_", " "))
+    return markdown(key.replace("_", " "))
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - a headline figure is a number or a text
-    return f"{value:.4g}" if isinstance(value, float) else _escaped(str(value))
-
-
-def _escaped(text: str) -> str:
-    """Names and messages as they are: no Markdown is read in them."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#$~" else letter for letter in text)
+    return f"{value:.4g}" if isinstance(value, float) else markdown(str(value))
 
 
 def _read(record: StageRecord, name: str) -> dict[str, Any]:

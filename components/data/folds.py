@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from components.data.stratify import Demand, absent_classes, count_groups, spread_groups
-from components.names import listed
+from components.display import listed
 
 FOLD_SPLITS = ("train", "val")
 MOST_NOTES = 5

@@ -18,8 +18,8 @@ from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
 from components.data.split_spill import check_left, find_spill, spill_note
 from components.data.splits import SPLITS, assign_splits
+from components.display import listed
 from components.errors import InputError
-from components.names import listed
 
 _COLUMNS = (
     "image_id", "path", "label", "is_defect", "group", "split", "fold",

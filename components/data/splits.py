@@ -13,8 +13,8 @@ import pandas as pd
 
 from components.data.fixed_splits import FREE, SPLITS, TRAIN, FixedSplits, fix_splits
 from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
+from components.display import listed
 from components.errors import InputError
-from components.names import listed
 
 __all__ = ["SPLITS", "SplitResult", "assign_splits"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from components.names import width
+from components.display import width
 from components.report import pictures, style
 
 GALLERY_COLUMNS = 6

@@ -16,7 +16,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from components.names import shortened
+from components.display import shortened
 from components.report import pictures, style, trial_looks
 from components.report.parallel_axes import Axis, axis_of, numeric_axis
 from components.report.trial_looks import COMPLETED

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from components.names import visible
+from components.display import visible
 from components.report import letters, style
 
 PNG_DPI = 160

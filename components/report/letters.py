@@ -11,7 +11,7 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontEntry
 from matplotlib.ft2font import FT2Font
 
-from components.names import listed, visible
+from components.display import listed, visible
 
 _PREFERRED = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans")
 _ALWAYS = "DejaVu Sans"

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from components import names
+from components import display
 from components.report import letters, style
 
 MARGIN, GAP, HEADING = 0.1, 0.12, 0.5
@@ -136,7 +136,7 @@ def line_count(texts: Iterable[str]) -> int:
 
 def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
     """A name on at most that many lines of at most so many columns, its middle left out where it is too long."""
-    return names.wrapped(letters.shown(text), columns, lines=lines)
+    return display.wrapped(letters.shown(text), columns, lines=lines)
 
 
 def _inches(axes: Axes, right: float) -> float:
@@ -147,4 +147,4 @@ def _inches(axes: Axes, right: float) -> float:
 def _fitted(text: str, inches: float, size: float) -> str:
     """Each line of the text, its middle left out where it takes more room than that at a size in points."""
     columns = max(int(inches / (COLUMN_PER_POINT * size)), 8)
-    return "\n".join(names.shortened(line, columns) for line in letters.shown(text).split("\n"))
+    return "\n".join(display.shortened(line, columns) for line in letters.shown(text).split("\n"))

@@ -18,7 +18,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, LogFormatter
 
-from components.names import shortened
+from components.display import shortened
 from components.report import letters
 
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from components.names import markdown
+from components.display import markdown
 from components.report.figures_comparison import comparison_curves, comparison_dots, comparison_rates
 from components.report.html import Section, render_report
 from pipeline.comparison.results import STATEMENT

@@ -274,7 +274,11 @@ def test_a_dry_run_prints_the_configuration_and_the_plan_and_keeps_digests_alone
     assert [stage["name"] for stage in answer["stages"]] == ["prepare", "lr_range_test", "search", "confirm", "train"]
     assert {stage["action"] for stage in answer["stages"]} == {"run"}
     written = set(tmp_path.rglob("*")) - set(before)
-    assert {path.relative_to(tmp_path).parts[:2] for path in written} == {("storage",), ("storage", "files")}
+    assert {path.relative_to(tmp_path).parts[:2] for path in written} == {
+        ("storage",),
+        ("storage", "files"),
+        ("storage", "ESCAPEMENT.TAG"),
+    }
 
 
 def test_help_works_as_a_module_from_any_directory(tmp_path) -> None:

@@ -97,9 +97,9 @@ def test_the_verdict_says_how_far_a_run_got(made, planned, first_line) -> None:
 
 
 def test_names_and_messages_are_shown_as_they_are() -> None:
-    failed = summary(status="failed", error="data.source=a_b_c: <b>[x](y)</b> *")
+    failed = summary(status="failed", error="data.source=a_b_c: <b>[x](y)</b> *\ndata.root=$b$")
     note = root_note("castings", failed, {}, planned=7)
-    assert r"data.source=a\_b\_c: \<b\>\[x\](y)\</b\> \*" in note
+    assert "data.source=a\\_b\\_c: \\<b\\>\\[x\\](y)\\</b\\> \\*\n\ndata.root=\\$b\\$\n" in note
 
 
 def test_a_stage_says_its_figures_and_its_reports(record) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.names import shortened, visible, width, wrapped
+from components.display import shortened, visible, width, wrapped
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,11 @@ def visible(text: str) -> str:
     return "".join(_escaped(char) if _is_unseen(char) else char for char in text)
 
 
+def one_line(text: str) -> str:
+    """The same with line breaks as escapes, too: a file's name may hold one."""
+    return visible(text).replace("\n", "\\n")
+
+
 def markdown(text: str) -> str:
     """The text so that Markdown, in a table too, shows it as it is."""
     return re.sub(r"([\\`*_\[\]<>|$#])", r"\\\1", visible(text).replace("\n", " "))

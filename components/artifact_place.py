@@ -15,7 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 
-from components.tracking_store import sqlite_file
+from components.addresses import redact
+from components.errors import InputError
+from components.tracking_store import first_contact, sqlite_file
 
 #: Table → its columns that name a place, and the column that names the row.
 PLACES = {
@@ -65,12 +67,14 @@ def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> st
 def relocate(uri: str) -> list[tuple[Path, Path]]:
     """Have a SQLite store name the places where its artifacts lie now; (old, new) folders.
 
-    A run whose artifacts are only in the old place goes on to name that.
+    A run whose artifacts are only in the old place goes on to name that. Raises `InputError` where there is no such
+    store.
     """
     file = sqlite_file(uri)
-    assert file is not None
+    if file is None or not file.is_file():
+        raise InputError(f"tracking.uri={redact(uri)}: no SQLite file; only such a store can be relocated")
     engine = sqlalchemy.create_engine(uri)
-    with contextlib.closing(engine.raw_connection()) as connection:
+    with first_contact(uri), contextlib.closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT artifact_location FROM experiments")
         homes = _folders(cursor.fetchall())

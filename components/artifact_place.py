@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -46,11 +47,18 @@ def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> st
         return None
     command = f"escapement relocate --tracking-uri {shlex.quote(uri)}"
     if file is not None and folder.parent != file.parent / "mlruns":
-        move = _move(file, [place for entry in artifacts() if (place := local_folder(entry)) is not None])
+        places = [place for entry in artifacts() if (place := local_folder(entry)) is not None]
+        move = _move(file, places)
         if move is not None:
             return (
                 f"the store was moved or copied: it keeps its artifacts in {move[0]}, and they lie in {move[1]}; "
                 f"`{command}` has it use these"
+            )
+        other = _original(file, folder, places)
+        if other is not None:
+            return (
+                f"the store is a copy of {other}, in whose folder it keeps its artifacts too; "
+                f"`{command}` has it use {file.parent / 'mlruns'}"
             )
         if not folder.parent.parent.exists():
             return (
@@ -105,7 +113,9 @@ def _moves(file: Path, homes: Sequence[Path], artifacts: Sequence[Path]) -> Iter
         move = _move(file, below)
         if move is not None:
             yield move
-        elif home.parent.name == "mlruns" and not home.parent.parent.exists():
+        elif home.parent.name == "mlruns" and (
+            _original(file, home, below) is not None or not home.parent.parent.exists()
+        ):
             yield home.parent.parent, file.parent
 
 
@@ -120,6 +130,19 @@ def _move(file: Path, artifacts: Sequence[Path]) -> tuple[Path, Path] | None:
                 if now.is_dir() and not (place.is_dir() and now.samefile(place)):
                     return Path(*place.parts[:start]), base
     return None
+
+
+def _original(file: Path, home: Path, artifacts: Sequence[Path]) -> Path | None:
+    """The store that has stayed where the artifacts are, with some run of this one's, its copy."""
+    other = home.parent.parent / file.name
+    if not other.is_file() or other.samefile(file):
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{other.as_uri()}?mode=ro", uri=True)) as store:
+            theirs = {entry for (entry,) in store.execute("SELECT artifact_uri FROM runs")}
+    except sqlite3.DatabaseError:  # no store of MLflow
+        return None
+    return other if theirs & {*map(str, artifacts), *(place.as_uri() for place in artifacts)} else None
 
 
 def _new_place(entry: str | None, moves: dict[Path, Path], table: str) -> str | None:

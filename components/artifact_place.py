@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 
-from components.tracking_store import sqlite_file
+from components.addresses import redact
+from components.errors import InputError
+from components.tracking_store import first_contact, sqlite_file
 
 #: Table → its columns that name a place, and the column that names the row.
 PLACES = {
@@ -44,11 +47,18 @@ def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> st
         return None
     command = f"escapement relocate --tracking-uri {shlex.quote(uri)}"
     if file is not None and folder.parent != file.parent / "mlruns":
-        move = _move(file, [place for entry in artifacts() if (place := local_folder(entry)) is not None])
+        places = [place for entry in artifacts() if (place := local_folder(entry)) is not None]
+        move = _move(file, places)
         if move is not None:
             return (
                 f"the store was moved or copied: it keeps its artifacts in {move[0]}, and they lie in {move[1]}; "
                 f"`{command}` has it use these"
+            )
+        other = _original(file, folder, places)
+        if other is not None:
+            return (
+                f"the store is a copy of {other}, in whose folder it keeps its artifacts too; "
+                f"`{command}` has it use {file.parent / 'mlruns'}"
             )
         if not folder.parent.parent.exists():
             return (
@@ -65,12 +75,14 @@ def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> st
 def relocate(uri: str) -> list[tuple[Path, Path]]:
     """Have a SQLite store name the places where its artifacts lie now; (old, new) folders.
 
-    A run whose artifacts are only in the old place goes on to name that.
+    A run whose artifacts are only in the old place goes on to name that. Raises `InputError` where there is no such
+    store.
     """
     file = sqlite_file(uri)
-    assert file is not None
+    if file is None or not file.is_file():
+        raise InputError(f"tracking.uri={redact(uri)}: no SQLite file; only such a store can be relocated")
     engine = sqlalchemy.create_engine(uri)
-    with contextlib.closing(engine.raw_connection()) as connection:
+    with first_contact(uri), contextlib.closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
         cursor.execute("SELECT artifact_location FROM experiments")
         homes = _folders(cursor.fetchall())
@@ -101,7 +113,9 @@ def _moves(file: Path, homes: Sequence[Path], artifacts: Sequence[Path]) -> Iter
         move = _move(file, below)
         if move is not None:
             yield move
-        elif home.parent.name == "mlruns" and not home.parent.parent.exists():
+        elif home.parent.name == "mlruns" and (
+            _original(file, home, below) is not None or not home.parent.parent.exists()
+        ):
             yield home.parent.parent, file.parent
 
 
@@ -116,6 +130,19 @@ def _move(file: Path, artifacts: Sequence[Path]) -> tuple[Path, Path] | None:
                 if now.is_dir() and not (place.is_dir() and now.samefile(place)):
                     return Path(*place.parts[:start]), base
     return None
+
+
+def _original(file: Path, home: Path, artifacts: Sequence[Path]) -> Path | None:
+    """The store that has stayed where the artifacts are, with some run of this one's, its copy."""
+    other = home.parent.parent / file.name
+    if not other.is_file() or other.samefile(file):
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{other.as_uri()}?mode=ro", uri=True)) as store:
+            theirs = {entry for (entry,) in store.execute("SELECT artifact_uri FROM runs")}
+    except sqlite3.DatabaseError:  # no store of MLflow
+        return None
+    return other if theirs & {*map(str, artifacts), *(place.as_uri() for place in artifacts)} else None
 
 
 def _new_place(entry: str | None, moves: dict[Path, Path], table: str) -> str | None:

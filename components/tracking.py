@@ -64,8 +64,9 @@ TAG_STORAGE = "escapement.storage"
 TAG_PARENT, TAG_NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 _ROOTS = f"tags.`{TAG_STAGE}` = 'pipeline'"
-#: Roots and what is below them, but no run of anybody else.
-_RUNNING = f"attributes.status = 'RUNNING' AND tags.`{TAG_STAGE}` LIKE '%'"
+#: Roots and what is below them, but no run of anybody else. Asked first, it keeps the rest of a search short.
+_OURS = f"tags.`{TAG_STAGE}` LIKE '%'"
+_RUNNING = f"{_OURS} AND attributes.status = 'RUNNING'"
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ class Tracker:
         return run
 
     def start_child(self, parent: Run, name: str, tags: Mapping[str, str]) -> Run:
-        tags = {TAG_PARENT: parent.id, **tags, **_user_tags()}
+        tags = {TAG_PARENT: parent.id, TAG_STAGE: name, **tags, **_user_tags()}
         made = self.client.create_run(parent.experiment_id, run_name=name, tags=tags)
         return Run(self.client, made.info.run_id, parent.experiment_id)
 
@@ -280,7 +281,7 @@ class Tracker:
 
     def children(self, run: Run) -> list[Any]:
         """The MLflow runs directly below a run."""
-        return self._search(f"tags.`{TAG_PARENT}` = '{run.id}'")
+        return self._search(f"{_OURS} AND tags.`{TAG_PARENT}` = '{run.id}'")
 
     def reap(self) -> int:
         """End the runs whose process is gone; the number of runs ended."""

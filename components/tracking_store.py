@@ -142,6 +142,7 @@ def _remedy(error: Exception) -> str:
 
 
 def _quiet_logs() -> None:
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

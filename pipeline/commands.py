@@ -109,7 +109,7 @@ def predict(
     try:
         inspector = load_pyfunc(model, model_config={"allow_paths": True})
     except ModelError as error:
-        raise InputError(f"model={model}: cannot be loaded: {misplaced}") if misplaced else error from error
+        raise InputError(f"{error}\n{misplaced}") if misplaced else error from error
     if misplaced is not None:
         console.warn(misplaced)
     parts = []

@@ -284,12 +284,15 @@ def copy_finished_to(
     finished: tuple[Workplace, Ended], open_workplace: Callable[[Path], Workplace]
 ) -> Callable[..., Workplace]:
     """Copies the finished run's storage and MLflow store to a folder, without the results of some stages."""
+    from components.artifact_place import relocate
+
     original, _ = finished
 
     def copy(folder: Path, *without: str) -> Workplace:
         place = open_workplace(folder)
         shutil.copytree(original.storage, place.storage, ignore=shutil.ignore_patterns("*.lock"))
         shutil.copy2(original.folder / "mlflow.db", place.folder / "mlflow.db")
+        relocate(place.tracking_uri)
         for stage in without:
             shutil.rmtree(place.storage / stage)
         return place

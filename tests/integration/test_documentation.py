@@ -48,6 +48,7 @@ RUN_HERE = (
     "escapement run --config castings.yaml --set recipe.optimizer=adamw",
     "python -m pipeline.reference > docs/configuration.md",
     "python benchmarks/engine.py --json",
+    "python benchmarks/tracking.py --json",
     "python benchmarks/data.py --json",
     "python benchmarks/lr_range_test.py --json",
     "python benchmarks/monitor.py --json",
@@ -59,6 +60,7 @@ RUN_HERE = (
 COVERED = {
     "mlflow run",
     "mlflow ui",
+    "escapement relocate",
     "mlflow models serve",
     "python -m pipeline.reference",
     "escapement compare-lr",
@@ -142,6 +144,13 @@ def test_the_benchmark_of_the_monitor_gives_shares_with_intervals(workplace):
     done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "monitor.py", "--quick", "--json")
     assert done.code == 0, done.stderr[-2000:]
     assert done.summary
+
+
+def test_the_benchmark_of_tracking_gives_ratios(workplace):
+    few = shlex.split("--runs 100 --repeats 1")
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "tracking.py", *few, "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert done.summary["elsewhere_ratio"] > 0
 
 
 def test_the_benchmark_of_overhead_gives_both_sides(workplace):

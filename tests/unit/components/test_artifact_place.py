@@ -95,6 +95,33 @@ def test_a_store_that_was_moved_alone_keeps_its_artifacts_where_they_are(plant: 
     assert relocate(uri(tmp_path / "stores")) == []
 
 
+def test_a_copy_of_the_store_alone_does_not_write_beside_the_original(plant: Path) -> None:
+    new = plant.with_name("copy")
+    new.mkdir()
+    shutil.copy(plant / "mlflow.db", new / "mlflow.db")
+    said = fault(new)
+    assert said is not None
+    assert f"a copy of {plant}/mlflow.db" in said
+    assert relocate(uri(new)) == [(plant, new)]
+    assert fault(new) is None
+    # What was made before is read where it is.
+    assert column(new, "runs", "artifact_uri") == [str(plant / "mlruns" / "1" / RUN / "artifacts")]
+    assert column(new, "experiments", "artifact_location")[0] == str(new / "mlruns" / "1")
+
+
+def test_a_store_of_the_same_name_where_the_artifacts_are_is_not_always_the_original(plant: Path) -> None:
+    new = plant.with_name("stores")
+    new.mkdir()
+    shutil.move(plant / "mlflow.db", new / "mlflow.db")
+    (plant / "mlflow.db").write_text("something else")
+    assert fault(new) is None
+    (plant / "mlflow.db").unlink()
+    with contextlib.closing(sqlite3.connect(plant / "mlflow.db")) as store, store:
+        store.execute("CREATE TABLE runs (run_uuid TEXT, artifact_uri TEXT)")
+        store.execute("INSERT INTO runs VALUES ('d', '/d')")
+    assert fault(new) is None
+
+
 def test_artifacts_that_are_gone_are_said_and_given_up_by_the_same_command(plant: Path) -> None:
     new = plant.with_name("elsewhere")
     plant.rename(new)

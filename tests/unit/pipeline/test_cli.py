@@ -292,3 +292,14 @@ def test_help_works_as_a_module_from_any_directory(tmp_path) -> None:
     )
     for command in ("run", "lr-range-test", "predict", "status", "clean", "doctor"):
         assert command in done.stdout
+
+
+def test_a_store_that_stands_needs_no_relocation(monkeypatch, capsys, store_uri) -> None:
+    assert escapement(monkeypatch, "relocate", "--tracking-uri", store_uri) == 0
+    assert "nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:////nowhere/mlflow.db"])
+def test_what_is_no_sqlite_file_cannot_be_relocated(monkeypatch, capsys, uri: str) -> None:
+    assert escapement(monkeypatch, "relocate", "--tracking-uri", uri) == 2
+    assert capsys.readouterr().err.startswith(f"error: tracking.uri={uri}: ")

@@ -244,7 +244,7 @@ def _bounds(report: EvaluationReport) -> dict[str, dict[str, Any]]:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:.1f}\u00a0%"  # a cell breaks at blanks
 
 
 def _decimal(value: float | None) -> str:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -33,14 +33,15 @@ FEWEST_PARTS = 2
 
 def local_folder(uri: str) -> Path | None:
     """The folder that an artifact URI names on this machine; None where it names another place."""
-    parsed = urlsplit(uri)
-    return Path(unquote(parsed.path)) if parsed.scheme in ("", "file") and parsed.path.startswith("/") else None
+    if uri.startswith("file:"):
+        return Path(unquote(urlsplit(uri).path))
+    return Path(uri) if uri.startswith("/") else None  # a plain path, in which # and ? are letters
 
 
-def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> str | None:
+def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]], *, writes: bool) -> str | None:
     """What is wrong with the place to which an experiment's artifacts go, and the remedy; None where it is right.
 
-    location: of the experiment. artifacts: places of some of its runs.
+    location: of the experiment. artifacts: places of some of its runs. writes: whether it has to be writable, too.
     """
     folder, file = local_folder(location), sqlite_file(uri)
     if folder is None:
@@ -67,7 +68,7 @@ def misplaced(uri: str, location: str, artifacts: Callable[[], list[str]]) -> st
                 f"`{command}` has it use that"
             )
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if nearest.is_dir() and os.access(nearest, os.W_OK):
+    if not writes or (nearest.is_dir() and os.access(nearest, os.W_OK)):
         return None
     return f"its artifacts go to {folder}, where you may not write; make that writable, or give another experiment"
 
@@ -84,15 +85,19 @@ def relocate(uri: str) -> list[tuple[Path, Path]]:
     engine = sqlalchemy.create_engine(uri)
     with first_contact(uri), contextlib.closing(engine.raw_connection()) as connection:
         cursor = connection.cursor()
+        cursor.execute("SELECT name FROM sqlite_master")
+        if not PLACES.keys() <= {name for (name,) in cursor.fetchall()}:
+            raise InputError(f"tracking.uri={redact(uri)}: no store of this release of MLflow; give another file")
         cursor.execute("SELECT artifact_location FROM experiments")
         homes = _folders(cursor.fetchall())
         cursor.execute("SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM logged_models")
-        moves = dict(_moves(file, homes, _folders(cursor.fetchall())))
+        left = dict(_moves(file, homes, _folders(cursor.fetchall())))
+        moves = dict(left.values())
         for table, (columns, key) in PLACES.items():
             for column in columns:
                 cursor.execute(f"SELECT {key}, {column} FROM {table}")
                 changes = [
-                    (place, row) for row, entry in cursor.fetchall() if (place := _new_place(entry, moves, table))
+                    (place, row) for row, entry in cursor.fetchall() if (place := _new_place(entry, moves, left))
                 ]
                 cursor.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changes)
         connection.commit()
@@ -104,19 +109,19 @@ def _folders(rows: Sequence[Sequence[str | None]]) -> list[Path]:
     return [folder for (entry,) in rows if entry and (folder := local_folder(entry)) is not None]
 
 
-def _moves(file: Path, homes: Sequence[Path], artifacts: Sequence[Path]) -> Iterable[tuple[Path, Path]]:
-    """For each folder that was left behind: where it is now."""
+def _moves(file: Path, homes: Sequence[Path], artifacts: Sequence[Path]) -> Iterable[tuple[Path, tuple[Path, Path]]]:
+    """Each experiment's folder that was left behind, and from where to where it was carried."""
     for home in homes:
         if home.parent == file.parent / "mlruns":
             continue
         below = [place for place in artifacts if place.is_relative_to(home)]
         move = _move(file, below)
         if move is not None:
-            yield move
+            yield home, move
         elif home.parent.name == "mlruns" and (
             _original(file, home, below) is not None or not home.parent.parent.exists()
         ):
-            yield home.parent.parent, file.parent
+            yield home, (home.parent.parent, file.parent)
 
 
 def _move(file: Path, artifacts: Sequence[Path]) -> tuple[Path, Path] | None:
@@ -145,12 +150,12 @@ def _original(file: Path, home: Path, artifacts: Sequence[Path]) -> Path | None:
     return other if theirs & {*map(str, artifacts), *(place.as_uri() for place in artifacts)} else None
 
 
-def _new_place(entry: str | None, moves: dict[Path, Path], table: str) -> str | None:
-    """What a column has to say now; None where it is right as it is."""
+def _new_place(entry: str | None, moves: Mapping[Path, Path], left: Collection[Path]) -> str | None:
+    """What a column has to say now; None where it is right as it is. left: folders that nothing may go to any more."""
     folder = local_folder(entry) if entry else None
     for old, new in moves.items():
         if folder is not None and folder.is_relative_to(old):
             now = new / folder.relative_to(old)
-            if now.is_dir() or not folder.is_dir() or table == "experiments":
+            if now.is_dir() or not folder.is_dir() or folder in left:
                 return now.as_uri() if str(entry).startswith("file:") else str(now)
     return None

@@ -29,7 +29,7 @@ def one_line(text: str) -> str:
 
 def markdown(text: str) -> str:
     """The text so that Markdown, in a table too, shows it as it is."""
-    return re.sub(r"([\\`*_\[\]<>|$#])", r"\\\1", visible(text).replace("\n", " "))
+    return re.sub(r"([\\`*_\[\]<>|$#~&])", r"\\\1", visible(text).replace("\n", " "))
 
 
 def width(text: str) -> int:

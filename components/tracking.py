@@ -28,11 +28,9 @@ from mlflow.entities import DatasetInput, Experiment, InputTag, LoggedModelOutpu
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
 
 from components.addresses import redact
-from components.artifact_place import misplaced
+from components.artifact_place import local_folder, misplaced
 from components.errors import InputError, ModelError
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
 from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file
@@ -204,8 +202,7 @@ class Tracker:
 
     def local_artifacts(self) -> Path | None:
         """The folder of the experiment's artifacts, where there is one on this machine."""
-        location = self.client.get_experiment(self.experiment_id).artifact_location
-        folder = Path(local_file_uri_to_path(location)) if is_local_uri(location) else None
+        folder = local_folder(self.client.get_experiment(self.experiment_id).artifact_location)
         return folder if folder is not None and folder.is_dir() else None
 
     def run(self, run_id: str) -> Run:
@@ -385,8 +382,9 @@ class Tracker:
         """
         place = self.client.get_experiment(self.experiment_id).artifact_location
         try:
-            for key, value in EXPERIMENT_TAGS.items():
-                self.client.set_experiment_tag(self.experiment_id, key, value)  # as it is already
+            probe = f"escapement.probe.{uuid.uuid4().hex}"
+            self.client.set_experiment_tag(self.experiment_id, probe, "")
+            self.client.delete_experiment_tag(self.experiment_id, probe)
         except Exception as error:
             raise InputError(
                 f"tracking.uri={self.shown_uri}: cannot be written ({first_line(error)}); give a store that you may "
@@ -467,10 +465,11 @@ def use_store(uri: str | None) -> str | None:
         file = sqlite_file(uri)
         if file is not None and not file.exists():
             raise InputError(f"tracking.uri={uri}: there is no such file; give the store that the model is in")
-        client = open_store(uri)
+        client = open_store(uri, writes=False)
         mlflow.set_tracking_uri(uri)
         client.search_registered_models(max_results=1)
-        faults = (_misplaced(client, uri, found) for found in client.search_experiments()) if file is not None else ()
+        found = client.search_experiments() if file is not None else []
+        faults = (_misplaced(client, uri, experiment, writes=False) for experiment in found)
         return next((fault for fault in faults if fault is not None), None)
 
 
@@ -530,17 +529,17 @@ def _check_experiment(client: MlflowClient, uri: str, found: Experiment) -> None
             f"tracking.experiment={found.name}: deleted in this store; restore it "
             f"(`mlflow experiments restore -x {found.experiment_id}`) or give another name"
         )
-    fault = _misplaced(client, uri, found)
+    fault = _misplaced(client, uri, found, writes=True)
     if fault is not None:
         raise InputError(f"tracking.uri={redact(uri)}, experiment {found.name}: {fault}")
 
 
-def _misplaced(client: MlflowClient, uri: str, found: Experiment) -> str | None:
+def _misplaced(client: MlflowClient, uri: str, found: Experiment, *, writes: bool) -> str | None:
     def places() -> list[str]:
         roots = client.search_runs([found.experiment_id], _ROOTS, max_results=LOOKED_AT_ROOTS)
         return [root.info.artifact_uri for root in roots]
 
-    return misplaced(uri, found.artifact_location, places)
+    return misplaced(uri, found.artifact_location, places, writes=writes)
 
 
 def _check_writable(file: Path) -> None:

@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import mlflow
 import sqlalchemy
@@ -30,7 +31,7 @@ NO_SERVER = "what answers there is no MLflow server: look the address up in a br
 
 def resolve_uri(uri: str | None) -> str:
     """The URI that is meant: None is MLFLOW_TRACKING_URI, or a SQLite file in the working directory."""
-    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{quote(str(Path.cwd() / 'mlflow.db'))}"
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -41,9 +42,10 @@ def sqlite_file(uri: str) -> Path | None:
     return None if database in ("", ":memory:") or database.startswith("file:") else Path(database).absolute()
 
 
-def open_store(uri: str) -> MlflowClient:
+def open_store(uri: str, *, writes: bool = True) -> MlflowClient:
     """A client for the store, which is made where it is a SQLite file that is not there yet.
 
+    writes: False where the store is only read, which may then be one that cannot be written.
     A write to a database is never interrupted: what was torn would keep it locked.
     """
     _quiet_logs()
@@ -53,7 +55,7 @@ def open_store(uri: str) -> MlflowClient:
         _make_sqlite(uri, file)
     engine = uri.partition(":")[0].partition("+")[0]
     if engine == "sqlite":
-        _check_sqlite(uri)
+        _check_sqlite(uri, writes=writes)
     client = MlflowClient(uri)
     return with_whole_calls(client) if engine in DATABASE_ENGINES else client
 
@@ -102,7 +104,7 @@ def _put_in_place(draft: Path, file: Path) -> None:
             draft.rename(file)
 
 
-def _check_sqlite(uri: str) -> None:
+def _check_sqlite(uri: str, *, writes: bool) -> None:
     """Write to a SQLite file, and take it back: where that fails, MLflow would try again for minutes, or fail later.
 
     Into a database of something else MLflow would write its own tables.
@@ -113,10 +115,11 @@ def _check_sqlite(uri: str) -> None:
         tables = {name for (name,) in cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if tables and "alembic_version" not in tables:
             raise InputError(f"tracking.uri={uri}: a database of something else than MLflow; give another file")
-        version = cursor.execute("PRAGMA user_version").fetchone()[0]
-        cursor.execute("BEGIN IMMEDIATE")
-        cursor.execute(f"PRAGMA user_version = {version}")
-        cursor.execute("ROLLBACK")
+        if writes:
+            version = cursor.execute("PRAGMA user_version").fetchone()[0]
+            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(f"PRAGMA user_version = {version}")
+            cursor.execute("ROLLBACK")
     engine.dispose()
 
 

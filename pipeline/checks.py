@@ -69,7 +69,7 @@ def checked_plan(
         running = {stage.name for stage in upstream(STAGES, until)} if until in ALL else set()
     notes: list[str] = [] if faults else [*storage.notes]
     for check in CHECKS:
-        if check.stages & running:
+        if check.stages is ALL or check.stages & running:
             try:
                 notes += check.find(config, running).notes
             except InputError as error:
@@ -125,25 +125,26 @@ def _use_tracking(config: Config) -> str:
 
 
 def _compute(config: Config, running: Set[str]) -> Finding:
-    if not running & TRAINING and config.compute.ray_address is None:
-        return Finding("nothing is trained")
-    from pipeline.compute.machine import driver_compute
-    from pipeline.compute.resources import check_compute
-    from pipeline.training import resolve_device
+    said = []
+    if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
+        from pipeline.compute.resources import check_compute
 
-    shares = check_compute(config.compute)
-    device = resolve_device(driver_compute(config.compute))
-    kind = "float32" if device.autocast is None else str(device.autocast).removeprefix("torch.")
-    return Finding(
-        f"{device.target}, {kind}; {shares.concurrent} trainings at a time, with {shares.cpus} cores and "
-        f"{shares.gpus:g} GPUs each"
-    )
+        shares = check_compute(config.compute)
+        said.append(f"{shares.concurrent} trainings at a time, with {shares.cpus} cores and {shares.gpus:g} GPUs each")
+    if running - {"prepare"}:  # all others run the model
+        from pipeline.compute.machine import driver_compute
+        from pipeline.training import resolve_device
+
+        device = resolve_device(driver_compute(config.compute))
+        kind = "float32" if device.autocast is None else str(device.autocast).removeprefix("torch.")
+        said.append(f"{device.target}, {kind}")
+    return Finding("; ".join(reversed(said)) or "no model is run")
 
 
 def _ray(config: Config, running: Set[str]) -> Finding:
     if config.compute.ray_address is not None:
         return Finding(f"cluster at {config.compute.ray_address}")
-    if not _needs_ray(config):
+    if COMPARISON not in running and not _needs_ray(config):
         return Finding("not needed")
     from components.cluster import ray_folder
 
@@ -233,8 +234,8 @@ def _weights(config: Config, running: Set[str]) -> Finding:
 CHECKS: tuple[Check, ...] = (
     Check(name="temporary files", stages=ALL, find=_temporary_files),
     Check(name="tracking", stages=ALL, find=_tracking, start=_use_tracking),
-    Check(name="compute", stages=TRAINING | {"prepare"}, find=_compute),
-    Check(name="ray", stages=frozenset({"search", "confirm"}), find=_ray, start=_start_ray),
+    Check(name="compute", stages=TRAINING | {"prepare", "evaluate", "promote"}, find=_compute),
+    Check(name="ray", stages=frozenset({"search", "confirm", COMPARISON}), find=_ray, start=_start_ray),
     Check(name="search", stages=frozenset({"search"}), find=_search),
     Check(name="backbones", stages=TRAINING, find=_backbones),
     Check(name="weights", stages=TRAINING, find=_weights),

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from components.data.pack.reader import PACK_FOLDER
 from components.data.pack.store import sweep_store
 from pipeline.plan import INPUTS_FILE
-from pipeline.stage import COMMIT_FILE, WORK_FOLDER, StageRecord, read_record
+from pipeline.stage import COMMIT_FILE, COMMIT_NAMES, WORK_FOLDER, StageRecord, read_record
 from pipeline.stages import STAGE_NAMES
 from pipeline.storage import IMAGES_FOLDER, KEPT_FOLDERS, KEY
 
@@ -148,7 +148,7 @@ def _remove(result: Result) -> bool:
             if result.record is None:
                 shutil.rmtree(result.directory)
             else:
-                _remove_files(result.directory, {*result.record.artifacts, COMMIT_FILE, f"{COMMIT_FILE}.tmp"})
+                _remove_files(result.directory, result.record.artifacts)
     except Timeout:
         return False
     return True
@@ -230,7 +230,7 @@ def _remove_files(directory: Path, names: Collection[str]) -> None:
     (directory / COMMIT_FILE).unlink()  # first: half of a result must not look like a whole one
     for path in list(_walk(directory)):
         name = path.relative_to(directory).as_posix()
-        if name in names or name.startswith(f"{WORK_FOLDER}/"):
+        if name in names or name.startswith((f"{WORK_FOLDER}/", *COMMIT_NAMES)):
             path.unlink()
     for folder, _, _ in os.walk(directory, topdown=False):
         with contextlib.suppress(OSError):  # something of a person's is left in it

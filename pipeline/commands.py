@@ -16,7 +16,7 @@ from rich.text import Text
 from components.display import one_line
 from components.errors import InputError, ModelError
 from pipeline.checks import COMPARISON, checked_plan
-from pipeline.config import Config
+from pipeline.config import Config, ProjectConfig
 from pipeline.console import Console, Terminal, duration
 from pipeline.loading import for_comparison, load
 from pipeline.plan import make_plan
@@ -187,6 +187,11 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
             "Other results of its project are removed, those of other projects are not"
         )
     config = load(config_source, overrides)
+    if config.project.name == ProjectConfig().name:
+        raise InputError(
+            f"project.name={config.project.name}: the name that all configurations without one have, so that their "
+            "results cannot be told apart; give the project a name of its own, and remove older results by hand"
+        )
     used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}
     used |= {item.directory for item in make_plan(for_comparison(config), STAGES, until=COMPARISON)}
     storage = Path(config.storage.root).absolute()
@@ -203,8 +208,9 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
         return
     for line in cleaned.lines("removed" if remove else "would remove"):
         sys.stdout.write(f"{one_line(line)}\n")
-    hint = "" if remove or not cleaned.gone else "; --yes removes them"
-    sys.stdout.write(f"{len(cleaned.gone)} unused results of {config.project.name}{hint}\n")
+    verb = "removed" if remove else "unused"
+    hint = "" if remove or not (cleaned.gone or cleaned.shards[0]) else "; --yes removes what is listed"
+    sys.stdout.write(f"{verb} results of {config.project.name}: {len(cleaned.gone)}{hint}\n")
 
 
 def doctor(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -> None:

@@ -21,6 +21,7 @@ def current_commit() -> str:
         return given
     checkout = Path(__file__).parent
     try:
+        _git(checkout, "ls-files", "--error-unmatch", "--", Path(__file__).name)  # else it is another's repository
         commit = _git(checkout, "rev-parse", "HEAD")
         return commit + ("+dirty" if _git(checkout, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -65,8 +65,9 @@ def _verdict(project: str, summary: Summary, records: Mapping[str, StageRecord],
     name = markdown(project)
     done = f"{len(summary.stages)} of {planned} stages done"
     if summary.error is not None:
+        remedy = "The same command resumes it." if summary.status == "interrupted" else ""
         lines = "\n\n".join(markdown(line) for line in summary.error.splitlines())
-        return f"{name}: {summary.status}, {done}\n\n{lines}\n\nThe same command resumes it."
+        return f"{name}: {summary.status}, {done}\n\n{lines}\n\n{remedy}"
     if len(summary.stages) < planned:
         return f"{name}: running, {done}"
     if "promote" not in records:

@@ -140,8 +140,8 @@ class PipelineRun:
         message = str(error) or type(error).__name__
         try:
             with ignored():
-                self._note(root, self.summary("interrupted" if interrupted else "failed", message))
                 self._tracker.end_tree(root.id, "KILLED" if interrupted else "FAILED")
+                self._note(root, self.summary("interrupted" if interrupted else "failed", message))
         except Exception as failure:  # noqa: BLE001 - kept as a note on the error that propagates
             error.add_note(f"the runs below {root.id} could not be ended ({failure}); the next run ends them")
 
@@ -198,7 +198,10 @@ class PipelineRun:
             return record
         # Where the lock stays held, its holder is making the result anew.
         with contextlib.suppress(Timeout), FileLock(str(record.directory) + ".lock").acquire(timeout=SHARING_SECONDS):
-            return self._shared(read_record(record.directory) or record)
+            found = read_record(record.directory)
+            if found is None:
+                raise InputError(f"storage.root: {record.directory} was removed meanwhile; start again")
+            return self._shared(found)
         return record
 
     def _shared(self, record: StageRecord) -> StageRecord:

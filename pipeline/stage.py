@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.console import Console
 
 COMMIT_FILE = "stage.json"
+#: How its name and those of its drafts begin.
+COMMIT_NAMES = (COMMIT_FILE, f".{COMMIT_FILE}.")
 #: Below a stage's directory: what it needs to go on after an interruption; not part of its result.
 WORK_FOLDER = "unfinished"
 
@@ -161,7 +163,9 @@ def list_artifacts(directory: Path) -> dict[str, int]:
     """Relative path → size of every file of a result (scratch and the commit file left out)."""
     files = (path for path in directory.rglob("*") if path.is_file())
     named = {path.relative_to(directory).as_posix(): path.stat().st_size for path in files}
-    return {name: size for name, size in sorted(named.items()) if not name.startswith((f"{WORK_FOLDER}/", COMMIT_FILE))}
+    return {
+        name: size for name, size in sorted(named.items()) if not name.startswith((f"{WORK_FOLDER}/", *COMMIT_NAMES))
+    }
 
 
 def read_record(directory: Path) -> StageRecord | None:

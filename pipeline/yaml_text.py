@@ -129,7 +129,7 @@ def _faulty_keys(node: yaml.Node, path: str, seen: set[int], above: frozenset[in
         name, line = key.value if isinstance(key, yaml.ScalarNode) else "?", key.start_mark.line + 1
         below = f"{path}.{name}" if path else name
         if not name.isprintable():
-            yield f"line {line}: the key {name!r} has characters that no eye sees; type the line anew"
+            yield f"line {line}: the key {name!r} has invisible characters; type the line anew"
         elif key.tag != "tag:yaml.org,2002:merge":
             lines.setdefault(below, []).append(line)
         yield from _faulty_keys(child, below, seen, above)

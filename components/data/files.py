@@ -109,10 +109,7 @@ def open_files(address: str, *, key: str, kind: str = "") -> Files:
     address = _plain(address)
     setting = f"{key}={kind + redact(address)!r}"
     if "://" not in address:
-        try:
-            folder = Path(address).expanduser()
-        except RuntimeError as error:  # ~nobody
-            raise InputError(f"{setting} is not a folder: {error}") from error
+        folder = Path(os.path.expanduser(address))  # noqa: PTH111  of ~nobody Path makes an error
         if not folder.is_dir():
             hint = windows_hint(address)
             raise InputError(f"{setting} is not a folder{hint}; give the one that the images lie in")
@@ -164,7 +161,7 @@ def _absolute(address: str) -> str:
     """One form for each place; an archive on this machine by its full path, wherever the address is used."""
     head, chained, last = address.rstrip("/").rpartition("::")
     if chained and last and "://" not in last:
-        last = str(Path(local_place(last)).expanduser().resolve())
+        last = str(Path(os.path.expanduser(local_place(last))).resolve())  # noqa: PTH111
     whole = f"{head}{chained}{last}"
     return f"{whole}//" if whole.endswith(":") and not chained else whole  # memory://, whose slashes were the root
 

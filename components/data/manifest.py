@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,7 @@ def load_earlier(address: str) -> dict[str, str]:
     Raises InputError: not there, no such table, a split that is none, an image in two splits.
     """
     key = f"data.earlier_manifest={address!r}"
-    place = address if "://" in address else Path(local_place(address)).expanduser()
+    place = address if "://" in address else Path(os.path.expanduser(local_place(address)))  # noqa: PTH111
     try:
         table = pd.read_parquet(place, columns=["sha256", "split"]).drop_duplicates()
     except FileNotFoundError as error:

@@ -28,13 +28,16 @@ def read_mask(data: bytes, *, width: int, height: int) -> np.ndarray:
     with a loss, whose black is not quite black, half of its largest value and more. Raises DecodeError: not an image,
     or not of the image's size.
     """
-    values = decode_samples(data).max(axis=2)
+    samples = decode_samples(data)
+    values = samples.max(axis=2)
     if values.shape != (height, width):
         own_height, own_width = values.shape
         raise DecodeError(f"the mask is {own_width} × {own_height} px, and the image {width} × {height}")
     if _is_lossy(data):
         return values > max(float(values.max()) / 2, _LEAST_LOSSY)
-    return values > 0
+    if not np.isfinite(samples).all():
+        raise DecodeError("the mask holds values that are not finite")
+    return (samples != 0).any(axis=2)
 
 
 def _is_lossy(data: bytes) -> bool:

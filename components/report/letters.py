@@ -80,7 +80,7 @@ def _family_with(letter: str) -> str | None:
 
 
 def _first_with(letter: str, faces: Iterable[FontEntry]) -> str | None:
-    return next((face.name for face in faces if _font(face.fname, face.index).get_char_index(ord(letter))), None)
+    return next((face.name for face in faces if ord(letter) in _letters_of(face.fname, face.index)), None)
 
 
 @functools.cache
@@ -113,5 +113,12 @@ def _newly_installed() -> tuple[FontEntry, ...]:
 
 
 @functools.cache
-def _font(path: str, index: int) -> FT2Font:
-    return FT2Font(path, face_index=index)
+def _letters_of(path: str, index: int) -> frozenset[int]:
+    """Code points that the font has; none of one that is gone since matplotlib made its list.
+
+    The font itself is not kept: each would keep its file open.
+    """
+    try:
+        return frozenset(FT2Font(path, face_index=index).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()

@@ -228,7 +228,7 @@ def list_items(model_input: object) -> tuple[list[object], pd.Index]:
             raise ValueError(f"the input has the columns {columns}; one 'image' is needed")
         model_input = model_input["image" if "image" in columns else columns[0]]
     if isinstance(model_input, pd.Series):
-        return model_input.tolist(), model_input.index
+        return [single(item) for item in model_input.tolist()], model_input.index
     if isinstance(model_input, np.ndarray):
         if model_input.ndim > 1 and model_input.shape != (len(model_input), 1):
             raise ValueError(f"the input has the shape {model_input.shape}; (N,) or (N, 1) is needed")

@@ -33,6 +33,11 @@ def file_warnings(
 
 def bit_depth_warning(peaks: pd.Series, significant_bits: int | None) -> str | None:
     """Peaks: the largest sample of each file of 16 bits. significant_bits: how many of them were taken to count."""
+    if significant_bits and not len(peaks):
+        return (
+            f"data.significant_bits={significant_bits} has no effect: all files have 8 bits, or say themselves how "
+            "many count."
+        )
     taken = significant_bits or 16
     for bits in (bits for bits in USUAL_BITS if bits < taken and len(peaks)):
         low = peaks[peaks < 2**bits]
@@ -40,8 +45,8 @@ def bit_depth_warning(peaks: pd.Series, significant_bits: int | None) -> str | N
         if len(low) == len(peaks):
             return (
                 f"no pixel above {2**bits - 1} in {files} of 16 bits, of which {taken} count: where they hold "
-                f"{bits} bits, right-aligned, set data.significant_bits: {bits}; without it the images are "
-                f"{2 ** (taken - bits)} times too dark."
+                f"{bits} bits, right-aligned, set data.significant_bits: {bits}; with the present setting "
+                f"the images are {2 ** (taken - bits)} times too dark."
             )
         few = len(low) < max(FEWEST_OF_A_KIND, LEAST_SHARE * len(peaks))
         # Two ways of storing leave a gap between them; dark and bright images of one camera do not.

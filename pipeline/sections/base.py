@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -36,11 +37,12 @@ class Section(BaseModel):
 
 
 def _no_control_characters(value: str) -> str:
-    if value.isprintable():
+    found = next((char for char in value if unicodedata.category(char) == "Cc"), None)
+    if found is None:
         return value
     raise ValueError(
-        "holds a character that no eye sees; within double quotes YAML reads \\t as a tab and \\n as a line break, so "
-        "write paths in single quotes or with /"
+        f"holds a control character, {found!r}; within double quotes YAML reads \\t as a tab and \\n as a line break, "
+        "so write paths in single quotes or with /"
     )
 
 
@@ -76,7 +78,8 @@ def _is_null(word: str, kinds: Sequence[Any]) -> bool:
 
 def _read_list(items: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value
     if isinstance(value, str) and ("," in value or value.startswith(("[", "{"))):
-        raise ValueError(f"give a list: [{value.strip('[]{} ')}], and quote what holds a comma itself")
+        inner = value.strip("[]{} ")
+        raise ValueError(f"give a list: [{inner}]; a name that holds a comma itself is quoted within it: ['{inner}']")
     if isinstance(value, str | int | float) or (isinstance(value, Mapping) and _is_section(items)):
         value = [value]
     if not isinstance(value, list | tuple):

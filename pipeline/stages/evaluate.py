@@ -16,6 +16,7 @@ from scipy import special
 from components.data.loader import image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
+from components.errors import InputError
 from components.evaluation.calibration import (
     Calibration,
     calibrate_log_odds,
@@ -83,12 +84,18 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
                 yield batch
                 advance(len(batch.labels))
 
-        return predict(
+        logits = predict(
             bare_model(card, state, device),
             batches(),
             device=device,
             preprocessing=Preprocessing.from_unit_scale(card.mean, card.std, size=card.input_size),
         )
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"the trained model gives outputs that are not finite for {(~np.isfinite(logits).all(axis=1)).sum()} test "
+            "images; train it again at a lower recipe.lr, or with compute.precision=float32"
+        )
+    return logits
 
 
 def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: ModelCard) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
     Raises ValueError for what is no such table, with the line and the remedy; InputError as `find_columns` does.
     """
     kind = other_kind(data)
-    if kind is not None:
+    if kind is not None and not _begins_with_header(data, wanted):
         raise ValueError(f"it is {kind}")
     text = _decode(data)
     skipped, separator, remarks = _find_header(text, wanted)
@@ -69,6 +69,12 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
         empty = len(rows) - len(again) - len(filled)
         notes.append(f"Rows of the table that hold nothing but separators are left out: {empty}.")
     return Cells(columns, rows=[number for number, _ in filled], unit="line", notes=tuple(notes))
+
+
+def _begins_with_header(data: bytes, wanted: Sequence[tuple[str, str]]) -> bool:
+    """Whether the first line names the wanted columns: the letters of a format's mark may begin a name, too."""
+    line = data.partition(b"\n")[0].decode(errors="replace")
+    return any(has_columns(_split(line, separator), wanted) for separator in _SEPARATORS)
 
 
 def _decode(data: bytes) -> str:
@@ -146,6 +152,7 @@ def _rows(text: str, skipped: int, separator: str) -> list[Row]:
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=True)
     rows: list[Row] = []
     line = skipped + 1
+    usual = csv.field_size_limit(max(len(text), csv.field_size_limit()))  # a column that nobody asked for may be long
     try:
         for cells in reader:
             if cells:
@@ -156,6 +163,8 @@ def _rows(text: str, skipped: int, separator: str) -> list[Row]:
             f"a double quote in the row that begins in line {line} has no counterpart ({error}); quote cells as a "
             'whole, and write "" for one within a text'
         ) from error
+    finally:
+        csv.field_size_limit(usual)
     return rows
 
 

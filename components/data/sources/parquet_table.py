@@ -22,7 +22,7 @@ from components.errors import InputError
 
 _SUFFIXES = (".parquet", ".parq", ".pq")
 #: Formats whose folders hold rows that are deleted or replaced, too, and a log that says which.
-_LOGGED = {"_delta_log": "Delta", "metadata": "Iceberg"}
+_LOGGED = {r"_delta_log/.*\.json": "Delta", r"metadata/.*\.metadata\.json": "Iceberg"}
 _NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 _EXACT = 2.0**53
 _WITHOUT_TEXT = (
@@ -48,7 +48,7 @@ def read_parquet_folder(folder: Files, names: Sequence[str], wanted: Sequence[tu
     remedy; InputError as `find_columns` does; OSError.
     """
     for mark, kind in _LOGGED.items():
-        if any(name.startswith(f"{mark}/") and name.endswith(".json") for name in names):
+        if any(re.fullmatch(mark, name) for name in names):
             raise ValueError(
                 f"it is a table of {kind}, whose files hold deleted rows, too; save it as one parquet file"
             )
@@ -92,7 +92,7 @@ def _read_part(
         schema = file.schema_arrow
         count = file.metadata.num_rows
         beside: dict[str, Column] = {name: [value] * count for name, value in partition.items()}
-        beside |= _range_indices(schema)
+        beside |= _range_indices(schema, count)
         beside = {name: column for name, column in beside.items() if name not in schema.names}
         present = [*schema.names, *beside]
         places, notes = find_columns(present, wanted)
@@ -116,11 +116,15 @@ def _refuse_other(data: bytes) -> None:
         raise ValueError("its end is missing; copy it anew, or write it anew")
 
 
-def _range_indices(schema: pa.Schema) -> dict[str, Column]:
-    """A named index of pandas that is a mere count, of which the file holds first, last and step."""
+def _range_indices(schema: pa.Schema, count: int) -> dict[str, Column]:
+    """A named index of pandas that is a mere count, of which the file holds first, last and step.
+
+    Left out where it counts other rows than the file has: what was filtered since then keeps the old numbers.
+    """
     indices = (schema.pandas_metadata or {}).get("index_columns", [])
     counts = [index for index in indices if isinstance(index, dict) and index.get("name")]
-    return {index["name"]: [str(n) for n in range(index["start"], index["stop"], index["step"])] for index in counts}
+    numbers = {index["name"]: range(index["start"], index["stop"], index["step"]) for index in counts}
+    return {name: [str(n) for n in index] for name, index in numbers.items() if len(index) == count}
 
 
 def _check_type(field: pa.Field) -> None:

@@ -1,6 +1,7 @@
 """`csv:/path` and `parquet:/path`: a table with a row per image, and the images below one root folder."""
 
 import functools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ def _table_file(kind: str, place: str) -> tuple[Files, str]:
     """The folder that the table lies in, and its name there."""
     folder, name = split_address(place)
     if "://" not in folder:
-        path = Path(folder).expanduser() / name
+        path = Path(os.path.expanduser(folder), name)  # noqa: PTH111  of ~nobody Path makes an error
         if not path.is_file() and not (kind == "parquet" and path.is_dir()):
             hint = windows_hint(place)
             raise InputError(f"data.source='{kind}:{place}' is not a file{hint}; give the path of a {kind} table")
@@ -192,7 +193,7 @@ def _doubts(cells: Cells, options: SourceOptions) -> list[str]:
         words = [
             f"{word!r} in {n} of {len(cells.rows)}" for word, n in counts.items() if word.casefold() in _EMPTY_WORDS
         ]
-        if words:
+        if words and key not in ("data.path_column", "data.label_column"):  # whose cells cannot be empty
             notes.append(
                 f"{key}={column!r}: {_first(words)} rows is a value like any other; leave cells without one empty."
             )

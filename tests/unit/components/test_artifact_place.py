@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from components.artifact_place import local_folder, misplaced, relocate
+from components.errors import InputError
+from components.tracking_store import resolve_uri, sqlite_file
 
 RUN, MODEL = "a" * 32, "m-" + "b" * 32
 
@@ -43,7 +45,7 @@ def column(folder: Path, table: str, name: str) -> list[str]:
 
 def fault(folder: Path) -> str | None:
     location = column(folder, "experiments", "artifact_location")[0]
-    return misplaced(uri(folder), location, lambda: column(folder, "runs", "artifact_uri"))
+    return misplaced(uri(folder), location, lambda: column(folder, "runs", "artifact_uri"), writes=True)
 
 
 @pytest.mark.parametrize("carry", [shutil.move, shutil.copytree])
@@ -147,7 +149,8 @@ def test_a_run_whose_artifacts_are_only_in_the_old_place_goes_on_to_name_it(plan
 
 def test_a_place_that_takes_nothing_is_said(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    said = misplaced("http://server", str(tmp_path / "taken" / "1"), list)
+    said = misplaced("http://server", str(tmp_path / "taken" / "1"), list, writes=True)
+    assert misplaced("http://server", str(tmp_path / "taken" / "1"), list, writes=False) is None
     assert said is not None
     assert "where you may not write" in said
 
@@ -164,3 +167,31 @@ def test_a_place_that_takes_nothing_is_said(tmp_path: Path) -> None:
 )
 def test_a_place_on_this_machine_is_told_from_another(place: str, expected: Path | None) -> None:
     assert local_folder(place) == expected
+
+
+def test_an_experiment_that_lies_where_it_should_stays_there(plant: Path, tmp_path: Path) -> None:
+    """Beside one that was carried along with the store from a folder above both."""
+    own = tmp_path / "own" / "mlruns" / "9"
+    own.mkdir(parents=True)
+    with contextlib.closing(sqlite3.connect(plant / "mlflow.db")) as store, store:
+        store.execute("INSERT INTO experiments VALUES (9, ?)", [str(own)])
+    new = plant.rename(plant.with_name("elsewhere"))
+    relocate(uri(new))
+    assert str(own) in column(new, "experiments", "artifact_location")
+
+
+def test_a_store_in_a_folder_whose_name_reads_as_an_address_is_found(tmp_path: Path, monkeypatch) -> None:
+    for name in ("line#3", "what?", "a%41b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        assert sqlite_file(resolve_uri(None)) == folder / "mlflow.db"
+        assert local_folder(str(folder)) == folder
+
+
+def test_a_database_of_something_else_is_not_relocated(tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as store, store:
+        store.execute("CREATE TABLE runs (run_uuid TEXT)")
+    with pytest.raises(InputError, match="no store of this release of MLflow"):
+        relocate(uri(tmp_path))

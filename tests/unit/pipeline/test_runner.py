@@ -356,6 +356,13 @@ def checkout(tmp_path, monkeypatch):
     return git
 
 
+def test_the_repository_that_an_installation_happens_to_lie_in_is_not_its_own(checkout, tmp_path) -> None:
+    (tmp_path / "theirs").write_text("x")
+    checkout("add", "theirs")
+    checkout("commit", "-qm", "theirs")
+    assert current_commit() == "unknown"
+
+
 def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(checkout, tmp_path) -> None:
     checkout("add", ".")
     checkout("commit", "-qm", "one")

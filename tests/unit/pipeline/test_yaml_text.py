@@ -82,7 +82,7 @@ def test_marks_of_an_encoding_are_read(data: bytes) -> None:
         ("a: 1\n---\nb: 1", "keep one document"),
         ("a: 1\nb: \x07", "line 2 has the control character '\\x07'; remove it"),
         ("a: 1".encode("utf-16-le"), "save the file as UTF-8"),
-        ("a:\n\u00a0\u00a0b: 1", "line 2: the key '\\xa0\\xa0b' has characters that no eye sees"),
+        ("a:\n\u00a0\u00a0b: 1", "line 2: the key '\\xa0\\xa0b' has invisible characters"),
         ("a: &a [*a]", "a.0 holds itself by an alias"),
         ("[" * 400, "not valid YAML"),
     ],

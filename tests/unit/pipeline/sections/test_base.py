@@ -69,11 +69,15 @@ def test_an_empty_section_holds_its_defaults() -> None:
     ("key", "text", "words"),
     [
         ("data.good_labels", "null", "data.good_labels=null: input should be a valid tuple; write [] for none"),
-        ("data.good_labels", "'a, b'", "data.good_labels=a, b: give a list: [a, b], and quote what holds a comma"),
+        (
+            "data.good_labels",
+            "'a, b'",
+            "give a list: [a, b]; a name that holds a comma itself is quoted within it: ['a, b']",
+        ),
         ("data.good_labels", "['']", "data.good_labels.0=: is empty; give a name"),
         ("data.good_labels", "{good}", "write a list: [a, b]"),
         ("data.source", "null", "null has no meaning here; quote it if it is a name"),
-        ("data.source", '"folder:C:\\temp"', r"data.source='folder:C:\temp': holds a character that no eye sees"),
+        ("data.source", '"folder:C:\\temp"', r"data.source='folder:C:\temp': holds a control character, '\t'"),
         ("data.pack", "off", "to switch it off write none"),
         ("data.near_duplicates", "none", "to switch it off write off"),
         ("data.near_duplicates", "uprigth", "did you mean upright?"),

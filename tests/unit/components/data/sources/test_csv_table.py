@@ -173,3 +173,12 @@ def test_what_is_no_table_of_text_is_named_with_the_remedy(data, kind):
 
 def test_a_header_alone_is_a_table_without_rows():
     assert read("path,label\n").rows == []
+
+
+@pytest.mark.parametrize("first", ["PARENT", "ORCID", "[id]", "{id}", "BZh"])
+def test_a_column_may_be_called_as_the_mark_of_a_format_begins(first):
+    assert read(f"{first},path,label\n1,a.png,good\n").columns == {"path": ["a.png"], "label": ["good"]}
+
+
+def test_a_long_cell_of_a_column_that_nobody_asked_for_is_passed_over():
+    assert read(f"path,label,picture\na.png,good,{'y' * 200_000}\n").columns["label"] == ["good"]

@@ -92,7 +92,6 @@ def test_words_for_what_is_missing_are_values_and_a_note_says_so(images, options
     listing = list_source(csv(images, "path,label,lot\na.png,good,nan\nb.png,None,7\n"), options(group_column="lot"))
     assert listing.table[["label", "group"]].to_numpy().tolist() == [["good", "nan"], ["None", "7"]]
     assert listing.notes == (
-        "data.label_column='label': 'None' in 1 of 2 rows is a value like any other; leave cells without one empty.",
         "data.group_column='lot': 'nan' in 1 of 2 rows is a value like any other; leave cells without one empty.",
     )
 

@@ -61,6 +61,7 @@ COVERED = {
     "mlflow run",
     "mlflow ui",
     "escapement relocate",
+    "escapement clean --config castings.yaml",
     "mlflow models serve",
     "python -m pipeline.reference",
     "escapement compare-lr",

@@ -5,8 +5,6 @@ import json
 
 import pandas as pd
 import pytest
-from rich.table import Table
-from rich.text import Text
 
 from components import tracking
 from pipeline import commands
@@ -74,9 +72,3 @@ def test_a_csv_file_holds_each_name_and_no_formula(predict, tmp_path) -> None:
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as stream:
         names = [row["image"] for row in csv.DictReader(stream)]
     assert set(names) == {*NAMES, "./=1+1.png"} - {"=1+1.png"}
-
-
-def test_no_cell_of_a_table_is_read_as_markup() -> None:
-    table = Table("a", "b")
-    commands._add_row(table, "[red]x[/]", Text("ok", style="green"))
-    assert [str(cell) for column in table.columns for cell in column.cells] == ["[red]x[/]", "ok"]

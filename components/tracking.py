@@ -544,8 +544,13 @@ def _misplaced(client: MlflowClient, uri: str, found: Experiment, *, writes: boo
 
 def _check_writable(file: Path) -> None:
     nearest = next(parent for parent in file.parents if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise InputError(f"tracking.uri: {file} cannot be made: you may not write to {nearest}; give another URI")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"tracking.uri: {file} cannot be made: {nearest} cannot be written ({error.strerror}); give another URI"
+        ) from error
 
 
 def _unless_missing(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - what it reads

@@ -87,6 +87,7 @@ def _make_sqlite(uri: str, file: Path) -> None:
     draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     url = sqlalchemy.make_url(uri).set(database=str(draft)).render_as_string(hide_password=False)
     try:
+        draft.touch()  # where that fails, MLflow would try for minutes
         SqlAlchemyStore(url, DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
         _put_in_place(draft, file)
     finally:
@@ -139,6 +140,8 @@ def _remedy(error: Exception) -> str:
         return "wait for the process that writes to it, and close what has it open"
     if isinstance(error, ModuleNotFoundError):
         return f"install {error.name}, the driver of that database, or give another URI"
+    if isinstance(error, OSError):
+        return "give another URI: a file in a folder that you may write"
     if "readonly" in text:
         return "make the file and its folder writable, or give another URI"
     return "start the server, or give another URI (null: a SQLite file in the working directory)"
@@ -147,7 +150,7 @@ def _remedy(error: Exception) -> str:
 def _quiet_logs() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ def predict(
         _check_output(output)
     console = Console()
     for note in given.notes:
-        console.say(note)
+        (console.warn if given.holds_images else console.say)(note)
     misplaced = use_store(tracking_uri) if model.startswith("models:") else None
     try:
         inspector = load_pyfunc(model, model_config={"allow_paths": True})

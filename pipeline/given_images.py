@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.data.files import Files
-from components.data.image_files import IMAGE_SUFFIXES, is_image
+from components.data.image_files import IMAGE_SUFFIXES, LeftOut, is_image
 from components.data.sources.tree import read_tree
 from components.errors import InputError
 
@@ -17,10 +17,13 @@ KEY = "images"
 
 @dataclass(frozen=True)
 class GivenImages:
-    """paths: each once, in the order given, sorted within a folder. notes: what was left out, a sentence each."""
+    """paths: each once, in the order given, sorted within a folder. notes: what was left out, a sentence each.
+    holds_images: whether a person may miss something of that.
+    """
 
     paths: list[str]
     notes: tuple[str, ...]
+    holds_images: bool
 
 
 def list_given(given: Sequence[Path]) -> GivenImages:
@@ -28,12 +31,14 @@ def list_given(given: Sequence[Path]) -> GivenImages:
     what `read_tree` refuses."""
     paths: list[str] = []
     notes: list[str] = []
+    holds_images = False
     for path in given:
         if path.is_dir():
             found, left_out = _of_folder(path)
             paths += found
-            if left_out:
-                notes.append(f"left out of {path}: {left_out}")
+            holds_images |= left_out.holds_images
+            if left_out.text:
+                notes.append(f"left out of {path}: {left_out.text}")
         elif path.is_file():
             paths.append(str(path))
         else:
@@ -47,12 +52,12 @@ def list_given(given: Sequence[Path]) -> GivenImages:
     unique = [path for path in dict.fromkeys(paths) if once[os.path.abspath(path)] == path]  # noqa: PTH100
     if len(unique) < len(paths):
         notes.append(f"{len(paths) - len(unique)} images were given more than once; each is inspected once")
-    return GivenImages(unique, tuple(notes))
+    return GivenImages(unique, tuple(notes), holds_images)
 
 
-def _of_folder(folder: Path) -> tuple[list[str], str]:
+def _of_folder(folder: Path) -> tuple[list[str], LeftOut]:
     tree = read_tree(Files(str(folder.resolve())), key=KEY)
-    return [str(folder / path) for path in tree.paths if is_image(path)], tree.left_out().text
+    return [str(folder / path) for path in tree.paths if is_image(path)], tree.left_out()
 
 
 def _refuse_undecodable(paths: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def claim_storage(config: Config, stages: Iterable[str]) -> None:
     try:
         fault = _fault(root, names, _folder_of_images(config.data.source))
         if fault:
-            raise InputError(f"{setting}: {fault}; give a folder of its own, such as storage")
+            raise InputError(f"{setting}: {fault}; give a folder of its own outside of the images")
         mark_folder(root)
     except OSError as error:
         raise InputError(

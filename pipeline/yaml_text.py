@@ -49,7 +49,8 @@ def parse_yaml(text: str, *, source: str) -> Any:  # noqa: ANN401 - whatever the
         raise YamlError(f"{source}: not valid YAML: {_explained(error, text)}") from error
     except yaml.reader.ReaderError as error:
         where = f"line {text.count(chr(10), 0, error.position) + 1} has the control character {chr(error.character)!a}"
-        raise YamlError(f"{source}: not valid YAML: {where}; remove it, or save the file as UTF-8") from error
+        remedy = "save the file as UTF-8" if error.character == 0 else "remove it"
+        raise YamlError(f"{source}: not valid YAML: {where}; {remedy}") from error
     except (RecursionError, ValueError) as error:  # ValueError: of an explicit tag, such as !!timestamp
         raise YamlError(f"{source}: not valid YAML: {str(error).partition(chr(10))[0]}") from error
     if faults:

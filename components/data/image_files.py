@@ -99,7 +99,7 @@ class LeftOut:
             parts.append(f"{hidden.total():,} hidden")
         system = self.clutter - hidden
         if system:
-            parts.append(f"{system.total():,} of the system ({_kinds(system)})")
+            parts.append(f"{system.total():,} that systems or tools leave ({_kinds(system)})")
         if self.own:
             parts.append(f"what runs have written ({', '.join(sorted(self.own)[:_SHOWN])})")
         return ", ".join(parts)

@@ -10,13 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from components.data.decode import DecodeError, decode_image
-from components.data.file_index import digest_files
+from components.data.file_index import UNREADABLE, digest_files
 from components.data.framing import Framing, FramingError, frame_boxes
 from components.data.pack.kinds import Kind, choose_kind
 from components.data.pack.reader import PACK_FOLDER
 from components.data.pack.store import PackResult, pack_images
 from components.data.pack.workers import MapTasks, on_cores
 from components.data.sources.listing import Listing
+from components.display import listed
 from components.errors import InputError
 from pipeline.compute.machine import cpu_threads, memory_bytes
 from pipeline.compute.shipping import seen_by_nodes
@@ -38,6 +39,18 @@ def hash_files(listing: Listing, storage: Path, console: Console) -> pd.DataFram
             index_folder=storage / INDEX_FOLDER,
             workers=HASHING_THREADS,
             on_progress=lambda done, total: advance(1, f"of {total:,} new or changed"),
+        )
+
+
+def check_readable(listing: Listing, digests: pd.DataFrame, data: DataConfig) -> None:
+    """Raise `InputError` where more files are gone or closed than may be: known before one is decoded."""
+    sha256 = digests["sha256"].reindex(listing.table["path"])
+    gone = sha256.index[sha256 == UNREADABLE]
+    if len(gone) / len(sha256) > data.max_quarantined_fraction:
+        raise InputError(
+            f"data.max_quarantined_fraction={data.max_quarantined_fraction:g}: {len(gone)} of {len(sha256)} files "
+            f"({len(gone) / len(sha256):.1%}) are not there or cannot be read, for instance "
+            f"{listed(list(gone), most=3)}; correct the paths, or raise the fraction"
         )
 
 

@@ -35,7 +35,7 @@ from pipeline.console import Console
 from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
 from pipeline.data.file_warnings import file_warnings
 from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
-from pipeline.data.packing import hash_files, pack_source
+from pipeline.data.packing import check_readable, hash_files, pack_source
 from pipeline.data.report import write_data_report
 from pipeline.data.sources import list_images, log_lineage
 from pipeline.sections.data import DataConfig
@@ -74,6 +74,7 @@ def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfi
         tiled=data.tile_size is not None,
     )
     digests = hash_files(listing, storage, console)
+    check_readable(listing, digests, data)
     earlier = pd.DataFrame(sorted(_earlier_splits(data).items()), columns=["sha256", "split"])
     return content_digest(listing, digests) + table_sha256(earlier)
 

@@ -29,7 +29,7 @@ def test_a_folder_gives_what_prepare_would_take_from_it_sorted(here) -> None:
     assert given.paths == [str(folder / name) for name in ("[red] a.png", "b/0.PNG", "batch.png/5.png")]
     assert given.notes == (
         f"left out of {folder}: 1 picture of kinds that are not read (.heic 1; convert them to PNG), "
-        "1 file without an image extension (.txt 1), 2 hidden, 2 of the system (@eaDir 1, __MACOSX 1)",
+        "1 file without an image extension (.txt 1), 2 hidden, 2 that systems or tools leave (@eaDir 1, __MACOSX 1)",
     )
 
 

@@ -44,3 +44,12 @@ def test_what_was_taken_otherwise_than_it_stands_is_said_on_the_terminal(tmp_pat
     said = capsys.readouterr().err
     assert "warning: data.path_column='path': the table's column 'Path' is taken.\n" in said
     assert "warning: Rows of the table that hold nothing but separators are left out: 1.\n" in said
+
+
+def test_files_that_are_not_there_are_refused_before_any_is_decoded(table, tmp_path) -> None:
+    (tmp_path / "3.png").unlink()
+    data = DataConfig(source=table, label_spelling="merge")
+    with pytest.raises(
+        InputError, match=r"1 of 30 files \(3\.3%\) are not there or cannot be read, .* 3\.png; correct"
+    ):
+        source_digest(tmp_path / "storage", Console(), seed=0, data=data)

@@ -58,7 +58,7 @@ def test_what_is_left_out_is_counted(tmp_path, options, write_image):
     listing = listed(tmp_path, options)
     assert listing.table["path"].tolist() == ["good/a.png"]
     assert "3 files without an image extension (none 1, .txt 2)" in listing.description
-    assert "2 hidden, 2 of the system (Thumbs.db 1, __MACOSX 1)" in listing.description
+    assert "2 hidden, 2 that systems or tools leave (Thumbs.db 1, __MACOSX 1)" in listing.description
     assert "1 image outside class folders" in listing.description
     assert "1 class folder without images (empty)" in listing.description
     assert listing.left_out.holds_images
@@ -205,7 +205,10 @@ def test_an_address_is_listed_as_a_folder_is(tmp_path, options, address):
     assert there.table["path"].tolist() == ["crack ✗/c.jpg", "good/b.png", "good/lot 1/ü.PNG"]
     assert there.description == here.description.replace(here.files.uri, there.files.uri)
     assert "1 image outside class folders, 1 class folder without images (notes)" in there.description
-    assert "2 files without an image extension (.txt 2), 1 hidden, 1 of the system (__MACOSX 1)" in there.description
+    assert (
+        "2 files without an image extension (.txt 2), 1 hidden, 1 that systems or tools leave (__MACOSX 1)"
+        in there.description
+    )
     assert there.files.uri == address
 
 
@@ -252,7 +255,7 @@ def test_folders_of_systems_are_no_classes_and_their_pictures_no_images(tmp_path
         write_image(tmp_path / below / name / "deep/thumb.jpg")
     listing = listed(tmp_path, options)
     assert listing.table["path"].tolist() == ["good/a.png"]
-    assert "1 hidden, 7 of the system (" in listing.left_out.text
+    assert "1 hidden, 7 that systems or tools leave (" in listing.left_out.text
     assert not listing.left_out.holds_images
 
 

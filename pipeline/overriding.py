@@ -66,11 +66,17 @@ def validate(kind: type[SectionT], values: Mapping[str, Any]) -> SectionT:
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        faults = [_describe(kind, dict(fault)) for fault in error.errors(include_url=False)]
-        raise InputError("\n".join(faults)) from error
+        by_key: dict[str, list[str]] = {}
+        for fault in error.errors(include_url=False):
+            key, text = _describe(kind, dict(fault))
+            by_key.setdefault(key, []).append(text)
+        # Of a key of several types pydantic tells each; where one says how to write it, that is enough.
+        told = [[text for text in texts if "; write " in text][:1] or texts for texts in by_key.values()]
+        raise InputError("\n".join(text for texts in told for text in texts)) from error
 
 
-def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
+def _describe(kind: type[Section], fault: dict[str, Any]) -> tuple[str, str]:
+    """The dotted key of a fault, and what to say of it."""
     location = [str(part) for part in fault["loc"] if not _is_union_branch(str(part))]
     path, value = ".".join(location), fault["input"]
     if fault["type"] == "extra_forbidden":
@@ -81,10 +87,10 @@ def _describe(kind: type[Section], fault: dict[str, Any]) -> str:
             hint = "a number takes a point, and no comma"
         elif "." in location[-1]:
             hint = "within a file, write the parts of a key one below the other"
-        return f"{path}: unknown key; {hint}"
+        return path, f"{path}: unknown key; {hint}"
     shown = "" if isinstance(value, dict | Section) else f"={_shown(value)}"
     hints = "".join(f"; {hint}" for hint in _hints(fault["type"], value, fault.get("ctx", {})))
-    return f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}{hints}"
+    return path, f"{path}{shown}: {_lower_first(fault['msg'].removeprefix('Value error, '))}{hints}"
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401 - whatever was given

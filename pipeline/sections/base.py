@@ -77,15 +77,18 @@ def _is_null(word: str, kinds: Sequence[Any]) -> bool:
 
 
 def _read_list(items: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value
+    names = list(_kinds(items))
     if isinstance(value, str) and ("," in value or value.startswith(("[", "{"))):
-        inner = value.strip("[]{} ")
-        raise ValueError(f"give a list: [{inner}]; a name that holds a comma itself is quoted within it: ['{inner}']")
+        quoted = f"; a name that holds a comma or brackets is quoted within it: ['{value}']" if str in names else ""
+        raise ValueError(f"give a list: [{value.strip('[]{} ')}]{quoted}")
     if isinstance(value, str | int | float) or (isinstance(value, Mapping) and _is_section(items)):
         value = [value]
     if not isinstance(value, list | tuple):
         return value
+    if str in names and any(isinstance(item, list) for item in value):
+        raise ValueError("a list within a list; a name in brackets is quoted: ['[a]']")
     # Within a list `null` is a name.
-    return [str(item) if isinstance(item, str) and str in _kinds(items) else _read_as(items, item) for item in value]
+    return [str(item) if isinstance(item, str) and str in names else _read_as(items, item) for item in value]
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:  # noqa: ANN401 - any type

@@ -72,10 +72,16 @@ def test_an_empty_section_holds_its_defaults() -> None:
         (
             "data.good_labels",
             "'a, b'",
-            "give a list: [a, b]; a name that holds a comma itself is quoted within it: ['a, b']",
+            "give a list: [a, b]; a name that holds a comma or brackets is quoted within it: ['a, b']",
         ),
         ("data.good_labels", "['']", "data.good_labels.0=: is empty; give a name"),
         ("data.good_labels", "{good}", "write a list: [a, b]"),
+        (
+            "data.good_labels",
+            "'[ok]'",
+            "give a list: [ok]; a name that holds a comma or brackets is quoted within it: ['[ok]']",
+        ),
+        ("data.good_labels", "[[ok]]", "a name in brackets is quoted"),
         ("data.source", "null", "null has no meaning here; quote it if it is a name"),
         ("data.source", '"folder:C:\\temp"', r"data.source='folder:C:\temp': holds a control character, '\t'"),
         ("data.pack", "off", "to switch it off write none"),
@@ -100,3 +106,7 @@ def test_searched_and_compared_keys_hold_words_as_they_are_meant() -> None:
     text = "[{sets: recipe.optimizer, choices: [AdamW, SGD]}, {sets: recipe.ema_decay, choices: [null, 0.9]}]"
     space = validate(Config, merge({}, {"search.space": text})).search.space
     assert [dimension.choices for dimension in space] == [("AdamW", "SGD"), (None, 0.9)]
+
+
+def test_of_a_key_of_several_types_the_fault_that_says_how_to_write_it_is_told_alone() -> None:
+    assert len(fault_of("recipe.lr", "'0,01'").splitlines()) == 1

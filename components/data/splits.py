@@ -175,10 +175,15 @@ def _share_notes(
             for row, number in enumerate(open_splits)
             if far[row, column]
         )
+        cause = (
+            f"The largest group, {names[inside[own.argmax()]]}, has {own.max()}: add images of other parts, or split "
+            "that group."
+            if own.max() > 1
+            else "Each class needs an image in each split, and has few: add images."
+        )
         notes.append(
             f"data.splits cannot be met with {_plural(int((own > 0).sum()), 'group')} for the {total[column]} images"
-            f"{'' if column == 0 else f' of class {labels[column - 1]}'}: {found}. The largest group, "
-            f"{names[inside[own.argmax()]]}, has {own.max()}: add images of other parts, or split that group."
+            f"{'' if column == 0 else f' of class {labels[column - 1]}'}: {found}. {cause}"
         )
     if len(worst) > _SHOWN:
         notes.append(f"The shares of {_plural(len(worst) - _SHOWN, 'more class', 'more classes')} are far off, too.")

@@ -117,7 +117,8 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequ
     turned = count > 4 or max(len(name) for name in names) > 12
     axes.set_xticks(
         np.arange(count) + 0.5,
-        names,
+        # A second line of a turned name would run into its neighbour.
+        [pictures.wrapped(str(name), CLASS_COLUMNS, lines=1) for name in classes] if turned else names,
         rotation=40 if turned else 0,
         rotation_mode="anchor" if turned else "default",
         ha="right" if turned else "center",

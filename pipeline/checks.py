@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.errors import InputError
 from pipeline.compute.machine import cpu_count
@@ -18,6 +19,9 @@ from pipeline.console import Console
 from pipeline.plan import PlannedStage, make_plan, upstream
 from pipeline.sections.rates import backbones_in_question
 from pipeline.stages import STAGE_NAMES, STAGES
+
+if TYPE_CHECKING:
+    from components.tracking import Tracker
 
 #: Less free space than this makes a run likely to stop half-way; with less than that it does.
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 100_000_000
@@ -113,12 +117,18 @@ def _tracking(config: Config, running: Set[str]) -> Finding:
     return Finding(f"experiment {name}")
 
 
+def connect(config: Config) -> Tracker:
+    """The store and the experiment of a configuration. Raises `InputError` where they cannot be used."""
+    from components.tracking import Tracker
+
+    return Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+
+
 def _use_tracking(config: Config) -> str:
     """Also the artifacts' place of the experiment, and the registry."""
     from components.registry import Registry
-    from components.tracking import Tracker
 
-    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    tracker = connect(config)
     place = tracker.write_and_remove()
     aliases = Registry(tracker, config.promote.model_name or config.project.name).aliases()
     return f"{tracker.shown_uri}, artifacts in {place}, {len(aliases)} aliases"

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from components.display import one_line
 from components.errors import InputError, ModelError
-from pipeline.checks import COMPARISON, checked_plan
+from pipeline.checks import COMPARISON, checked_plan, connect
 from pipeline.config import Config, ProjectConfig
 from pipeline.console import Console, Terminal, duration
 from pipeline.loading import for_comparison, load
@@ -44,9 +44,9 @@ def run(
     plan, notes = checked_plan(config, until=until, force=force, console=console)
     for note in notes:
         console.warn(note)
-    from components.tracking import DEFAULT_EXPERIMENT_ID, Tracker
+    from components.tracking import DEFAULT_EXPERIMENT_ID
 
-    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    tracker = connect(config)
     if tracker.experiment_id == DEFAULT_EXPERIMENT_ID:  # only `mlflow run` puts a run there
         console.say("this run is in the experiment Default; `mlflow run --experiment-name NAME` puts it in another")
     pipeline = PipelineRun(plan, config, tracker, console)
@@ -146,9 +146,8 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     config = load(config_source, overrides)
     plan = make_plan(config, STAGES, until=STAGES[-1].name)
     from components.registry import Registry
-    from components.tracking import Tracker
 
-    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    tracker = connect(config)
     registry = Registry(tracker, config.promote.model_name or config.project.name)
     running = tracker.running_roots()
     state: dict[str, Any] = {
@@ -283,9 +282,7 @@ def _check_output(output: Path) -> None:
 
 def _end_dead_runs(config: Config, storage: Path) -> int:
     """End the runs whose process is gone; the number of them. Refuses while a live one uses the storage."""
-    from components.tracking import Tracker
-
-    tracker = Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+    tracker = connect(config)
     reaped = tracker.reap()
     running = tracker.running_roots(storage=storage.resolve())
     if running:

@@ -58,8 +58,8 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[F
         raise InputError("data.source: the table has no rows; list at least one image per row")
     root = folder if options.root is None else open_files(options.root, key="data.root")
     resolver = local_resolver(Path(root.uri)) if root.is_local else remote_resolver(root)
-    path = _required(cells, cells.columns[options.path_column], options.path_column, "data.path_column")
-    label = _required(cells, _values(cells, options.label_column), options.label_column, "data.label_column")
+    path = _required(cells, options.path_column, "data.path_column")
+    label = _required(cells, options.label_column, "data.label_column")
     _refuse_file_names(label, cells, options.label_column)
     relative, moved = _below_root(path, root, resolver, key="data.path_column")
     _refuse_repeated(relative, cells)
@@ -112,8 +112,9 @@ def _values(cells: Cells, column: str) -> list[str | None]:
     return [cell if cell and normal_form(cell) else None for cell in cells.columns[column]]
 
 
-def _required(cells: Cells, values: list[str | None], column: str, key: str) -> list[str]:
-    empty = [row for row, value in zip(cells.rows, values, strict=True) if value is None or not normal_form(value)]
+def _required(cells: Cells, column: str, key: str) -> list[str]:
+    values = _values(cells, column)
+    empty = [row for row, value in zip(cells.rows, values, strict=True) if value is None]
     if empty:
         raise InputError(
             f"{key}={column!r}: {len(empty)} rows have no value ({cells.unit}s {_first(empty)}); "
@@ -140,7 +141,7 @@ def _masks(
     """Paths below the root, None for an image without a mask. Raises InputError as for the images' paths."""
     if column is None:
         return None, []
-    given = [cell if cell and normal_form(cell) else None for cell in cells.columns[column]]
+    given = _values(cells, column)
     relative, notes = _below_root([path for path in given if path is not None], root, resolver, key="data.mask_column")
     following = iter(relative)
     return [None if path is None else next(following) for path in given], notes

@@ -21,11 +21,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 
 from components.addresses import redact
+from components.environment import environment
 from components.errors import InputError
 from components.interrupts import with_whole_calls
 
 #: How long another process may hold the lock of a SQLite file.
 LOCK_SECONDS = 15
+#: The first contact with a server fails within seconds; later calls keep MLflow's patience of minutes.
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 NO_SERVER = "what answers there is no MLflow server: look the address up in a browser"
 
 
@@ -64,7 +67,7 @@ def open_store(uri: str, *, writes: bool = True) -> MlflowClient:
 def first_contact(uri: str) -> Iterator[None]:
     """Whatever the store answers badly in the block is an `InputError` with its remedy, within seconds."""
     try:
-        with _impatient():
+        with environment(_IMPATIENT):
             yield
     except InputError:
         raise
@@ -151,19 +154,3 @@ def _quiet_logs() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
     for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-
-
-@contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Let the first contact with a server fail within seconds; later calls keep MLflow's patience of minutes."""
-    quick = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
-    before = {key: os.environ.get(key) for key in quick}
-    os.environ.update(quick)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key)
-            else:
-                os.environ[key] = value

@@ -11,9 +11,7 @@ their checkpoints. Within an experiment Tune moves the trials of a lost node els
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +22,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from components.environment import environment
 from components.search.checkpoints import Quota, remote_path
 from components.search.course import Course, Order
 from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
@@ -110,7 +109,7 @@ def run_tune(
     **source: Any,  # noqa: ANN401 - where trials come from, as `tune.run` takes it
 ) -> None:
     """The one call of Tune. Raises where it stops before the course has ended and no budget or failure explains it."""
-    with _tune_environment():
+    with environment(_SWITCHES):
         tune.run(
             tune.with_parameters(
                 EpochTrainable,
@@ -140,27 +139,15 @@ def number_of(trial: Trial) -> int:
     return trial.config["order"]["number"]
 
 
-@contextlib.contextmanager
-def _tune_environment() -> Iterator[None]:
-    """Tune's switches, which it reads from the environment."""
-    switches = {
-        "TUNE_GLOBAL_CHECKPOINT_S": STATE_SECONDS,
-        # Its handler would end an interrupted search as if it were complete.
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_MAX_PENDING_TRIALS_PG": "1",
-        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-    }
-    before = {key: os.environ.get(key) for key in switches}
-    os.environ.update(switches)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
+#: Tune's switches, which it reads from the environment.
+_SWITCHES = {
+    "TUNE_GLOBAL_CHECKPOINT_S": STATE_SECONDS,
+    # Its handler would end an interrupted search as if it were complete.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
 
 
 class _Asker(Searcher):

@@ -22,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 
 from components import liveness, tracking, tracking_store
+from components.environment import environment
 from components.errors import InputError, ModelError
 from components.registry import Registry
 from components.tracking import Run, Tracker
@@ -154,7 +155,7 @@ def test_the_first_of_two_new_stores_stays(tmp_path) -> None:
 def test_the_patience_with_a_server_comes_back_after_the_first_contact(tracker, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    with tracking_store._impatient():
+    with environment(tracking_store._IMPATIENT):
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "7"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ

@@ -10,7 +10,7 @@ nobody shares; `--quick` ends in seconds and says nothing about quality; `--fold
 that a second call goes on.
 
 `--fit` prints the factors per optimizer family that the settings marked `fit` ask for (`FAMILY_FACTOR` in
-components/optim/lr_bounds.py); the others judge them.
+components/optim/range_test/bounds.py); the others judge them.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ import numpy as np
 from lr_settings import Problem, Setting
 from lr_trainings import SEEDS, ramp_curves, read, steepest_rate, train, valley_rate
 
-from components.optim.lr_bounds import LrBounds
 from components.optim.optimizers import OPTIMIZERS
+from components.optim.range_test.bounds import LrBounds
 
 RULES = ("ours", "steepest", "valley")
 FRESH, TESTS = 100, 1000  # first seeds, apart from the grid's, which count from 0

@@ -27,11 +27,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch_lr_finder import LRFinder
 
 from components.optim.layerwise import LayerRates
-from components.optim.lr_bounds import LrBounds, analyse_curves
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
+from components.optim.range_test.bounds import LrBounds, analyse_curves
+from components.optim.range_test.valley import valley_index
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.optim.valley import valley_index
 from components.training.ramp import ramp_rates, run_ramp
 
 STEPS_PER_DECADE = 20

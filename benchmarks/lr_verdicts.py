@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from components.optim.lr_bounds import factor_family
+from components.optim.range_test.bounds import factor_family
 
 PEERS = ("steepest", "valley")
 FACTORS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0)

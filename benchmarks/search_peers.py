@@ -42,8 +42,8 @@ from scipy import stats
 from torch import nn
 
 from components.cluster import ray_session, settle_on_cluster
-from components.optim.lr_bounds import LrBounds, analyse_curves
 from components.optim.optimizers import optimizer_spec
+from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.search.course import Course, Limits
 from components.search.journal import Journal
 from components.search.rungs import Ladder, build_rule
@@ -61,7 +61,7 @@ from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.search.recipes import searched_space
 from pipeline.search.session import TrialPlan, TrialSession
 from pipeline.sections.recipe import Recipe
-from pipeline.training import (
+from pipeline.training.build import (
     TrainingData,
     loss_of_constant,
     new_learner,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from components.display import one_line
 from components.errors import InputError, ModelError
-from pipeline.checks import COMPARISON, checked_plan, connect
+from pipeline.checks.run import COMPARISON, checked_plan, connect
 from pipeline.config import Config, ProjectConfig
 from pipeline.console import Console, Terminal, duration
 from pipeline.loading import for_comparison, load
@@ -96,7 +96,7 @@ def predict(
     import pandas as pd
 
     from components.tracking import load_pyfunc, use_store
-    from pipeline.given_images import list_given
+    from pipeline.checks.given_images import list_given
 
     given = list_given(images)
     files = given.paths

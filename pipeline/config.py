@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from pipeline.sections.base import NAME_PATTERN, Section
 from pipeline.sections.data import DataConfig
-from pipeline.sections.rates import CompareConfig, MonitorConfig, RangeTestConfig
+from pipeline.sections.learning_rate import CompareConfig, MonitorConfig, RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.sections.search import SearchConfig
 

@@ -1,6 +1,6 @@
 """`escapement doctor`: every check that a run depends on, each with what it found or what to do.
 
-They are those of `pipeline.checks`, and where these only look, here the thing itself is started as a run starts it.
+They are those of `pipeline.checks.run`, and where these only look, here the thing itself is started as a run starts it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.errors import InputError
-from pipeline import checks
-from pipeline.checks import CHECKS, check_storage
+from pipeline.checks import run as checks
+from pipeline.checks.run import CHECKS, check_storage
 from pipeline.compute.machine import cpu_count, memory_bytes
 from pipeline.config import Config
 from pipeline.console import Console

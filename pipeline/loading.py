@@ -12,13 +12,13 @@ from typing import Any
 
 from components.data.lookup import local_place
 from components.errors import InputError
+from pipeline.checks.image_size import image_size_faults
+from pipeline.checks.space import space_faults, with_held_values
 from pipeline.config import Config
-from pipeline.image_size import image_size_faults
 from pipeline.overriding import merge, override, validate
-from pipeline.sections.rates import CompareEntry
+from pipeline.sections.learning_rate import CompareEntry
 from pipeline.sections.recipe import Recipe, RecipeConfig
 from pipeline.sections.search import Dimension
-from pipeline.space_checks import space_faults, with_held_values
 from pipeline.yaml_text import read_yaml
 
 CONFIGS = Path(__file__).parent / "configs"

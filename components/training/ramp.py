@@ -1,7 +1,7 @@
 """The LR range test's run: a short training under a rate that rises exponentially (Smith, arXiv 1506.01186).
 
 It works on a copy and draws from its own random state, so that whoever runs it goes on as if it had not happened. What
-the curves mean is `components.optim.lr_bounds`'s business.
+the curves mean is `components.optim.range_test.bounds`'s business.
 
 A curve is to cost what the same number of plain training steps costs. What it measures beside them is the gradient
 norm, and a held-out loss at every tenth step: on a batch no larger than the training's that is 4 % more.
@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from components.data.loader import Batch
-from components.optim.divergence import DivergenceMonitor
 from components.optim.optimizers import ScheduleFree
+from components.optim.range_test.divergence import DivergenceMonitor
 from components.training.randomness import OwnRandomness
 
 logger = logging.getLogger(__name__)

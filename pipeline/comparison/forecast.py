@@ -13,7 +13,7 @@ import pandas as pd
 from pipeline.comparison.trainings import Training
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, loader_workers, new_learner, run_epochs
+from pipeline.training.build import TrainingData, loader_workers, new_learner, run_epochs
 
 #: Steps that are timed, after one that is not: the first is slower.
 TIMED_STEPS = 4

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.optim.batch_scaling import batch_factor
-from components.optim.lr_bounds import LrBounds
+from components.optim.range_test.bounds import LrBounds
 from pipeline.comparison.trainings import Trained, Training
 from pipeline.loading import entry_recipes
 from pipeline.overriding import override
-from pipeline.sections.rates import CompareConfig
+from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import Recipe
 
 

@@ -25,7 +25,7 @@ from components.whole_files import whole_file
 from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, loader_workers, new_learner, run_epochs
+from pipeline.training.build import TrainingData, loader_workers, new_learner, run_epochs
 
 Phase = Literal["rate", "full"]
 

@@ -15,7 +15,7 @@ from pipeline.compute.resources import Shares, training_session
 from pipeline.compute.shipping import Prepared, local_folder, ship
 from pipeline.config import ComputeConfig
 from pipeline.stage import StageContext
-from pipeline.training import TrainingData, open_data, use_threads
+from pipeline.training.build import TrainingData, open_data, use_threads
 
 T = TypeVar("T")
 R = TypeVar("R")

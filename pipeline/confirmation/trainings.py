@@ -15,12 +15,12 @@ from components.tracking import TAG_ROOT, TAG_STAGE, Run, root_of
 from pipeline.comparison.runs import TAG_ENTRY, TAG_SEED
 from pipeline.confirmation.verdict import DEFAULTS, WINNER, Candidate
 from pipeline.console import Advance
-from pipeline.final_training.keeper import TrainingKeeper
-from pipeline.final_training.placement import Item, Job, place_of_several, say_death, train_here, train_on_workers
-from pipeline.final_training.training import Ended, FinalTraining
 from pipeline.overriding import override
 from pipeline.plan import flatten
 from pipeline.stage import StageContext
+from pipeline.training.job import Ended, FinalTraining
+from pipeline.training.keeper import TrainingKeeper
+from pipeline.training.placement import Item, Job, place_of_several, say_death, train_here, train_on_workers
 
 LABELS = (WINNER, DEFAULTS)
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from pipeline.final_training.retuning import Changes, scaled
 from pipeline.overriding import override
 from pipeline.sections.recipe import SCHEDULE_FREE, Recipe
 from pipeline.sections.search import SearchConfig
+from pipeline.training.retuning import Changes, scaled
 
 WINNER, DEFAULTS = "winner", "defaults"
 #: Folder of the result with the training that `train` takes over.

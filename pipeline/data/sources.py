@@ -13,9 +13,9 @@ from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
 from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
-from pipeline.recipe_keys import OBJECTIVE_KEYS
+from pipeline.checks.recipe_keys import OBJECTIVE_KEYS
 from pipeline.sections.data import DataConfig
-from pipeline.sections.rates import RangeTestConfig, backbones_in_question
+from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.storage import GENERATED_FOLDER
 
@@ -68,7 +68,7 @@ def range_test_digest(
 def _weights_digest(weights: str) -> str:
     """Digest of a weights file, whose content is not in the configuration; empty for weights known by name.
 
-    Empty also for what is there and cannot be read: `pipeline.checks` says what is wrong with it.
+    Empty also for what is there and cannot be read: `pipeline.checks.run` says what is wrong with it.
     """
     if not weights.startswith("file:"):
         return ""

@@ -28,11 +28,11 @@ from components.models.embedding import build_embedder
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
 from pipeline.compute.spreading import Place, perform
-from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
-from pipeline.training import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_device
+from pipeline.training.build import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_device
 
 CONFIDENCE = 0.95
 #: Validation images that the classifier is scored on, in training images.

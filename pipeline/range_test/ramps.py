@@ -17,9 +17,9 @@ from components.training.engine import Device
 from components.training.ramp import RampStep, ramp_rates, run_ramp
 from pipeline.compute.spreading import Place, perform
 from pipeline.console import Console
-from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training import (
+from pipeline.training.build import (
     TrainingData,
     held_out_batch,
     loader_workers,

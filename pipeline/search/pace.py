@@ -7,7 +7,7 @@ from pipeline.compute.shipping import local_folder
 from pipeline.search.recipes import at_horizon
 from pipeline.search.session import TrialPlan
 from pipeline.stage import StageContext
-from pipeline.training import open_data, use_threads
+from pipeline.training.build import open_data, use_threads
 
 
 def seconds_per_epoch(plan: TrialPlan, context: StageContext) -> float:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from components.optim.lr_bounds import LrBounds, describe_rates
 from components.optim.optimizers import optimizer_spec
+from components.optim.range_test.bounds import LrBounds, describe_rates
 from components.search.samplers.base import SamplerSettings
 from components.search.space import (
     BACKBONE,
@@ -24,7 +24,7 @@ from components.search.space import Dimension as SpaceDimension
 from pipeline.overriding import held, override
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
-from pipeline.training import with_learning_rate
+from pipeline.training.build import with_learning_rate
 
 #: Weight decay shifts where a rate is stable, by little: the range is widened to both sides by this factor.
 WIDENED = 1.5

@@ -19,7 +19,7 @@ from components.search.trial import TrialRecord
 from pipeline.search.recipes import settings_of
 from pipeline.search.session import LOGITS_FILE
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, recipe_objective
+from pipeline.training.build import TrainingData, recipe_objective
 from pipeline.yaml_text import write_yaml
 
 #: Of the interval of the gain, and the resamples behind it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.recipe_keys import SCHEDULE_KEYS
+from pipeline.checks.recipe_keys import SCHEDULE_KEYS
 from pipeline.sections.recipe import RecipeConfig
 from pipeline.sections.search import SearchConfig
 

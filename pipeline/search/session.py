@@ -27,11 +27,10 @@ from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
 from pipeline.compute.shipping import Prepared, local_folder
 from pipeline.config import ComputeConfig
-from pipeline.final_training.retuning import take_up
 from pipeline.search.recipes import at_horizon
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
-from pipeline.training import (
+from pipeline.training.build import (
     TrainingData,
     fold_of,
     loader_workers,
@@ -43,6 +42,7 @@ from pipeline.training import (
     train_loader,
     use_threads,
 )
+from pipeline.training.retuning import take_up
 
 STATE_FILE, WEIGHTS_FILE, LOGITS_FILE = "session.pt", "weights.safetensors", "val_logits.npy"
 #: Trials start from seeds of their own: those of the confirmation and of the final training have then chosen nothing.

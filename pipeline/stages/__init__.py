@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pipeline.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.checks.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 

@@ -21,7 +21,6 @@ from pipeline.comparison.rates import (
     methods_of,
     rate_trials,
 )
-from pipeline.comparison.report import comparison_figures, console_table, markdown_table, rate_notes, write_html
 from pipeline.comparison.results import (
     curves_table,
     rates_table,
@@ -34,10 +33,11 @@ from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
-from pipeline.sections.rates import CompareConfig
+from pipeline.reports.comparison import comparison_figures, console_table, markdown_table, rate_notes, write_html
+from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training import open_data, read_bounds, use_threads
+from pipeline.training.build import open_data, read_bounds, use_threads
 
 
 def run(

@@ -15,7 +15,6 @@ import numpy as np
 from components.evaluation.objective_intervals import paired_objective_difference
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
-from pipeline.confirmation.report import console_table, seeds_figure
 from pipeline.confirmation.trainings import LABELS, Result, entrants, train_all
 from pipeline.confirmation.verdict import (
     KEPT,
@@ -29,13 +28,14 @@ from pipeline.confirmation.verdict import (
     write_confirmation,
 )
 from pipeline.data.sources import log_lineage
-from pipeline.final_training.keeper import copy_training
-from pipeline.final_training.training import FinalTraining
-from pipeline.sections.rates import MonitorConfig
+from pipeline.reports.confirmation import console_table, seeds_figure
+from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training import TrainingData, open_data, recipe_objective, use_threads
+from pipeline.training.build import TrainingData, open_data, recipe_objective, use_threads
+from pipeline.training.job import FinalTraining
+from pipeline.training.keeper import copy_training
 
 #: Resamples of the validation images behind the part of the uncertainty that comes of them.
 SAMPLES = 1000

@@ -30,9 +30,9 @@ from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
 from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import log_lineage
-from pipeline.report import EvaluationReport, write_report
+from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training import EVAL_BATCH, bare_model, probability_table, resolve_device, use_threads
+from pipeline.training.build import EVAL_BATCH, bare_model, probability_table, resolve_device, use_threads
 
 METRICS_VERSION = 2
 

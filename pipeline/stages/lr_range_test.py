@@ -15,15 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from components.optim.lr_bounds import LrBounds, analyse_curves
 from components.optim.optimizers import optimizer_spec
-from components.optim.weight_decay_test import DecayVerdict, choose_weight_decay
+from components.optim.range_test.bounds import LrBounds, analyse_curves
+from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
 from components.training.engine import Device
 from pipeline.compute.spreading import Place, place_of_work
 from pipeline.data.sources import log_lineage
 from pipeline.range_test.backbone_probe import keep_best, probe_backbones
 from pipeline.range_test.ramps import Curve, RangeTest, measure
-from pipeline.range_test.report import (
+from pipeline.reports.range_test import (
     measured_at,
     name_test,
     report_probe,
@@ -32,10 +32,10 @@ from pipeline.range_test.report import (
     report_weight_decays,
     say_conditions,
 )
-from pipeline.sections.rates import RangeTestConfig, backbones_in_question
+from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training import TrainingData, loss_of_constant, open_data, spread_of_constant
+from pipeline.training.build import TrainingData, loss_of_constant, open_data, spread_of_constant
 
 
 @dataclass

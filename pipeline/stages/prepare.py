@@ -36,8 +36,8 @@ from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_def
 from pipeline.data.file_warnings import file_warnings
 from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
 from pipeline.data.packing import check_readable, hash_files, pack_source
-from pipeline.data.report import write_data_report
 from pipeline.data.sources import list_images, log_lineage
+from pipeline.reports.data import write_data_report
 from pipeline.sections.data import DataConfig
 from pipeline.sections.recipe import Augmentation
 from pipeline.stage import StageContext

@@ -30,10 +30,10 @@ from pipeline.compute.resources import Shares, training_session
 from pipeline.compute.shipping import seen_by_nodes, ship
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
+from pipeline.reports.search import JOURNAL, conclude, conclude_without_search
 from pipeline.search.forecast import expected_epochs, seconds_left
 from pipeline.search.pace import seconds_per_epoch
 from pipeline.search.recipes import SearchedSpace, rate_warnings, sampler_settings, searched_space
-from pipeline.search.report import JOURNAL, conclude, conclude_without_search
 from pipeline.search.results import raise_if_in_vain
 from pipeline.search.runs import TrialRuns
 from pipeline.search.session import TrialPlan, open_session
@@ -41,7 +41,7 @@ from pipeline.search.view import SearchView
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training import read_backbone_bounds
+from pipeline.training.build import read_backbone_bounds
 
 #: How long the tracking server may be away before the search gives up.
 AWAY_SECONDS = 3600.0

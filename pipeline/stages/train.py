@@ -22,7 +22,7 @@ from scipy import special
 from components.errors import InputError
 from components.evaluation.calibration import Calibration, calibrate_log_odds, defect_log_odds, fit_calibration
 from components.evaluation.operating_point import OperatingPoint, choose_operating_point
-from components.optim.lr_bounds import describe_rates
+from components.optim.range_test.bounds import describe_rates
 from components.report.figures import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
@@ -32,15 +32,11 @@ from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, TrainConfig
 from pipeline.confirmation.verdict import KEPT, Confirmed, read_confirmed
 from pipeline.data.sources import log_lineage
-from pipeline.final_training.keeper import TrainingKeeper, copy_training
-from pipeline.final_training.placement import train_to_the_end
-from pipeline.final_training.progress import Progress
-from pipeline.final_training.training import REMEDY, Ended, FinalTraining
 from pipeline.overriding import override
-from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training import (
+from pipeline.training.build import (
     TrainingData,
     new_learner,
     open_data,
@@ -49,6 +45,10 @@ from pipeline.training import (
     read_backbone_bounds,
     use_threads,
 )
+from pipeline.training.job import REMEDY, Ended, FinalTraining
+from pipeline.training.keeper import TrainingKeeper, copy_training
+from pipeline.training.placement import train_to_the_end
+from pipeline.training.progress import Progress
 
 
 def run(

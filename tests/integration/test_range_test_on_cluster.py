@@ -32,11 +32,11 @@ from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.range_test.backbone_probe import probe_backbones
 from pipeline.range_test.ramps import RangeTest, measure
-from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext, StageRecord, read_record
 from pipeline.stages import lr_range_test
-from pipeline.training import open_data, read_backbone_bounds, read_bounds
+from pipeline.training.build import open_data, read_backbone_bounds, read_bounds
 
 pytestmark = pytest.mark.integration
 

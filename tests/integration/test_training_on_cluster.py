@@ -17,12 +17,12 @@ from pipeline.compute.resources import Shares
 from pipeline.compute.shipping import ship
 from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig, TrainConfig
-from pipeline.final_training.keeper import TrainingKeeper
-from pipeline.final_training.placement import Job, train_here, train_on_workers
-from pipeline.final_training.training import Ended, FinalTraining, Saved
-from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import read_record
+from pipeline.training.job import Ended, FinalTraining, Saved
+from pipeline.training.keeper import TrainingKeeper
+from pipeline.training.placement import Job, train_here, train_on_workers
 
 pytestmark = pytest.mark.integration
 

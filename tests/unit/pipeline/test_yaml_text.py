@@ -8,7 +8,7 @@ from components.errors import InputError
 from pipeline.overriding import validate
 from pipeline.sections.base import Section
 from pipeline.sections.data import DataConfig
-from pipeline.sections.rates import CompareEntry
+from pipeline.sections.learning_rate import CompareEntry
 from pipeline.yaml_text import Written, YamlError, parse_yaml, plain_value, read_yaml, write_yaml
 
 NASTY = [

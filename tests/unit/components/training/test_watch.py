@@ -12,7 +12,7 @@ from torch import nn
 
 from components.data.loader import Batch
 from components.optim.layerwise import LayerRates
-from components.optim.monitor import Signals, TrainingMonitor, Verdict
+from components.optim.monitor.monitor import Signals, TrainingMonitor, Verdict
 from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper

@@ -7,7 +7,7 @@ import pytest
 from pipeline.comparison.rates import choose_rate, full_trainings, methods_of, rate_trials
 from pipeline.comparison.trainings import Trained
 from pipeline.loading import load
-from pipeline.sections.rates import CompareConfig
+from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import Recipe
 
 FACTORS = (0.5, 1.0, 3.0)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.comparison.rates import RateChoice
-from pipeline.comparison.report import comparison_rows, console_table, markdown_table, noise_words, rate_notes
 from pipeline.comparison.results import (
     cost_of_target,
     curves_table,
@@ -16,6 +15,7 @@ from pipeline.comparison.results import (
     typical_lowest_loss,
 )
 from pipeline.comparison.trainings import Trained
+from pipeline.reports.comparison import comparison_rows, console_table, markdown_table, noise_words, rate_notes
 
 
 def trained(entry, seed, auroc, losses=(0.8, 0.4), *, diverged=False) -> Trained:

@@ -27,7 +27,7 @@ from pipeline.config import ComputeConfig
 from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
-from pipeline.training import TrainingData, new_learner, train_loader
+from pipeline.training.build import TrainingData, new_learner, train_loader
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
 

@@ -15,10 +15,10 @@ from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.range_test import backbone_probe
 from pipeline.range_test.backbone_probe import Probed, keep_best, probe_backbones
-from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageRecord
-from pipeline.training import TrainingData
+from pipeline.training.build import TrainingData
 
 BACKBONES = ("test_efficientnet", "test_resnet")
 

@@ -21,7 +21,7 @@ from pipeline.search.results import (
 )
 from pipeline.search.session import LOGITS_FILE
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training import TrainingData
+from pipeline.training.build import TrainingData
 
 DEFAULT = Recipe(
     model=ModelConfig(backbone="resnet18"),

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from components.search.trial import Suggestion
-from pipeline import training
 from pipeline.config import ComputeConfig
 from pipeline.search import session as module
 from pipeline.search.recipes import at_horizon
 from pipeline.search.session import LOGITS_FILE, TRIAL_SEEDS, WEIGHTS_FILE, TrialPlan, TrialSession, open_session
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
-from pipeline.training import TrainingData
+from pipeline.training import build as training
+from pipeline.training.build import TrainingData
 
 EPOCHS = 4
 OVERRIDES = {"recipe.lr": 0.05, "recipe.weight_decay": 0.01}

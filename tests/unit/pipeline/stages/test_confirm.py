@@ -16,17 +16,17 @@ from pipeline.comparison.runs import TAG_ENTRY, TAG_SEED
 from pipeline.config import ComputeConfig, TrainConfig
 from pipeline.confirmation import trainings as confirmation_trainings
 from pipeline.confirmation.verdict import Confirmed
-from pipeline.final_training import placement
-from pipeline.final_training.keeper import TrainingKeeper
-from pipeline.final_training.placement import train_to_the_end
-from pipeline.final_training.training import FinalTraining
 from pipeline.overriding import override
-from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.stages import confirm, train
-from pipeline.training import TrainingData
+from pipeline.training import placement
+from pipeline.training.build import TrainingData
+from pipeline.training.job import FinalTraining
+from pipeline.training.keeper import TrainingKeeper
+from pipeline.training.placement import train_to_the_end
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
 MODEL = ModelConfig(backbone="test_efficientnet", weights="none")

@@ -15,11 +15,11 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from components.data.loader import ImageSet
-from components.optim.lr_bounds import LrBounds
-from components.optim.weight_decay_test import DecayLimit, DecayVerdict
+from components.optim.range_test.bounds import LrBounds
+from components.optim.range_test.weight_decay import DecayLimit, DecayVerdict
 from components.training.engine import Device
 from pipeline.range_test.backbone_probe import Probed, ProbeVerdict
-from pipeline.range_test.report import (
+from pipeline.reports.range_test import (
     file_safe,
     measured_at,
     name_test,
@@ -28,10 +28,10 @@ from pipeline.range_test.report import (
     report_weight_decays,
     say_conditions,
 )
-from pipeline.sections.rates import RangeTestConfig
+from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import lr_range_test
-from pipeline.training import held_out_batch
+from pipeline.training.build import held_out_batch
 
 
 @dataclass

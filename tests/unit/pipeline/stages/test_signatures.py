@@ -97,7 +97,7 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
 def test_what_the_probe_depends_on_counts_where_there_is_a_probe(tmp_path) -> None:
     from pipeline.console import Console
     from pipeline.data.sources import range_test_digest
-    from pipeline.sections.rates import RangeTestConfig
+    from pipeline.sections.learning_rate import RangeTestConfig
     from pipeline.sections.recipe import ModelConfig, RecipeConfig
 
     changes = ({"objective": "auroc"}, {"keep_backbones": 3}, {"probe_images": 99})

@@ -13,10 +13,10 @@ from components.data.framing import Framing
 from components.errors import InputError
 from components.evaluation.calibration import Calibration
 from components.serving.bundle import ModelCard
-from pipeline.final_training.training import Ended
-from pipeline.sections.rates import MonitorConfig
+from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import train
+from pipeline.training.job import Ended
 
 
 @pytest.fixture

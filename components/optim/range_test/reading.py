@@ -1,0 +1,101 @@
+"""Reading one aligned range test: its half-drop, its noise, the valley rule, and whether to believe them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.optim.range_test.curve import (
+    NOISE_WINDOW,
+    CurveFit,
+    SeedCurves,
+    curve_noise,
+    finite_length,
+    fit_drop,
+    smooth_seeds,
+    smoothing_kernel,
+)
+from components.optim.range_test.valley import valley_index
+
+DROP_IN_NOISE = 3.0  # a drop below this many standard deviations is noise
+DROP_SHARE = 0.02  # and one below this share of the constant predictor's loss is nothing to tune for
+VALLEY_RESOLUTION = 0.005  # of the drop
+RULES_APART = 1.0  # decades between suggestion and valley
+BAND_TOO_WIDE = 2.0  # decades
+MIN_RESAMPLES = 0.5  # share of the resamples in which the loss fell at all
+MIN_POINTS = 10
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One curve, read: the fit of its drop, its noise in nats, and two rules' log10 rates."""
+
+    fit: CurveFit
+    noise: float
+    half_drop: float
+    valley: float
+
+
+def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: float) -> Reading | None:
+    """Return the reading, or None where too little of the curve is finite.
+
+    The drop counts from the constant predictor's loss, so that learning the class balance is worth nothing.
+    Where the curve starts clearly below that (a start that already knows something), it counts from there.
+
+    Args:
+        aligned: the curves.
+        constant_loss: loss of the best constant prediction.
+        constant_spread: standard deviation of that loss from batch to batch. No curve has less noise: where defects
+            are rare, it is lowest where a few batches happened to hold none, and these look quiet, too.
+    """
+    rates = aligned.log_rates
+    kernel = smoothing_kernel(rates)
+    curve = np.median(smooth_seeds(aligned.losses, kernel), axis=0)
+    if finite_length(curve) < MIN_POINTS:
+        return None
+    window = int(np.searchsorted(rates, rates[0] + NOISE_WINDOW))
+    lowest = int(np.argmin(curve))
+    noise = curve_noise(aligned.losses, kernel, until=lowest, window=window, least=constant_spread)
+    fit = fit_drop(rates, curve, reference=constant_loss)
+    if fit.start < constant_loss - DROP_IN_NOISE * noise:
+        fit = fit_drop(rates, curve, reference=fit.start)
+    # What lies above the reference is the way to the class balance: a valley there would be none of the drop's.
+    below = np.minimum(fit.smooth, fit.reference)
+    valley = valley_index(below, resolution=VALLEY_RESOLUTION * max(fit.drop, 0.0))
+    return Reading(fit, noise, fit.crossing(rates, 0.5), float(rates[valley]))
+
+
+def reason_to_abstain(
+    reading: Reading, band: tuple[float, float], *, factor: float, fell: float, constant_loss: float
+) -> str:
+    """Return why the curves carry no suggestion, or an empty string.
+
+    Args:
+        reading: of the curve.
+        band: (low, high) log10 interval of the half-drop over the resampled curves.
+        factor: suggestion by half-drop rate, at least 1; the valley has to be near to either or between them.
+        fell: share of the resampled curves that fell below the reference.
+        constant_loss: loss of the best constant prediction.
+    """
+    drop, noise = reading.fit.drop, reading.noise
+    half, valley = reading.half_drop, reading.valley
+    apart = max(half - valley, valley - half - math.log10(factor))
+    if drop <= 0:
+        return (
+            f"the loss never fell below that of a constant prediction ({constant_loss:.3f}): "
+            "nothing beyond the class balance was learned at any rate"
+        )
+    if drop < DROP_SHARE * constant_loss:
+        return f"the loss fell by {drop:.4f} only, less than {DROP_SHARE:.0%} of the constant prediction's"
+    if drop < DROP_IN_NOISE * noise:
+        noisy = f"the drop of {drop:.3f} is within the noise ({DROP_IN_NOISE:.0f} × {noise:.3f})"
+        return f"{noisy}; use more seeds, more steps or larger batches"
+    if apart > RULES_APART:
+        rules = f"half-drop ({10**half:.1e}, which suggests {10**half * factor:.1e}) and valley ({10**valley:.1e})"
+        return f"{rules} lie {apart:.1f} decades apart; use more seeds or steps"
+    if fell < MIN_RESAMPLES:
+        return f"the loss fell in {fell:.0%} of the resampled curves only; use more seeds or steps"
+    if band[1] - band[0] > BAND_TOO_WIDE:
+        anywhere = f"anywhere between {10 ** band[0]:.1e} and {10 ** band[1]:.1e}"
+        return f"resampled curves put the half-drop {anywhere}; use more seeds or steps"
+    return ""

@@ -1,0 +1,252 @@
+"""What is refused before anything starts: all checks of a run, of its dry run and of `doctor`, in one list.
+
+A check is cheap and changes nothing. Where starting the thing itself tells more, it has a second half, which `doctor`
+alone makes. What the data source holds is checked when the plan is made, which reads it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.errors import InputError
+from pipeline.compute.machine import cpu_count
+from pipeline.config import Config
+from pipeline.console import Console
+from pipeline.plan import PlannedStage, make_plan, upstream
+from pipeline.sections.learning_rate import backbones_in_question
+from pipeline.stages import STAGE_NAMES, STAGES
+
+if TYPE_CHECKING:
+    from components.tracking import Tracker
+
+#: Less free space than this makes a run likely to stop half-way; with less than that it does.
+LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 100_000_000
+#: The stage beside the pipeline, whose range test covers other optimizers.
+COMPARISON = "compare_lr"
+
+ALL = frozenset(STAGE_NAMES)
+#: Stages that build the model, and so need its weights.
+TRAINING = frozenset({"lr_range_test", COMPARISON, "search", "confirm", "train"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, in words. notes: what a person should know though nothing is refused."""
+
+    detail: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """stages: of which one at least has to run, or the check is not made.
+
+    find: raises `InputError` for what would stop them. start: the same by starting it, in words what happened.
+    """
+
+    name: str
+    stages: frozenset[str]
+    find: Callable[[Config, Set[str]], Finding]
+    start: Callable[[Config], str] | None = None
+
+
+def checked_plan(
+    config: Config, *, until: str, force: Sequence[str], console: Console
+) -> tuple[list[PlannedStage], list[str]]:
+    """The plan of a run that nothing known beforehand will stop, and what a person should know.
+
+    Raises `InputError` with every fault, those of the data source among them.
+    """
+    faults: list[str] = []
+    plan: list[PlannedStage] = []
+    try:
+        storage = check_storage(config)  # which the plan writes to
+        plan = make_plan(config, STAGES, until=until, force=force, console=console)
+    except InputError as error:
+        faults += str(error).splitlines()
+    running = {item.stage.name for item in plan if item.action != "reused"}
+    if faults:  # as if all had to run
+        running = {stage.name for stage in upstream(STAGES, until)} if until in ALL else set()
+    notes: list[str] = [] if faults else [*storage.notes]
+    for check in CHECKS:
+        if check.stages is ALL or check.stages & running:
+            try:
+                notes += check.find(config, running).notes
+            except InputError as error:
+                faults += str(error).splitlines()
+    if faults:
+        raise InputError("\n".join(dict.fromkeys(faults)))
+    return plan, notes
+
+
+def check_storage(config: Config) -> Finding:
+    """Raise `InputError` when the storage folder cannot be written, or has no room left."""
+    from components.home import check_writable
+
+    root = Path(config.storage.root).absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        check_writable(root)
+    except OSError as error:
+        raise InputError(
+            f"storage.root={config.storage.root}: cannot be written ({error.strerror}: {error.filename}); "
+            "give a folder that you may write"
+        ) from error
+    free = shutil.disk_usage(root).free
+    if free < TOO_LITTLE_BYTES:
+        raise InputError(f"storage.root={root}: only {free / 1e6:.0f} MB free; give a folder with more space")
+    notes = [f"storage.root={root}: only {free / 1e9:.1f} GB free"] if free < LITTLE_BYTES else []
+    return Finding(f"{root}, {free / 1e9:.0f} GB free", tuple(notes))
+
+
+def _temporary_files(config: Config, running: Set[str]) -> Finding:
+    from components.home import check_temporary_files
+
+    return Finding(check_temporary_files())
+
+
+def _tracking(config: Config, running: Set[str]) -> Finding:
+    from components.tracking import Tracker
+
+    name = config.tracking.experiment or config.project.name
+    Tracker.check(config.tracking.uri, experiment=name)
+    return Finding(f"experiment {name}")
+
+
+def connect(config: Config) -> Tracker:
+    """The store and the experiment of a configuration. Raises `InputError` where they cannot be used."""
+    from components.tracking import Tracker
+
+    return Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
+
+
+def _use_tracking(config: Config) -> str:
+    """Also the artifacts' place of the experiment, and the registry."""
+    from components.registry import Registry
+
+    tracker = connect(config)
+    place = tracker.write_and_remove()
+    aliases = Registry(tracker, config.promote.model_name or config.project.name).aliases()
+    return f"{tracker.shown_uri}, artifacts in {place}, {len(aliases)} aliases"
+
+
+def _compute(config: Config, running: Set[str]) -> Finding:
+    said = []
+    if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
+        from pipeline.compute.resources import check_compute
+
+        shares = check_compute(config.compute)
+        said.append(f"{shares.concurrent} trainings at a time, with {shares.cpus} cores and {shares.gpus:g} GPUs each")
+    if running - {"prepare"}:  # all others run the model
+        from pipeline.compute.machine import driver_compute
+        from pipeline.training.build import resolve_device
+
+        device = resolve_device(driver_compute(config.compute))
+        kind = "float32" if device.autocast is None else str(device.autocast).removeprefix("torch.")
+        said.append(f"{device.target}, {kind}")
+    return Finding("; ".join(reversed(said)) or "no model is run")
+
+
+def _ray(config: Config, running: Set[str]) -> Finding:
+    if config.compute.ray_address is not None:
+        return Finding(f"cluster at {config.compute.ray_address}")
+    if COMPARISON not in running and not _needs_ray(config):
+        return Finding("not needed")
+    from components.cluster import ray_folder
+
+    folder = ray_folder()
+    return Finding(f"local, its files in {folder.path}", (folder.note,) if folder.note else ())
+
+
+def _needs_ray(config: Config) -> bool:
+    return bool(config.compute.ray_address or config.search.num_trials or config.search.confirm_seeds)
+
+
+def _start_ray(config: Config) -> str:
+    if not _needs_ray(config):
+        return "not started"
+    from components.cluster import map_on_cluster
+    from pipeline.compute.resources import training_session
+
+    with training_session(config.compute):
+        (cores,) = map_on_cluster(_worker_cores, [0])
+    return f"started, and a task ran on a machine of {cores} cores"
+
+
+def _worker_cores(task: int) -> int:
+    return cpu_count()
+
+
+def _search(config: Config, running: Set[str]) -> Finding:
+    from pipeline.checks.search_budget import check_search
+
+    check_search(config)
+    return Finding(f"{config.search.num_trials} trials, {config.search.sampler}, {config.search.scheduler_name}")
+
+
+def _backbones(config: Config, running: Set[str]) -> Finding:
+    """They exist, take the images' sizes and have the rates that they are given."""
+    from components.models.backbones import check_rates
+    from components.models.skeleton import check_input_size
+    from pipeline.checks.image_size import image_sizes
+
+    faults, said = [], []
+    for backbone in backbones_in_question(config.lr_range_test, config.model):
+        sizes = image_sizes(config, backbone, compared=COMPARISON in running)
+        try:
+            check_rates(
+                backbone,
+                drop_rate=_highest(config, "drop_rate"),
+                drop_path_rate=_highest(config, "drop_path_rate"),
+            )
+            for where, size in sizes.items():
+                check_input_size(backbone, size, where=where)
+        except InputError as error:
+            faults.append(str(error))
+        said.append(f"{backbone} at {', '.join(str(size) for size in sorted(set(sizes.values())))} px")
+    if faults:
+        raise InputError("\n".join(faults))
+    return Finding("; ".join(said))
+
+
+def _highest(config: Config, rate: str) -> float:
+    """The highest that a training may have of a rate of the model."""
+    searched = [dimension for dimension in config.search.space if dimension.sets == f"model.{rate}"]
+    return max(
+        [getattr(config.model, rate), *(value for one in searched for value in one.choices or (one.high or 0.0,))]
+    )
+
+
+def _weights(config: Config, running: Set[str]) -> Finding:
+    """They can be had, and fit the backbone."""
+    from components.models.catalogue import is_known
+    from components.models.weights import check_weights
+
+    weights, backbones = config.model.weights, backbones_in_question(config.lr_range_test, config.model)
+    if len(backbones) > 1 and weights.startswith("file:"):
+        raise InputError(
+            f"model.weights={weights}: a file holds the weights of one backbone, and "
+            f"{', '.join(backbones)} are searched; use pretrained, package or none, or search one backbone"
+        )
+    found = {name: check_weights(name, weights) for name in backbones if is_known(name)}
+    details, notes = [], []
+    for name, said in found.items():
+        first, _, others = said.partition("; ")
+        details.append(f"{name}: {first}")
+        notes += [f"model.weights={weights}: {others}"] if others else []
+    return Finding("; ".join(details), tuple(notes))
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(name="temporary files", stages=ALL, find=_temporary_files),
+    Check(name="tracking", stages=ALL, find=_tracking, start=_use_tracking),
+    Check(name="compute", stages=TRAINING | {"prepare", "evaluate", "promote"}, find=_compute),
+    Check(name="ray", stages=frozenset({"search", "confirm", COMPARISON}), find=_ray, start=_start_ray),
+    Check(name="search", stages=frozenset({"search"}), find=_search),
+    Check(name="backbones", stages=TRAINING, find=_backbones),
+    Check(name="weights", stages=TRAINING, find=_weights),
+)

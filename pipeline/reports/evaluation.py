@@ -1,0 +1,266 @@
+"""The report of a run: what the model does on the test split, how it was found, and what led there, in one file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from components.report.figures import (
+    confused_pairs_figure,
+    confusion_figure,
+    gallery,
+    learning_curves,
+    range_test_figure,
+    roc_figure,
+    score_histogram,
+)
+from components.report.html import Section, render_report
+from components.serving.bundle import ModelCard
+from pipeline.reports.confirmation import confirmation_section
+from pipeline.reports.search import search_section
+from pipeline.stage import StageContext
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from components.data.pack.reader import Pack
+
+RATES = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate", "reject_precision")
+MOST_PAIRS = 50
+"""Rows of the table of classes that are taken for each other."""
+THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What the report is made from.
+
+    pack_indices: (N,) int, where in the pack the image of each prediction is.
+    """
+
+    context: StageContext
+    card: ModelCard
+    metrics: dict[str, Any]
+    predictions: pd.DataFrame
+    pack: Pack
+    pack_indices: np.ndarray
+
+
+def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
+    """Write report.html; log each figure to MLflow as well."""
+    sections = [
+        *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
+        _class_section(report),
+        _training_section(report),
+        search_section(report.context.inputs["search"].directory),
+        confirmation_section(report.context.inputs["confirm"].directory),
+        _range_test_section(report),
+        _provenance_section(report),
+    ]
+    for section in sections:
+        for name, figure in section.figures:
+            report.context.log_figure(figure, f"figures/{_slug(name)}.png")
+    html = render_report(
+        title="Inspection model report",
+        subtitle=f"{report.card.backbone} at {report.card.input_size} px on {report.metrics['images']:,} test "
+        f"images of {len(report.card.classes)} classes",
+        headline=_headline(report),
+        sections=sections,
+    )
+    (report.context.directory / "report.html").write_text(html, encoding="utf-8")
+
+
+def _headline(report: EvaluationReport) -> list[tuple[str, str, str]]:
+    if report.metrics["ranking"] is None:
+        overall = report.metrics["class_metrics"]
+        shown = {"Accuracy": overall["accuracy"], "Balanced accuracy": overall["balanced_accuracy"]}
+        return [(name, _percent(record["value"]), _interval(record)) for name, record in shown.items()]
+    auroc = report.metrics["ranking"]["auroc"]
+    point = report.metrics["operating_points"]["escape_budget"]
+    balanced = report.metrics["operating_points"]["balanced"]["balanced_accuracy"]
+    return [
+        ("AUROC", _decimal(auroc["value"]), _interval(auroc, percent=False)),
+        ("Escape rate", _percent(point["escape_rate"]["value"]), _interval(point["escape_rate"])),
+        ("Overkill rate", _percent(point["overkill_rate"]["value"]), _interval(point["overkill_rate"])),
+        ("Balanced accuracy", _percent(balanced["value"]), "at the balanced threshold"),
+    ]
+
+
+def _decision_sections(report: EvaluationReport, gallery_size: int) -> list[Section]:
+    points = report.metrics["operating_points"]
+    thresholds = {THRESHOLD_NAMES[name]: point["threshold_log_odds"] for name, point in points.items()}
+    log_odds = report.predictions["log_odds"].to_numpy()
+    is_defect = report.predictions["is_defect"].to_numpy(dtype=bool)
+    budget = report.metrics["budget"]
+    decision = Section(
+        "Accept or reject",
+        f"An image is rejected when its calibrated defect score reaches the threshold. {budget['statement']}",
+        tables=[
+            (f"At the {THRESHOLD_NAMES[name]} threshold {point['threshold']:.4g}", _rate_table(point))
+            for name, point in points.items()
+        ],
+        figures=[
+            ("ROC", roc_figure(log_odds, is_defect, thresholds)),
+            ("Defect scores", score_histogram(log_odds, is_defect, thresholds)),
+        ],
+        notes=[] if budget["certified"] else ["The escape budget is not certified; see the statement above."],
+    )
+    if not gallery_size:
+        return [decision]
+    rejected = report.predictions["decision"].to_numpy() == "reject"
+    worst = Section(
+        "Worst errors",
+        "Escapes are defective parts that were accepted, the most confident first; overkills are good parts rejected.",
+        figures=[
+            ("Escapes", _worst(report, is_defect & ~rejected, log_odds, "Worst escapes", gallery_size)),
+            ("Overkills", _worst(report, ~is_defect & rejected, -log_odds, "Worst overkills", gallery_size)),
+        ],
+    )
+    return [decision, worst]
+
+
+def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title: str, size: int) -> Figure:
+    chosen = np.flatnonzero(where)
+    chosen = chosen[np.argsort(order[chosen], kind="stable")][:size]
+    rows = report.predictions.iloc[chosen]
+    captions = [
+        f"{image}\n{label}\nscore {score:.3f}"
+        for image, label, score in zip(rows["image_id"], rows["label"], rows["defect_score"], strict=True)
+    ]
+    images = [report.pack[int(index)] for index in report.pack_indices[chosen]]
+    return gallery(images, captions, f"{title} ({int(where.sum())} in all)")
+
+
+def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
+    rows = [
+        {
+            "figure": name.replace("_", " "),
+            "value": _percent(point[name]["value"]),
+            "interval": _interval(point[name]),
+            "count": f"{point[name]['numerator']} of {point[name]['denominator']}",
+        }
+        for name in RATES
+    ]
+    for name in ("balanced_accuracy", "mcc", "f1"):
+        record = point[name]
+        interval = _interval(record, percent=False)
+        rows.append(
+            {"figure": name.replace("_", " "), "value": _decimal(record["value"]), "interval": interval, "count": ""}
+        )
+    return pd.DataFrame(rows)
+
+
+def _class_section(report: EvaluationReport) -> Section:
+    metrics = report.metrics["class_metrics"]
+    per_class = pd.DataFrame(
+        [
+            {
+                "class": name,
+                "images": values["images"],
+                "recall": _percent(values["recall"]["value"]),
+                "recall interval": _interval(values["recall"]),
+                "precision": _percent(values["precision"]["value"]),
+            }
+            for name, values in metrics["per_class"].items()
+        ]
+    )
+    pairs = pd.DataFrame(metrics["confused_pairs"][:MOST_PAIRS])
+    if len(pairs):
+        pairs["share"] = [f"{_percent(share)} of the actual class" for share in pairs["share"]]
+    tables = [("Per class", per_class)]
+    if metrics["confusion_matrix"] is not None:
+        figure = confusion_figure(metrics["confusion_matrix"], metrics["classes"])
+    else:
+        figure = confused_pairs_figure(metrics["confused_pairs"])
+        tables += [("The most frequent errors", pairs)] if len(pairs) else []
+    text = "The class of highest probability, whatever the operating point."
+    return Section("Classes", text, tables=tables, figures=[("Confusion", figure)])
+
+
+def _training_section(report: EvaluationReport) -> Section:
+    folder = report.context.inputs["train"].directory
+    history = pd.read_parquet(folder / "history.parquet")
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    recipe = {
+        key: value for values in training["recipe"].values() for key, value in values.items() if value is not None
+    }
+    settings = pd.DataFrame([{"setting": key, "value": _setting(value)} for key, value in recipe.items()])
+    steps = pd.read_parquet(folder / "steps.parquet")
+    monitor = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
+    figure = learning_curves(history, best_epoch=training["best_epoch"], steps=steps, ledger=monitor["ledger"])
+    where = ", trained in the confirmation and taken over" if training["trained_in"] == "confirm" else ""
+    text = (
+        f"{len(history)} epochs from seed {training['seed']}{where}; the weights of epoch "
+        f"{training['best_epoch']} were kept."
+    )
+    changes = pd.DataFrame(
+        [
+            {"after epoch": change["epoch"], "setting": key, "value": _setting(value)}
+            for change in training["changes"]
+            for key, value in change["overrides"].items()
+        ]
+    )
+    return Section(
+        "Training",
+        text,
+        tables=[("Recipe", settings), *([("Settings that changed on the way", changes)] if len(changes) else [])],
+        figures=[("Learning curves", figure)],
+        notes=[f"The monitor: {advice}" for advice in monitor["advice"]],
+    )
+
+
+def _range_test_section(report: EvaluationReport) -> Section:
+    curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
+    curves = curves[curves["backbone"] == report.card.backbone]
+    figures = []
+    for name, record in _bounds(report).items():
+        figure = range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}")
+        figures.append((f"Range test {name}", figure))
+    return Section(
+        "Learning-rate range test",
+        "Short runs under a rising rate show where this model starts to learn and where it diverges. "
+        "They find a stable range, not the optimum.",
+        figures=figures,
+    )
+
+
+def _provenance_section(report: EvaluationReport) -> Section:
+    rows = [
+        {"stage": name, "fingerprint": record.fingerprint[:16], "run id": record.run_id, "commit": record.commit[:12],
+         "seconds": record.seconds}
+        for name, record in report.context.inputs.items()
+    ]  # fmt: skip
+    return Section("Provenance", tables=[("What this was made from", pd.DataFrame(rows))])
+
+
+def _bounds(report: EvaluationReport) -> dict[str, dict[str, Any]]:
+    """The records of the range test by optimizer, for the backbone that was trained in the end."""
+    text = report.context.input("lr_range_test", "backbone_bounds.json").read_text(encoding="utf-8")
+    return json.loads(text)[report.card.backbone]
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}\u00a0%"  # a cell breaks at blanks
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(record: dict[str, Any], *, percent: bool = True) -> str:
+    if record["low"] is None:
+        return "–"
+    show = _percent if percent else _decimal
+    return f"{show(record['low'])} to {show(record['high'])}"
+
+
+def _setting(value: Any) -> str:  # noqa: ANN401 - whatever a setting may be
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _slug(name: str) -> str:
+    return name.lower().replace(" ", "_")

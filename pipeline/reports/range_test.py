@@ -1,0 +1,212 @@
+"""What the range test tells: on the console, in MLflow's run, and under which conditions its result holds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from components.optim.optimizers import optimizer_spec
+from components.optim.range_test.bounds import LrBounds
+from components.optim.range_test.weight_decay import DecayVerdict
+from components.report.figures import backbones_figure, range_test_figure, range_tests_figure, weight_decay_figure
+from components.report.style import rate
+from components.training.engine import Device
+from components.training.ramp import recycling_warning
+from pipeline.console import Console
+from pipeline.sections.recipe import Recipe
+from pipeline.stage import StageContext
+from pipeline.training.build import TrainingData
+
+if TYPE_CHECKING:
+    from pipeline.range_test.backbone_probe import ProbeVerdict
+
+VOIDED_BY = (
+    "Another backbone, optimizer or data set voids this result, and so does another way of training: "
+    "run the range test again. A search that varies the batch size scales the rate as `batch_size` says."
+)
+BATCH_RULES = {
+    "sgd": "the rate follows the batch size linearly: twice the images per step, twice the rate",
+    "adaptive": "the rate follows the square root of the batch size: four times the images per step, twice the rate",
+}
+
+
+@dataclass(frozen=True)
+class CurveName:
+    """What a test is called. label: for people. key: in the names of metrics and files."""
+
+    label: str
+    key: str
+
+
+def measured_at(recipe: Recipe, data: TrainingData, device: Device, optimizers: Sequence[str]) -> dict[str, Any]:
+    """The conditions of the test, for conditions.json: JSON values, `measured_at` and how the result carries over."""
+    settings = recipe.recipe
+    return {
+        "measured_at": {
+            "backbone": recipe.model.backbone,
+            "weights": recipe.model.weights,
+            "images": len(data.split("train")),
+            "image_size": settings.image_size or data.framing.size,
+            "batch_size": settings.batch_size,
+            "weight_decay": settings.weight_decay,
+            "layer_decay": settings.layer_decay,
+            "layer_decay_towards": settings.layer_decay_towards,
+            "head_lr_ratio": settings.head_lr_ratio,
+            "augment_strength": settings.augment_strength,
+            "loss": settings.loss,
+            "focal_gamma": settings.loss_gamma,
+            "class_weights": settings.class_weights if settings.loss != "class_balanced" else "effective number",
+            "label_smoothing": settings.label_smoothing,
+            "clip_grad_norm": settings.clip_grad_norm,
+            "device": device.target.type,
+            "precision": "float32" if device.autocast is None else str(device.autocast).removeprefix("torch."),
+            "learning": "all layers, also where the recipe freezes the body for its first epochs",
+        },
+        "batch_size": {name: BATCH_RULES[optimizer_spec(name).family] for name in optimizers},
+        "note": VOIDED_BY,
+    }
+
+
+def say_conditions(console: Console, recipe: Recipe) -> None:
+    """Say before the ramps what they do not measure."""
+    epochs = recipe.recipe.freeze_epochs
+    if epochs > 0:
+        console.say(
+            f"  recipe.freeze_epochs={epochs:g}: the ramps measure the model after that, with all layers learning"
+        )
+
+
+def name_test(backbone: str, optimizer: str, *, own: str, several: bool) -> CurveName:
+    """What a test is called. own: the model's own backbone. several: whether others were tested as well."""
+    key = file_safe(optimizer if backbone == own else f"{backbone}_{optimizer}")
+    return CurveName(f"{backbone}, {optimizer}" if several else optimizer, key)
+
+
+def report_probe(context: StageContext, verdicts: Sequence[ProbeVerdict], objective: str) -> None:
+    """Say how the backbones rank and which of them stay; log the evidence: a table, a figure, the scores."""
+    table = _table(f"Frozen backbones, {objective.replace('_', ' ')}", "backbone", "score", "interval", "s", "")
+    for verdict in verdicts:
+        table.add_row(
+            verdict.backbone,
+            f"{verdict.score:.3f}",
+            "–" if verdict.low is None else f"{verdict.low:.3f} … {verdict.high:.3f}",
+            f"{verdict.seconds:.0f}",
+            ("kept: " if verdict.kept else "dropped: ") + verdict.reason,
+            style="" if verdict.kept else "dim",
+        )
+    context.console.table(table)
+    records = [verdict.to_dict() for verdict in verdicts]
+    context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
+    context.run.log_table(pd.DataFrame(records), "tables/backbones.json")
+    context.log_figure(backbones_figure(records, metric_name=objective), "figures/backbones.png")
+
+
+def report_test(
+    context: StageContext, data: TrainingData, recipe: Recipe, curve: pd.DataFrame, bounds: LrBounds, name: CurveName
+) -> None:
+    """Say the result of one test; log its bounds, its curve per step, table and figure."""
+    console = context.console
+    longest = int(curve.groupby("seed").size().max())
+    recycled = recycling_warning(steps=longest, batch_size=recipe.recipe.batch_size, images=len(data.split("train")))
+    for warning in [*([recycled] if recycled else []), *bounds.warnings]:
+        console.warn(f"{name.label}: {warning}")
+    if bounds.abstained:
+        console.warn(
+            f"{name.label}: the range test abstains ({bounds.reason}); default bounds {bounds.lower:.1e} … "
+            f"{bounds.upper:.1e}"
+        )
+    median = curve.groupby("step")[["lr", "loss", "grad_norm"]].median().dropna()
+    context.run.log_history(
+        [
+            (step, {f"{name.key}_lr": lr, f"{name.key}_loss": loss, f"{name.key}_grad_norm": norm})
+            for step, lr, loss, norm in median.itertuples(name=None)
+            if np.isfinite([loss, norm]).all()
+        ]
+    )
+    context.run.log_metrics({f"{name.key}_lower": bounds.lower, f"{name.key}_upper": bounds.upper})
+    figure = range_test_figure(curve, bounds.to_dict(), title=f"Learning-rate range test: {name.label}")
+    context.log_figure(figure, f"figures/range_test_{name.key}.png")
+    context.run.log_table(curve.drop(columns="heldout_loss"), f"tables/range_test_{name.key}.json")  # it is nan mostly
+
+
+def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBounds]]) -> None:
+    """Put all tests beside each other: tables on the console, and a figure where there are several.
+
+    bounds: by backbone and optimizer. Backbones are named where there are several.
+    """
+    several = len(bounds) > 1
+    for backbone, own in bounds.items():
+        context.console.table(_bounds_table(own, f": {backbone}" if several else ""))
+    records = [
+        found.to_dict() | ({"backbone": backbone} if several else {})
+        for backbone, own in bounds.items()
+        for found in own.values()
+    ]
+    if len(records) > 1:
+        context.log_figure(range_tests_figure(records), "figures/range_tests.png")
+
+
+def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:
+    table = _table(f"Learning-rate range test{of}", "optimizer", "rate", "band", "search between", "diverges")
+    for name, found in bounds.items():
+        table.add_row(
+            name,
+            rate(found.suggested),
+            "abstains: defaults" if found.abstained else _span(found.band),
+            _span((found.lower, found.upper)),
+            "–" if found.lr_div is None else rate(found.lr_div),
+            style="yellow" if found.abstained else "",
+        )
+    return table
+
+
+def report_weight_decays(
+    context: StageContext, verdict: DecayVerdict, curves: pd.DataFrame, suggested: Mapping[float, float]
+) -> None:
+    """Say which weight decay is recommended, log it and the figure.
+
+    curves: those of one optimizer, with a column weight_decay. suggested: rate that each decay's test suggests.
+    """
+    name, safe = verdict.optimizer, file_safe(verdict.optimizer)
+    if verdict.recommended is None:
+        context.console.warn(f"{name}: the weight-decay range test abstains ({verdict.reason})")
+    else:
+        note = f"; {verdict.note}" if verdict.note else ""
+        context.console.say(
+            f"  {name}: recipe.weight_decay={verdict.recommended:g} is recommended, with a rate of "
+            f"{suggested[verdict.recommended]:.1e}: the largest that does not lower the "
+            f"{MEASURES[verdict.measure]} by more than {verdict.tolerance_decades:g} decades{note}"
+        )
+    context.run.log_metrics({f"{safe}_weight_decay": verdict.recommended})
+    context.log_figure(weight_decay_figure(curves, verdict.to_dict()), f"figures/weight_decay_{safe}.png")
+
+
+MOST_KEY_CHARS = 100
+MEASURES = {"lr_div": "rate at which the ramp diverges", "lr_min": "rate of the lowest loss"}
+
+
+def file_safe(name: str) -> str:
+    """A name of an optimizer or a backbone as part of a file's or a metric's; a path is cut, and told by a digest."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if len(safe) <= MOST_KEY_CHARS:
+        return safe
+    return f"{safe[:MOST_KEY_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, no_wrap=bool(column))
+    return table
+
+
+def _span(ends: tuple[float, float]) -> str:
+    return f"{rate(ends[0])} … {rate(ends[1])}"

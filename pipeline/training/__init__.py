@@ -1,0 +1,1 @@
+"""The one way to train: from the configuration to a training job, its placement, its checkpoints."""

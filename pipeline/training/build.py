@@ -1,0 +1,420 @@
+"""From configuration sections to a model, batches and a learner: the one way to train.
+
+The range test, the search and the final training all come through here, so that what one of them finds holds for the
+next. Nothing in here reads the test split.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from components.data.framing import Framing
+from components.data.loader import Batch, ImageSet, TrainLoader, eval_batches, image_set
+from components.data.manifest import classes_of, load_manifest
+from components.data.pack.reader import Pack, open_pack
+from components.errors import InputError
+from components.evaluation.objectives import Objective, objective_score
+from components.models.backbones import BuiltModel, build_model
+from components.models.losses import (
+    build_loss,
+    class_weights,
+    constant_predictor_loss,
+    constant_predictor_spread,
+    effective_number_weights,
+)
+from components.optim.layerwise import LayerRates
+from components.optim.optimizers import build_optimizer
+from components.optim.range_test.bounds import LrBounds
+from components.optim.schedules import Schedule
+from components.optim.stepper import Stepper
+from components.serving.bundle import ModelCard
+from components.training.engine import (
+    Device,
+    EpochRecord,
+    Learner,
+    Preprocessing,
+    StepRecord,
+    Watcher,
+    predict,
+    train_epochs,
+)
+from pipeline.config import ComputeConfig
+from pipeline.sections.recipe import Recipe
+
+#: Evaluation needs no gradients, so its batches may be larger than the recipe's.
+EVAL_BATCH = 64
+#: Training batches behind the norm statistics of averaged weights; schedulefree's own advice is about as many.
+CALIBRATION_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The splits that training may see, opened from what `prepare` wrote."""
+
+    manifest: pd.DataFrame
+    pack: Pack
+    classes: tuple[str, ...]
+    good_classes: tuple[str, ...]
+
+    def split(self, name: str) -> ImageSet:
+        return image_set(self.manifest, self.pack, name, self.classes)
+
+    @property
+    def framing(self) -> Framing:
+        """What of an image the model sees."""
+        return self.pack.framing
+
+    @property
+    def class_counts(self) -> np.ndarray:
+        """Images of each class in the train split, (K,) int."""
+        return np.bincount(self.split("train").labels, minlength=len(self.classes))
+
+
+@functools.lru_cache(maxsize=2)
+def open_data(prepared: Path) -> TrainingData:
+    """Open the manifest and the memory-mapped pack; a worker that trains several trials opens them once."""
+    manifest = load_manifest(prepared / "manifest.parquet")
+    classes = tuple(classes_of(manifest))
+    is_good = manifest["is_defect"].eq(False)
+    good = tuple(sorted(manifest.loc[is_good.fillna(False), "label"].unique()))
+    return TrainingData(manifest, open_pack(prepared), classes, good)
+
+
+def resolve_device(compute: ComputeConfig) -> Device:
+    """The device and precision to use. Raises `InputError` for a device that is not there."""
+    available = torch.cuda.is_available()
+    if compute.device == "cuda" and not available:
+        raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
+    on_cuda = available and compute.device != "cpu"
+    bfloat16 = compute.precision == "bfloat16" or (
+        compute.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
+    )
+    return Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if bfloat16 else None)
+
+
+def use_threads(count: int) -> None:
+    """Limit the CPU threads of this process; a reused worker would keep its first value.
+
+    OpenCV gets none of its own: augmentation works on images too small to be shared out.
+    """
+    torch.set_num_threads(count)
+    cv2.setNumThreads(0)
+
+
+def loader_workers(compute: ComputeConfig) -> int:
+    """Processes that make batches ahead. On a CPU they would take the training's own cores."""
+    if compute.loader_workers is not None:
+        return compute.loader_workers
+    if resolve_device(compute).target.type == "cpu":
+        return 0
+    # Its own share of the cores, where several trials run beside each other: see `use_threads`.
+    return max(0, min(8, torch.get_num_threads() - 1))
+
+
+def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
+    return build_model(
+        backbone=recipe.model.backbone,
+        weights=recipe.model.weights,
+        num_classes=len(data.classes),
+        drop_rate=recipe.model.drop_rate,
+        drop_path_rate=recipe.model.drop_path_rate,
+        seed=seed,
+    )
+
+
+def preprocessing_for(built: BuiltModel, recipe: Recipe) -> Preprocessing:
+    """How the recipe's images reach the model: normalised as its weights want it, at the recipe's size."""
+    constants = built.preprocessing
+    return Preprocessing.from_unit_scale(constants.mean, constants.std, size=recipe.recipe.image_size)
+
+
+def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
+    settings = recipe.recipe
+    return build_loss(_weights(recipe, data), settings.label_smoothing, focal_gamma=settings.loss_gamma)
+
+
+def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
+    """The loss of the best predictor that ignores the image: what learning has to beat."""
+    settings = recipe.recipe
+    return constant_predictor_loss(
+        data.class_counts.tolist(),
+        _weights(recipe, data),
+        settings.label_smoothing,
+        focal_gamma=settings.loss_gamma,
+    )
+
+
+def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
+    """How much that loss varies from batch to batch, a standard deviation."""
+    settings = recipe.recipe
+    return constant_predictor_spread(
+        data.class_counts.tolist(),
+        _weights(recipe, data),
+        settings.label_smoothing,
+        focal_gamma=settings.loss_gamma,
+        batch_size=settings.batch_size,
+    )
+
+
+def fold_of(data: TrainingData, fold: int) -> TrainingData:
+    """The same images with one fold as `val` and the others of train and val as `train`.
+
+    Raises `InputError` where the data have no such fold.
+    """
+    folds = data.manifest["fold"]
+    if not folds.eq(fold).any():
+        raise InputError(
+            f"search.folds: the data have no fold {fold} (they have {folds.max() + 1}); see the data report, "
+            "give data.num_folds and search.folds the number that there are groups for, or search.folds 0"
+        )
+    split = data.manifest["split"].mask(folds >= 0, "train").mask(folds == fold, "val")
+    return replace(data, manifest=data.manifest.assign(split=split))
+
+
+def new_learner(
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    total_epochs: int,
+    seed: int,
+    compute: ComputeConfig,
+    schedule: Schedule | None = None,
+) -> Learner:
+    """A learner at epoch 0. `recipe.recipe.lr` must be a number by now (see `with_learning_rate`).
+
+    schedule: another than the recipe's over `total_epochs`.
+    """
+    settings = recipe.recipe
+    assert not isinstance(settings.lr, str)
+    device = resolve_device(compute)
+    built = new_model(recipe, data, seed=seed)
+    model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    stepper = Stepper(
+        model,
+        new_optimizer(recipe, model, lr=settings.lr),
+        schedule if schedule is not None else new_schedule(recipe, data, total_epochs=total_epochs),
+        clip_grad_norm=settings.clip_grad_norm,
+        freeze_steps=round(steps_per_epoch(recipe, data) * settings.freeze_epochs),
+    )
+    averaged = None
+    if settings.ema_decay is not None:
+        averaged = ModelEmaV3(model, decay=settings.ema_decay, use_warmup=True)
+    return Learner(
+        model=model,
+        stepper=stepper,
+        loss=new_loss(recipe, data).to(device.target),
+        device=device,
+        preprocessing=preprocessing_for(built, recipe),
+        seed=seed,
+        averaged=averaged,
+        calibration=functools.partial(_calibration_batches, recipe, data, seed),
+    )
+
+
+def new_optimizer(
+    recipe: Recipe, model: nn.Module, *, lr: float, optimizer: str | None = None
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer at that rate, or another one in its settings."""
+    return build_optimizer(
+        model,
+        name=optimizer if optimizer is not None else recipe.recipe.optimizer,
+        lr=lr,
+        weight_decay=recipe.recipe.weight_decay,
+        layers=layer_rates(recipe),
+    )
+
+
+def layer_rates(recipe: Recipe) -> LayerRates:
+    """How the recipe has the rates of the layers relate."""
+    settings = recipe.recipe
+    return LayerRates(
+        layer_decay=settings.layer_decay, towards=settings.layer_decay_towards, head_ratio=settings.head_lr_ratio
+    )
+
+
+def new_schedule(recipe: Recipe, data: TrainingData, *, total_epochs: int) -> Schedule:
+    """The recipe's schedule over that many epochs; its warmup takes half of them at most."""
+    settings = recipe.recipe
+    steps = steps_per_epoch(recipe, data)
+    return Schedule(
+        name=settings.schedule_name,
+        warmup_steps=min(round(steps * settings.warmup_epochs), steps * total_epochs // 2),
+        total_steps=steps * total_epochs,
+        final_fraction=settings.final_lr_fraction,
+        drops=settings.schedule_drops,
+        cycles=settings.schedule_cycles,
+        cycle_growth=settings.cycle_growth,
+        cycle_low=settings.cycle_low,
+        rise=settings.rise_fraction,
+        cooldown=settings.cooldown_fraction,
+        plateau_factor=settings.plateau_factor,
+        plateau_patience=settings.plateau_patience,
+    )
+
+
+def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
+    return max(1, len(data.split("train")) // recipe.recipe.batch_size)
+
+
+def run_epochs(
+    learner: Learner,
+    recipe: Recipe,
+    data: TrainingData,
+    *,
+    until: int,
+    workers: int,
+    on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
+    watcher: Watcher | None = None,
+) -> Iterator[EpochRecord]:
+    """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`).
+
+    workers: processes that make the batches; they live as long as this iterator. on_scored: gets the module with the
+    scored weights, in eval mode, and the validation logits (N, K); the weights are these only during the call.
+    """
+    val = data.split("val")
+
+    def evaluate(model: nn.Module) -> Mapping[str, float]:
+        logits = predict_split(model, val, learner)
+        on_scored(model, logits)
+        return scores_of(logits, val.labels, learner, recipe, data)
+
+    with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
+        yield from train_epochs(
+            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step, watcher=watcher
+        )
+
+
+def scores_of(
+    logits: np.ndarray, labels: np.ndarray, learner: Learner, recipe: Recipe, data: TrainingData
+) -> dict[str, float]:
+    """`val_loss` and `val_score` of validation logits (N, K)."""
+    device = learner.device.target
+    loss = learner.loss(torch.from_numpy(logits).to(device), torch.from_numpy(labels).to(device))
+    return {"val_loss": float(loss), "val_score": validation_score(logits, labels, recipe, data)}
+
+
+def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
+    """The training batches that the recipe asks for."""
+    return TrainLoader(
+        data.split("train"),
+        batch_size=recipe.recipe.batch_size,
+        augment_strength=recipe.recipe.augment_strength,
+        augment=recipe.recipe.augment,
+        workers=workers,
+        seed=seed,
+        pin_memory=device.target.type == "cuda",
+    )
+
+
+def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.ndarray:
+    """Logits (N, K) of an image set, in its order."""
+    return predict(
+        model,
+        eval_batches(images, batch_size=EVAL_BATCH),
+        device=learner.device,
+        preprocessing=learner.preprocessing,
+    )
+
+
+def probability_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """A column `p_<class>` for each class. probabilities: (N, K)."""
+    return pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
+
+
+def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:
+    """The recipe's objective on the validation split, in [0, 1]; NaN when a logit is not finite."""
+    return objective_score(
+        recipe_objective(recipe),
+        logits,
+        labels,
+        classes=data.classes,
+        good_classes=data.good_classes,
+    )
+
+
+def recipe_objective(recipe: Recipe) -> Objective:
+    """What the recipe's trainings are judged by."""
+    settings = recipe.recipe
+    return Objective(
+        name=settings.objective,
+        escape_budget=settings.escape_budget,
+        escape_cost=settings.escape_cost,
+        defect_rate=settings.defect_rate,
+    )
+
+
+def with_learning_rate(recipe: Recipe, bounds: Mapping[str, LrBounds]) -> Recipe:
+    """The recipe with `lr: auto` replaced by the range test's suggestion for its optimizer."""
+    if recipe.recipe.lr != "auto":
+        return recipe
+    suggested = bounds[recipe.recipe.optimizer].suggested
+    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"lr": suggested})})
+
+
+def read_bounds(path: Path) -> dict[str, LrBounds]:
+    """The range test's result per optimizer."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {name: LrBounds.from_dict(record) for name, record in values.items()}
+
+
+def read_backbone_bounds(path: Path) -> dict[tuple[str, str], LrBounds]:
+    """The range test's result per backbone and optimizer, of every backbone that it has tested."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        (backbone, name): LrBounds.from_dict(record) for backbone, own in values.items() for name, record in own.items()
+    }
+
+
+def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
+    """A fixed random batch of the validation split with the split's shares of the classes.
+
+    Each class is put into a random order and spread evenly over one list; the batch is its head.
+    """
+    val = data.split("val")
+    order = np.random.default_rng(seed).permutation(len(val))
+    place = np.empty(len(val))
+    for label in np.unique(val.labels):
+        own = order[val.labels[order] == label]
+        place[own] = (np.arange(len(own)) + 0.5) / len(own)
+    chosen = order[np.argsort(place[order], kind="stable")][:size]
+    return next(eval_batches(_some(val, chosen), batch_size=size))
+
+
+def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Iterator[Batch]:
+    """Training batches without augmentation, the same each time; a short one would weigh as much as a whole one."""
+    train = data.split("train")
+    size = min(recipe.recipe.batch_size, len(train))
+    count = min(CALIBRATION_BATCHES, len(train) // size)
+    chosen = np.random.default_rng(seed).permutation(len(train))[: count * size]
+    return eval_batches(_some(train, chosen), batch_size=size)
+
+
+def _some(images: ImageSet, chosen: np.ndarray) -> ImageSet:
+    return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen])
+
+
+def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
+    settings, labels, classes = recipe.recipe, data.split("train").labels, len(data.classes)
+    if settings.loss == "class_balanced":
+        return effective_number_weights(labels, classes, settings.class_balanced_beta)
+    return class_weights(labels, classes, settings.class_weights)
+
+
+def bare_model(card: ModelCard, state: Mapping[str, torch.Tensor], device: Device) -> nn.Module:
+    """The network of an exported model, with its weights, on the device."""
+    model = timm.create_model(card.backbone, pretrained=False, num_classes=card.num_classes)
+    model.load_state_dict(dict(state))
+    return model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]

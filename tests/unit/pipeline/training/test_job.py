@@ -1,0 +1,528 @@
+"""The final training of a tiny network: what is kept, what an interruption costs, what a rollback undoes."""
+
+import contextlib
+import copy
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from components.data.loader import Batch
+from components.errors import InputError
+from components.optim.layerwise import LayerRates
+from components.optim.optimizers import OPTIMIZERS, build_optimizer
+from components.optim.schedules import Schedule
+from components.optim.stepper import Stepper
+from components.training.engine import Device, EpochRecord, Learner, Preprocessing, Request, StepRecord, train_epochs
+from pipeline.config import TrainConfig
+from pipeline.sections.learning_rate import MonitorConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.training import job as final_training
+from pipeline.training import keeper as training_keeper
+from pipeline.training import placement
+from pipeline.training.job import Ended, FinalTraining, Saved, train_by_epochs
+from pipeline.training.keeper import TrainingKeeper
+from pipeline.training.placement import train_to_the_end
+from pipeline.training.progress import Progress
+
+EPOCHS, STEPS = 5, 3
+RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
+CPU = Device(torch.device("cpu"))
+COMPUTE = SimpleNamespace(loader_workers=0, device="cpu", ray_address=None)
+PLACE = SimpleNamespace(open=SimpleNamespace, compute=COMPUTE, shares=None)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Run:
+    """An MLflow run in memory: (key, step) → value."""
+
+    def __init__(self) -> None:
+        self.id = "r"
+        self.metrics: dict[tuple[str, int], float] = {}
+        self.client = SimpleNamespace(get_metric_history=self._history)
+
+    def log_metrics(self, metrics: dict, *, step: int) -> None:
+        self.log_history([(step, metrics)])
+
+    def log_history(self, rows: list) -> None:
+        self.metrics |= {(key, step): value for step, metrics in rows for key, value in metrics.items()}
+
+    def steps_of(self, key: str) -> list[int]:
+        return sorted(step for name, step in self.metrics if name == key)
+
+    def _history(self, run_id: str, key: str) -> list:
+        return [SimpleNamespace(step=step) for step in self.steps_of(key)]
+
+
+class Bar:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.done = 0
+
+    def bar(self, description: str, total: int, *, done: int) -> Any:
+        self.done = done
+        return self
+
+    def __enter__(self) -> Callable:
+        return self._advance
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def _advance(self, count: int, *, note: str) -> None:
+        self.done += count
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    warn = say
+
+
+@pytest.fixture
+def context(tmp_path) -> SimpleNamespace:
+    return SimpleNamespace(
+        work=tmp_path,
+        run=Run(),
+        console=Bar(),
+        compute=COMPUTE,
+        inputs={"prepare": SimpleNamespace(directory=tmp_path / "prepared")},
+    )
+
+
+class Script:
+    """A monitor that answers by the number of the call, and goes back to the end of epoch 1."""
+
+    def __init__(
+        self, *, at_step: dict[int, Request] | None = None, at_epoch: dict[int, Request] | None = None
+    ) -> None:
+        self.at_step, self.at_epoch = at_step or {}, at_epoch or {}
+        self.calls, self.epochs = 0, 0
+        self.ledger: list[dict[str, Any]] = []
+        self.kept: dict[str, Any] = {}
+
+    def before_step(self, learner: Learner) -> None: ...
+
+    def after_step(self, learner: Learner, record: StepRecord) -> Request:
+        self.calls += 1
+        return self._do(learner, self.at_step.get(self.calls, "go_on"))
+
+    def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
+        self.epochs += 1
+        if self.epochs == 1:
+            self.kept = copy.deepcopy(learner.state_dict())
+        return self._do(learner, self.at_epoch.get(self.epochs, "go_on"))
+
+    def advice(self) -> list[str]:
+        return ["The rate is too high."]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"calls": self.calls, "epochs": self.epochs, "ledger": self.ledger, "kept": self.kept}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.calls, self.epochs = state["calls"], state["epochs"]
+        self.ledger, self.kept = state["ledger"], state["kept"]
+
+    def _do(self, learner: Learner, request: Request) -> Request:
+        action = {"go_on": "none", "stop": "stop", "rolled_back": "rollback"}[request]
+        if request != "go_on":
+            self.ledger.append({"action": action, "kind": "oscillating"})
+        if request == "rolled_back":
+            learner.load_state_dict(copy.deepcopy(self.kept))
+            learner.stepper.scale = 0.5
+        return request
+
+
+def new_learner(optimizer: str = "adamw") -> Learner:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+    layers = LayerRates(layer_decay=0.5, towards="input", head_ratio=1.0)
+    schedule = Schedule(
+        name="fixed" if OPTIMIZERS[optimizer].schedule_free else "cosine", warmup_steps=2, total_steps=EPOCHS * STEPS,
+        final_fraction=0.01, drops=2, cycles=2, cycle_growth=1.0, cycle_low=0.25, rise=0.3, cooldown=0.2,
+        plateau_factor=0.3, plateau_patience=2,
+    )  # fmt: skip
+    built = build_optimizer(model, name=optimizer, lr=0.05, weight_decay=0.01, layers=layers)
+    return Learner(
+        model=model,
+        stepper=Stepper(model, built, schedule, clip_grad_norm=None, freeze_steps=2),
+        loss=nn.CrossEntropyLoss(),
+        device=CPU,
+        preprocessing=Preprocessing.from_unit_scale((0.5,) * 3, (0.25,) * 3),
+        seed=0,
+        averaged=None,
+        calibration=lambda: batches(99),
+    )
+
+
+def batches(epoch: int) -> Iterator[Batch]:
+    generator = np.random.default_rng([5, epoch])
+    for _ in range(STEPS):
+        images = torch.from_numpy(generator.integers(0, 256, (4, 3, 5, 5), dtype=np.uint8))
+        yield Batch(images, torch.from_numpy(generator.integers(0, 2, 4)), torch.arange(4))
+
+
+def training_of(*, action: str = "observe", patience: int = EPOCHS, changes: tuple = ()) -> FinalTraining:
+    return FinalTraining(
+        recipe=RECIPE,
+        seed=0,
+        train=TrainConfig(epochs=EPOCHS, patience=patience),
+        monitor=MonitorConfig(action=action),
+        changes=changes,
+    )
+
+
+@pytest.fixture
+def install(monkeypatch) -> Callable:
+    """`install(scores, …)`: a learner and a monitor for the next training; scores: by the number of the evaluation, the
+    last one for the rest.
+    """
+
+    def prepare(
+        scores: list[float], *, learner: Learner | None = None, monitor: Script | None = None, evaluations: int = 0
+    ) -> None:
+        done = evaluations
+
+        def run_epochs(learner, recipe, data, *, until, workers, on_step, on_scored, watcher):
+            def evaluate(module: nn.Module) -> dict[str, float]:
+                nonlocal done
+                done += 1
+                on_scored(module, np.full((1, 2), done, dtype=np.float32))
+                return {"val_loss": 1.0, "val_score": scores[min(done, len(scores)) - 1]}
+
+            return train_epochs(
+                learner, until=until, batches=batches, evaluate=evaluate, on_step=on_step, watcher=watcher
+            )
+
+        monkeypatch.setattr(final_training, "run_epochs", run_epochs)
+        monkeypatch.setattr(final_training, "new_learner", lambda *a, **k: learner or new_learner())
+        monkeypatch.setattr(final_training, "new_monitor", lambda *a, **k: monitor)
+        monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: STEPS)
+        monkeypatch.setattr(placement, "open_data", lambda folder: None)
+        monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
+
+    return prepare
+
+
+@pytest.fixture
+def finish(context, install) -> Callable:
+    """`finish(scores, …)`: train to the end from what stands; the progress."""
+
+    def run(
+        scores: list[float],
+        *,
+        learner: Learner | None = None,
+        monitor: Script | None = None,
+        action: str = "observe",
+        patience: int = EPOCHS,
+        evaluations: int = 0,
+    ) -> Progress:
+        install(scores, learner=learner, monitor=monitor, evaluations=evaluations)
+        keeper = TrainingKeeper(context.work, context.run)
+        train_to_the_end(context, training_of(action=action, patience=patience), keeper)
+        return keeper.progress
+
+    return run
+
+
+def best_weights(context: SimpleNamespace) -> dict[str, torch.Tensor]:
+    return TrainingKeeper(context.work, Run()).best()["weights"]
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def equal(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- what is kept
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw"])
+def test_the_weights_that_are_kept_are_those_that_were_scored_in_the_best_epoch(context, finish, optimizer) -> None:
+    learner, until_two = new_learner(optimizer), new_learner(optimizer)
+    progress = finish([0.5, 0.9, 0.7], learner=learner)
+    list(train_epochs(until_two, until=2, batches=batches, evaluate=lambda m: {}, on_step=lambda r: None, watcher=None))
+    with until_two.scoring() as scored:
+        expected = {name: tensor.clone() for name, tensor in scored.state_dict().items()}
+    assert progress.best_epoch == 2
+    assert equal(best_weights(context), expected)
+    assert files(context.work) == {"last.pt", "ended.pt", "weights-2.pt"}
+
+
+def test_the_training_ends_when_patience_is_out(finish) -> None:
+    assert [record.epoch for record in finish([0.5, 0.9, 0.7], patience=2).history] == [1, 2, 3, 4]
+
+
+def test_every_step_is_logged_with_its_epoch(context, finish) -> None:
+    progress = finish([0.5])
+    numbers = list(range(1, EPOCHS * STEPS + 1))
+    for key in ("step_lr", "step_lr_lowest", "step_loss", "step_grad_norm"):
+        assert context.run.steps_of(key) == numbers
+    assert context.run.metrics["step_lr", 1] == pytest.approx(0.05 / 3)  # the first of two steps of warmup
+    assert context.run.metrics["step_lr_lowest", 1] == 0  # the body is frozen in the first two steps
+    assert context.run.metrics["step_lr_lowest", 3] == pytest.approx(0.025)
+    assert context.run.steps_of("train_loss") == [1, 2, 3, 4, 5]
+    assert [step.step for step in progress.steps] == numbers
+    assert context.console.done == EPOCHS * STEPS
+
+
+# --- interruptions
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw"])
+@pytest.mark.parametrize("cut_at", ["last.pt", "log"])
+def test_an_interrupted_training_ends_as_a_straight_one(
+    context, finish, monkeypatch, tmp_path, optimizer, cut_at
+) -> None:
+    """Cut while the third epoch is written: before `last.pt` it is done again, after it the epoch is only logged."""
+    scores = [0.5, 0.6, 0.9, 0.7, 0.8]
+    saved, logged = training_keeper.save_checkpoint, training_keeper.log_epoch
+
+    def save(path: Path, state: dict) -> None:
+        if cut_at == "last.pt" and path.name == "last.pt" and len(state["history"]) == 3:
+            raise KeyboardInterrupt
+        saved(path, state)
+
+    def log(run, record, steps) -> None:
+        if cut_at == "log" and record.epoch == 3:
+            raise KeyboardInterrupt
+        logged(run, record, steps)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_keeper, "save_checkpoint", save)
+        patched.setattr(training_keeper, "log_epoch", log)
+        with pytest.raises(KeyboardInterrupt):
+            finish(scores, learner=new_learner(optimizer))
+    progress = finish(scores, learner=new_learner(optimizer), evaluations=2 if cut_at == "last.pt" else 3)
+    kept = best_weights(context)
+    metrics = dict(context.run.metrics)
+    for file in tmp_path.glob("*.pt"):
+        file.unlink()
+    whole = finish(scores, learner=new_learner(optimizer))
+    assert progress.best_epoch == whole.best_epoch == 3
+    assert progress.steps == whole.steps
+    assert equal(kept, best_weights(context))
+    assert [record.metrics for record in progress.history] == [record.metrics for record in whole.history]
+    timed = ("seconds", "images_per_second")
+    assert {k: v for k, v in metrics.items() if k[0] not in timed} == {
+        k: v for k, v in context.run.metrics.items() if k[0] not in timed
+    }
+
+
+def test_each_epoch_hands_out_what_it_takes_to_end_with_the_same_weights(install, tmp_path) -> None:
+    """From the state after every epoch, written and read again, in a learner of its own."""
+    scores = [0.5, 0.6, 0.9, 0.7, 0.8]
+    install(scores)
+    states, items = [], []
+    for item in train_by_epochs(training_of(), PLACE, earlier=None):
+        items.append(item)
+        if isinstance(item, Saved):
+            path = tmp_path / f"{item.epoch.epoch}.pt"
+            training_keeper.save_checkpoint(path, item.state)
+            states.append(training_keeper.load_checkpoint(path, device=CPU.target))
+    assert [type(item) for item in items] == [Saved] * EPOCHS + [Ended]
+    assert [item.epoch.epoch for item in items[:-1]] == [1, 2, 3, 4, 5]
+    assert [[step.step for step in item.steps] for item in items[:-1]] == [
+        [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15]
+    ]  # fmt: skip
+    # Kept are the weights of the epochs that led when they ended, with the logits of that very evaluation.
+    assert [item.weights is not None for item in items[:-1]] == [True, True, True, False, False]
+    assert items[2].weights["val_logits"].tolist() == [[3.0, 3.0]]
+    assert items[-1] == Ended(failure=None, diverged=None, ledger=[], advice=[], steps=[])
+    last = states[-1]["learner"]["model"]
+    for done, state in enumerate(states[:-1], start=1):
+        install(scores, evaluations=done)
+        *_, final, _ = train_by_epochs(training_of(), PLACE, earlier=state)
+        assert equal(final.state["learner"]["model"], last)
+        assert final.state["weights"] == {3: "weights-3.pt"}
+
+
+def test_what_is_handed_out_can_be_sent_to_another_process(install) -> None:
+    install([0.5])
+    for item in train_by_epochs(training_of(), PLACE, earlier=None):
+        assert type(pickle.loads(pickle.dumps(item))) is type(item)
+    assert pickle.loads(pickle.dumps(training_of())) == training_of()
+
+
+def test_a_training_that_has_ended_is_not_begun_again(context, finish, monkeypatch) -> None:
+    finish([0.5, 0.9])
+    logged = dict(context.run.metrics)
+    monkeypatch.setattr(placement, "train_by_epochs", None)
+    assert len(finish([0.5]).history) == EPOCHS
+    assert context.run.metrics == logged
+
+
+# --- the monitor
+
+
+def test_a_rollback_inside_an_epoch_undoes_the_epochs_after_it_also_the_best_of_them(context, finish) -> None:
+    """From the second step of epoch 4 back to the end of epoch 1; epochs 2 and 3 were better than what came."""
+    learner = new_learner()
+    monitor = Script(at_step={3 * STEPS + 2: "rolled_back"})
+    progress = finish([0.5, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1], learner=learner, monitor=monitor, action="rollback")
+    assert [record.metrics["val_score"] for record in progress.history] == [0.5, 0.4, 0.3, 0.2, 0.1]
+    assert progress.best_epoch == 1
+    assert files(context.work) == {"last.pt", "ended.pt", "weights-1.pt"}
+    only_one = new_learner()
+    list(train_epochs(only_one, until=1, batches=batches, evaluate=lambda m: {}, on_step=lambda r: None, watcher=None))
+    assert equal(best_weights(context), only_one.model.state_dict())
+    assert [step.step for step in progress.steps] == list(range(1, EPOCHS * STEPS + 1))
+    peak = next(step for step in progress.steps if step.step == STEPS + 1).lr
+    assert peak == pytest.approx(context.run.metrics["step_lr", STEPS + 1])
+    assert peak < 0.5 * 0.05  # half of the schedule's, in the steps that were repeated
+    assert context.console.done == EPOCHS * STEPS
+
+
+def test_a_rollback_after_an_epoch_undoes_that_epoch_at_once(context, finish) -> None:
+    progress = finish(
+        [0.5, 0.9, 0.4, 0.3, 0.2, 0.1], monitor=Script(at_epoch={2: "rolled_back"}), action="rollback", patience=2
+    )
+    assert [record.metrics["val_score"] for record in progress.history] == [0.5, 0.4, 0.3]
+    assert files(context.work) == {"last.pt", "ended.pt", "weights-1.pt"}
+
+
+def test_stopped_by_the_monitor_the_best_epoch_is_kept_and_the_last_steps_are_logged(context, finish) -> None:
+    monitor = Script(at_step={2 * STEPS + 2: "stop"})
+    progress = finish([0.9, 0.5], monitor=monitor, action="stop")
+    assert [record.epoch for record in progress.history] == [1, 2]
+    assert progress.best_epoch == 1
+    assert context.run.steps_of("step_loss") == list(range(1, 2 * STEPS + 3))
+
+
+def test_a_training_that_was_stopped_at_an_epochs_end_does_not_go_on_when_it_is_resumed(finish) -> None:
+    monitor = Script(at_epoch={2: "stop"})
+    assert len(finish([0.9, 0.5], monitor=monitor, action="stop").history) == 2
+    assert len(finish([0.9, 0.5], monitor=Script(), action="stop").history) == 2
+
+
+def test_stopped_before_there_was_an_epoch_to_keep_the_user_hears_why(finish) -> None:
+    with pytest.raises(
+        InputError, match=r"recipe\.lr=5\.00e-02.*first epoch.*lower recipe\.lr.*The rate is too high\."
+    ):
+        finish([0.5], monitor=Script(at_step={2: "stop"}), action="stop")
+
+
+# --- divergence
+
+
+class Poisoned(nn.CrossEntropyLoss):
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.calls, self.at = 0, at
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return super().forward(logits, labels) * (math.nan if self.calls == self.at else 1)
+
+
+def poisoned(at: int) -> Learner:
+    learner = new_learner()
+    learner.loss = Poisoned(at)
+    return learner
+
+
+@pytest.mark.parametrize("action", ["none", "observe"])
+def test_a_training_that_diverges_under_observation_is_an_error_with_a_remedy(finish, action: str) -> None:
+    with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 2.*lower recipe\.lr"):
+        finish([0.5], learner=poisoned(STEPS + 1), monitor=Script() if action == "observe" else None, action=action)
+
+
+def test_a_training_that_the_monitor_may_end_keeps_its_best_epoch_when_it_diverges(context, finish) -> None:
+    progress = finish([0.5], learner=poisoned(STEPS + 1), monitor=Script(), action="stop")
+    assert [record.epoch for record in progress.history] == [1]
+    assert "diverged in epoch 2" in context.console.said[-1]
+
+
+def test_without_an_epoch_to_keep_it_is_an_error_all_the_same(finish) -> None:
+    with pytest.raises(InputError, match=r"diverged in epoch 1.*The rate is too high\."):
+        finish([0.5], learner=poisoned(1), monitor=Script(), action="stop")
+
+
+@pytest.mark.parametrize("action", ["none", "observe", "stop"])
+def test_a_training_whose_outputs_are_never_finite_is_an_error_that_names_the_rate(finish, action: str) -> None:
+    monitor = None if action == "none" else Script()
+    with pytest.raises(InputError, match=r"^recipe\.lr=.*outputs of every epoch are not finite; lower recipe\.lr"):
+        finish([math.nan] * EPOCHS, monitor=monitor, action=action)
+
+
+def test_one_epoch_with_finite_outputs_is_enough(finish) -> None:
+    assert finish([math.nan, 0.4, math.nan][:EPOCHS], patience=EPOCHS).best_epoch == 2
+
+
+def test_a_training_that_came_to_nothing_is_tried_again_when_it_is_asked_for_again(context, finish) -> None:
+    with pytest.raises(InputError):
+        finish([0.5], learner=poisoned(STEPS + 1), action="observe")
+    assert files(context.work) == {"last.pt", "weights-1.pt"}
+    assert len(finish([0.5], evaluations=1).history) == EPOCHS
+
+
+# --- settings that change on the way
+
+
+@pytest.fixture
+def retuned(monkeypatch) -> list[tuple[int, float, float]]:
+    """(epoch, rate, weight decay) of each time that a learner took up a stretch."""
+    taken = []
+
+    def take_up(learner: Learner, recipe: Recipe, data: Any) -> None:
+        taken.append((learner.epoch, recipe.recipe.lr, recipe.recipe.weight_decay))
+        learner.stepper.retune(lr=recipe.recipe.lr, weight_decay=recipe.recipe.weight_decay)
+
+    monkeypatch.setattr(final_training, "take_up", take_up)
+    return taken
+
+
+CHANGES = ((2, {"recipe.lr": 0.02}), (4, {"recipe.weight_decay": 0.1}))
+
+
+def test_settings_change_at_the_ends_of_the_epochs_that_are_named(install, retuned) -> None:
+    install([0.5])
+    items = list(train_by_epochs(training_of(changes=CHANGES), PLACE, earlier=None))
+    assert retuned == [(0, 0.05, 0.01), (2, 0.02, 0.01), (4, 0.02, 0.1)]
+    install([0.5])
+    plain = list(train_by_epochs(training_of(), PLACE, earlier=None))
+    before, after = [[step.lr for item in some[:-1] for step in item.steps] for some in (plain, items)]
+    assert after[: 2 * STEPS] == before[: 2 * STEPS]
+    assert after[2 * STEPS :] == pytest.approx([0.4 * rate for rate in before[2 * STEPS :]])
+
+
+def test_a_training_whose_settings_change_ends_the_same_when_it_is_gone_on_with(install, retuned, tmp_path) -> None:
+    scores = [0.5, 0.6, 0.9, 0.7, 0.8]
+    install(scores)
+    states = []
+    for item in train_by_epochs(training_of(changes=CHANGES), PLACE, earlier=None):
+        if isinstance(item, Saved):
+            training_keeper.save_checkpoint(tmp_path / "s.pt", item.state)
+            states.append(training_keeper.load_checkpoint(tmp_path / "s.pt", device=CPU.target))
+    for done in (1, 2, 3, 4):
+        install(scores, evaluations=done)
+        *_, final, _ = train_by_epochs(training_of(changes=CHANGES), PLACE, earlier=states[done - 1])
+        assert equal(final.state["learner"]["model"], states[-1]["learner"]["model"])
+
+
+@pytest.mark.parametrize("when", [{"at_step": {3 * STEPS + 2: "rolled_back"}}, {"at_epoch": {4: "rolled_back"}}])
+def test_a_rollback_to_before_a_change_goes_on_with_the_settings_of_that_time(install, retuned, when) -> None:
+    """From epoch 4 back to the end of epoch 1; the settings changed after epoch 2."""
+    install([0.5], monitor=Script(**when))
+    items = list(train_by_epochs(training_of(changes=CHANGES[:1], action="rollback"), PLACE, earlier=None))
+    assert [(epoch, rate) for epoch, rate, _ in retuned] == [(0, 0.05), (2, 0.02), (1, 0.05), (2, 0.02)]
+    seen = [item.epoch.epoch for item in items[:-1]]
+    assert seen == [1, 2, 3, *([4] if "at_epoch" in when else []), 2, 3, 4, 5]
+    assert items[-1].diverged is None
+    assert [record["epoch"] for record in items[-2].state["history"]] == [1, 2, 3, 4, 5]

@@ -1,0 +1,220 @@
+"""Where trainings run, and what is done about workers that die."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from components.training.engine import EpochRecord
+from pipeline.compute.resources import Shares
+from pipeline.config import ComputeConfig, TrainConfig
+from pipeline.sections.learning_rate import MonitorConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.training import placement
+from pipeline.training.job import Ended, FinalTraining, Saved
+from pipeline.training.placement import Job, place_of_several, train_on_worker, train_on_workers, train_to_the_end
+
+SHARES = Shares(concurrent=2, cpus=3, gpus=0.5)
+PLACE = SimpleNamespace(shares=SHARES)
+TRAINING = FinalTraining(
+    recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)),
+    seed=0,
+    train=TrainConfig(epochs=3),
+    monitor=MonitorConfig(),
+    changes=(),
+)
+END = Ended(failure=None, diverged=None, ledger=[], advice=[], steps=[])
+
+
+def saved(epoch: int) -> Saved:
+    record = EpochRecord(
+        epoch=epoch, step=epoch, train_loss=1.0, lr=0.1, lr_lowest=0.1, grad_norm=1.0, seconds=1.0,
+        images_per_second=1.0, diverged=False, metrics={"val_score": 0.5},
+    )  # fmt: skip
+    return Saved(state={"epoch": epoch}, weights=None, epoch=record, steps=[])
+
+
+class Keeper:
+    def __init__(self) -> None:
+        self.committed: list = []
+        self.ended: Ended | None = None
+
+    def state(self):
+        return self.committed[-1].state if self.committed else None
+
+    def commit(self, item) -> None:
+        if isinstance(item, Ended):
+            self.ended = item
+        else:
+            self.committed.append(item)
+
+    @property
+    def progress(self):
+        return SimpleNamespace(
+            epochs_done=lambda: len(self.committed), steps_done=lambda: 0, note=lambda: "", history=self.committed
+        )
+
+
+def job(name: str = "a") -> Job:
+    return Job(name=name, training=TRAINING, keeper=Keeper())
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """`cluster(lives)`: workers that each die after so many epochs, the last one not; what they were handed."""
+    handed = []
+
+    def install(*lives: int):
+        left = iter(lives)
+
+        def stream(function, tasks, *, cores, gpus, at_once):
+            assert (cores, gpus, at_once) == (3, 0.5, 2)
+            begun = 0
+            while begun < len(tasks):
+                task = tasks[begun]
+                handed.append((task.name, task.earlier))
+                begun += 1
+                done = task.earlier["epoch"] if task.earlier else 0
+                life = next(left, None)
+                for epoch in range(done + 1, 4):
+                    if epoch - done == (life if life is None else life + 1):
+                        yield task, OSError("the node is gone")
+                        break
+                    yield task, saved(epoch)
+                else:
+                    yield task, END
+
+        monkeypatch.setattr(placement, "stream_on_cluster", stream)
+        return handed
+
+    return install
+
+
+def test_a_training_whose_worker_died_goes_on_with_what_is_committed(cluster) -> None:
+    handed = cluster(1, 0)
+    one, told = job(), []
+    train_on_workers(
+        {"a": one}, PLACE, SHARES,
+        on_item=lambda job, item: told.append(item),
+        on_death=lambda job, error: told.append(job.keeper.progress.epochs_done()),
+    )  # fmt: skip
+    assert handed == [("a", None), ("a", {"epoch": 1}), ("a", {"epoch": 1})]
+    assert [item.epoch.epoch for item in one.keeper.committed] == [1, 2, 3]
+    assert [getattr(getattr(item, "epoch", None), "epoch", item) for item in told] == [1, 1, 1, 2, 3, END]
+
+
+def test_a_training_that_kills_its_workers_ends_with_what_they_died_of(cluster) -> None:
+    handed = cluster(0, 0, 0, 0, 0)
+    deaths = []
+    with pytest.raises(OSError, match="the node is gone") as caught:
+        train_on_workers(
+            {"a": job()}, PLACE, SHARES, on_item=lambda *a: None, on_death=lambda job, error: deaths.append(job.name)
+        )
+    assert len(handed) == 4
+    assert deaths == ["a"] * 3
+    assert "a: the worker has died 4 times" in caught.value.__notes__[0]
+
+
+def test_what_has_ended_is_not_handed_over(cluster) -> None:
+    handed = cluster()
+    done = job("done")
+    done.keeper.ended = END
+    train_on_workers({"done": done, "b": job("b")}, PLACE, SHARES, on_item=lambda *a: None, on_death=lambda *a: None)
+    assert [name for name, _ in handed] == ["b"]
+
+
+def test_what_leaves_a_worker_needs_no_gpu_where_it_arrives(monkeypatch) -> None:
+    moved = []
+
+    class Elsewhere(torch.Tensor):
+        def cpu(self):
+            moved.append(True)
+            return torch.ones(2)
+
+    tensor = torch.zeros(2).as_subclass(Elsewhere)
+    item = Saved(state={"learner": {"model": {"w": tensor}, "steps": [1, (tensor, "x")]}}, weights=None,
+                 epoch=saved(1).epoch, steps=[])  # fmt: skip
+    monkeypatch.setattr(placement, "train_by_epochs", lambda *a, **k: iter([item, END]))
+    first, last = train_on_worker(SimpleNamespace(training=TRAINING, place=PLACE, earlier=None))
+    assert len(moved) == 2
+    assert first.state["learner"]["model"]["w"].tolist() == [1, 1]
+    assert first.state["learner"]["steps"][1][1] == "x"
+    assert last is END
+
+
+def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, monkeypatch) -> None:
+    cluster()
+    step = SimpleNamespace(step=2)
+    bar: list[int] = []
+
+    @contextlib.contextmanager
+    def shown(description, total, *, done):
+        assert (description, total, done) == ("training", 6, 0)
+        yield lambda n, note: bar.append(n)
+
+    context = SimpleNamespace(
+        compute=ComputeConfig(ray_address="auto"),
+        console=SimpleNamespace(bar=shown),
+        inputs={"prepare": SimpleNamespace(directory=None)},
+    )
+    monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: 2)
+    monkeypatch.setattr(placement, "open_data", lambda folder: None)
+    monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
+    monkeypatch.setattr(
+        placement, "stream_on_cluster", lambda function, tasks, **k: iter(
+            [(tasks[0], Saved(state={}, weights=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
+        )
+    )  # fmt: skip
+    assert train_to_the_end(context, TRAINING, Keeper()) is END
+    assert bar == [2]
+
+
+# --- several
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[str]:
+    """Which kind of place was opened."""
+    seen: list[str] = []
+
+    @contextlib.contextmanager
+    def local_ray(compute, shares):
+        seen.append("ray")
+        yield
+
+    @contextlib.contextmanager
+    def work(context):
+        seen.append("as one")
+        yield SimpleNamespace(shares=None)
+
+    monkeypatch.setattr(placement, "ray_for", local_ray)
+    monkeypatch.setattr(placement, "place_of_work", work)
+    monkeypatch.setattr(placement, "ship", lambda record, compute: record)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("shares", "trainings", "expected"),
+    [
+        (Shares(concurrent=4, cpus=2, gpus=1.0), 6, "ray"),
+        (Shares(concurrent=4, cpus=2, gpus=0.25), 2, "ray"),
+        (Shares(concurrent=1, cpus=8, gpus=1.0), 6, "as one"),
+        (Shares(concurrent=4, cpus=2, gpus=1.0), 1, "as one"),
+        (Shares(concurrent=4, cpus=2, gpus=0.0), 6, "as one"),  # side by side on one CPU, none would be faster
+    ],
+)
+def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatch, shares, trainings, expected) -> None:
+    monkeypatch.setattr(placement, "training_shares", lambda compute: shares)
+    context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig())
+    with place_of_several(context, trainings=trainings) as place:
+        assert opened == [expected]
+        if expected == "ray":
+            assert (place.prepared, place.threads, place.shares) == ("record", shares.cpus, shares)
+
+
+def test_on_a_cluster_its_own_place_is_taken(opened, monkeypatch) -> None:
+    monkeypatch.setattr(placement, "training_shares", None)  # the cluster is asked once, by the place itself
+    context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig(ray_address="auto"))
+    with place_of_several(context, trainings=6):
+        assert opened == ["as one"]

@@ -10,7 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -37,14 +37,10 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A trial to be run, from its beginning or from a checkpoint.
-
-    overrides: what holds now; population-based training changes it as it goes.
-    """
+    """A trial to be run, from its beginning or from a checkpoint."""
 
     number: int
     suggestion: Suggestion
-    overrides: Mapping[str, Any]
     unstopped: bool
     checkpoint: str | None
 
@@ -128,20 +124,11 @@ class Course:
         score: float,
         *,
         seconds: float,
-        changes: list[dict[str, Any]] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Take in the score after an epoch; seconds: of all the trial's epochs so far."""
         self._seconds += seconds - self.records[number].seconds
-        self._journal.scored(
-            number,
-            epoch,
-            score,
-            seconds=seconds,
-            changes=changes or [],
-            metrics=metrics or {},
-            elapsed=self.elapsed,
-        )
+        self._journal.scored(number, epoch, score, seconds=seconds, metrics=metrics or {}, elapsed=self.elapsed)
 
     def saved(self, number: int, epoch: int, checkpoint: str) -> None:
         """Take in where a trial can go on from."""
@@ -184,11 +171,9 @@ class Course:
 
     def _order(self, record: TrialRecord) -> Order:
         self._under_way.add(record.number)
-        changed = record.changes[-1]["overrides"] if record.changes else record.suggestion.overrides
         return Order(
             number=record.number,
             suggestion=record.suggestion,
-            overrides=changed,
             unstopped=record.unstopped,
             checkpoint=record.checkpoint,
         )

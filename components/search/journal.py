@@ -50,13 +50,12 @@ class Journal:
         score: float,
         *,
         seconds: float,
-        changes: list[dict[str, Any]],
         metrics: Mapping[str, float],
         elapsed: float,
     ) -> None:
         """Note the score after an epoch, and the seconds that the trial's epochs have taken so far."""
         event = {"event": "scored", "trial": number, "epoch": epoch, "score": score, "seconds": seconds}
-        self._append(event | {"changes": changes, "metrics": dict(metrics)}, elapsed)
+        self._append(event | {"metrics": dict(metrics)}, elapsed)
 
     def saved(self, number: int, epoch: int, checkpoint: str, *, elapsed: float) -> None:
         """Note where a trial can go on from."""
@@ -108,7 +107,6 @@ class Journal:
             record.seconds_at = {epoch: at for epoch, at in record.seconds_at.items() if epoch < event["epoch"]}
             record.seconds_at[event["epoch"]] = event["seconds"]
             record.seconds = event["seconds"]
-            record.changes = event["changes"]
             record.metrics = {epoch: told for epoch, told in record.metrics.items() if epoch < event["epoch"]}
             record.metrics[event["epoch"]] = event["metrics"]
         elif event["event"] == "saved":

@@ -111,7 +111,7 @@ class StoppingRule:
 
 
 def build_rule(name: str, ladder: Ladder, *, seed: int) -> StoppingRule | None:
-    """`asha`, `hyperband`, `median`; None for `none` and `pbt`, under which nothing is stopped."""
+    """`asha`, `hyperband`, `median`; None for `none`, under which nothing is stopped."""
     if name == "asha":
         return StoppingRule([_asha(ladder, ladder.grace)], [1.0], seed=seed)
     if name == "hyperband":

@@ -32,7 +32,7 @@ class Session(Protocol):
     def next_epoch(self) -> Mapping[str, Any]:
         """Train one epoch; numbers to report: `epoch` (from 1), `score` (to maximise), `diverged` among them.
 
-        `changes` and `metrics` are kept with the trial, see `TrialRecord`.
+        `metrics` are kept with the trial, see `TrialRecord`.
         """
         ...
 
@@ -114,7 +114,6 @@ class EpochTrainable(Trainable):
 
     def _begin(self, order: dict[str, Any]) -> None:
         self._suggestion = Suggestion(**order["suggestion"])
-        self._overrides = order["overrides"]
         self._from = order["checkpoint"]
         self._last_epoch = 0
 
@@ -129,7 +128,7 @@ class EpochTrainable(Trainable):
     def _opened(self) -> Session:
         """The session, opened where a failure to open it is a result of the trial's."""
         if self._session is None:
-            self._session = self._open(self._suggestion, self._overrides)
+            self._session = self._open(self._suggestion, self._suggestion.overrides)
         return self._session
 
     def _close(self) -> None:

@@ -39,9 +39,8 @@ class TrialRecord:
 
     scores: epoch → score, to maximise; nothing of an epoch in which it diverged. unstopped: the scheduler lets it run
     to its end whatever its scores are. seconds: its epochs took, those that a lost worker had to repeat counted again.
-    message: of a failure. changes: what population-based training made of its settings, `{"epoch": …, "overrides": …}`
-    from the first on. checkpoint: the last one, as the tuner names it, after `checkpoint_epoch`. metrics: epoch → what
-    else its session told.
+    message: of a failure. checkpoint: the last one, as the tuner names it, after `checkpoint_epoch`. metrics: epoch →
+    what else its session told.
     """
 
     number: int
@@ -52,7 +51,6 @@ class TrialRecord:
     seconds: float = 0.0
     seconds_at: dict[int, float] = field(default_factory=dict)
     message: str = ""
-    changes: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: str | None = None
     checkpoint_epoch: int = 0
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 
 from components.environment import environment
 from components.search.checkpoints import Quota, remote_path
-from components.search.course import Course, Order
+from components.search.course import Course
 from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
 from components.search.samplers.choosing import best_trial
 from components.search.trainable import EpochTrainable, Session
@@ -86,29 +86,7 @@ def run_trials(
     """
     if rule is not None:
         rule.replay(course.records)
-    run_tune(
-        course,
-        open_session,
-        Relay(course, observer, rule, settings),
-        settings,
-        search_alg=_Asker(course),
-        num_samples=2**31,  # the course says when it is enough
-        scheduler=_Ruled(rule, course),
-        kept_checkpoints=2,  # Tune removes one before the journal names the next
-    )
-
-
-def run_tune(
-    course: Course,
-    open_session: OpenSession,
-    relay: Relay,
-    settings: TuneSettings,
-    *,
-    scheduler: TrialScheduler,
-    kept_checkpoints: int,
-    **source: Any,  # noqa: ANN401 - where trials come from, as `tune.run` takes it
-) -> None:
-    """The one call of Tune. Raises where it stops before the course has ended and no budget or failure explains it."""
+    relay = Relay(course, observer, rule, settings)
     with environment(_SWITCHES):
         tune.run(
             tune.with_parameters(
@@ -120,16 +98,17 @@ def run_tune(
             name=f"tune-{course.session}",  # Tune would resume an experiment of the same name
             storage_path=settings.storage,
             resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
-            scheduler=scheduler,
+            search_alg=_Asker(course),
+            num_samples=2**31,  # the course says when it is enough
+            scheduler=_Ruled(rule, course),
             stop=_WhenSpent(course),
-            checkpoint_config=CheckpointConfig(num_to_keep=kept_checkpoints),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),  # Tune removes one before the journal names the next
             callbacks=[relay],
             max_failures=LOST_WORKERS_BORNE,
             reuse_actors=True,
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: f"trial-{number_of(trial)}",
             verbose=0,
-            **source,
         )
     relay.end_the_rest()
 
@@ -164,7 +143,13 @@ class _Asker(Searcher):
         if order == "done":
             return Searcher.FINISHED
         assert not isinstance(order, str)
-        return {"order": order_config(order)}
+        return {
+            "order": {
+                "number": order.number,
+                "suggestion": order.suggestion.to_dict(),
+                "checkpoint": order.checkpoint,
+            }
+        }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The course hears of it from the relay, which knows more."""
@@ -175,17 +160,6 @@ class _Asker(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """The journal is the state."""
-
-
-def order_config(order: Order) -> dict[str, Any]:
-    """An order as the plain values that Tune hands to a worker."""
-    return {
-        "number": order.number,
-        "point": dict(order.suggestion.point),
-        "suggestion": order.suggestion.to_dict(),
-        "overrides": dict(order.overrides),
-        "checkpoint": order.checkpoint,
-    }
 
 
 class _Ruled(FIFOScheduler):
@@ -258,7 +232,6 @@ class Relay(Callback):
                 int(result[EPOCH]),
                 float(result[SCORE]),
                 seconds=record.seconds + result["seconds"],
-                changes=result.get("changes"),
                 metrics=result["metrics"],
             )
         self.observer.reported(record, result)

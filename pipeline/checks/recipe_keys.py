@@ -18,8 +18,6 @@ SCHEDULE_KEYS = (
 )
 #: What trainings are judged by: no training goes another way for it.
 OBJECTIVE_KEYS = ("recipe.objective", "recipe.escape_budget", "recipe.escape_cost", "recipe.defect_rate")
-#: What a training can go on with after it was changed: population-based training varies these alone.
-CHANGEABLE_KEYS = ("recipe.lr", "recipe.weight_decay", "recipe.augment_strength", "recipe.label_smoothing")
 #: What the hierarchical search goes through, level by level.
 HIERARCHY_KEYS = ("recipe.lr", "recipe.batch_size", "recipe.weight_decay", "recipe.layer_decay")
 #: What acts under one value of another key alone.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from components.errors import InputError
-from pipeline.checks.recipe_keys import CHANGEABLE_KEYS, HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.checks.recipe_keys import HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.config import Config
 from pipeline.overriding import held, override
 from pipeline.sections.recipe import Recipe
@@ -179,15 +179,6 @@ def _sampler_faults(config: Config, space: Space) -> list[str]:
     search, names = config.search, [dimension.sets for dimension in space]
     if not space:
         return ["search.space: empty, so there is nothing to search; name a dimension or set search.num_trials=1"]
-    if search.scheduler_name == "pbt":
-        fixed = [name for name in names if name not in CHANGEABLE_KEYS]
-        if fixed:
-            return [
-                f"search.scheduler=pbt: changes trials as they go, and {', '.join(fixed)} cannot be changed in "
-                f"mid-training; search {', '.join(CHANGEABLE_KEYS)} alone"
-            ]
-        if search.num_trials < 4:
-            return [f"search.num_trials={search.num_trials}: a population of fewer than 4 has no quarters; give 4"]
     if search.sampler == "lipschitz" and (len(space) > 1 or space[0].choices is not None):
         return [
             f"search.sampler=lipschitz: a bandit over one interval, and search.space has {', '.join(names)}; "

@@ -80,8 +80,7 @@ def entrants(candidates: Mapping[str, Candidate], like: FinalTraining, *, seeds:
         Entrant(
             label=label,
             training=replace(
-                like, recipe=override(like.recipe, candidates[label].overrides), changes=candidates[label].changes,
-                seed=seed,
+                like, recipe=override(like.recipe, candidates[label].overrides), seed=seed
             ),
         )
         for seed in seeds
@@ -129,7 +128,7 @@ class _Board:
         if found is None:
             run = context.tracker.start_child(context.run, entry.key, tags)
             settings = flatten(entry.training.recipe.model_dump(mode="json"))
-            run.log_params({**settings, "seed": seed, "changes": len(entry.training.changes)})
+            run.log_params({**settings, "seed": seed})
         else:
             run = Run(context.tracker.client, found.info.run_id, found.info.experiment_id)
             run.set_tags({TAG_ROOT: tags[TAG_ROOT]})

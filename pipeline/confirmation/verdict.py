@@ -19,9 +19,7 @@ import numpy as np
 from scipy import stats
 
 from pipeline.overriding import override
-from pipeline.sections.recipe import SCHEDULE_FREE, Recipe
-from pipeline.sections.search import SearchConfig
-from pipeline.training.retuning import Changes, scaled
+from pipeline.sections.recipe import Recipe
 
 WINNER, DEFAULTS = "winner", "defaults"
 #: Folder of the result with the training that `train` takes over.
@@ -34,10 +32,9 @@ FLATTERING = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A recipe in what it sets over the configured one, and how it changes on the way."""
+    """A recipe in what it sets over the configured one."""
 
     overrides: dict[str, Any]
-    changes: Changes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,26 +59,18 @@ class Confirmed:
     """What `train` goes on with. kept_run: the MLflow run of the training that is taken over, None for none."""
 
     overrides: dict[str, Any]
-    changes: Changes
     kept_run: str | None
 
 
-def candidates(best: Mapping[str, Any], recipe: Recipe, search: SearchConfig, *, epochs: int) -> dict[str, Candidate]:
-    """The defaults, and the winner where it is another recipe. best: of the search. epochs: of the final training."""
-    defaults = Candidate(dict(best["defaults"]), ())
+def candidates(best: Mapping[str, Any], recipe: Recipe) -> dict[str, Candidate]:
+    """The defaults, and the winner where it is another recipe. best: of the search."""
+    defaults = Candidate(dict(best["defaults"]))
     if not best["trial"]:
         return {DEFAULTS: defaults}
-    overrides: dict[str, Any] = dict(best["overrides"])
-    changes: Changes = ()
-    if best["schedule"]:
-        start, changes = scaled(best["schedule"], epochs=epochs)
-        averages = overrides.get("recipe.optimizer", recipe.recipe.optimizer) in SCHEDULE_FREE
-        # The course was found at rates that nothing else changes, and on averaged weights.
-        horizon = {"recipe.schedule": "fixed", "recipe.ema_decay": None if averages else search.ema_decay}
-        overrides |= {**start, **horizon}
-    if not changes and override(recipe, overrides) == override(recipe, defaults.overrides):
+    overrides = dict(best["overrides"])
+    if override(recipe, overrides) == override(recipe, defaults.overrides):
         return {DEFAULTS: defaults}
-    return {WINNER: Candidate(overrides, changes), DEFAULTS: defaults}
+    return {WINNER: Candidate(overrides), DEFAULTS: defaults}
 
 
 def judge(
@@ -178,7 +167,6 @@ def write_confirmation(
     values = {
         **asdict(verdict),
         "overrides": candidate.overrides,
-        "changes": [{"epoch": epoch, "overrides": dict(overrides)} for epoch, overrides in candidate.changes],
         "objective": objective,
         "confidence": confidence,
         "seeds": list(seeds),
@@ -193,8 +181,7 @@ def write_confirmation(
 def read_confirmed(path: Path) -> Confirmed:
     """Of what `write_confirmation` wrote, what a training needs."""
     values = json.loads(path.read_text(encoding="utf-8"))
-    changes = tuple((change["epoch"], change["overrides"]) for change in values["changes"])
-    return Confirmed(overrides=values["overrides"], changes=changes, kept_run=values["kept_run"])
+    return Confirmed(overrides=values["overrides"], kept_run=values["kept_run"])
 
 
 def _in_words(chosen: str, mean: float, low: float, count: int, confidence: float, objective: str) -> str:

@@ -197,17 +197,10 @@ def _training_section(report: EvaluationReport) -> Section:
         f"{len(history)} epochs from seed {training['seed']}{where}; the weights of epoch "
         f"{training['best_epoch']} were kept."
     )
-    changes = pd.DataFrame(
-        [
-            {"after epoch": change["epoch"], "setting": key, "value": _setting(value)}
-            for change in training["changes"]
-            for key, value in change["overrides"].items()
-        ]
-    )
     return Section(
         "Training",
         text,
-        tables=[("Recipe", settings), *([("Settings that changed on the way", changes)] if len(changes) else [])],
+        tables=[("Recipe", settings)],
         figures=[("Learning curves", figure)],
         notes=[f"The monitor: {advice}" for advice in monitor["advice"]],
     )

@@ -28,7 +28,7 @@ from components.search.samplers import winner
 from components.search.trial import TrialRecord
 from pipeline.console import duration
 from pipeline.overriding import override
-from pipeline.search.recipes import SearchedSpace, at_horizon
+from pipeline.search.recipes import SearchedSpace
 from pipeline.search.results import (
     best_configuration,
     gain_interval,
@@ -103,7 +103,6 @@ def conclude_without_search(context: StageContext, searched: SearchedSpace) -> d
         "overrides": {"recipe.lr": searched.default.recipe.lr},
         "defaults": {"recipe.lr": searched.default.recipe.lr},
         "trial": None,
-        "schedule": [],
         **nothing,
         "last_score": None,
         "objective": searched.default.recipe.objective,
@@ -145,22 +144,15 @@ def _interval(
 def _outcome(
     searched: SearchedSpace, search: SearchConfig, best: TrialRecord | None, gain: Mapping[str, Any], ended: str
 ) -> dict[str, Any]:
-    """What best.json holds. schedule: of population-based training, each change after `epoch` of `epochs`."""
+    """What best.json holds."""
     lr = {"recipe.lr": searched.default.recipe.lr}
     overrides = {**lr, **(best.suggestion.overrides if best else {})}
-    schedule: list[dict[str, Any]] = []
-    if best is not None and search.scheduler_name == "pbt" and best.number:
-        schedule = [{**change, "epochs": best.suggestion.epochs} for change in best.changes]
-        start = schedule[0]["overrides"]
-        average = at_horizon(searched.default, start, search).recipe.ema_decay
-        overrides |= {**start, "recipe.schedule": "fixed", "recipe.ema_decay": average}
     unconfirmed = TO_CONFIRM if search.confirm_seeds else UNCONFIRMED
     note = " ".join([*([unconfirmed] if best and best.number else []), *searched.notes, *_sentence(ended)])
     return {
         "overrides": overrides,
         "defaults": lr,
         "trial": best.number if best else None,
-        "schedule": schedule,
         **gain,
         "last_score": best.score if best else None,
         "objective": searched.default.recipe.objective,
@@ -230,7 +222,7 @@ def _write(
     (folder / "search.json").write_text(json.dumps(analysis, indent=2, allow_nan=False), encoding="utf-8")
     prepared = context.inputs["prepare"].sections
     best = override(searched.default, outcome["overrides"])
-    text = best_configuration(prepared["data"], best, seed=prepared["seed"], changes=bool(outcome["schedule"]))
+    text = best_configuration(prepared["data"], best, seed=prepared["seed"])
     (folder / "best.yaml").write_text(text, encoding="utf-8")
     trials.to_parquet(folder / "trials.parquet", index=False)
     scores.to_parquet(folder / "scores.parquet", index=False)

@@ -28,9 +28,6 @@ BEST_HEAD = """# The recipe that the search found, and the images that it was fo
 #   escapement run --config best.yaml
 # It is as the search left it, before the confirmation: with the data's place and the schedule of that time.
 """
-COURSE_HEAD = (
-    "# The population changed settings on the way, which a configuration cannot say: these are those of the start.\n"
-)
 #: Gates are no part of a search. Of all their keys this one alone has no default that such a problem can do with.
 GOODLESS_HEAD = (
     "# Without a good class a model is promoted by promote.gates.min_balanced_accuracy alone: add a bound.\n"
@@ -131,11 +128,8 @@ def raise_if_in_vain(records: Sequence[TrialRecord], *, failure: str, budget: st
     raise InputError(f"search: none of the {len(records)} trials learned ({diverged} diverged{why}); {remedy}")
 
 
-def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int, changes: bool) -> str:
-    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search.
-
-    changes: whether the recipe was found to change on the way.
-    """
+def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) -> str:
+    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search."""
     values = {
         "seed": seed,
         "data": dict(data),
@@ -143,7 +137,7 @@ def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int, ch
         "recipe": recipe.recipe.model_dump(mode="json"),
         "search": {"num_trials": 0},
     }
-    head = BEST_HEAD + (COURSE_HEAD if changes else "") + ("" if data["good_labels"] else GOODLESS_HEAD)
+    head = BEST_HEAD + ("" if data["good_labels"] else GOODLESS_HEAD)
     return head + write_yaml(values)
 
 

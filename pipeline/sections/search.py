@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.sections.base import Section
 
 SamplerName = Literal["random", "grid", "tpe", "hybrid", "lipschitz", "hierarchical"]
-SchedulerName = Literal["auto", "asha", "hyperband", "median", "pbt", "none"]
+SchedulerName = Literal["auto", "asha", "hyperband", "median", "none"]
 
 #: Samplers that bring a stopping rule of their own, or that compare trials of full length alone.
 UNSTOPPED_SAMPLERS = ("grid", "lipschitz", "hierarchical")
@@ -81,8 +81,7 @@ class SearchConfig(Section):
     """grid: folds on which the best of the last level are cross-validated; 0: the validation split alone."""
     scheduler: SchedulerName = "auto"
     """What stops a trial early: `auto` (`asha`; `none` for grid, lipschitz and hierarchical), `asha`, `hyperband` (ASHA
-    from several first rungs), `median` (below the median of the others), `pbt` (nothing is stopped; bad trials go on
-    from a copy of a good one, with changed settings), `none`."""
+    from several first rungs), `median` (below the median of the others), `none`."""
     horizon: Literal["constant", "wsd", "fixed"] = "constant"
     """How trials of different length are made comparable: `constant` (a constant rate, averaged weights), `wsd` (at
     each rung a copy is cooled down and scored, the trial itself goes on), `fixed` (the recipe's schedule over
@@ -90,7 +89,7 @@ class SearchConfig(Section):
     max_epochs: int = Field(default=9, ge=1)
     """Epochs of a trial that is never stopped."""
     grace_epochs: int = Field(default=1, ge=1)
-    """The first rung: no trial is stopped before it. pbt: the epochs from one exchange to the next."""
+    """The first rung: no trial is stopped before it."""
     reduction_factor: int = Field(default=3, ge=2)
     """At each rung one trial in this many goes on."""
     unstopped_fraction: float = Field(default=0.1, ge=0, le=1)
@@ -135,18 +134,8 @@ class SearchConfig(Section):
     def _sensible_pair(self) -> SearchConfig:
         if self.sampler in UNSTOPPED_SAMPLERS and self.scheduler not in ("auto", "none"):
             raise ValueError(
-                f"sampler={self.sampler} compares trials of full length, and scheduler={self.scheduler} ends or "
-                "changes them; use the scheduler none, or the sampler random, tpe or hybrid"
-            )
-        if self.scheduler == "pbt" and self.sampler != "random":
-            raise ValueError(
-                f"scheduler=pbt needs its whole population at the start, and sampler={self.sampler} waits for results; "
-                "use the sampler random"
-            )
-        if self.scheduler == "pbt" and self.horizon != "constant":
-            raise ValueError(
-                f"scheduler=pbt makes a schedule of its own, and horizon={self.horizon} lays out another; "
-                "use the horizon constant"
+                f"sampler={self.sampler} compares trials of full length, and scheduler={self.scheduler} ends "
+                "them early; use the scheduler none, or the sampler random, tpe or hybrid"
             )
         if self.folds and self.sampler != "grid":
             raise ValueError(f"folds={self.folds}: only the sampler grid cross-validates; use it, or set folds to 0")

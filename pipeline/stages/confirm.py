@@ -54,7 +54,7 @@ def run(
     """Train both, decide, keep the training that `train` is to take over."""
     best = json.loads(context.input("search", "best.json").read_text(encoding="utf-8"))
     configured = Recipe(model=model, recipe=recipe)
-    both = candidates(best, configured, search, epochs=train.epochs)
+    both = candidates(best, configured)
     seeds = range(seed, seed + search.confirm_seeds)
     if WINNER not in both or not seeds:
         return _conclude(context, untested(both), both, [], recipe.objective, search.confirm_confidence)

@@ -20,7 +20,6 @@ from components.outbox import Outbox
 from components.search.checkpoints import below, remove_all
 from components.search.course import Course, Limits
 from components.search.journal import Journal
-from components.search.population import run_population
 from components.search.rungs import Ladder, build_rule
 from components.search.samplers import build_sampler, winner
 from components.search.trial import Suggestion, TrialRecord
@@ -128,8 +127,7 @@ def _course(context: StageContext, searched: SearchedSpace, search: SearchConfig
         defaults=Suggestion(
             point=searched.space.point({}) or {}, overrides={}, epochs=search.max_epochs, phase="defaults"
         ),
-        # A population has to be there as a whole; Tune takes turns among its members.
-        concurrent=None if search.scheduler_name == "pbt" else shares.concurrent,
+        concurrent=shares.concurrent,
         gpus_per_trial=shares.gpus,
         unstopped_fraction=search.unstopped_fraction,
         seed=seed,
@@ -180,13 +178,8 @@ def _run(
     opener = functools.partial(open_session, plan=plan)
     both = _Both(runs, view)
     with view.shown():
-        if search.scheduler_name == "pbt":
-            run_population(
-                course, opener, both, settings, space=searched.space, interval=search.grace_epochs, seed=plan.seed
-            )
-        else:
-            rule = build_rule(search.scheduler_name, ladder, seed=plan.seed)
-            run_trials(course, opener, both, settings, rule=rule)
+        rule = build_rule(search.scheduler_name, ladder, seed=plan.seed)
+        run_trials(course, opener, both, settings, rule=rule)
 
 
 @dataclass(frozen=True)

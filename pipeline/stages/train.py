@@ -66,7 +66,7 @@ def run(
     log_lineage(context.run, prepared, used_for="training")
     confirmed = read_confirmed(context.input("confirm", "confirmation.json"))
     chosen = override(Recipe(model=model, recipe=recipe), confirmed.overrides)
-    training = FinalTraining(recipe=chosen, seed=seed, train=train, monitor=monitor, changes=confirmed.changes)
+    training = FinalTraining(recipe=chosen, seed=seed, train=train, monitor=monitor, changes=())
     keeper = _take_up(context, confirmed)
     with context.run.system_metrics():
         ended = train_to_the_end(context, training, keeper, known=_range_test_says(context, chosen))
@@ -86,7 +86,6 @@ def run(
         "trained_in": "train" if confirmed.kept_run is None else "confirm",
         "trained_in_run": confirmed.kept_run or context.run.id,
         "recipe": chosen.model_dump(mode="json"),
-        "changes": [{"epoch": epoch, "overrides": dict(overrides)} for epoch, overrides in confirmed.changes],
     }
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     if point is not None:

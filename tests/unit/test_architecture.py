@@ -96,11 +96,11 @@ def test_ray_is_started_and_stopped_in_one_file() -> None:
     assert callers("ray.shutdown") == {"components/cluster.py"}
 
 
-#: What asks Ray's schedulers, what runs in a worker, what runs Tune, and its population.
-TUNE_DOORS = {f"components/search/{name}.py" for name in ("rungs", "trainable", "tuner", "population")}
+#: What asks Ray's schedulers, what runs in a worker, what runs Tune.
+TUNE_DOORS = {f"components/search/{name}.py" for name in ("rungs", "trainable", "tuner")}
 
 
-def test_ray_tune_has_four_doors_and_components_know_ray_in_few_files() -> None:
+def test_ray_tune_has_three_doors_and_components_know_ray_in_few_files() -> None:
     assert importers("ray.tune", FILES) == TUNE_DOORS
     doors = {"components/cluster.py", "components/cluster_nodes.py", "components/training/distributed.py"}
     assert importers("ray", COMPONENTS) <= TUNE_DOORS | doors
@@ -122,7 +122,7 @@ def test_what_chooses_trials_and_what_is_known_of_them_can_do_without_ray() -> N
 
 def test_a_worker_of_the_search_knows_nothing_of_its_course() -> None:
     worker = [ROOT / "components" / "search" / "trainable.py", ROOT / "pipeline" / "search" / "session.py"]
-    for name in ("course", "journal", "tuner", "population", "checkpoints", "samplers"):
+    for name in ("course", "journal", "tuner", "checkpoints", "samplers"):
         assert importers(f"components.search.{name}", worker) == set(), name
     for module in ("mlflow", "components.tracking", "components.outbox", "pipeline.search.runs"):
         assert importers(module, worker) == set(), module

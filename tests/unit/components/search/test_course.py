@@ -100,9 +100,9 @@ def finish(course: Course, number: int, score: float = 0.5, *, seconds: float = 
 def test_the_defaults_come_first_and_then_what_the_sampler_suggests(begin) -> None:
     course = begin()
     first, second = order_of(course), order_of(course)
-    assert (first.number, first.suggestion, first.overrides, first.unstopped) == (0, DEFAULTS, {}, True)
+    assert (first.number, first.suggestion, first.unstopped) == (0, DEFAULTS, True)
     assert (second.number, second.unstopped, second.checkpoint) == (1, False, None)
-    assert second.overrides == second.suggestion.overrides == Following().suggest(1, []).overrides
+    assert second.suggestion.overrides == Following().suggest(1, []).overrides
     assert course.under_way == {0, 1}
 
 
@@ -230,24 +230,21 @@ def test_a_search_that_goes_on_counts_its_failures_anew(begin) -> None:
 # --- after an interruption
 
 
-def test_interrupted_trials_come_first_with_their_checkpoints_and_the_settings_that_held(begin) -> None:
+def test_interrupted_trials_come_first_with_their_checkpoints(begin) -> None:
     course = begin(concurrent=None)
     orders = [order_of(course) for _ in range(4)]
     finish(course, 0)
-    course.scored(1, 1, 0.3, seconds=4.0, changes=[{"epoch": 0, "overrides": {"recipe.lr": 9.0}}])
+    course.scored(1, 1, 0.3, seconds=4.0)
     course.saved(1, 1, "there/1")
-    course.scored(1, 2, 0.4, seconds=7.0, changes=[
-        {"epoch": 0, "overrides": {"recipe.lr": 9.0}}, {"epoch": 1, "overrides": {"recipe.lr": 5.0}},
-    ])  # fmt: skip
+    course.scored(1, 2, 0.4, seconds=7.0)
     course.ended(3, "stopped")
 
     again = begin(concurrent=None)
     first, second, third = (order_of(again) for _ in range(3))
     assert (first.number, first.checkpoint) == (1, "there/1")
-    assert first.overrides == {"recipe.lr": 5.0}
     assert first.suggestion == orders[1].suggestion
     assert (second.number, second.checkpoint) == (2, None)
-    assert second.overrides == orders[2].overrides
+    assert second.suggestion == orders[2].suggestion
     assert third.number == 4
     assert again.session == 2
 

@@ -19,10 +19,8 @@ def begin(journal: Journal, number: int, *, unstopped: bool = False, elapsed: fl
     journal.began(record, elapsed=elapsed)
 
 
-def score(
-    journal: Journal, number: int, epoch: int, value: float, *, seconds: float, changes=(), elapsed=0.0, **metrics
-):
-    journal.scored(number, epoch, value, seconds=seconds, changes=list(changes), metrics=metrics, elapsed=elapsed)
+def score(journal: Journal, number: int, epoch: int, value: float, *, seconds: float, elapsed=0.0, **metrics):
+    journal.scored(number, epoch, value, seconds=seconds, metrics=metrics, elapsed=elapsed)
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ def filled(path: Path) -> Journal:
     journal = Journal(path)
     begin(journal, 0, unstopped=True, elapsed=1.0)
     score(journal, 0, 1, 0.5, seconds=2.0, elapsed=3.0, val_loss=0.7)
-    score(journal, 0, 3, 0.75, seconds=6.5, elapsed=8.0, changes=[{"epoch": 0, "overrides": {"recipe.lr": 0.3}}])
+    score(journal, 0, 3, 0.75, seconds=6.5, elapsed=8.0)
     journal.saved(0, 3, "/somewhere/trial-0", elapsed=8.5)
     journal.ended(0, "completed", message="", seconds=6.5, elapsed=9.0)
     begin(journal, 1, fold=2, seed=4, elapsed=9.5)
@@ -56,7 +54,6 @@ def test_what_is_rebuilt_is_what_was_told(path) -> None:
     assert (completed.unstopped, completed.status, completed.scores) == (True, "completed", {1: 0.5, 3: 0.75})
     assert (completed.seconds, completed.seconds_at) == (6.5, {1: 2.0, 3: 6.5})
     assert completed.metrics == {1: {"val_loss": 0.7}, 3: {}}
-    assert completed.changes == [{"epoch": 0, "overrides": {"recipe.lr": 0.3}}]
     assert (completed.checkpoint, completed.checkpoint_epoch) == ("/somewhere/trial-0", 3)
     assert (failed.suggestion.fold, failed.suggestion.seed) == (2, 4)
     assert (failed.status, failed.message, failed.seconds, failed.score) == ("failed", "RuntimeError: out", 0.5, None)

@@ -227,9 +227,8 @@ def test_an_epoch_that_is_told_again_after_a_worker_was_lost_changes_nothing() -
 # --- none
 
 
-@pytest.mark.parametrize("name", ["none", "pbt"])
-def test_under_these_nothing_is_stopped(name: str) -> None:
-    assert build_rule(name, LADDER, seed=0) is None
+def test_without_a_scheduler_nothing_is_stopped() -> None:
+    assert build_rule("none", LADDER, seed=0) is None
 
 
 # --- a search that goes on

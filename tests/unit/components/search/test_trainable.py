@@ -34,7 +34,7 @@ class Script:
             outcome = 0.5
         diverged = outcome is None
         score = math.nan if diverged else outcome
-        return {"epoch": self._epoch, "score": score, "diverged": diverged, "metrics": {"lr": 0.1}, "changes": []}
+        return {"epoch": self._epoch, "score": score, "diverged": diverged, "metrics": {"lr": 0.1}}
 
     def save(self, folder: Path) -> None:
         (folder / "epoch.json").write_text(json.dumps(self._epoch))
@@ -46,12 +46,11 @@ class Script:
         self.log.append(("closed", self._epoch))
 
 
-def order(*, epochs: int = 3, checkpoint: str | None = None, rate: float = 0.1) -> dict:
+def order(*, epochs: int = 3, checkpoint: str | None = None) -> dict:
     suggestion = Suggestion(point={"u": 0.5}, overrides={"recipe.lr": 0.7}, epochs=epochs)
     return {
         "number": 4,
         "suggestion": suggestion.to_dict(),
-        "overrides": {"recipe.lr": rate},
         "checkpoint": checkpoint,
     }
 
@@ -115,17 +114,6 @@ def test_an_epoch_tells_how_long_it_took(begin) -> None:
     first, second, third = (steps.step()["seconds"] for _ in range(3))
     assert 0.05 <= first < 1
     assert second < 0.05 <= third
-
-
-def test_the_session_gets_the_settings_that_hold_and_not_those_that_were_suggested(begin) -> None:
-    opened = []
-
-    def opener(suggestion: Suggestion, overrides: dict) -> Script:
-        opened.append((suggestion, overrides))
-        return Script(suggestion, overrides, scores=[0.5], log=[])
-
-    begin([], opener=opener, rate=0.3).step()
-    assert opened == [(Suggestion(point={"u": 0.5}, overrides={"recipe.lr": 0.7}, epochs=3), {"recipe.lr": 0.3})]
 
 
 def test_one_thread_opens_the_session_and_trains_all_of_it(begin) -> None:

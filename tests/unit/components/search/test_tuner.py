@@ -9,7 +9,7 @@ from components.search.course import Course, Limits
 from components.search.journal import Journal
 from components.search.rungs import WORST_SCORE, Ladder, build_rule
 from components.search.trial import Suggestion
-from components.search.tuner import Relay, TuneSettings, _Ruled, _WhenSpent, number_of, order_config
+from components.search.tuner import Relay, TuneSettings, _Asker, _Ruled, _WhenSpent, number_of
 
 
 def plain(number: int) -> Suggestion:
@@ -202,9 +202,7 @@ def test_the_rule_is_asked_with_what_the_course_knows_of_the_trial(course) -> No
     assert _Ruled(None, course).on_trial_result(None, trial(2), scored(1, 0.1)) == "CONTINUE"
 
 
-def test_an_order_goes_to_a_worker_as_plain_values(course) -> None:
-    order = course.next_order()
-    config = order_config(order)
-    assert config["suggestion"] == plain(3).to_dict()
-    assert (config["number"], config["point"], config["overrides"]) == (3, {"u": 0.3}, {"recipe.lr": 0.3})
-    assert number_of(SimpleNamespace(config={"order": config})) == 3
+def test_a_request_goes_to_a_worker_as_plain_values(course) -> None:
+    config = _Asker(course).suggest("")
+    assert config == {"order": {"number": 3, "suggestion": plain(3).to_dict(), "checkpoint": None}}
+    assert number_of(SimpleNamespace(config=config)) == 3

@@ -213,24 +213,6 @@ def test_a_condition_that_lets_it_be_drawn_where_it_does_not_act_is_not_enough()
 # --- samplers and schedulers
 
 
-def test_a_population_changes_only_what_can_be_changed_in_mid_training() -> None:
-    pbt = {"search__scheduler": "pbt", "search__sampler": "random", "search__num_trials": 8}
-    (fault,) = faults(RATE, LOSS, **pbt)
-    assert fault == (
-        "search.scheduler=pbt: changes trials as they go, and recipe.loss cannot be changed in mid-training; "
-        "search recipe.lr, recipe.weight_decay, recipe.augment_strength, recipe.label_smoothing alone"
-    )
-    assert loaded(RATE, DECAY, **pbt)
-
-
-def test_a_population_has_four_members_at_least() -> None:
-    pbt = {"search__scheduler": "pbt", "search__sampler": "random"}
-    assert faults(RATE, **pbt, search__num_trials=3) == [
-        "search.num_trials=3: a population of fewer than 4 has no quarters; give 4"
-    ]
-    assert loaded(RATE, **pbt, search__num_trials=4)
-
-
 @pytest.mark.parametrize(
     "space", [(RATE, DECAY), ({"sets": "recipe.lr", "choices": [0.1, 0.2]},)], ids=["two", "choices"]
 )

@@ -21,7 +21,6 @@ from pipeline.confirmation.verdict import (
     write_confirmation,
 )
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.sections.search import SearchConfig
 
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig())
 # Upper quantiles of Student's t and of the normal distribution, from a printed table.
@@ -142,16 +141,15 @@ def best(**changes) -> dict:
         "trial": 4,
         "overrides": {"recipe.lr": 0.01, "recipe.weight_decay": 0.1},
         "defaults": {"recipe.lr": 0.003},
-        "schedule": [],
         **changes,
     }
 
 
 def test_the_winner_meets_the_defaults_at_the_rate_of_each() -> None:
-    found = candidates(best(), RECIPE, SearchConfig(), epochs=30)
+    found = candidates(best(), RECIPE)
     assert found == {
-        WINNER: Candidate({"recipe.lr": 0.01, "recipe.weight_decay": 0.1}, ()),
-        DEFAULTS: Candidate({"recipe.lr": 0.003}, ()),
+        WINNER: Candidate({"recipe.lr": 0.01, "recipe.weight_decay": 0.1}),
+        DEFAULTS: Candidate({"recipe.lr": 0.003}),
     }
 
 
@@ -161,37 +159,21 @@ def test_the_winner_meets_the_defaults_at_the_rate_of_each() -> None:
     ids=["the defaults won", "no search", "the same settings"],
 )
 def test_a_winner_that_is_the_defaults_meets_nobody(changes) -> None:
-    found = candidates(best(**changes), RECIPE, SearchConfig(), epochs=30)
-    assert found == {DEFAULTS: Candidate({"recipe.lr": 0.003}, ())}
+    found = candidates(best(**changes), RECIPE)
+    assert found == {DEFAULTS: Candidate({"recipe.lr": 0.003})}
     assert untested(found).chosen == DEFAULTS
     assert "nothing to confirm" in untested(found).statement
 
 
 def test_without_a_repetition_the_winner_is_taken_unconfirmed() -> None:
-    verdict = untested(candidates(best(), RECIPE, SearchConfig(), epochs=30))
+    verdict = untested(candidates(best(), RECIPE))
     assert verdict.chosen == WINNER
     assert "unconfirmed" in verdict.statement
 
 
-@pytest.mark.parametrize(("optimizer", "ema"), [("adamw", 0.8), ("schedulefree_adamw", None)])
-def test_the_course_of_a_population_is_followed_at_fixed_rates_on_averaged_weights(optimizer, ema) -> None:
-    schedule = [
-        {"epoch": 0, "epochs": 8, "overrides": {"recipe.lr": 0.02}},
-        {"epoch": 4, "epochs": 8, "overrides": {"recipe.lr": 0.01}},
-    ]
-    overrides = {"recipe.lr": 0.01, "recipe.optimizer": optimizer}
-    found = candidates(best(overrides=overrides, schedule=schedule), RECIPE, SearchConfig(ema_decay=0.8), epochs=20)[
-        WINNER
-    ]
-    assert found.overrides == {
-        "recipe.lr": 0.02, "recipe.optimizer": optimizer, "recipe.schedule": "fixed", "recipe.ema_decay": ema
-    }  # fmt: skip
-    assert found.changes == ((10, {"recipe.lr": 0.01}),)
-
-
 def test_what_is_written_is_what_a_training_reads(tmp_path) -> None:
     path = tmp_path / "confirmation.json"
-    candidate = Candidate({"recipe.lr": 0.02, "recipe.ema_decay": None}, ((10, {"recipe.lr": 0.01}),))
+    candidate = Candidate({"recipe.lr": 0.02, "recipe.ema_decay": None})
     values = write_confirmation(
         path,
         judged(0.02, variance=1e-4),
@@ -206,4 +188,4 @@ def test_what_is_written_is_what_a_training_reads(tmp_path) -> None:
     assert json.loads(path.read_text()) == values
     assert values["scores"] == {WINNER: [None], DEFAULTS: [None]}
     assert (values["chosen"], values["seeds"], values["confidence"]) == (WINNER, [7], 0.9)
-    assert read_confirmed(path) == Confirmed(overrides=candidate.overrides, changes=candidate.changes, kept_run="r")
+    assert read_confirmed(path) == Confirmed(overrides=candidate.overrides, kept_run="r")

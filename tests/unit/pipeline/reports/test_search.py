@@ -2,10 +2,7 @@
 
 from types import SimpleNamespace
 
-import pytest
-
 from components.search.trial import Suggestion, TrialRecord
-from pipeline.overriding import override
 from pipeline.reports import search as report
 from pipeline.search.recipes import SearchedSpace, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -25,14 +22,13 @@ def searched(search: SearchConfig, optimizer: str = "adamw", **keys) -> Searched
     return searched_space(recipe, search, found(optimizer))
 
 
-def trial(number: int, overrides: dict, changes=()) -> TrialRecord:
+def trial(number: int, overrides: dict) -> TrialRecord:
     return TrialRecord(
         number=number,
         suggestion=Suggestion(point={}, overrides=overrides, epochs=3),
         unstopped=False,
         status="completed",
         scores={3: 0.8},
-        changes=list(changes),
     )
 
 
@@ -47,7 +43,7 @@ def test_the_best_sets_what_its_trial_did_and_the_rate_of_the_defaults_where_it_
     best = outcome(trial(2, {"recipe.weight_decay": 0.1}), search)
     assert best["overrides"] == {"recipe.lr": 1e-2, "recipe.weight_decay": 0.1}
     assert outcome(trial(2, {"recipe.lr": 0.5}), search)["overrides"] == {"recipe.lr": 0.5}
-    assert (best["trial"], best["last_score"], best["schedule"]) == (2, 0.8, [])
+    assert (best["trial"], best["last_score"]) == (2, 0.8)
     assert best["defaults"] == {"recipe.lr": 1e-2}
 
 
@@ -65,25 +61,6 @@ def test_a_winner_is_unconfirmed_until_it_is_confirmed_and_the_defaults_need_no_
 def test_a_search_that_ended_early_says_so() -> None:
     note = outcome(trial(0, {}), SearchConfig(space=(RATE,)), ended="the time budget of 5 minutes is spent")["note"]
     assert note == "The search ended early: the time budget of 5 minutes is spent."
-
-
-@pytest.mark.parametrize(("optimizer", "ema_decay"), [("adamw", 0.9), ("schedulefree_adamw", None)])
-def test_of_a_population_the_course_of_the_settings_is_handed_on_as_trials_were_trained(
-    optimizer: str, ema_decay: float | None
-) -> None:
-    search = SearchConfig(space=(RATE,), scheduler="pbt", sampler="random")
-    changes = [{"epoch": 0, "overrides": {"recipe.lr": 0.3}}, {"epoch": 2, "overrides": {"recipe.lr": 0.1}}]
-    best = outcome(trial(2, {"recipe.lr": 0.7}, changes), search, optimizer)
-    assert best["schedule"] == [{**change, "epochs": 3} for change in changes]
-    assert best["overrides"] == {"recipe.lr": 0.3, "recipe.schedule": "fixed", "recipe.ema_decay": ema_decay}
-    recipe = override(searched(search, optimizer).default, best["overrides"])
-    assert (recipe.recipe.lr, recipe.recipe.schedule_name) == (0.3, "fixed")
-
-
-def test_where_the_defaults_win_a_population_there_is_no_course() -> None:
-    search = SearchConfig(space=(RATE,), scheduler="pbt", sampler="random")
-    best = outcome(trial(0, {}, [{"epoch": 0, "overrides": {}}]), search)
-    assert (best["schedule"], best["overrides"]) == ([], {"recipe.lr": 1e-2})
 
 
 def test_ranges_are_told_by_optimizer_and_by_backbone_where_there_are_several() -> None:

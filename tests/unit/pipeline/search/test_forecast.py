@@ -33,7 +33,6 @@ def left(records: list[TrialRecord], *, num_trials: int, concurrent: int = 1, me
         ("asha", 1.0, 9.0),
         ("median", 0.0, 1 + 8 / 2),
         ("none", 0.0, 9.0),
-        ("pbt", 0.1, 9.0),
     ],
 )
 def test_epochs_of_a_trial_by_the_scheduler(scheduler: str, unstopped: float, epochs: float) -> None:

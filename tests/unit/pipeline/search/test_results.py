@@ -247,9 +247,7 @@ def test_the_best_is_a_configuration_that_loads_to_the_same_recipe_and_data(name
         {"recipe.lr": 0.0123, "recipe.optimizer": "sgd", "recipe.augment": ["blur", "noise"], "model.drop_rate": 0.1},
     )
     path = tmp_path / "best.yaml"
-    path.write_text(
-        best_configuration(config.data.model_dump(mode="json"), best, seed=7, changes=False), encoding="utf-8"
-    )
+    path.write_text(best_configuration(config.data.model_dump(mode="json"), best, seed=7), encoding="utf-8")
     loaded = load(path)
     assert Recipe(model=loaded.model, recipe=loaded.recipe) == best
     assert loaded.data == config.data
@@ -266,15 +264,6 @@ def test_the_best_of_a_problem_without_a_good_class_says_which_gate_to_add(tmp_p
     config = load("smoke", goodless)
     best = Recipe(model=config.model, recipe=config.recipe)
     path = tmp_path / "best.yaml"
-    path.write_text(
-        best_configuration(config.data.model_dump(mode="json"), best, seed=7, changes=False), encoding="utf-8"
-    )
+    path.write_text(best_configuration(config.data.model_dump(mode="json"), best, seed=7), encoding="utf-8")
     assert "promote.gates.min_balanced_accuracy alone: add a bound" in path.read_text(encoding="utf-8")
     assert load(path, {"promote.gates.min_balanced_accuracy": "0.8"}).data == config.data
-
-
-def test_the_best_of_a_population_says_that_its_course_is_left_out() -> None:
-    config = load("smoke", {})
-    best = Recipe(model=config.model, recipe=config.recipe)
-    text = best_configuration(config.data.model_dump(mode="json"), best, seed=7, changes=True)
-    assert "changed settings on the way" in text

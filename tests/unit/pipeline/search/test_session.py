@@ -293,59 +293,6 @@ def test_what_is_kept_is_a_copy_that_further_training_does_not_move(begin) -> No
         assert torch.equal(held[name], tensor)
 
 
-# --- changes
-
-
-def test_a_changed_setting_is_noted_and_taken_up(begin, tmp_path) -> None:
-    donor = begin(scheduler="pbt", sampler="random")
-    run(donor, 2)
-    donor.save(tmp_path)
-    changed = {"recipe.lr": 0.02, "recipe.weight_decay": 0.3, "recipe.label_smoothing": 0.1}
-    one = begin(overrides=changed, scheduler="pbt", sampler="random")
-    one.load(tmp_path)
-    told = one.next_epoch()
-    assert told["epoch"] == 3
-    assert told["changes"] == [{"epoch": 0, "overrides": OVERRIDES}, {"epoch": 2, "overrides": changed}]
-    assert told["metrics"]["lr"] == pytest.approx(0.02)
-    groups = one._learner.stepper.optimizer.param_groups
-    assert {group["weight_decay"] for group in groups} == {0.3, 0.0}
-    assert one._learner.loss.label_smoothing == 0.1
-    assert donor._learner.stepper.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
-
-
-def test_the_course_of_a_donor_is_taken_over_with_its_weights(begin, tmp_path) -> None:
-    first = begin(overrides={"recipe.lr": 0.1}, scheduler="pbt", sampler="random")
-    run(first, 1)
-    (tmp_path / "a").mkdir()
-    first.save(tmp_path / "a")
-    second = begin(overrides={"recipe.lr": 0.2}, scheduler="pbt", sampler="random")
-    second.load(tmp_path / "a")
-    run(second, 1)
-    (tmp_path / "b").mkdir()
-    second.save(tmp_path / "b")
-    third = begin(overrides={"recipe.lr": 0.3}, scheduler="pbt", sampler="random")
-    run(third, 1)
-    third.load(tmp_path / "b")
-    assert [(change["epoch"], change["overrides"]["recipe.lr"]) for change in third._changes] == [
-        (0, 0.1), (1, 0.2), (2, 0.3),
-    ]  # fmt: skip
-    assert third._learner.epoch == 2
-    third.load(tmp_path / "b")  # again, as after a pause
-
-
-def test_the_same_settings_are_no_change(begin, tmp_path) -> None:
-    one = begin(scheduler="pbt", sampler="random")
-    run(one, 1)
-    one.save(tmp_path)
-    again = begin(scheduler="pbt", sampler="random")
-    again.load(tmp_path)
-    assert again.next_epoch()["changes"] == [{"epoch": 0, "overrides": OVERRIDES}]
-
-
-def test_outside_of_a_population_no_changes_are_told(begin) -> None:
-    assert begin().next_epoch()["changes"] == []
-
-
 # --- what else it tells
 
 

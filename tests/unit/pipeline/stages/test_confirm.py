@@ -317,7 +317,7 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
     carry_out(here)
     values = confirmation(here)
     alone = context(BEST, "train")
-    keeper = train._take_up(alone, Confirmed(overrides=values["overrides"], changes=(), kept_run=None))
+    keeper = train._take_up(alone, Confirmed(overrides=values["overrides"], kept_run=None))
     train_to_the_end(alone, training_of(5, values["overrides"]), keeper)
     kept = TrainingKeeper(Path(here.directory / "kept"), here.run)
     assert kept.progress.steps == keeper.progress.steps
@@ -331,6 +331,6 @@ def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
     training = training_of(5, {"recipe.lr": 0.01, "recipe.optimizer": "sgd_plain"})
     recipe = training.recipe.recipe.model_copy(update={"lr": 1e30})
     training = replaced(training, training.recipe.model_copy(update={"recipe": recipe}))
-    keeper = train._take_up(alone, Confirmed(overrides={}, changes=(), kept_run=None))
+    keeper = train._take_up(alone, Confirmed(overrides={}, kept_run=None))
     with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
         train_to_the_end(alone, training, keeper)

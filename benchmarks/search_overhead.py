@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from components.cluster import ray_session
-from components.search.course import Course, Limits
 from components.search.journal import Journal
-from components.search.rungs import Ladder
+from components.search.rungs import Rungs
+from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 
@@ -87,17 +87,10 @@ class AnyTrial:
         return Suggestion(point={}, overrides={}, epochs=EPOCHS)
 
 
-class Silent:
-    def started(self, record: TrialRecord) -> None: ...
-    def reported(self, record: TrialRecord, result: dict[str, Any]) -> None: ...
-    def ended(self, record: TrialRecord, trace: str) -> None: ...
-    def tick(self) -> None: ...
-
-
 def ours(folder: Path, *, trials: int, slots: int, seconds: float) -> dict[str, float]:
     """Overhead and starts of trials through our tuner."""
     journal = Journal(folder / "journal.jsonl")
-    course = Course(
+    state = SearchState(
         journal,
         AnyTrial(),
         Limits(num_trials=trials, seconds=None, gpu_seconds=None, failure_limit=1.0),
@@ -110,7 +103,7 @@ def ours(folder: Path, *, trials: int, slots: int, seconds: float) -> dict[str, 
     )
     settings = TuneSettings(
         storage=str(folder),
-        checkpoint_epochs=Ladder(1, 3, EPOCHS).rungs,
+        checkpoint_epochs=Rungs(1, 3, EPOCHS).epochs,
         cpus_per_trial=1,
         gpus_per_trial=0,
         timeout=600,
@@ -118,9 +111,9 @@ def ours(folder: Path, *, trials: int, slots: int, seconds: float) -> dict[str, 
     )
     started = time.time()
     opener = functools.partial(Sleeper, seconds=seconds / EPOCHS)
-    run_trials(course, opener, Silent(), settings, rule=None)
+    run_trials(state, opener, [], settings, rule=None)
     wall = time.time() - started
-    spans = [(r.metrics[1]["opened"], r.metrics[EPOCHS]["ended"]) for r in course.records]
+    spans = [(r.metrics[1]["opened"], r.metrics[EPOCHS]["ended"]) for r in state.records]
     return figures(spans, wall, started, slots=slots, compute=trials * seconds)
 
 

@@ -44,12 +44,12 @@ from torch import nn
 from components.cluster import ray_session, settle_on_cluster
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
-from components.search.course import Course, Limits
 from components.search.journal import Journal
-from components.search.rungs import Ladder, build_rule
+from components.search.rungs import Rungs, build_rule
 from components.search.samplers import build_sampler, winner
 from components.search.samplers.base import SamplerSettings
-from components.search.trial import Suggestion, TrialRecord
+from components.search.state import Limits, SearchState
+from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
 from pipeline.compute.shipping import Prepared
 from pipeline.compute.spreading import Place
@@ -104,13 +104,6 @@ PEERS_SPACE = {
 }
 
 
-class Silent:
-    def started(self, record: TrialRecord) -> None: ...
-    def reported(self, record: TrialRecord, result: dict[str, Any]) -> None: ...
-    def ended(self, record: TrialRecord, trace: str) -> None: ...
-    def tick(self) -> None: ...
-
-
 def data_of(prepared: Path, run: int) -> TrainingData:
     """The images of a run: one fold that nobody sees, one for validation, the others for training."""
     data = open_data(prepared)
@@ -132,23 +125,23 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
     recipe = Recipe(model=config.model, recipe=config.recipe)
     found = {(config.model.backbone, "adamw"): range_test(config, recipe, prepared, run)}
     searched = searched_space(recipe, config.search, found)
-    ladder = Ladder(config.search.grace_epochs, config.search.reduction_factor, config.search.max_epochs)
-    course = Course(
+    rungs = Rungs(config.search.grace_epochs, config.search.reduction_factor, config.search.max_epochs)
+    state = SearchState(
         Journal(folder / "journal.jsonl"),
         build_sampler(
             "hybrid",
             SamplerSettings(
                 space=searched.space,
                 num_trials=round(TRIALS_PER_SECOND * seconds),
-                max_epochs=ladder.last,
-                grace_epochs=ladder.grace,
+                max_epochs=rungs.last,
+                grace_epochs=rungs.grace,
                 folds=0,
                 startup_trials=None,
                 seed=run,
             ),
         ),
         Limits(num_trials=1000, seconds=until - time.monotonic(), gpu_seconds=None, failure_limit=0.5),
-        defaults=Suggestion(point=searched.space.point({}) or {}, overrides={}, epochs=ladder.last),
+        defaults=Suggestion(point=searched.space.point({}) or {}, overrides={}, epochs=rungs.last),
         concurrent=SLOTS,
         gpus_per_trial=0,
         unstopped_fraction=config.search.unstopped_fraction,
@@ -157,7 +150,7 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
     )
     settings = TuneSettings(
         storage=str(folder),
-        checkpoint_epochs=ladder.rungs,
+        checkpoint_epochs=rungs.epochs,
         cpus_per_trial=1,
         gpus_per_trial=0,
         timeout=600,
@@ -165,10 +158,10 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
     )
     plan = plan_of(config, prepared, searched.default, run)
     opener = functools.partial(open_trial, run=run, plan=plan)
-    run_trials(course, opener, Silent(), settings, rule=build_rule("asha", ladder, seed=run))
-    best = winner("hybrid", course.records)
-    chosen = course.records[best].suggestion.overrides if best is not None else {}
-    return {"recipe.lr": searched.default.recipe.lr, **chosen}, len(course.records)
+    run_trials(state, opener, [], settings, rule=build_rule("asha", rungs, seed=run))
+    best = winner("hybrid", state.records)
+    chosen = state.records[best].suggestion.overrides if best is not None else {}
+    return {"recipe.lr": searched.default.recipe.lr, **chosen}, len(state.records)
 
 
 def range_test(config: Config, recipe: Recipe, prepared: Path, run: int) -> LrBounds:

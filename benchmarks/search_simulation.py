@@ -5,7 +5,7 @@
     python benchmarks/search_simulation.py --part bandit
     python benchmarks/search_simulation.py --part speed
 
-1 to 1,000 simulated workers run what the real course orders (`search_workers`), on problems with a known best and on
+1 to 1,000 simulated workers run what the real state orders (`search_workers`), on problems with a known best and on
 curves of real trainings (`search_landscapes`, `search_curves`). Regret: how much the chosen recipe scores, on average
 over trainings, below the best one. The parts:
 

@@ -1,7 +1,7 @@
 """What a search itself costs: decisions per second of every sampler, and a search of ten thousand trials.
 
 A decision is a suggestion, or an answer whether a trial goes on. Its time is that of the sampler, the stopping rule and
-the course with its journal, which is written to a file, line by line, as in a real search.
+the state with its journal, which is written to a file, line by line, as in a real search.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ import numpy as np
 from search_landscapes import FineTuning, Problem, Recorded, recordings
 from search_workers import FACTOR, Plan, simulate
 
-from components.search.course import unstopped_numbers
-from components.search.rungs import Ladder
+from components.search.rungs import Rungs
+from components.search.state import unstopped_numbers
 
 WORKERS = (1, 8, 64, 1000)
 #: Where rules are compared with each other, and curves drawn.
@@ -200,9 +200,9 @@ def least_share(epochs: int, trials: int, unstopped_fraction: float) -> float:
     waiting for all to arrive at a rung more go on.
     """
     whole = len(unstopped_numbers(trials, unstopped_fraction, seed=0)) / trials
-    rungs = (0, *Ladder(first_rung(epochs), FACTOR, epochs).rungs)
-    ladder = sum((high - low) / FACTOR**step for step, (low, high) in enumerate(itertools.pairwise(rungs)))
-    return whole + (1 - whole) * ladder / epochs
+    rungs = (0, *Rungs(first_rung(epochs), FACTOR, epochs).epochs)
+    rungs = sum((high - low) / FACTOR**step for step, (low, high) in enumerate(itertools.pairwise(rungs)))
+    return whole + (1 - whole) * rungs / epochs
 
 
 def compare(found: Outcomes, reference: Outcomes, sweep: Sequence[Outcomes]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Any number of workers in simulated time, which run what our own course, sampler and stopping rule tell them.
+"""Any number of workers in simulated time, which run what our own state, sampler and stopping rule tell them.
 
-A queue of events: the next epoch that ends anywhere is handed to the rule and to the course, in the order in which
-`components/search/tuner.py` does it; a worker whose trial has ended asks the course for another. Nothing is known of a
+A queue of events: the next epoch that ends anywhere is handed to the rule and to the state, in the order in which
+`components/search/tuner.py` does it; a worker whose trial has ended asks the state for another. Nothing is known of a
 trial before its epoch has ended, so that decisions are as uninformed as they are with so many real workers.
 """
 
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from search_landscapes import Problem, Training
 
-from components.search.course import Course, Limits, Order
 from components.search.journal import Journal
-from components.search.rungs import WORST_SCORE, Ladder, StoppingRule, build_rule
+from components.search.rungs import WORST_SCORE, Rungs, StoppingRule, build_rule
 from components.search.samplers import build_sampler, winner
 from components.search.samplers.base import SamplerSettings
+from components.search.state import Limits, SearchState, TrialRequest
 from components.search.trial import TrialRecord
 
 #: At each rung one trial in so many goes on.
@@ -46,7 +46,7 @@ class Search:
     chosen: number of the trial that the search would take. chosen_at: the same on the way, by the epochs that had been
     trained. epochs: trained over all trials. simulated_seconds: from the first start to the last end, an epoch taking
     about one. decisions: suggestions, and epochs after which the rule was asked. deciding_seconds: real ones, in the
-    sampler, the rule, the course and its journal.
+    sampler, the rule, the state and its journal.
     """
 
     records: list[TrialRecord]
@@ -92,7 +92,7 @@ def simulate(
         seed=plan.seed,
     )
     limits = Limits(num_trials=plan.trials, seconds=None, gpu_seconds=None, failure_limit=1.0)
-    course = Course(
+    state = SearchState(
         Journal(journal),
         build_sampler(plan.sampler, settings),
         limits,
@@ -103,15 +103,17 @@ def simulate(
         seed=plan.seed,
         clock=clock,
     )
-    rule = build_rule(plan.scheduler, Ladder(plan.grace, FACTOR, problem.epochs), seed=plan.seed)
-    return _Workshop(problem, plan, course, rule, clock).run(looks)
+    rule = build_rule(plan.scheduler, Rungs(plan.grace, FACTOR, problem.epochs), seed=plan.seed)
+    return _Workshop(problem, plan, state, rule, clock).run(looks)
 
 
 class _Workshop:
     """The workers, and the epochs that they are at."""
 
-    def __init__(self, problem: Problem, plan: Plan, course: Course, rule: StoppingRule | None, clock: Clock) -> None:
-        self._problem, self._plan, self._course, self._rule, self._clock = problem, plan, course, rule, clock
+    def __init__(
+        self, problem: Problem, plan: Plan, state: SearchState, rule: StoppingRule | None, clock: Clock
+    ) -> None:
+        self._problem, self._plan, self._state, self._rule, self._clock = problem, plan, state, rule, clock
         self._queue: list[tuple[float, int, int]] = []  # when an epoch ends, of which trial, which epoch
         self._trainings: dict[int, Training] = {}
         self._idle = plan.workers
@@ -129,7 +131,7 @@ class _Workshop:
             if self._idle:
                 self._set_to_work()
         return Search(
-            self._course.records,
+            self._state.records,
             self._chosen(),
             chosen_at,
             self._epochs,
@@ -140,26 +142,26 @@ class _Workshop:
 
     def _chosen(self) -> int:
         """What the search takes; the defaults as long as no trial has come through."""
-        chosen = winner(self._plan.sampler, self._course.records)
+        chosen = winner(self._plan.sampler, self._state.records)
         return 0 if chosen is None else chosen
 
     def _set_to_work(self) -> None:
         while self._idle:
             started = time.perf_counter()
-            order = self._course.next_order()
+            request = self._state.next_request()
             self._deciding += time.perf_counter() - started
-            if isinstance(order, str):
+            if isinstance(request, str):
                 return
             self._decisions += 1
-            self._begin(order)
+            self._begin(request)
 
-    def _begin(self, order: Order) -> None:
+    def _begin(self, request: TrialRequest) -> None:
         # The luck is the number's, so that searches of one seed that differ in their rule alone are paired.
-        luck = self._plan.seed * 1_000_003 + order.number
-        training = self._problem.train(order.suggestion.point, seed=luck)
-        self._trainings[order.number] = training
+        luck = self._plan.seed * 1_000_003 + request.number
+        training = self._problem.train(request.suggestion.point, seed=luck)
+        self._trainings[request.number] = training
         self._idle -= 1
-        heapq.heappush(self._queue, (self._clock.now + training.seconds, order.number, 1))
+        heapq.heappush(self._queue, (self._clock.now + training.seconds, request.number, 1))
 
     def _epoch_ended(self, number: int, epoch: int) -> None:
         training = self._trainings[number]
@@ -174,11 +176,11 @@ class _Workshop:
         self._deciding += time.perf_counter() - started
 
     def _goes_on(self, number: int, epoch: int, score: float | None, *, seconds: float) -> bool:
-        """Tell the course and the rule what an epoch came to, and whether the trial is to go on."""
-        course, rule = self._course, self._rule
-        record = course.records[number]
+        """Tell the state and the rule what an epoch came to, and whether the trial is to go on."""
+        state, rule = self._state, self._rule
+        record = state.records[number]
         if score is None:
-            course.ended(number, "diverged", seconds=seconds)
+            state.ended(number, "diverged", seconds=seconds)
             if rule is not None:
                 rule.ended(number, epoch, WORST_SCORE)
             return False
@@ -187,9 +189,9 @@ class _Workshop:
         if rule is not None and not done:
             self._decisions += 1
             on = rule.goes_on(number, epoch, score, unstopped=record.unstopped)
-        course.scored(number, epoch, score, seconds=seconds)
+        state.scored(number, epoch, score, seconds=seconds)
         if done and rule is not None:
             rule.ended(number, epoch, score)
         if done or not on:
-            course.ended(number, "completed" if done else "stopped")
+            state.ended(number, "completed" if done else "stopped")
         return on and not done

@@ -12,14 +12,9 @@ from components.report.figures_data import augmentation_grid, gallery, sample_gr
 from components.report.figures_evaluation import confused_pairs_figure, confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
 from components.report.figures_range_tests import range_tests_figure, weight_decay_figure
-from components.report.figures_search import search_figure
+from components.report.figures_search import importance_figure, pareto_figure, search_figure
 from components.report.figures_search_agreement import rung_agreement_figure
 from components.report.figures_search_confirmation import confirmation_figure
-from components.report.figures_search_cost import trial_cost_figure
-from components.report.figures_search_importance import importance_figure
-from components.report.figures_search_parallel import parallel_coordinates
-from components.report.figures_search_pareto import pareto_figure
-from components.report.figures_search_survival import rung_survival_figure
 from components.report.figures_training import learning_curves
 
 __all__ = [
@@ -35,18 +30,15 @@ __all__ = [
     "learning_curves",
     "near_duplicate_figure",
     "pairs_gallery",
-    "parallel_coordinates",
     "pareto_figure",
     "range_test_figure",
     "range_tests_figure",
     "roc_figure",
     "rung_agreement_figure",
-    "rung_survival_figure",
     "sample_grid",
     "score_histogram",
     "search_figure",
     "shortcuts_figure",
     "split_counts",
-    "trial_cost_figure",
     "weight_decay_figure",
 ]

@@ -1,34 +1,35 @@
-"""The figure of the search: what each trial reached, against its learning rate."""
+"""The figures of a search: scores over learning rates, importance of the keys, quality against latency."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from components.report import style, trial_looks
-from components.report.trial_looks import COMPLETED, STOPPED
+from components.display import width
+from components.report import pictures, style, trial_looks
 
+COMPLETED, STOPPED = "completed", "stopped"
 AND = " / "
 """Between the backbone and the optimizer in a label."""
 ROW = 0.135
 """Inches of a bar of bounds below the trials."""
-CHAR_SHARE = 3.6 / 650
-"""What a letter beside a bar takes of the width of the axes."""
-NAME_GAP = 3.0
-"""Points between two names."""
 MANY_TRIALS = 150
 """From here on the marks are smaller."""
+KEY_CHARS = 120
+"""What fits into a line of a key over the report's width, the sample of each entry counted as six."""
+LOG_FROM = 6.0
+"""Latencies that differ by more than this factor are drawn on a logarithmic axis."""
+REST = "several together, and noise"
 
 
-@dataclass(frozen=True)
-class Look:
+class Mark(NamedTuple):
     """How the trials of a label are drawn."""
 
     color: str
@@ -56,31 +57,94 @@ def search_figure(
     if trials.empty:
         return style.empty_figure(heading, "no trial has run")
     labels = _labels(trials, bounds)
-    looks = _looks([*bounds, *labels])
+    marks = _marks([*bounds, *labels])
     figure = style.new_figure(style.WIDTH, 4.5 + ROW * max(0, len(bounds) - 2))
     axes = figure.add_subplot()
     style.quiet_axes(axes)
     axes.set_xscale("log")
-    scores = trial_looks.known_scores(trials)
-    bottom, top = _score_limits(scores)
+    scores = _scores(trials)
+    bottom, top = _limits(scores[np.isfinite(scores)])
     step = 0.055 * (top - bottom)
-    floor = bottom - step * (len(bounds) + 1.6)
-    for name, look in looks.items():
-        size = 18 if len(trials) > MANY_TRIALS else 34
-        _scatter(axes, trials[labels == name], look, size=size, failed_at=bottom - step)
+    for name, mark in marks.items():
+        _scatter(axes, trials[labels == name], mark, failed_at=bottom - step)
     for row, (name, limits) in enumerate(bounds.items()):
-        _bound_bar(axes, name, limits, height=bottom - step * (row + 2.1), color=looks[name].color)
-    axes.set_ylim(floor, top + 2 * step)
-    axes.set_xlim(*_rate_limits(axes, bounds))
-    if default_trial == best_trial:
-        _name_trials(axes, trials, {best_trial: "best: the defaults,"})
-    else:
-        _name_trials(axes, trials, {best_trial: "best", default_trial: "defaults"})
+        mark, height = marks[name], bottom - step * (row + 2.1)
+        axes.plot(limits, [height, height], color=mark.color, marker=mark.marker, markersize=4, linewidth=3, alpha=0.55)
+    axes.set_ylim(bottom - step * (len(bounds) + 1.6), top + 2 * step)
     axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
+    named = {default_trial: ("defaults", style.MUTED), best_trial: ("best", style.INK)}
+    if default_trial == best_trial:
+        named = {best_trial: ("best: the defaults,", style.INK)}
+    rings = [ring for trial, look in named.items() for ring in _ring(axes, trials[trials["trial"] == trial], *look)]
     style.title(axes, heading, _search_subtitle(trials, bounds))
     style.label_axes(axes, x="learning rate", y=metric_name)
-    trial_looks.wide_key(axes, _search_key(looks, trials))
+    _wide_key(axes, [*_search_key(marks, trials), *rings])
     return style.finish(figure)
+
+
+def importance_figure(importances: Mapping[str, Any]) -> Figure:
+    """A bar per key, the most important first, and one for what no key explains alone.
+
+    importances: the record of `Importances.to_dict`: shares (key → share in [0, 1]), basis, reason, r_squared.
+    """
+    heading = "Which settings made the difference"
+    shares, r_squared = importances["shares"], importances["r_squared"]
+    if not shares:
+        return style.empty_figure(heading, f"not known: {importances['reason']}")
+    color = style.MUTED if r_squared is not None and r_squared <= 0 else style.BLUE
+    bars = [(trial_looks.plain_key(key), share, color) for key, share in shares.items()]
+    bars.append((REST, max(0.0, 1 - sum(shares.values())), style.FAINT))
+    subtitle = _importance_subtitle(importances["basis"], r_squared)
+    figure = style.new_figure(style.WIDTH, trial_looks.heading_height(subtitle) + 0.2 + 0.3 * len(bars))
+    axes = figure.add_subplot()
+    style.quiet_axes(axes, grid=None)
+    names, widths, colors = zip(*bars, strict=True)
+    drawn = axes.barh(range(len(bars)), widths, height=0.62, color=colors)
+    axes.bar_label(drawn, [style.percent(share) for share in widths], padding=5, fontsize=style.TEXT_SIZE)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(0, 1.1 * max(widths))
+    axes.set_yticks(range(len(bars)), [pictures.wrapped(name, 30, lines=1) for name in names])
+    axes.tick_params(axis="y", length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    trial_looks.figure_heading(figure, heading, subtitle)
+    return style.finish(figure)
+
+
+def pareto_figure(trials: pd.DataFrame, front: Sequence[int], *, metric_name: str) -> Figure:
+    """Score of the completed trials against milliseconds per image; the Pareto front is a line.
+
+    trials: columns trial, status, score, latency_ms. front: the trials on it, as `pareto_front` gives them.
+    """
+    heading = f"{metric_name} against latency"
+    known = trials[trials["status"] == COMPLETED]
+    known = known[np.isfinite(known[["score", "latency_ms"]].to_numpy(dtype=float, na_value=np.nan)).all(axis=1)]
+    if known.empty:
+        return style.empty_figure(heading, "no completed trial has both a score and a latency")
+    figure = style.new_figure(style.WIDTH, 4.3)
+    axes = figure.add_subplot()
+    style.quiet_axes(axes, grid="both")
+    on_front = known["trial"].isin(list(front))
+    best, beaten = known[on_front].sort_values(["latency_ms", "score"]), known[~on_front]
+    axes.scatter(beaten["latency_ms"], beaten["score"], s=24, color=style.FAINT, label="beaten", zorder=3)
+    # Stairs: between two trials of the front, the slower one is not available yet.
+    axes.step(best["latency_ms"], best["score"], "o-", where="post", color=style.BLUE, label="Pareto front", zorder=4)
+    latency = known["latency_ms"]
+    if latency.min() > 0 and latency.max() > LOG_FROM * latency.min():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    subtitle = f"{trial_looks.counted(len(known), 'completed trial')}; {len(best)} on the Pareto front: "
+    style.title(axes, heading, subtitle + "no other is as fast and better, or as good and faster")
+    style.label_axes(axes, x="milliseconds per image", y=metric_name)
+    style.key(axes, [*axes.lines, *axes.collections])
+    return style.finish(figure)
+
+
+def _scores(trials: pd.DataFrame) -> np.ndarray:
+    """(N,) float64, nan for a trial without one."""
+    return trials["score"].to_numpy(dtype=float, na_value=np.nan)
 
 
 def _labels(trials: pd.DataFrame, bounds: Mapping[str, object]) -> np.ndarray:
@@ -93,7 +157,7 @@ def _labels(trials: pd.DataFrame, bounds: Mapping[str, object]) -> np.ndarray:
     return (trials["backbone"].astype(str) + AND + trials["optimizer"].astype(str)).to_numpy(dtype=object)
 
 
-def _looks(labels: Sequence[str]) -> dict[str, Look]:
+def _marks(labels: Sequence[str]) -> dict[str, Mark]:
     names = list(dict.fromkeys(labels))
     colors = list(dict.fromkeys(name.rpartition(AND)[2] for name in names))
     markers = list(dict.fromkeys(name.rpartition(AND)[0] for name in names))
@@ -101,107 +165,70 @@ def _looks(labels: Sequence[str]) -> dict[str, Look]:
     for name in names:
         backbone, _, optimizer = name.rpartition(AND)
         place = markers.index(backbone) if backbone else colors.index(optimizer)
-        found[name] = Look(style.CYCLE[colors.index(optimizer) % 6], style.MARKERS[place % 6])
+        found[name] = Mark(style.CYCLE[colors.index(optimizer) % 6], style.MARKERS[place % 6])
     return found
 
 
-def _score_limits(scores: np.ndarray) -> tuple[float, float]:
-    finite = scores[np.isfinite(scores)]
-    if not finite.size:
+def _limits(scores: np.ndarray) -> tuple[float, float]:
+    if not scores.size:
         return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
+    low, high = float(scores.min()), float(scores.max())
     return (low, high) if high > low else (low - 0.01, high + 0.01)
 
 
-def _scatter(axes: Axes, trials: pd.DataFrame, look: Look, *, size: float, failed_at: float) -> None:
-    scores = trial_looks.known_scores(trials)
-    rates, scored = trials["lr"].to_numpy(dtype=float), np.isfinite(scores)
-    full = trials["status"].eq(COMPLETED).to_numpy()
-    for kept, face, above in ((scored & ~full, "none", 0), (scored & full, look.color, 1)):
+def _scatter(axes: Axes, trials: pd.DataFrame, mark: Mark, *, failed_at: float) -> None:
+    scores, rates = _scores(trials), trials["lr"].to_numpy(dtype=float)
+    size = 18 if len(trials) > MANY_TRIALS else 34
+    scored, full = np.isfinite(scores), trials["status"].eq(COMPLETED).to_numpy()
+    for kept, face, order in ((scored & ~full, "none", 3), (scored & full, mark.color, 4)):
         axes.scatter(
-            rates[kept], scores[kept], s=size, marker=look.marker,
-            facecolors=face, edgecolors=look.color, linewidths=1.1, zorder=3 + above,
+            rates[kept], scores[kept], s=size, marker=mark.marker,
+            facecolors=face, edgecolors=mark.color, linewidths=1.1, zorder=order,
         )  # fmt: skip
     failed = rates[~scored]
-    axes.scatter(failed, np.full(len(failed), failed_at), s=28, marker="x", color=look.color, linewidths=1.3, zorder=3)
+    axes.scatter(failed, np.full(len(failed), failed_at), s=28, marker="x", color=mark.color, linewidths=1.3, zorder=3)
 
 
-def _bound_bar(axes: Axes, name: str, limits: tuple[float, float], *, height: float, color: str) -> None:
-    axes.plot(limits, [height, height], color=color, linewidth=3, alpha=0.55, solid_capstyle="butt")
-    axes.annotate(
-        f"{name} searched", (limits[1], height), xytext=(5, 0), textcoords="offset points",
-        va="center", fontsize=style.SMALL_SIZE - 0.5, color=color,
-    )  # fmt: skip
-
-
-def _rate_limits(axes: Axes, bounds: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """The limits that the trials and bars ask for, with room for the names of the bars at the right."""
-    left, right = (math.log10(limit) for limit in axes.get_xlim())
-    ends = [right]
-    for name, (_, high) in bounds.items():
-        taken = min(CHAR_SHARE * len(f"{name} searched") + 0.025, 0.5)
-        ends.append((math.log10(high) - taken * left) / (1 - taken))
-    return 10**left, 10 ** max(ends)
-
-
-def _name_trials(axes: Axes, trials: pd.DataFrame, names: Mapping[object, str]) -> None:
-    """Ring trials and name them, each on the side where it covers no other name, and the fewest trials."""
-    points = _in_points(axes, trials["lr"].to_numpy(dtype=float), trial_looks.known_scores(trials))
-    taken: list[np.ndarray] = []
-    for trial, name in names.items():
-        rows = trials[trials["trial"] == trial]
-        if rows.empty or not np.isfinite(trial_looks.known_scores(rows)[0]):
-            continue
-        place = float(rows["lr"].iloc[0]), float(rows["score"].iloc[0])
-        axes.scatter(*place, s=130, facecolors="none", edgecolors=style.INK, linewidths=1.2, zorder=5)
-        label = f"{name} {style.number(round(place[1], 4))}"
-        size = np.array([6.0 * len(label), 12.0])
-        here = _in_points(axes, np.array([place[0]]), np.array([place[1]]))[0]
-        side, middle = min(
-            ((side, here + np.array(side) * (size / 2 + 9)) for side in _SIDES),
-            key=lambda option: (
-                sum((np.abs(option[1] - other) < size + NAME_GAP).all() for other in taken),
-                (np.abs(points - option[1]) < size / 2 + 5).all(axis=1).sum(),
-            ),
-        )
-        taken.append(middle)
-        axes.annotate(
-            label,
-            place,
-            xytext=(9 * side[0], 9 * side[1]),
-            textcoords="offset points",
-            ha={-1.0: "right", 0.0: "center", 1.0: "left"}[side[0]],
-            va={-1.0: "top", 0.0: "center", 1.0: "bottom"}[side[1]],
-            fontsize=style.TEXT_SIZE,
-            fontweight="bold",
-            color=style.INK,
-            zorder=6,
-            path_effects=style.halo(),
-        )
-
-
-_SIDES = ((0.0, 1.0), (0.0, -1.0), (1.0, 0.0), (-1.0, 0.0), (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0))
-
-
-def _in_points(axes: Axes, rates: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N, 2) places in typographic points, before the layout has its last word."""
-    pixels = axes.transData.transform(np.column_stack([rates, scores]))
-    return pixels * 72 / axes.figure.dpi
+def _ring(axes: Axes, rows: pd.DataFrame, name: str, color: str) -> list[Line2D]:
+    """Ring a trial that has a score; its entry of the key, none where it has no score."""
+    if rows.empty or not np.isfinite(_scores(rows)[0]):
+        return []
+    lr, score = float(rows["lr"].iloc[0]), float(rows["score"].iloc[0])
+    ring = {"marker": "o", "linestyle": "", "markerfacecolor": "none", "markersize": 11, "color": color}
+    axes.plot([lr], [score], zorder=5, **ring)  # type: ignore[arg-type]
+    return [Line2D([], [], label=f"{name} {style.number(round(score, 4))}", **ring)]  # type: ignore[arg-type]
 
 
 def _search_subtitle(trials: pd.DataFrame, bounds: Mapping[str, object]) -> str:
-    failed = int((~np.isfinite(trial_looks.known_scores(trials))).sum())
+    failed = int((~np.isfinite(_scores(trials))).sum())
     text = trial_looks.counted(len(trials), "trial")
     text += f", {failed} without a score (crosses)" if failed else ""
     each = "backbone and optimizer" if any(AND in name for name in bounds) else "optimizer"
     return text + (f"; bars: the range searched per {each}" if bounds else "")
 
 
-def _search_key(looks: Mapping[str, Look], trials: pd.DataFrame) -> list[Line2D]:
+def _search_key(marks: Mapping[str, Mark], trials: pd.DataFrame) -> list[Line2D]:
     handles = [
-        Line2D([], [], linestyle="", marker=look.marker, color=look.color, label=name) for name, look in looks.items()
+        Line2D([], [], linestyle="", marker=mark.marker, color=mark.color, label=name) for name, mark in marks.items()
     ]
     if trials["status"].eq(STOPPED).any():
         hollow = {"marker": "o", "markerfacecolor": "none", "color": style.MUTED}
         handles.append(Line2D([], [], linestyle="", label="stopped early", **hollow))  # type: ignore[arg-type]
     return handles
+
+
+def _wide_key(axes: Axes, handles: Sequence[Line2D]) -> None:
+    """A key below the axes, in as many columns as its longest entry lets fit."""
+    lengths = [width(style.key_label(handle)) + 6 for handle in handles]
+    fits = sum(lengths) <= KEY_CHARS
+    style.key(axes, handles, columns=len(handles) if fits else max(1, KEY_CHARS // max(lengths)))
+
+
+def _importance_subtitle(basis: str, r_squared: float | None) -> str:
+    """What the shares are of, and how far they can be trusted."""
+    text = f"Share of the score's variance over the space that a key explains alone (fANOVA); {basis}"
+    if r_squared is None:
+        return text
+    if r_squared <= 0:
+        return f"{text}\nThis may be noise: the settings do not predict the scores of trials not yet seen"
+    return f"{text}\nThe settings predict {style.percent(r_squared)} of the variance among trials not yet seen"

@@ -1,7 +1,6 @@
 """The winner of a search against the defaults: both trained again from several seeds, compared seed by seed.
 
-The differences have a panel and an axis of their own (an estimation plot, Gardner & Altman 1986): whether the winner is
-ahead is seen there, and not guessed from two clouds.
+The differences have a panel and an axis of their own (an estimation plot, Gardner & Altman 1986).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def confirmation_figure(
     figure = style.new_figure(style.WIDTH, trial_looks.heading_height(subtitle) + 2.9)
     left, right = figure.subplots(1, 2, width_ratios=[1.0, 1.5])
     _slopes(left, pairs, (first, second), metric_name)
-    _differences(right, pairs[:, 1] - pairs[:, 0], difference, low, confidence)
+    _differences(right, pairs[:, 1] - pairs[:, 0], difference, low)
     style.label_axes(right, x=f"{metric_name}: {second} − {first}")
     trial_looks.figure_heading(figure, heading, subtitle)
     return style.finish(figure)
@@ -72,14 +71,12 @@ def _slopes(axes: Axes, pairs: np.ndarray, names: tuple[str, str], metric_name: 
     axes.set_xlim(-0.65, 1.65)
     axes.set_xticks([0, 1], [pictures.wrapped(name, 20, lines=1) for name in names])
     axes.tick_params(axis="x", length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
-    low, high = float(pairs.min()), float(pairs.max())
-    edge = 0.12 * (high - low) or 0.01
-    axes.set_ylim(low - edge, high + edge)
+    axes.margins(y=0.12)
     style.label_axes(axes, y=metric_name)
 
 
-def _differences(axes: Axes, differences: np.ndarray, mean: float | None, low: float | None, confidence: float) -> None:
-    """A dot per seed over the mean, whose interval is open to the right: nothing is claimed of how far it is ahead."""
+def _differences(axes: Axes, differences: np.ndarray, mean: float | None, low: float | None) -> None:
+    """A dot per seed; below them the mean with its lower limit."""
     style.quiet_axes(axes, grid="x")
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
@@ -89,34 +86,11 @@ def _differences(axes: Axes, differences: np.ndarray, mean: float | None, low: f
     axes.scatter(
         differences, heights, s=40, color=[_color(value) for value in differences], edgecolors=style.PAPER, zorder=4
     )
-    known = [value for value in (mean, low) if value is not None and np.isfinite(value)]
-    span = np.array([0.0, *differences, *known])
-    edge = 0.12 * float(np.ptp(span)) or 0.01
-    left, right = float(span.min()) - edge, float(span.max()) + edge
-    axes.set_xlim(left, right)
+    if mean is not None and np.isfinite(mean):
+        error = [[mean - low], [0.0]] if low is not None and np.isfinite(low) else None
+        axes.errorbar([mean], [0.2], xerr=error, fmt="o", markersize=8, color=style.INK, linewidth=2.2, capsize=5)
+    axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    if mean is None or not np.isfinite(mean):
-        return
-    color = style.INK
-    if low is not None and np.isfinite(low):
-        axes.plot([low, right], [0.2, 0.2], color=color, linewidth=1.6, zorder=3, alpha=0.35)
-        axes.plot([low, mean], [0.2, 0.2], color=color, linewidth=2.2, zorder=3)
-        axes.plot([low, low], [0.1, 0.3], color=color, linewidth=2.2, zorder=3)
-        _say(axes, f"{100 * confidence:g} % sure: {_signed(low)} or more", low, -10, color=style.MUTED)
-    axes.scatter([mean], [0.2], s=70, color=color, edgecolors=style.PAPER, linewidths=1.2, zorder=5)
-    _say(axes, f"mean {_signed(mean)}", mean, 10, color=style.INK)
-
-
-def _say(axes: Axes, text: str, x: float, drop: float, *, color: str) -> None:
-    """Text over or under a place on the interval, kept inside of the axes."""
-    left, right = axes.get_xlim()
-    share = (x - left) / (right - left)
-    ha = "left" if share < 0.3 else "right" if share > 0.7 else "center"
-    axes.annotate(
-        text, (x, 0.2), xytext=({"left": -4, "center": 0, "right": 4}[ha], drop), textcoords="offset points", ha=ha,
-        va="bottom" if drop > 0 else "top", fontsize=style.TEXT_SIZE, fontweight="bold" if drop > 0 else "normal",
-        color=color, path_effects=style.halo(), zorder=6,
-    )  # fmt: skip
 
 
 def _color(value: float) -> str:

@@ -8,9 +8,8 @@ from typing import Any
 
 import pyarrow.fs
 
-from components.search.course import Course
-from components.search.samplers.choosing import best_trial
-from components.search.trial import TrialRecord
+from components.search.state import SearchState
+from components.search.trial import TrialRecord, best_trial
 
 
 def remote_path(checkpoint: Any, storage: str) -> str:  # noqa: ANN401 - Tune's Checkpoint
@@ -84,19 +83,19 @@ class Quota:
     """
 
     def __init__(
-        self, course: Course, most_bytes: float, *, best: Callable[[Sequence[TrialRecord]], int | None] = best_trial
+        self, state: SearchState, most_bytes: float, *, best: Callable[[Sequence[TrialRecord]], int | None] = best_trial
     ) -> None:
-        self._course, self._most, self._best = course, most_bytes, best
+        self._state, self._most, self._best = state, most_bytes, best
         self._sizes: dict[str, int] = {}
 
     def enforce(self) -> None:
         """Remove what is too much."""
-        held = [record for record in self._course.records if record.ended and record.checkpoint]
+        held = [record for record in self._state.records if record.ended and record.checkpoint]
         held.sort(key=lambda record: -1.0 if record.score is None else record.score)
         total = sum(self._size(str(record.checkpoint)) for record in held)
         if total <= self._most:
             return
-        kept = {0, self._best(self._course.records)}
+        kept = {0, self._best(self._state.records)}
         for record in held:
             if total <= self._most:
                 return
@@ -106,7 +105,7 @@ class Quota:
             total -= self._size(path)
             remove_trial(path)
             del self._sizes[path]
-            self._course.pruned(record.number)
+            self._state.pruned(record.number)
 
     def _size(self, path: str) -> int:
         if path not in self._sizes:

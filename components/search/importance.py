@@ -15,16 +15,17 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from sklearn.ensemble import RandomForestRegressor
 
-from components.search.space import BACKBONE, LR, OPTIMIZER, Choice, Dimension, RateInterval, Space
+from components.search.samplers.study import distribution, new_study
+from components.search.space import Choice, Space
 from components.search.trial import Point
 
 MIN_TRIALS = 8
@@ -36,24 +37,20 @@ MAX_TRIALS = 500
 LEAST_SPAN = 1e-12
 #: Trees of the forest that is asked about trials which it has not seen.
 TREES = 200
-#: Columns of the table of trials that have a name of their own.
-COLUMNS = {LR: "lr", OPTIMIZER: "optimizer", BACKBONE: "backbone"}
-
-Scale = Literal["log", "linear", "choice"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
     """Shares in [0, 1] by searched key, highest first; empty with a reason where nothing can be said.
 
-    basis: the trials and the epoch that they are from. foretold: share of the variance of the score that a forest
-    explains in trials that it has not seen; at 0 or below the shares are of noise.
+    basis: the trials and the epoch that they are from. r_squared: share of the variance of the score that a forest
+    predicts in trials that it has not seen; at 0 or below the shares are of noise.
     """
 
     shares: Mapping[str, float]
     basis: str
     reason: str
-    foretold: float | None
+    r_squared: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "shares": dict(self.shares)}
@@ -87,22 +84,11 @@ def importances(points: Mapping[int, Point], scores: pd.DataFrame, space: Space,
     places = _spread([placed[number] for number in at_epoch.index], space, seed=seed)
     values = at_epoch.to_numpy()
     shares = _fanova(places, values, space, seed=seed)
-    return Importances(shares=shares, basis=basis, reason="", foretold=_foretold(places, values, space, seed=seed))
-
-
-def scales(space: Space) -> dict[str, Scale]:
-    """How the column of each searched key is drawn, by the column's name in the table of trials."""
-    return {COLUMNS.get(dimension.sets, dimension.sets): _scale(dimension) for dimension in space.dimensions}
-
-
-def _scale(dimension: Dimension) -> Scale:
-    if isinstance(dimension, Choice):
-        return "choice"
-    return "log" if isinstance(dimension, RateInterval) or dimension.log else "linear"
+    return Importances(shares=shares, basis=basis, reason="", r_squared=_r_squared(places, values, space, seed=seed))
 
 
 def _nothing(reason: str) -> Importances:
-    return Importances(shares={}, basis="", reason=reason, foretold=None)
+    return Importances(shares={}, basis="", reason=reason, r_squared=None)
 
 
 def _spread(places: Sequence[Point], space: Space, *, seed: int) -> dict[str, np.ndarray]:
@@ -122,8 +108,12 @@ def _spread(places: Sequence[Point], space: Space, *, seed: int) -> dict[str, np
 
 
 def _fanova(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, *, seed: int) -> dict[str, float]:
-    distributions = {dimension.sets: _distribution(dimension) for dimension in space.dimensions}
-    columns = {name: _plain(places[name], distribution) for name, distribution in distributions.items()}
+    distributions = {dimension.sets: distribution(dimension) for dimension in space.dimensions}
+    # Optuna finds a category by its value, and an index of it has to be an int.
+    columns = {
+        name: places[name].astype(int if isinstance(kind, CategoricalDistribution) else float).tolist()
+        for name, kind in distributions.items()
+    }
     frozen = [
         optuna.trial.create_trial(
             params={name: column[row] for name, column in columns.items()},
@@ -132,7 +122,7 @@ def _fanova(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, 
         )
         for row, score in enumerate(scores)
     ]
-    study = _silent_study()
+    study = new_study(None)
     study.add_trials(frozen)
     with warnings.catch_warnings():
         # The argument `normalize` is called experimental; without it, noise would be scaled up to 100 %.
@@ -141,29 +131,7 @@ def _fanova(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, 
     return {name: float(share) for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))}
 
 
-def _distribution(dimension: Dimension) -> BaseDistribution:
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(tuple(range(len(dimension.values))))
-    return FloatDistribution(0.0, 1.0)
-
-
-def _plain(column: np.ndarray, distribution: BaseDistribution) -> list[float] | list[int]:
-    if isinstance(distribution, CategoricalDistribution):
-        return [int(value) for value in column]
-    return [float(value) for value in column]
-
-
-def _silent_study() -> optuna.Study:
-    """A study in memory, made without the line that Optuna says for each."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
-    try:
-        return optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-def _foretold(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, *, seed: int) -> float | None:
+def _r_squared(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, *, seed: int) -> float | None:
     """R² of the trials, each predicted by the trees that were grown without it; None where a trial was in all trees."""
     columns = []
     for dimension in space.dimensions:

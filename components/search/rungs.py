@@ -25,7 +25,7 @@ MEDIAN_FROM = 3
 
 
 @dataclass(frozen=True)
-class Ladder:
+class Rungs:
     """Epochs at which trials are compared: `grace`, then each `factor` times the one before, and the last epoch."""
 
     grace: int
@@ -33,7 +33,7 @@ class Ladder:
     last: int
 
     @property
-    def rungs(self) -> tuple[int, ...]:
+    def epochs(self) -> tuple[int, ...]:
         """All of them, the last epoch included."""
         found, epoch = [], self.grace
         while epoch < self.last:
@@ -110,21 +110,21 @@ class StoppingRule:
         return self._begun[number]
 
 
-def build_rule(name: str, ladder: Ladder, *, seed: int) -> StoppingRule | None:
+def build_rule(name: str, rungs: Rungs, *, seed: int) -> StoppingRule | None:
     """`asha`, `hyperband`, `median`; None for `none`, under which nothing is stopped."""
     if name == "asha":
-        return StoppingRule([_asha(ladder, ladder.grace)], [1.0], seed=seed)
+        return StoppingRule([_asha(rungs, rungs.grace)], [1.0], seed=seed)
     if name == "hyperband":
-        firsts = ladder.rungs[:-1] or ladder.rungs
+        firsts = rungs.epochs[:-1] or rungs.epochs
         # As many trials in each bracket as its rungs can sort: Hyperband's n = ⌈(s_max + 1) ηˢ / (s + 1)⌉.
-        weights = [ladder.factor**s / (s + 1) for s in reversed(range(len(firsts)))]
-        return StoppingRule([_asha(ladder, first) for first in firsts], weights, seed=seed)
+        weights = [rungs.factor**s / (s + 1) for s in reversed(range(len(firsts)))]
+        return StoppingRule([_asha(rungs, first) for first in firsts], weights, seed=seed)
     if name == "median":
         rule = MedianStoppingRule(
             time_attr=EPOCH,
             metric=SCORE,
             mode="max",
-            grace_period=ladder.grace,
+            grace_period=rungs.grace,
             min_samples_required=MEDIAN_FROM,
             min_time_slice=math.inf,  # type: ignore[arg-type]  # never pauses a trial for others to come that far
         )
@@ -132,6 +132,6 @@ def build_rule(name: str, ladder: Ladder, *, seed: int) -> StoppingRule | None:
     return None
 
 
-def _asha(ladder: Ladder, first: int) -> AsyncHyperBandScheduler:
+def _asha(rungs: Rungs, first: int) -> AsyncHyperBandScheduler:
     settings: dict[str, Any] = {"time_attr": EPOCH, "metric": SCORE, "mode": "max"}
-    return AsyncHyperBandScheduler(max_t=ladder.last, grace_period=first, reduction_factor=ladder.factor, **settings)
+    return AsyncHyperBandScheduler(max_t=rungs.last, grace_period=first, reduction_factor=rungs.factor, **settings)

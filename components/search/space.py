@@ -122,7 +122,7 @@ class Space:
         chosen: dict[str, Any] = {}
         for dimension in self.ordered():
             settings = {**self.defaults, **chosen}
-            if dimension.sets in point and holds(dimension, settings):
+            if dimension.sets in point and is_active(dimension, settings):
                 chosen[dimension.sets] = dimension.at(point[dimension.sets], settings)
         if self.rate is not None and (chosen[LR] == "auto" if LR in chosen else not self.rate.asked_only):
             chosen[LR] = self.rate.of({**self.defaults, **chosen})
@@ -133,7 +133,7 @@ class Space:
         settings = {**self.defaults, **settings}
         point: dict[str, float | int] = {}
         for dimension in self.ordered():
-            if not holds(dimension, settings):
+            if not is_active(dimension, settings):
                 continue
             coordinate = dimension.place(settings[dimension.sets], settings)
             if coordinate is None:
@@ -146,7 +146,7 @@ class Space:
         place = {dimension.sets: u for dimension, u in zip(self.dimensions, cube, strict=True)}
         point: dict[str, float | int] = {}
         for dimension in self.ordered():
-            if not holds(dimension, {**self.defaults, **self.overrides(point)}):
+            if not is_active(dimension, {**self.defaults, **self.overrides(point)}):
                 continue
             u = float(place[dimension.sets])
             point[dimension.sets] = (
@@ -181,7 +181,7 @@ class Space:
         return math.log10(high / low)
 
 
-def holds(dimension: Dimension, settings: Mapping[str, Any]) -> bool:
+def is_active(dimension: Dimension, settings: Mapping[str, Any]) -> bool:
     """Whether a dimension is searched, given the other settings."""
     return all(settings.get(condition.key) in condition.values for condition in dimension.when)
 

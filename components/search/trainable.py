@@ -63,7 +63,7 @@ class EpochTrainable(Trainable):
         self._from: str | None = None
         #: With a hung thread, or a broken CUDA context, this process is good for nothing more.
         self._broken = False
-        self._begin(config["order"])
+        self._begin(config["request"])
 
     def step(self) -> dict[str, Any]:
         if self._broken:
@@ -99,11 +99,11 @@ class EpochTrainable(Trainable):
     def load_checkpoint(self, checkpoint_dir: str | None) -> None:  # type: ignore[override]
         assert checkpoint_dir is not None
         self._await(lambda: self._opened().load(Path(checkpoint_dir)))
-        self._from = None  # what Tune brings is newer than what the order named
+        self._from = None  # what Tune brings is newer than what the request named
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
-        self._begin(new_config["order"])
+        self._begin(new_config["request"])
         return True
 
     def cleanup(self) -> None:
@@ -112,9 +112,9 @@ class EpochTrainable(Trainable):
         self._close()
         self._thread.shutdown(wait=False)
 
-    def _begin(self, order: dict[str, Any]) -> None:
-        self._suggestion = Suggestion(**order["suggestion"])
-        self._from = order["checkpoint"]
+    def _begin(self, request: dict[str, Any]) -> None:
+        self._suggestion = Suggestion(**request["suggestion"])
+        self._from = request["checkpoint"]
         self._last_epoch = 0
 
     def _next_epoch(self) -> Mapping[str, Any]:

@@ -1,12 +1,12 @@
-"""Ray Tune runs the orders of a search's course.
+"""Ray Tune runs the trials that a search's state requests.
 
-A trial is a session that trains one epoch at a time. The class trainable keeps its worker between trials
-(`reuse_actors`), so that torch is imported and the images are opened once per worker. What happens to trials is told to
-the course and to an observer in the driver, which is where runs are logged: workers know nothing of MLflow.
+A trial is a session that trains one epoch at a time. Tune keeps a worker between trials (`reuse_actors`), so that torch
+is imported and the images are opened once per worker. What happens to trials is told to the state and to observers in
+the driver, which is where runs are logged: workers do not use MLflow.
 
-Tune's own state is not used to go on with: it lags behind by its period, and lacks what the scheduler has seen. The
-course's journal has it all; a search that goes on is a new experiment of Tune's, whose unfinished trials start from
-their checkpoints. Within an experiment Tune moves the trials of a lost node elsewhere.
+A search does not resume from Tune's own state, which lags behind by its period and lacks what the scheduler has seen,
+but from the journal: it is a new experiment of Tune's, whose unfinished trials start from their checkpoints. Within an
+experiment Tune moves the trials of a lost node elsewhere.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from ray.tune.search import Searcher
 
 from components.environment import environment
 from components.search.checkpoints import Quota, remote_path
-from components.search.course import Course
 from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
-from components.search.samplers.choosing import best_trial
+from components.search.state import SearchState
 from components.search.trainable import EpochTrainable, Session
-from components.search.trial import Status, TrialRecord
+from components.search.trial import Status, TrialRecord, best_trial
 
 #: How often a trial is begun again, from its last checkpoint, whose worker or node was lost.
 LOST_WORKERS_BORNE = 3
@@ -39,18 +38,15 @@ OpenSession = Callable[..., Session]
 
 
 class Observer(Protocol):
-    """Told in the driver what happens to the trials, after the course was."""
+    """Told in the driver what happens to the trials, after the state was."""
 
     def started(self, record: TrialRecord) -> None:
-        """Begun, gone on with after an interruption, or begun again after its worker was lost."""
+        """Begun, resumed after an interruption, or begun again after its worker was lost."""
 
     def reported(self, record: TrialRecord, result: dict[str, Any]) -> None: ...
 
     def ended(self, record: TrialRecord, trace: str) -> None:
         """trace: of the exception that ended it; empty for none."""
-
-    def tick(self) -> None:
-        """Called again and again while trials run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,21 +68,24 @@ class TuneSettings:
 
 
 def run_trials(
-    course: Course,
+    state: SearchState,
     open_session: OpenSession,
-    observer: Observer,
+    observers: Sequence[Observer],
     settings: TuneSettings,
     *,
     rule: StoppingRule | None,
+    tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run what the course orders until it has no more. Ray must be up.
+    """Run what the state requests until it has no more. Ray must be up.
+
+    tick: called repeatedly while trials run.
 
     open_session: called in a worker, `open_session(suggestion, overrides)`. Interrupted, it leaves the journal as it
     stands, and the same call goes on from there.
     """
     if rule is not None:
-        rule.replay(course.records)
-    relay = Relay(course, observer, rule, settings)
+        rule.replay(state.records)
+    callback = TuneCallback(state, observers, rule, settings, tick)
     with environment(_SWITCHES):
         tune.run(
             tune.with_parameters(
@@ -95,27 +94,27 @@ def run_trials(
                 checkpoint_epochs=settings.checkpoint_epochs,
                 timeout=settings.timeout,
             ),
-            name=f"tune-{course.session}",  # Tune would resume an experiment of the same name
+            name=f"tune-{state.session}",  # Tune would resume an experiment of the same name
             storage_path=settings.storage,
             resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
-            search_alg=_Asker(course),
-            num_samples=2**31,  # the course says when it is enough
-            scheduler=_Ruled(rule, course),
-            stop=_WhenSpent(course),
+            search_alg=_StateSearcher(state),
+            num_samples=2**31,  # the state says when it is enough
+            scheduler=_RuleScheduler(rule, state),
+            stop=_BudgetStopper(state),
             checkpoint_config=CheckpointConfig(num_to_keep=2),  # Tune removes one before the journal names the next
-            callbacks=[relay],
+            callbacks=[callback],
             max_failures=LOST_WORKERS_BORNE,
             reuse_actors=True,
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: f"trial-{number_of(trial)}",
             verbose=0,
         )
-    relay.end_the_rest()
+    callback.end_the_rest()
 
 
 def number_of(trial: Trial) -> int:
-    """The number of a trial of Tune's in the course."""
-    return trial.config["order"]["number"]
+    """The number, in the search, of one of Tune's trials."""
+    return trial.config["request"]["number"]
 
 
 #: Tune's switches, which it reads from the environment.
@@ -129,30 +128,30 @@ _SWITCHES = {
 }
 
 
-class _Asker(Searcher):
-    """Asks the course for the next order whenever Tune has room for a trial."""
+class _StateSearcher(Searcher):
+    """Asks the state for the next request whenever Tune has room for a trial."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, state: SearchState) -> None:
         super().__init__(metric=SCORE, mode="max")
-        self._course = course
+        self._state = state
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a configuration, None, or Searcher.FINISHED
-        order = self._course.next_order()
-        if order == "wait":
+        request = self._state.next_request()
+        if request == "wait":
             return None
-        if order == "done":
+        if request == "done":
             return Searcher.FINISHED
-        assert not isinstance(order, str)
+        assert not isinstance(request, str)
         return {
-            "order": {
-                "number": order.number,
-                "suggestion": order.suggestion.to_dict(),
-                "checkpoint": order.checkpoint,
+            "request": {
+                "number": request.number,
+                "suggestion": request.suggestion.to_dict(),
+                "checkpoint": request.checkpoint,
             }
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The course hears of it from the relay, which knows more."""
+        """The callback tells the state, with more detail."""
 
     def save(self, checkpoint_path: str) -> None:
         """The journal is the state."""
@@ -162,60 +161,62 @@ class _Asker(Searcher):
         """The journal is the state."""
 
 
-class _Ruled(FIFOScheduler):
+class _RuleScheduler(FIFOScheduler):
     """Asks the stopping rule at every result; trials start in the order of their numbers."""
 
-    def __init__(self, rule: StoppingRule | None, course: Course) -> None:
+    def __init__(self, rule: StoppingRule | None, state: SearchState) -> None:
         super().__init__()
-        self._rule, self._course = rule, course
+        self._rule, self._state = rule, state
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401
         if self._rule is None or EPOCH not in result:
             return TrialScheduler.CONTINUE
         number = number_of(trial)
-        unstopped = self._course.records[number].unstopped
+        unstopped = self._state.records[number].unstopped
         on = self._rule.goes_on(number, result[EPOCH], result[SCORE], unstopped=unstopped)
         return TrialScheduler.CONTINUE if on else TrialScheduler.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ANN401
-        # What ended without a score is told by the relay, which knows how far the trial had come.
+        # What ended without a score is told by the callback, which knows how far the trial had come.
         if self._rule is not None and result.get("outcome") == "scored":
             self._rule.ended(number_of(trial), result[EPOCH], result[SCORE])
 
 
-class _WhenSpent(Stopper):
+class _BudgetStopper(Stopper):
     """Ends all trials where a budget is spent, or where too many fail for the same reason."""
 
-    def __init__(self, course: Course) -> None:
-        self._course = course
+    def __init__(self, state: SearchState) -> None:
+        self._state = state
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return bool(self._course.spent_budget() or self._course.common_failure())
+        return bool(self._state.spent_budget() or self._state.common_failure())
 
 
 @dataclass
-class Relay(Callback):
-    """Hands Tune's events to the course and to the observer."""
+class TuneCallback(Callback):
+    """Tells the state, then the observers, in their order, what Tune's trials do."""
 
-    course: Course
-    observer: Observer
+    state: SearchState
+    observers: Sequence[Observer]
     rule: StoppingRule | None
     settings: TuneSettings
+    tick: Callable[[], None]
 
     def __post_init__(self) -> None:
-        self._quota = Quota(self.course, self.settings.quota_bytes, best=self.settings.best)
+        self._quota = Quota(self.state, self.settings.quota_bytes, best=self.settings.best)
         self._fault: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ANN401
         if self._fault is not None:
             raise self._fault
-        self.observer.tick()
+        self.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
-        self.observer.started(self._record(trial))
+        for observer in self.observers:
+            observer.started(self._record(trial))
 
     def on_trial_result(
         self,
@@ -227,21 +228,22 @@ class Relay(Callback):
     ) -> None:
         record = self._record(trial)
         if result["outcome"] == "scored":
-            self.course.scored(
+            self.state.scored(
                 record.number,
                 int(result[EPOCH]),
                 float(result[SCORE]),
                 seconds=record.seconds + result["seconds"],
                 metrics=result["metrics"],
             )
-        self.observer.reported(record, result)
+        for observer in self.observers:
+            observer.reported(record, result)
 
     def on_trial_save(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
         manager = trial.run_metadata.checkpoint_manager
         saved = manager.latest_checkpoint_result if manager is not None else None
         if saved is not None and EPOCH in saved.metrics:
             place = remote_path(saved.checkpoint, self.settings.storage)
-            self.course.saved(number_of(trial), int(saved.metrics[EPOCH]), place)
+            self.state.saved(number_of(trial), int(saved.metrics[EPOCH]), place)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
         record, result = self._record(trial), trial.last_result or {}
@@ -267,26 +269,27 @@ class Relay(Callback):
 
         Where too many have failed they are left: the search goes on with them once the cause is removed.
         """
-        reason = self.course.spent_budget()
-        if not reason and self.course.common_failure():
+        reason = self.state.spent_budget()
+        if not reason and self.state.common_failure():
             return
         # Also those of an earlier session whose turn did not come.
-        left = [record.number for record in self.course.records if not record.ended]
+        left = [record.number for record in self.state.records if not record.ended]
         if left and not reason:
             raise RuntimeError(f"Ray Tune stopped before trials {left} were done; the same command goes on with them")
         for number in left:
-            record = self.course.records[number]
+            record = self.state.records[number]
             self._end(record, _ending(record), reason, "", seconds=None)
 
     def _end(self, record: TrialRecord, status: Status, message: str, trace: str, *, seconds: float | None) -> None:
-        self.course.ended(record.number, status, message=message, seconds=seconds)
+        self.state.ended(record.number, status, message=message, seconds=seconds)
         if self.rule is not None and status in ("diverged", "failed"):
             self.rule.ended(record.number, record.epochs + 1, WORST_SCORE)
-        self.observer.ended(record, trace)
+        for observer in self.observers:
+            observer.ended(record, trace)
         self._quota.enforce()
 
     def _record(self, trial: Trial) -> TrialRecord:
-        return self.course.records[number_of(trial)]
+        return self.state.records[number_of(trial)]
 
 
 def _ending(record: TrialRecord) -> Status:

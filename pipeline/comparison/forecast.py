@@ -1,56 +1,13 @@
-"""What a comparison will cost, from a few real steps, before it begins."""
+"""What a comparison will cost, before it begins."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from pipeline.comparison.trainings import Training
-from pipeline.config import ComputeConfig
-from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, loader_workers, new_learner, run_epochs
-
-#: Steps that are timed, after one that is not: the first is slower.
-TIMED_STEPS = 4
-#: Validation images at most that are scored to time an evaluation.
-TIMED_IMAGES = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Seconds per image that is trained on, per image that is scored, and to build the model of a training."""
-
-    training: float
-    scoring: float
-    start: float
-
-
-def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: ComputeConfig) -> Pace:
-    """Train a few batches and score a part of the validation split, the way it will be done, and take the time."""
-    few = _excerpt(data, train=(1 + TIMED_STEPS) * recipe.recipe.batch_size, val=TIMED_IMAGES, seed=seed)
-    started = time.perf_counter()
-    learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)
-    start = time.perf_counter() - started
-    stamps: list[float] = []
-    epochs = run_epochs(
-        learner,
-        recipe,
-        few,
-        until=1,
-        workers=loader_workers(compute),
-        on_step=lambda record: stamps.append(time.perf_counter()),
-    )
-    next(epochs)
-    scored = time.perf_counter() - stamps[-1]
-    epochs.close()  # type: ignore[attr-defined]  # a generator, whose workers end with it
-    # A split of a single batch has nothing but the slow first step; its whole epoch is an upper estimate of it.
-    step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else scored
-    return Pace(training=step / recipe.recipe.batch_size, scoring=scored / len(few.split("val")), start=start)
+from pipeline.training.build import TrainingData
+from pipeline.training.pace import Pace
 
 
 def missing(trainings: Sequence[Training], work: Path) -> list[Training]:
@@ -73,15 +30,3 @@ def seconds_of(trainings: Sequence[Training], data: TrainingData, pace: Pace, *,
 def _pattern(training: Training) -> str:
     key = training.key
     return f"full-{training.entry}-x*-seed{training.seed}.json" if training.phase == "full" else f"{key}.json"
-
-
-def _excerpt(data: TrainingData, *, train: int, val: int, seed: int) -> TrainingData:
-    """The same data with fewer rows; a row of each class is kept, since class weights need one."""
-    mixed = data.manifest.sample(frac=1, random_state=seed)
-    parts = []
-    for split, size in (("train", train), ("val", val)):
-        rows = mixed[mixed["split"] == split]
-        each = rows.groupby("label", sort=False).head(1)
-        rest = rows.drop(each.index).head(max(0, size - len(each)))
-        parts.append(pd.concat([each, rest]))
-    return replace(data, manifest=pd.concat(parts))

@@ -5,25 +5,41 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from components.search.rungs import Ladder
+from components.search.rungs import Rungs
 from components.search.trial import TrialRecord
+from pipeline.compute.shipping import local_folder
+from pipeline.config import ComputeConfig
+from pipeline.search.recipes import at_horizon
+from pipeline.search.session import TrialPlan
+from pipeline.training.build import open_data, use_threads
+from pipeline.training.pace import measure_pace
 
 
-def expected_epochs(ladder: Ladder, *, scheduler: str, unstopped: float) -> float:
+def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
+    """Of the defaults, from a few real steps on this machine; 0 for a cluster, whose trials run on other hardware."""
+    if compute.ray_address is not None:
+        return 0.0
+    use_threads(plan.threads)
+    data = open_data(local_folder(plan.prepared))
+    pace = measure_pace(at_horizon(plan.default, {}, plan.search), data, seed=plan.seed, compute=compute)
+    return len(data.split("train")) * pace.training + len(data.split("val")) * pace.scoring
+
+
+def expected_epochs(rungs: Rungs, *, scheduler: str, unstopped: float) -> float:
     """Epochs that a trial takes on average.
 
     asha, hyperband: of those that reach a rung one in `factor` goes on, as its cutoff has it. median: half of them go
     on after the first rung. unstopped: share of the trials that run to the end in any case.
     """
-    rungs = ladder.rungs
+    epochs = rungs.epochs
     if scheduler in ("asha", "hyperband"):
-        lengths = [rungs[0], *(later - earlier for earlier, later in itertools.pairwise(rungs))]
-        stopped = float(sum(length / ladder.factor**number for number, length in enumerate(lengths)))
+        lengths = [epochs[0], *(later - earlier for earlier, later in itertools.pairwise(epochs))]
+        stopped = float(sum(length / rungs.factor**number for number, length in enumerate(lengths)))
     elif scheduler == "median":
-        stopped = rungs[0] + (ladder.last - rungs[0]) / 2
+        stopped = epochs[0] + (rungs.last - epochs[0]) / 2
     else:
-        return float(ladder.last)
-    return unstopped * ladder.last + (1 - unstopped) * stopped
+        return float(rungs.last)
+    return unstopped * rungs.last + (1 - unstopped) * stopped
 
 
 def seconds_left(

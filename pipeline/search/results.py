@@ -1,29 +1,36 @@
-"""What came of a search: its tables, the winner, the gain over the defaults, and the winner as a configuration."""
+"""What came of a search: the winner, its gain over the defaults, and the files of the stage's result."""
 
 from __future__ import annotations
 
-import tempfile
+import json
+import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from components.errors import InputError
-from components.evaluation.objective_intervals import ObjectiveInterval, paired_objective_difference
-from components.search.checkpoints import fetch
+from components.search.agreement import agreement_warning, rung_agreement, survival
+from components.search.importance import importances
+from components.search.pareto import pareto_front
+from components.search.samplers import winner
 from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
-from pipeline.search.recipes import settings_of
-from pipeline.search.session import LOGITS_FILE
+from pipeline.overriding import override
+from pipeline.search.recipes import SearchedSpace, settings_of
+from pipeline.search.run import JOURNAL, Finished
+from pipeline.search.view import short_settings
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, recipe_objective
+from pipeline.sections.search import SearchConfig
+from pipeline.stage import StageContext
 from pipeline.yaml_text import write_yaml
 
-#: Of the interval of the gain, and the resamples behind it.
-GAIN_CONFIDENCE, GAIN_SAMPLES = 0.95, 1000
+FILES = (JOURNAL, "best.json", "best.yaml", "search.json", "trials.parquet", "scores.parquet", "search.html")
+UNCONFIRMED = (
+    "The winner was picked on the validation split, from one seed, and search.confirm_seeds is 0: its gain is "
+    "unconfirmed, and may be within the noise of the defaults."
+)
+TO_CONFIRM = "The winner was picked on the validation split: the confirmation says whether it is ahead."
 BEST_HEAD = """# The recipe that the search found, and the images that it was found on:
 #   escapement run --config best.yaml
 # It is as the search left it, before the confirmation: with the data's place and the schedule of that time.
@@ -32,16 +39,59 @@ BEST_HEAD = """# The recipe that the search found, and the images that it was fo
 GOODLESS_HEAD = (
     "# Without a good class a model is promoted by promote.gates.min_balanced_accuracy alone: add a bound.\n"
 )
+#: Columns of the table of trials that have a name of their own.
+NAMED = {"model.backbone": "backbone", "recipe.optimizer": "optimizer", "recipe.lr": "lr"}
+
+
+def write_results(
+    context: StageContext, searched: SearchedSpace, search: SearchConfig, finished: Finished
+) -> dict[str, Any]:
+    """Pick the winner, write every file but the report, say how it came out; the stage's headline."""
+    records, folder = finished.records, context.directory
+    number = winner(search.sampler, records)
+    best = None if number is None else records[number]
+    outcome = _outcome(searched, search, best, records, finished.ended_early)
+    keys = [dimension.sets for dimension in searched.space.dimensions]
+    trials, scores = trial_table(searched.default, records, keys, gpus=finished.gpus), score_table(records)
+    analysis = _analysis(searched, search, records, trials, scores, finished.rungs) if records else {}
+    (folder / "best.json").write_text(json.dumps(outcome, indent=2, allow_nan=False), encoding="utf-8")
+    (folder / "search.json").write_text(json.dumps(analysis, indent=2, allow_nan=False), encoding="utf-8")
+    prepared = context.inputs["prepare"].sections
+    text = best_configuration(prepared["data"], override(searched.default, outcome["overrides"]), seed=prepared["seed"])
+    (folder / "best.yaml").write_text(text, encoding="utf-8")
+    trials.to_parquet(folder / "trials.parquet", index=False)
+    scores.to_parquet(folder / "scores.parquet", index=False)
+    if not records:
+        return {"trials": 0}
+    shutil.copyfile(context.work / JOURNAL, folder / JOURNAL)
+    _say(context, outcome, analysis, records)
+    return {
+        "trials": len(records),
+        "trials_stopped_early": sum(record.status == "stopped" for record in records),
+        "trials_diverged": sum(record.status == "diverged" for record in records),
+        "trials_failed": sum(record.status == "failed" for record in records),
+        "best_trial": outcome["trial"],
+        "best_val_score": outcome["last_score"],
+        "gain_over_defaults": outcome["gain"],
+        "epochs_trained": int(trials["epochs"].sum()),
+    }
+
+
+def log_results(context: StageContext) -> None:
+    """Log every file to the stage's run, and the trials as a table."""
+    for name in FILES:
+        context.run.log_artifact(context.directory / name)
+    context.run.log_table(pd.read_parquet(context.directory / "trials.parquet"), "tables/trials.json")
 
 
 def trial_table(default: Recipe, records: Sequence[TrialRecord], keys: Sequence[str], *, gpus: float) -> pd.DataFrame:
-    """One row per trial: how it ended, and its settings. keys: those that are searched.
+    """One row per trial: how it ended, and its settings. keys: those that are searched. gpus: a trial's share of a GPU.
 
     A key that the trial left to the defaults because its condition did not hold is missing.
     """
     defaults = settings_of(default)
-    rows = [_row(record, defaults, keys, gpus) for record in records]
-    return pd.DataFrame(rows).astype({"fold": "Int64"}) if rows else pd.DataFrame()
+    rows = [_row(record, defaults, [key for key in keys if key not in NAMED], gpus) for record in records]
+    return pd.DataFrame(rows).astype({"fold": "Int64"}) if rows else pd.DataFrame({"trial": []})
 
 
 def score_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
@@ -65,35 +115,46 @@ def gain_over_defaults(best: TrialRecord | None, records: Sequence[TrialRecord])
     return {"score": score, "score_of_defaults": base, "compared_at_epoch": shared[-1], "gain": score - base}
 
 
-def gain_interval(
-    best: TrialRecord, defaults: TrialRecord, recipe: Recipe, data: TrainingData, *, seed: int
-) -> ObjectiveInterval | None:
-    """The interval of that gain over the choice of validation images; None where the two were not scored alike.
-
-    It says nothing of how seeds differ, and the winner was picked on these very images, which flatters it.
-    """
-    ends = (best.checkpoint_epoch, defaults.checkpoint_epoch)
-    if best.number == defaults.number or ends[0] != ends[1] or best.suggestion.fold is not None:
-        return None
-    logits = [_logits(record) for record in (best, defaults)]
-    if logits[0] is None or logits[1] is None:
-        return None
-    val = data.manifest[data.manifest["split"] == "val"]
-    return paired_objective_difference(
-        recipe_objective(recipe),
-        logits[0],
-        logits[1],
-        data.split("val").labels,
-        data.classes,
-        data.good_classes,
-        val["group"].to_numpy(),
-        confidence=GAIN_CONFIDENCE,
-        samples=GAIN_SAMPLES,
-        seed=seed,
-    )
+def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) -> str:
+    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search."""
+    values = {
+        "seed": seed,
+        "data": dict(data),
+        "model": recipe.model.model_dump(mode="json"),
+        "recipe": recipe.recipe.model_dump(mode="json"),
+        "search": {"num_trials": 0},
+    }
+    return BEST_HEAD + ("" if data["good_labels"] else GOODLESS_HEAD) + write_yaml(values)
 
 
-def mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
+def _outcome(
+    searched: SearchedSpace,
+    search: SearchConfig,
+    best: TrialRecord | None,
+    records: Sequence[TrialRecord],
+    ended_early: str,
+) -> dict[str, Any]:
+    """What best.json holds."""
+    lr = {"recipe.lr": searched.default.recipe.lr}
+    notes = [*searched.notes] if records else []
+    if best and best.number:
+        notes.insert(0, TO_CONFIRM if search.confirm_seeds else UNCONFIRMED)
+    if ended_early:
+        notes.append(f"The search ended early: {ended_early}.")
+    return {
+        "overrides": {**lr, **(best.suggestion.overrides if best else {})},
+        "defaults": lr,
+        "trial": best.number if best else None,
+        **gain_over_defaults(best, records),
+        "fold_means": _mean_over_folds(best, records),
+        "last_score": best.score if best else None,
+        "objective": searched.default.recipe.objective,
+        "lr_ranges": _labelled(searched),
+        "note": " ".join(notes),
+    }
+
+
+def _mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
     """Mean score over the folds of the winner and of the defaults; None without a cross-validation."""
     means = fold_means(records)
     if best is None or point_key(best.suggestion.point) not in means:
@@ -105,40 +166,57 @@ def mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) ->
     }
 
 
-def raise_if_in_vain(records: Sequence[TrialRecord], *, failure: str, budget: str) -> None:
-    """Raise where too many trials failed or none has a score: RuntimeError for failures, else InputError.
-
-    failure: what most failures have in common; budget: which one is spent; both as the course says it, or empty.
-    """
-    if failure:
-        raise RuntimeError(
-            f"search: {failure}; remove the cause and give the same command, which goes on with the trials that are "
-            "left, or raise search.failure_limit"
-        )
-    if any(record.score is not None for record in records):
-        return
-    failed = [record for record in records if record.status == "failed"]
-    if failed and len(failed) == len(records):
-        raise RuntimeError(f"search: all {len(records)} trials failed, the first: {failed[0].message}")
-    diverged = sum(record.status == "diverged" for record in records)
-    why = f"; {budget}" if budget else ""
-    remedy = "lower recipe.lr, or its bounds in search.space"
-    if budget and not diverged:
-        remedy = "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
-    raise InputError(f"search: none of the {len(records)} trials learned ({diverged} diverged{why}); {remedy}")
-
-
-def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) -> str:
-    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search."""
-    values = {
-        "seed": seed,
-        "data": dict(data),
-        "model": recipe.model.model_dump(mode="json"),
-        "recipe": recipe.recipe.model_dump(mode="json"),
-        "search": {"num_trials": 0},
+def _labelled(searched: SearchedSpace) -> dict[str, tuple[float, float]]:
+    """The searched ranges by optimizer, or by backbone and optimizer where there are several backbones."""
+    several = len({backbone for backbone, _ in searched.rates}) > 1
+    return {
+        (f"{backbone} / {optimizer}" if several else optimizer): limits
+        for (backbone, optimizer), limits in searched.rates.items()
     }
-    head = BEST_HEAD + ("" if data["good_labels"] else GOODLESS_HEAD)
-    return head + write_yaml(values)
+
+
+def _analysis(
+    searched: SearchedSpace,
+    search: SearchConfig,
+    records: Sequence[TrialRecord],
+    trials: pd.DataFrame,
+    scores: pd.DataFrame,
+    rungs: Sequence[int],
+) -> dict[str, Any]:
+    """What search.json holds: of the trials on the split itself, those on folds left out."""
+    trials = trials[trials["fold"].isna()]
+    scores = scores[scores["trial"].isin(trials["trial"])]
+    points = {record.number: record.suggestion.point for record in records if record.suggestion.fold is None}
+    stops = search.scheduler_name != "none"
+    # The defaults run to their end as well, but nobody drew them.
+    unstopped = trials.loc[trials["unstopped"] & (trials["trial"] > 0), "trial"] if stops else trials["trial"]
+    agreement = rung_agreement(scores, rungs, rungs[-1], unstopped=list(unstopped))
+    return {
+        "rungs": list(rungs),
+        "scheduler": search.scheduler_name,
+        "sampler": search.sampler,
+        "horizon": search.horizon,
+        "unstopped": [int(number) for number in unstopped],
+        "agreement": [record.to_dict() for record in agreement],
+        "agreement_warning": (agreement_warning(agreement) if stops else None) or "",
+        "survival": [record.to_dict() for record in survival(trials, rungs)] if stops else [],
+        "importances": importances(points, scores, searched.space, seed=len(records)).to_dict(),
+        "pareto_front": pareto_front(trials),
+    }
+
+
+def _say(
+    context: StageContext, outcome: Mapping[str, Any], analysis: Mapping[str, Any], records: Sequence[TrialRecord]
+) -> None:
+    if outcome["trial"]:
+        settings = short_settings(records[outcome["trial"]])
+        score = f"{outcome['objective']} {outcome['last_score']:.4f}"
+        context.console.say(f"  best: trial {outcome['trial']} ({settings}), {score}")
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        context.console.warn(f"{len(failed)} of {len(records)} trials failed, the last with: {failed[-1].message}")
+    if analysis["agreement_warning"]:
+        context.console.warn(analysis["agreement_warning"])
 
 
 def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], gpus: float) -> dict[str, Any]:
@@ -155,14 +233,11 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
         "unstopped": record.unstopped,
         "fold": suggestion.fold,
         "seed": suggestion.seed,
-        "backbone": settings["model.backbone"],
-        "optimizer": settings["recipe.optimizer"],
-        "lr": settings["recipe.lr"],
+        **{name: settings[key] for key, name in NAMED.items()},
     }
-    own = ("model.backbone", "recipe.optimizer", "recipe.lr")
     # Without overrides it is the defaults', on a fold perhaps; a trial of the space leaves out what it has no use for.
     unset = {} if suggestion.overrides else defaults
-    row |= {key: _plain(suggestion.overrides.get(key, unset.get(key))) for key in keys if key not in own}
+    row |= {key: _plain(suggestion.overrides.get(key, unset.get(key))) for key in keys}
     latency = next((told["latency_ms"] for told in record.metrics.values() if "latency_ms" in told), None)
     return row | ({"latency_ms": latency} if latency is not None else {})
 
@@ -170,11 +245,3 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - of any key
     """A list as one text: a column of a table holds values that can be told apart."""
     return ", ".join(str(entry) for entry in value) or "none" if isinstance(value, list | tuple) else value
-
-
-def _logits(record: TrialRecord) -> np.ndarray | None:
-    if record.checkpoint is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        found = fetch(record.checkpoint, (LOGITS_FILE,), Path(folder))
-        return np.load(found[0], allow_pickle=False) if found else None

@@ -80,7 +80,7 @@ STAGES: tuple[Stage, ...] = (
             "search.checkpoint_quota_gb",
         ),
         external=_lazily("pipeline.search.schedule_digest", "schedule_digest"),
-        version=5,
+        version=6,
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.cluster import settle_on_cluster
-from pipeline.comparison.forecast import images_of, measure_pace, missing, seconds_of
+from pipeline.comparison.forecast import images_of, missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
     RateChoice,
@@ -38,6 +38,7 @@ from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, read_bounds, use_threads
+from pipeline.training.pace import measure_pace
 
 
 def run(

@@ -113,16 +113,16 @@ def test_tune_runs_in_one_place() -> None:
 
 def test_what_chooses_trials_and_what_is_known_of_them_can_do_without_ray() -> None:
     """A simulation replaces Tune; what it shares with it imports no door but the rule's."""
-    apart = ["trial", "space", "journal", "course", "agreement", "importance", "pareto"]
+    apart = ["trial", "space", "journal", "state", "agreement", "importance", "pareto"]
     files = [ROOT / "components" / "search" / f"{name}.py" for name in apart]
     files += sorted((ROOT / "components" / "search" / "samplers").rglob("*.py"))
     for door in TUNE_DOORS:
         assert importers(door.removesuffix(".py").replace("/", "."), files, typing_too=True) == set(), door
 
 
-def test_a_worker_of_the_search_knows_nothing_of_its_course() -> None:
+def test_a_worker_of_the_search_knows_nothing_of_its_state() -> None:
     worker = [ROOT / "components" / "search" / "trainable.py", ROOT / "pipeline" / "search" / "session.py"]
-    for name in ("course", "journal", "tuner", "checkpoints", "samplers"):
+    for name in ("state", "journal", "tuner", "checkpoints", "samplers"):
         assert importers(f"components.search.{name}", worker) == set(), name
     for module in ("mlflow", "components.tracking", "components.outbox", "pipeline.search.runs"):
         assert importers(module, worker) == set(), module

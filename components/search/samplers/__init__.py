@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 
 from components.errors import InputError
 from components.search.samplers.base import Sampler, SamplerSettings
-from components.search.samplers.choosing import best_trial
 from components.search.samplers.folds import best_over_folds
 from components.search.samplers.grid import GridSampler
 from components.search.samplers.hierarchical import HierarchicalSampler
 from components.search.samplers.lipschitz import LipschitzSearch, best_arm
 from components.search.samplers.spread import random_sampler
 from components.search.samplers.tpe import hybrid_sampler, tpe_sampler
-from components.search.trial import TrialRecord
+from components.search.trial import TrialRecord, best_trial
 
 SAMPLERS: dict[str, Callable[[SamplerSettings], Sampler]] = {
     "random": random_sampler,

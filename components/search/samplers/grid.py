@@ -16,7 +16,7 @@ from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.folds import fold_plan, fold_trials
 from components.search.samplers.levels import Made, Plan, made, plan_of, ranked, walk
-from components.search.samplers.points import MOST_CHOICES, choice_points, held
+from components.search.samplers.points import MOST_CHOICES, active_part, choice_points
 from components.search.space import LR, Choice, Space
 from components.search.trial import Point, Suggestion, TrialRecord
 
@@ -109,7 +109,7 @@ def _intervals(space: Space) -> list[str]:
 def _active(space: Space, choice: Point) -> list[str]:
     """The intervals whose condition holds with these choices."""
     middle = dict.fromkeys(_intervals(space), 0.5)
-    return [sets for sets in middle if sets in held(space, {**choice, **middle})]
+    return [sets for sets in middle if sets in active_part(space, {**choice, **middle})]
 
 
 def _cell_count(active: Sequence[Sequence[str]], counts: Mapping[str, int]) -> int:

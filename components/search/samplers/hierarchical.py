@@ -21,7 +21,7 @@ from typing import Literal
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.levels import Made, Plan, made, plan_of, ranked, walk
-from components.search.samplers.points import held
+from components.search.samplers.points import active_part
 from components.search.space import BATCH_SIZE, LR, Choice, Dimension
 from components.search.trial import Point, Suggestion, TrialRecord
 
@@ -141,7 +141,7 @@ class HierarchicalSampler:
         return {} if place is None else {sets: place}
 
     def _suggestion(self, point: Point, epochs: int, level: int) -> Suggestion:
-        point = held(self._space, point)
+        point = active_part(self._space, point)
         return Suggestion(point=point, overrides=self._space.overrides(point), epochs=epochs, phase=f"level {level}")
 
 

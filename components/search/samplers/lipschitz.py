@@ -20,9 +20,9 @@ from optuna.trial import FrozenTrial, TrialState
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.points import PointKey, point_key
-from components.search.samplers.study import DIVERGED, HistoryStudy
+from components.search.samplers.study import DIVERGED, ask
 from components.search.samplers.zooming import Arm, next_position
-from components.search.space import Choice, holds
+from components.search.space import Choice, is_active
 from components.search.trial import Suggestion, TrialRecord
 
 #: A trial that diverged counts as so much worse than the worst final score. Were it only as bad as that, two trials of
@@ -104,13 +104,12 @@ class LipschitzSearch:
                 f"search.sampler=lipschitz searches one interval, and search.space has {names}; leave recipe.lr alone "
                 "in search.space, with bounds, or use the sampler hybrid"
             )
-        if not holds(dimensions[0], settings.space.defaults):
+        if not is_active(dimensions[0], settings.space.defaults):
             raise InputError(
                 f"search.space: the `when` of {dimensions[0].sets} does not hold for the recipe, and search.sampler="
                 "lipschitz searches nothing else; take it away"
             )
         self._settings = settings
-        self._study = HistoryStudy(settings.space, max_epochs=settings.max_epochs)
         self._sampler = LipschitzSampler(
             num_trials=settings.num_trials, decades=settings.space.decades(dimensions[0].sets)
         )
@@ -118,8 +117,7 @@ class LipschitzSearch:
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
         if number >= self._settings.num_trials:
             return "done"
-        self._study.follow(history)
-        point = self._study.ask(self._sampler)
+        point = ask(self._settings.space, history, self._sampler, max_epochs=self._settings.max_epochs)
         seeds = [r.suggestion.seed for r in history if point_key(r.suggestion.point) == point_key(point)]
         return Suggestion(
             point=point,

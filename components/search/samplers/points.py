@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from components.search.space import Choice, Space, holds
+from components.search.space import Choice, Space, is_active
 from components.search.trial import Point
 
 PointKey = tuple[tuple[str, float], ...]
@@ -17,11 +17,11 @@ def point_key(point: Point) -> PointKey:
     return tuple(sorted([(sets, round(coordinate, 9)) for sets, coordinate in point.items()]))
 
 
-def held(space: Space, point: Point) -> dict[str, float | int]:
+def active_part(space: Space, point: Point) -> dict[str, float | int]:
     """A point without the coordinates of dimensions whose condition it does not meet."""
     kept: dict[str, float | int] = {}
     for dimension in space.ordered():
-        if dimension.sets in point and holds(dimension, {**space.defaults, **space.overrides(kept)}):
+        if dimension.sets in point and is_active(dimension, {**space.defaults, **space.overrides(kept)}):
             kept[dimension.sets] = point[dimension.sets]
     return kept
 
@@ -34,7 +34,7 @@ def choice_points(space: Space) -> list[dict[str, float | int]] | None:
             continue
         longer: list[dict[str, float | int]] = []
         for point in points:
-            if holds(dimension, {**space.defaults, **space.overrides(point)}):
+            if is_active(dimension, {**space.defaults, **space.overrides(point)}):
                 longer += [{**point, dimension.sets: index} for index in range(len(dimension.values))]
             else:
                 longer.append(point)

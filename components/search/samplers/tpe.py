@@ -17,7 +17,7 @@ from optuna.samplers import TPESampler
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.points import countable_points, point_key, random_point, trial_seed
 from components.search.samplers.spread import SpreadSampler
-from components.search.samplers.study import HistoryStudy
+from components.search.samplers.study import ask, is_informative
 from components.search.trial import Point, Suggestion, TrialRecord
 
 #: Random trials before TPE, where the settings name no number.
@@ -53,7 +53,6 @@ class TpeAfterStart:
         self._settings = settings
         self._startup = min(startup, settings.num_trials - 1)
         self._spread = SpreadSampler(settings, count=self._startup) if spread else None
-        self._study = HistoryStudy(settings.space, max_epochs=settings.max_epochs)
         self._every = countable_points(settings.space)
 
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
@@ -62,8 +61,10 @@ class TpeAfterStart:
         if self._spread is not None and number <= self._startup:
             return self._spread.suggest(number, history)
         space = self._settings.space
-        if number > self._startup and self._study.follow(history) >= min(self._startup, FEWEST_TO_MODEL):
-            point, phase = self._study.ask(_tpe(trial_seed(self._settings.seed, number))), "tpe"
+        point: Point
+        if number > self._startup and sum(map(is_informative, history)) >= min(self._startup, FEWEST_TO_MODEL):
+            sampler = _tpe(trial_seed(self._settings.seed, number))
+            point, phase = ask(space, history, sampler, max_epochs=self._settings.max_epochs), "tpe"
         else:
             point, phase = random_point(space, seed=self._settings.seed, number=number), "random"
         fresh = self._fresh(point, number, history)

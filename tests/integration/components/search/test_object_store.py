@@ -12,8 +12,8 @@ import pytest
 
 from components.cluster import ray_session
 from components.search.checkpoints import fetch
-from components.search.course import Course, Limits
 from components.search.journal import Journal
+from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
 
@@ -65,7 +65,6 @@ class Interrupting:
             raise KeyboardInterrupt
 
     def ended(self, record, trace) -> None: ...
-    def tick(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def ray(store, ray_folder) -> Iterator[None]:
 
 
 def search(folder: Path, store: str, *, interrupt_at: tuple[int, int] | None = None) -> list:
-    course = Course(
+    state = SearchState(
         Journal(folder / "journal.jsonl"),
         InOrder(),
         Limits(num_trials=2, seconds=None, gpu_seconds=None, failure_limit=1.0),
@@ -116,8 +115,8 @@ def search(folder: Path, store: str, *, interrupt_at: tuple[int, int] | None = N
         quota_bytes=1e9,
     )
     opener = functools.partial(Counter, notes=folder / "notes")
-    run_trials(course, opener, Interrupting(interrupt_at), settings, rule=None)
-    return course.records
+    run_trials(state, opener, [Interrupting(interrupt_at)], settings, rule=None)
+    return state.records
 
 
 def test_a_killed_worker_and_an_interrupted_search_go_on_from_the_store(ray, store, tmp_path) -> None:

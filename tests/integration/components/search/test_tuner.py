@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from components.cluster import ray_session
-from components.search.course import Course, Limits
 from components.search.journal import Journal
-from components.search.rungs import Ladder, build_rule
+from components.search.rungs import Rungs, build_rule
+from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
 
@@ -102,8 +102,6 @@ class Notebook:
     def ended(self, record, trace: str) -> None:
         self.told.append(("ended", record.number, record.status, record.message, trace))
 
-    def tick(self) -> None: ...
-
     def about(self, index: int) -> list[str]:
         return [entry[0] for entry in self.told if entry[1] == index]
 
@@ -130,10 +128,10 @@ def search(
     limits: dict | None = None,
     quota_bytes: float = 1e9,
     concurrent: int = 1,
-) -> Course:
+) -> SearchState:
     """Run (or go on with) a search in a folder; how it went."""
-    ladder = Ladder(grace=1, factor=3, last=3)
-    course = Course(
+    rungs = Rungs(grace=1, factor=3, last=3)
+    state = SearchState(
         Journal(folder / "journal.jsonl"),
         InOrder(),
         Limits(
@@ -148,15 +146,15 @@ def search(
     )
     settings = TuneSettings(
         storage=str(folder),
-        checkpoint_epochs=ladder.rungs,
+        checkpoint_epochs=rungs.epochs,
         cpus_per_trial=1,
         gpus_per_trial=0,
         timeout=timeout,
         quota_bytes=quota_bytes,
     )
     opener = functools.partial(Script, scores=scores, notes=folder / "notes", seconds=seconds)
-    run_trials(course, opener, observer, settings, rule=build_rule(rule, ladder, seed=0))
-    return course
+    run_trials(state, opener, [observer], settings, rule=build_rule(rule, rungs, seed=0))
+    return state
 
 
 def epochs_asked_for(folder: Path) -> list[tuple[int, int]]:
@@ -239,19 +237,19 @@ def test_a_trial_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path) ->
 
 def test_a_search_whose_trials_fail_alike_stops_and_names_the_cause(tmp_path) -> None:
     scores = ((0.5, 0.5, 0.5), *[("no lens",)] * 7)
-    course = search(tmp_path, 8, Notebook(), scores=scores, limits={"failure_limit": 0.5})
-    assert len(course.records) == 4
-    assert course.common_failure() == "3 of 4 trials failed, 3 of them with: RuntimeError: no lens"
+    state = search(tmp_path, 8, Notebook(), scores=scores, limits={"failure_limit": 0.5})
+    assert len(state.records) == 4
+    assert state.common_failure() == "3 of 4 trials failed, 3 of them with: RuntimeError: no lens"
 
 
-def test_what_was_under_way_when_too_many_failed_goes_on_once_the_cause_is_removed(tmp_path) -> None:
+def test_what_was_running_when_too_many_failed_goes_on_once_the_cause_is_removed(tmp_path) -> None:
     scores = ((0.5, 0.5, 0.5), *[("no lens",)] * 8)
     limits = {"failure_limit": 0.5}
     # The defaults take their time; the others fail beside them.
     slow = ((0.5, SLOW, 0.5), *scores[1:])
-    course = search(tmp_path, 9, Notebook(), scores=slow, limits=limits, concurrent=2)
-    assert "with: RuntimeError: no lens" in course.common_failure()
-    assert not course.records[0].ended
+    state = search(tmp_path, 9, Notebook(), scores=slow, limits=limits, concurrent=2)
+    assert "with: RuntimeError: no lens" in state.common_failure()
+    assert not state.records[0].ended
     mended = ((0.5, 0.5, 0.6), *[(0.4, 0.4, 0.4)] * 8)
     records = search(tmp_path, 9, Notebook(), scores=mended, rule="none", limits=limits, concurrent=2).records
     assert records[0].score == 0.6
@@ -261,10 +259,10 @@ def test_what_was_under_way_when_too_many_failed_goes_on_once_the_cause_is_remov
 
 def test_a_search_ends_when_its_time_is_over(tmp_path) -> None:
     scores = [(0.5, 0.5, 0.5)] * 50
-    course = search(tmp_path, 50, Notebook(), scores=scores, rule="none", seconds=0.3, limits={"seconds": 4.0})
-    assert 1 <= len(course.records) < 50
-    assert all(record.ended for record in course.records)
-    assert course.spent_budget()
+    state = search(tmp_path, 50, Notebook(), scores=scores, rule="none", seconds=0.3, limits={"seconds": 4.0})
+    assert 1 <= len(state.records) < 50
+    assert all(record.ended for record in state.records)
+    assert state.spent_budget()
 
 
 def test_checkpoints_beyond_the_quota_are_removed_but_for_the_best_and_the_defaults(tmp_path) -> None:

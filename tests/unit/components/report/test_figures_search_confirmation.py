@@ -22,9 +22,10 @@ def test_the_scores_of_a_seed_are_joined() -> None:
 
 
 def test_every_difference_is_a_dot_and_the_mean_one() -> None:
-    dots, mean = drawn().axes[1].collections
-    assert sorted(dots.get_offsets()[:, 0]) == pytest.approx([-0.01, 0.02, 0.03])
-    assert mean.get_offsets().tolist() == [[0.0133, 0.2]]
+    axes = drawn().axes[1]
+    assert sorted(axes.collections[0].get_offsets()[:, 0]) == pytest.approx([-0.01, 0.02, 0.03])
+    mean, _, _ = axes.containers[0]
+    assert mean.get_xydata().tolist() == [[0.0133, 0.2]]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,6 @@ def test_every_difference_is_a_dot_and_the_mean_one() -> None:
 def test_the_verdict_follows_from_the_lower_limit(words, low: float, verdict: str) -> None:
     said = words(drawn(low=low))
     assert f"3 seeds: winner +0.0133 against defaults, and with 90 % confidence {verdict}" in said
-    assert "mean +0.0133" in said
 
 
 def test_one_seed_has_no_interval(words) -> None:

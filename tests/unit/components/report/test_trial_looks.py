@@ -1,7 +1,5 @@
-"""Names, durations and headings of the figures of a search."""
+"""Names and headings of the figures of a search."""
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from components.report import style, trial_looks
@@ -14,20 +12,6 @@ from components.report import style, trial_looks
 )  # fmt: skip
 def test_a_key_is_called_by_its_last_part(key: str, name: str) -> None:
     assert trial_looks.plain_key(key) == name
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.0, "0 s"), (42.4, "42 s"), (150.0, "2.5 min"), (3000.0, "50 min"), (7560.0, "2.1 h"), (180000.0, "50 h")],
-)
-def test_durations_have_a_handy_unit(seconds: float, text: str) -> None:
-    assert trial_looks.duration(seconds) == text
-
-
-def test_missing_scores_are_nan_whatever_they_are_missing_as() -> None:
-    for missing in (None, np.nan, pd.NA):
-        table = pd.DataFrame({"score": pd.Series([0.5, missing], dtype=object)})
-        assert np.array_equal(trial_looks.known_scores(table), [0.5, np.nan], equal_nan=True)
 
 
 def test_a_heading_of_two_lines_takes_more_room() -> None:

@@ -14,7 +14,7 @@ STORE = "s3://bucket/some/trials?endpoint_override=localhost:9000&scheme=http&re
 
 
 class Pruned(list):
-    """As much of a course as the quota asks for: records, and what was told of them."""
+    """As much of a state as the quota asks for: records, and what was told of them."""
 
     def __init__(self, records: list[TrialRecord]) -> None:
         super().__init__()
@@ -26,8 +26,8 @@ class Pruned(list):
 
 
 @pytest.fixture
-def course(tmp_path):
-    """A course of ended trials, each with a checkpoint of a hundred bytes: `course(score, …)`, None for a failure."""
+def state(tmp_path):
+    """A state of ended trials, each with a checkpoint of a hundred bytes: `state(score, …)`, None for a failure."""
 
     def make(*scores: float | None, epochs: tuple[int, ...] = ()) -> Pruned:
         records = []
@@ -53,8 +53,8 @@ def course(tmp_path):
     return make
 
 
-def left(course: Pruned) -> list[int]:
-    return [record.number for record in course.records if record.checkpoint and Path(record.checkpoint).is_dir()]
+def left(state: Pruned) -> list[int]:
+    return [record.number for record in state.records if record.checkpoint and Path(record.checkpoint).is_dir()]
 
 
 # --- paths
@@ -113,47 +113,47 @@ def test_the_files_of_a_trial_are_measured_fetched_and_removed_together(tmp_path
 # --- the quota
 
 
-def test_below_the_quota_all_are_kept(course) -> None:
-    trials = course(0.5, 0.7, 0.6)
+def test_below_the_quota_all_are_kept(state) -> None:
+    trials = state(0.5, 0.7, 0.6)
     Quota(trials, 300).enforce()
     assert left(trials) == [0, 1, 2]
     assert trials == []
 
 
-def test_the_lowest_scores_go_first_and_no_more_than_need_be(course) -> None:
-    trials = course(0.9, 0.3, 0.8, 0.2, 0.5)
+def test_the_lowest_scores_go_first_and_no_more_than_need_be(state) -> None:
+    trials = state(0.9, 0.3, 0.8, 0.2, 0.5)
     Quota(trials, 300).enforce()
     assert trials == [3, 1]
     assert left(trials) == [0, 2, 4]
 
 
-def test_what_failed_goes_before_any_that_has_a_score(course) -> None:
-    trials = course(0.9, 0.0, None)
+def test_what_failed_goes_before_any_that_has_a_score(state) -> None:
+    trials = state(0.9, 0.0, None)
     Quota(trials, 200).enforce()
     assert trials == [2]
 
 
-def test_the_best_and_the_defaults_stay_whatever_they_take(course) -> None:
-    trials = course(0.1, 0.9, 0.5)
+def test_the_best_and_the_defaults_stay_whatever_they_take(state) -> None:
+    trials = state(0.1, 0.9, 0.5)
     Quota(trials, 0).enforce()
     assert left(trials) == [0, 1]
 
 
-def test_the_best_is_one_that_went_furthest_as_the_winner_is(course) -> None:
-    trials = course(0.5, 0.95, 0.8, 0.6, epochs=(3, 1, 3, 3))
+def test_the_best_is_one_that_went_furthest_as_the_winner_is(state) -> None:
+    trials = state(0.5, 0.95, 0.8, 0.6, epochs=(3, 1, 3, 3))
     Quota(trials, 0).enforce()
     assert left(trials) == [0, 2]
 
 
-def test_what_runs_is_not_touched(course) -> None:
-    trials = course(0.5, 0.1, 0.9)
+def test_what_runs_is_not_touched(state) -> None:
+    trials = state(0.5, 0.1, 0.9)
     trials.records[1].status = "running"
     Quota(trials, 0).enforce()
     assert left(trials) == [0, 1, 2]
 
 
-def test_what_is_gone_is_not_measured_again(course, monkeypatch) -> None:
-    trials, measured = course(0.5, 0.1, 0.9, 0.4), []
+def test_what_is_gone_is_not_measured_again(state, monkeypatch) -> None:
+    trials, measured = state(0.5, 0.1, 0.9, 0.4), []
 
     def size(path: str) -> int:
         measured.append(path)
@@ -167,9 +167,9 @@ def test_what_is_gone_is_not_measured_again(course, monkeypatch) -> None:
     assert left(trials) == [0, 2, 3]
 
 
-def test_no_trials_and_no_checkpoints_are_within_any_quota(course) -> None:
+def test_no_trials_and_no_checkpoints_are_within_any_quota(state) -> None:
     Quota(Pruned([]), 0).enforce()
-    trials = course(0.5)
+    trials = state(0.5)
     trials.records[0].checkpoint = None
     Quota(trials, 0).enforce()
     assert trials == []

@@ -5,7 +5,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from components.search.importance import importances, scales
+from components.search.importance import importances
 from components.search.space import (
     BACKBONE,
     BATCH_SIZE,
@@ -53,8 +53,8 @@ def test_the_key_that_sets_the_score_takes_the_whole() -> None:
     assert next(iter(found.shares)) == LR
     assert found.shares[LR] > 0.9
     assert found.basis == "60 trials after epoch 1"
-    assert found.foretold is not None
-    assert found.foretold > 0.8
+    assert found.r_squared is not None
+    assert found.r_squared > 0.8
 
 
 def test_a_rate_is_measured_within_the_bounds_of_its_optimizer() -> None:
@@ -81,8 +81,8 @@ def test_small_values_of_a_logarithmic_key_count_as_much_as_large_ones() -> None
 def test_noise_is_recognised() -> None:
     found = importances(*drawn(40, lambda _, generator: generator.normal()), SPACE, seed=0)
     assert found.shares
-    assert found.foretold is not None
-    assert found.foretold <= 0
+    assert found.r_squared is not None
+    assert found.r_squared <= 0
     assert sum(found.shares.values()) < 0.9
 
 
@@ -112,7 +112,7 @@ def test_too_few_trials_are_a_reason(count: int) -> None:
     points, scores = drawn(10, by_rate)
     found = importances(points, scores[scores["trial"] < count], SPACE, seed=0)
     assert found.to_dict() == {
-        "shares": {}, "basis": "", "foretold": None,
+        "shares": {}, "basis": "", "r_squared": None,
         "reason": f"trials with a score: {count}; it takes 8 to tell the keys apart",
     }  # fmt: skip
 
@@ -135,9 +135,3 @@ def test_nothing_is_said_on_the_terminal_and_optuna_speaks_as_before(capfd: pyte
     importances(*drawn(10, by_rate), SPACE, seed=0)
     assert optuna.logging.get_verbosity() == before
     assert capfd.readouterr() == ("", "")
-
-
-def test_scales_are_told_by_column() -> None:
-    assert scales(SPACE) == {
-        "optimizer": "choice", "lr": "log", "recipe.weight_decay": "log", "recipe.momentum": "linear"
-    }  # fmt: skip

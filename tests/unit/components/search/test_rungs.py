@@ -3,20 +3,20 @@
 import numpy as np
 import pytest
 
-from components.search.rungs import WORST_SCORE, Ladder, StoppingRule, build_rule
+from components.search.rungs import WORST_SCORE, Rungs, StoppingRule, build_rule
 from components.search.trial import Suggestion, TrialRecord
 
-LADDER = Ladder(grace=1, factor=3, last=9)
+RUNGS = Rungs(grace=1, factor=3, last=9)
 
 
-def asha(ladder: Ladder = LADDER) -> StoppingRule:
-    rule = build_rule("asha", ladder, seed=0)
+def asha(rungs: Rungs = RUNGS) -> StoppingRule:
+    rule = build_rule("asha", rungs, seed=0)
     assert rule is not None
     return rule
 
 
 def median(grace: int = 1) -> StoppingRule:
-    rule = build_rule("median", Ladder(grace=grace, factor=3, last=9), seed=0)
+    rule = build_rule("median", Rungs(grace=grace, factor=3, last=9), seed=0)
     assert rule is not None
     return rule
 
@@ -39,21 +39,21 @@ def record(
     )
 
 
-# --- the ladder
+# --- the rungs
 
 
 @pytest.mark.parametrize(
-    ("ladder", "rungs"),
+    ("rungs", "epochs"),
     [
-        (LADDER, (1, 3, 9)),
-        (Ladder(grace=1, factor=3, last=10), (1, 3, 9, 10)),
-        (Ladder(grace=2, factor=2, last=9), (2, 4, 8, 9)),
-        (Ladder(grace=3, factor=4, last=3), (3,)),
-        (Ladder(grace=1, factor=3, last=243), (1, 3, 9, 27, 81, 243)),  # log₃ 243 is 4.999… to a computer
+        (RUNGS, (1, 3, 9)),
+        (Rungs(grace=1, factor=3, last=10), (1, 3, 9, 10)),
+        (Rungs(grace=2, factor=2, last=9), (2, 4, 8, 9)),
+        (Rungs(grace=3, factor=4, last=3), (3,)),
+        (Rungs(grace=1, factor=3, last=243), (1, 3, 9, 27, 81, 243)),  # log₃ 243 is 4.999… to a computer
     ],
 )
-def test_rungs_are_powers_of_the_factor_and_the_last_epoch(ladder: Ladder, rungs: tuple[int, ...]) -> None:
-    assert ladder.rungs == rungs
+def test_rungs_are_powers_of_the_factor_and_the_last_epoch(rungs: Rungs, epochs: tuple[int, ...]) -> None:
+    assert rungs.epochs == epochs
 
 
 # --- ASHA
@@ -118,7 +118,7 @@ def test_a_trial_that_diverges_at_once_counts_at_the_first_rung(live: bool) -> N
 def test_the_numpy_generator_of_everybody_decides_nothing() -> None:
     def decisions(seed: int) -> list[int]:
         np.random.seed(seed)  # noqa: NPY002 - it is what must not matter
-        rule = build_rule("hyperband", Ladder(grace=1, factor=3, last=27), seed=5)
+        rule = build_rule("hyperband", Rungs(grace=1, factor=3, last=27), seed=5)
         assert rule is not None
         scores = np.random.default_rng(0).random(60)
         return told(rule, 1, dict(enumerate(scores))) + told(rule, 3, dict(enumerate(scores)))
@@ -139,7 +139,7 @@ def members_of(rule: StoppingRule, count: int) -> list[int]:
 
 
 def test_hyperband_has_a_bracket_for_each_rung_but_the_last() -> None:
-    rule = build_rule("hyperband", Ladder(grace=1, factor=3, last=27), seed=0)
+    rule = build_rule("hyperband", Rungs(grace=1, factor=3, last=27), seed=0)
     assert rule is not None
     firsts = [member._brackets[0]._rungs[-1][0] for member in rule._members]
     assert firsts == [1, 3, 9]
@@ -151,7 +151,7 @@ def test_hyperband_has_a_bracket_for_each_rung_but_the_last() -> None:
 
 def test_a_trial_stays_in_its_bracket_and_the_seed_draws_it() -> None:
     def members(seed: int) -> list[int]:
-        rule = build_rule("hyperband", LADDER, seed=seed)
+        rule = build_rule("hyperband", RUNGS, seed=seed)
         assert rule is not None
         return members_of(rule, 30)
 
@@ -160,7 +160,7 @@ def test_a_trial_stays_in_its_bracket_and_the_seed_draws_it() -> None:
 
 
 def test_a_bracket_with_a_later_first_rung_stops_nobody_before_it() -> None:
-    rule = build_rule("hyperband", LADDER, seed=0)
+    rule = build_rule("hyperband", RUNGS, seed=0)
     assert rule is not None
     late = [number for number, member in enumerate(members_of(rule, 40)) if member == 1][:4]
     falling = {number: 0.9 - 0.1 * place for place, number in enumerate(late)}
@@ -170,7 +170,7 @@ def test_a_bracket_with_a_later_first_rung_stops_nobody_before_it() -> None:
 
 
 def test_with_one_rung_hyperband_stops_nobody() -> None:
-    rule = build_rule("hyperband", Ladder(grace=3, factor=3, last=3), seed=0)
+    rule = build_rule("hyperband", Rungs(grace=3, factor=3, last=3), seed=0)
     assert rule is not None
     assert told(rule, 1, {0: 0.9, 1: 0.1}) == told(rule, 2, {0: 0.9, 1: 0.1}) == [0, 1]
 
@@ -228,7 +228,7 @@ def test_an_epoch_that_is_told_again_after_a_worker_was_lost_changes_nothing() -
 
 
 def test_without_a_scheduler_nothing_is_stopped() -> None:
-    assert build_rule("none", LADDER, seed=0) is None
+    assert build_rule("none", RUNGS, seed=0) is None
 
 
 # --- a search that goes on
@@ -255,11 +255,11 @@ def test_a_replayed_rule_decides_as_the_one_that_saw_it_all(name: str, seed: int
     generator = np.random.default_rng(seed)
     curves = np.sort(generator.random((60, 9)), axis=1).tolist()
     fates = [{"unstopped": number % 10 == 0, "diverges": number % 7 == 3} for number in range(60)]
-    first, records = build_rule(name, LADDER, seed=seed), []
+    first, records = build_rule(name, RUNGS, seed=seed), []
     assert first is not None
     for number in range(30):
         records.append(play(first, number, curves[number], **fates[number]))
-    second = build_rule(name, LADDER, seed=seed)
+    second = build_rule(name, RUNGS, seed=seed)
     assert second is not None
     second.replay(records)
     for number in range(30, 60):
@@ -282,7 +282,7 @@ def test_what_a_trial_that_goes_on_will_tell_again_is_not_taken_in_before() -> N
 
 @pytest.mark.parametrize("name", ["asha", "hyperband", "median"])
 def test_trials_that_ended_without_a_score_can_be_replayed(name: str) -> None:
-    rule = build_rule(name, LADDER, seed=0)
+    rule = build_rule(name, RUNGS, seed=0)
     assert rule is not None
     rule.replay([record(0, []), record(1, [], "failed"), record(2, [], "running"), record(3, [0.5] * 9, "completed")])
     assert told(rule, 1, {4: 0.6}) == [4]
@@ -291,7 +291,7 @@ def test_trials_that_ended_without_a_score_can_be_replayed(name: str) -> None:
 @pytest.mark.parametrize("name", ["asha", "median"])
 def test_a_trial_that_was_told_to_stop_and_is_asked_about_again_is_still_to_stop(name: str) -> None:
     """Its worker was lost while it was saved, and trained the epoch again."""
-    rule = build_rule(name, Ladder(grace=1, factor=3, last=9), seed=0)
+    rule = build_rule(name, Rungs(grace=1, factor=3, last=9), seed=0)
     assert rule is not None
     for number in range(1, 6):
         assert rule.goes_on(number, 1, 0.8, unstopped=True)

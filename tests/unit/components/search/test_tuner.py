@@ -1,15 +1,22 @@
-"""What becomes of Tune's events, told without Tune: in the course, in the rule and with the observer."""
+"""What becomes of Tune's events, told without Tune: in the state, in the rule and with the observer."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from components.search.course import Course, Limits
 from components.search.journal import Journal
-from components.search.rungs import WORST_SCORE, Ladder, build_rule
+from components.search.rungs import WORST_SCORE, Rungs, build_rule
+from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
-from components.search.tuner import Relay, TuneSettings, _Asker, _Ruled, _WhenSpent, number_of
+from components.search.tuner import (
+    TuneCallback,
+    TuneSettings,
+    _BudgetStopper,
+    _RuleScheduler,
+    _StateSearcher,
+    number_of,
+)
 
 
 def plain(number: int) -> Suggestion:
@@ -32,13 +39,10 @@ class Notebook:
             raise self._broken
         self.told.append(("ended", record.number, record.status, trace))
 
-    def tick(self) -> None:
-        self.told.append(("tick",))
-
 
 @pytest.fixture
-def course(tmp_path) -> Course:
-    made = Course(
+def state(tmp_path) -> SearchState:
+    made = SearchState(
         Journal(tmp_path / "journal.jsonl"),
         SimpleNamespace(suggest=lambda number, history: plain(number)),
         Limits(num_trials=4, seconds=None, gpu_seconds=20.0, failure_limit=1.0),
@@ -50,13 +54,13 @@ def course(tmp_path) -> Course:
         clock=lambda: 0.0,
     )
     for _ in range(3):
-        made.next_order()
+        made.next_request()
     return made
 
 
 @pytest.fixture
-def relay(course):
-    def make(observer=None, rule=None) -> Relay:
+def callback(state):
+    def make(observer=None, rule=None) -> TuneCallback:
         settings = TuneSettings(
             storage="/nowhere",
             checkpoint_epochs=(1, 3),
@@ -65,13 +69,13 @@ def relay(course):
             timeout=60,
             quota_bytes=1e9,
         )
-        return Relay(course, observer or Notebook(), rule, settings)
+        return TuneCallback(state, [observer or Notebook()], rule, settings, lambda: None)
 
     return make
 
 
 def trial(number: int, last: dict | None = None, error_file: Path | None = None) -> SimpleNamespace:
-    return SimpleNamespace(config={"order": {"number": number}}, last_result=last, error_file=error_file)
+    return SimpleNamespace(config={"request": {"number": number}}, last_result=last, error_file=error_file)
 
 
 def scored(epoch: int, score: float = 0.5, *, seconds: float = 2.0) -> dict:
@@ -83,103 +87,103 @@ def over(outcome: str, *, epoch: int = 1, seconds: float = 2.0, message: str = "
             "message": message, "trace": trace}  # fmt: skip
 
 
-def report(relay: Relay, number: int, result: dict) -> None:
-    relay.on_trial_result(0, [], trial(number), result)
+def report(callback: TuneCallback, number: int, result: dict) -> None:
+    callback.on_trial_result(0, [], trial(number), result)
 
 
-def complete(relay: Relay, number: int, last: dict) -> None:
-    relay.on_trial_complete(0, [], trial(number, last))
+def complete(callback: TuneCallback, number: int, last: dict) -> None:
+    callback.on_trial_complete(0, [], trial(number, last))
 
 
-def test_a_result_is_told_to_the_course_and_then_to_the_observer(relay, course) -> None:
+def test_a_result_is_told_to_the_course_and_then_to_the_observer(callback, state) -> None:
     notebook = Notebook()
-    report(relay(notebook), 1, scored(1, 0.6))
-    record = course.records[1]
+    report(callback(notebook), 1, scored(1, 0.6))
+    record = state.records[1]
     assert (record.scores, record.metrics, record.seconds) == ({1: 0.6}, {1: {"lr": 0.1}}, 2.0)
     assert notebook.told == [("reported", 1, 1)]
 
 
-def test_the_seconds_of_a_trial_add_up_also_over_workers_that_begin_to_count_anew(relay, course) -> None:
-    told = relay()
+def test_the_seconds_of_a_trial_add_up_also_over_workers_that_begin_to_count_anew(callback, state) -> None:
+    told = callback()
     for epoch, seconds in ((1, 2.0), (2, 3.0), (2, 4.0), (3, 1.0)):  # a worker was lost after epoch 2
         report(told, 1, scored(epoch, seconds=seconds))
-    assert course.records[1].seconds == 10.0
-    assert course.records[1].seconds_at == {1: 2.0, 2: 9.0, 3: 10.0}
+    assert state.records[1].seconds == 10.0
+    assert state.records[1].seconds_at == {1: 2.0, 2: 9.0, 3: 10.0}
     report(told, 2, scored(1, seconds=10.0))
-    assert course.spent_budget()
+    assert state.spent_budget()
 
 
-def test_an_epoch_without_a_score_takes_time_and_the_trial_with_it(relay, course) -> None:
+def test_an_epoch_without_a_score_takes_time_and_the_trial_with_it(callback, state) -> None:
     notebook, result = Notebook(), over("failed", epoch=2, seconds=5.0, message="out", trace="the whole of it")
-    told = relay(notebook)
+    told = callback(notebook)
     report(told, 1, scored(1))
     report(told, 1, result)
     complete(told, 1, result)
-    record = course.records[1]
+    record = state.records[1]
     assert (record.status, record.message, record.scores, record.seconds) == ("failed", "out", {1: 0.5}, 7.0)
     assert notebook.told[-1] == ("ended", 1, "failed", "the whole of it")
 
 
-def test_a_trial_is_completed_at_its_last_epoch_and_stopped_before_it(relay, course) -> None:
-    told = relay()
+def test_a_trial_is_completed_at_its_last_epoch_and_stopped_before_it(callback, state) -> None:
+    told = callback()
     for epoch in (1, 2, 3):
         report(told, 0, scored(epoch))
     report(told, 1, scored(1))
     complete(told, 0, scored(3))
     complete(told, 1, scored(1))
-    assert [record.status for record in course.records] == ["completed", "stopped", "running"]
-    assert [record.seconds for record in course.records] == [6.0, 2.0, 0.0]
+    assert [record.status for record in state.records] == ["completed", "stopped", "running"]
+    assert [record.seconds for record in state.records] == [6.0, 2.0, 0.0]
 
 
-def test_what_ends_twice_is_told_once(relay, course) -> None:
+def test_what_ends_twice_is_told_once(callback, state) -> None:
     notebook = Notebook()
-    told = relay(notebook)
+    told = callback(notebook)
     for _ in range(2):
         complete(told, 1, over("diverged"))
     assert [entry[0] for entry in notebook.told] == ["ended"]
 
 
-def test_a_fault_of_the_observer_at_the_end_of_a_trial_is_raised_though_tune_would_swallow_it(relay, course) -> None:
-    told = relay(Notebook(broken=LookupError("no such run")))
+def test_a_fault_of_the_observer_at_the_end_of_a_trial_is_raised_though_tune_would_swallow_it(callback, state) -> None:
+    told = callback(Notebook(broken=LookupError("no such run")))
     report(told, 1, scored(1))
     complete(told, 1, scored(1))
-    assert course.records[1].status == "stopped"
+    assert state.records[1].status == "stopped"
     with pytest.raises(LookupError, match="no such run"):
         told.on_step_end(0, [])
 
 
-def test_a_lost_worker_is_said_with_the_last_line_of_what_is_known(relay, course, tmp_path) -> None:
+def test_a_lost_worker_is_said_with_the_last_line_of_what_is_known(callback, state, tmp_path) -> None:
     (tmp_path / "error.txt").write_text("Traceback\n  somewhere\nActorDiedError: killed\n\n")
     notebook = Notebook()
-    told = relay(notebook)
+    told = callback(notebook)
     told.on_trial_error(0, [], trial(1, error_file=tmp_path / "error.txt"))
     told.on_trial_error(0, [], trial(2))
-    assert course.records[1].message == "its worker was lost: ActorDiedError: killed"
+    assert state.records[1].message == "its worker was lost: ActorDiedError: killed"
     assert notebook.told[0][3].startswith("Traceback")
-    assert course.records[2].message == "its worker was lost, and nothing says why"
+    assert state.records[2].message == "its worker was lost, and nothing says why"
 
 
-def test_when_a_budget_is_spent_the_rest_is_stopped_and_says_why(relay, course) -> None:
-    told = relay()
+def test_when_a_budget_is_spent_the_rest_is_stopped_and_says_why(callback, state) -> None:
+    told = callback()
     for epoch in (1, 2, 3):
         report(told, 0, scored(epoch))
     report(told, 1, scored(1, seconds=14.0))
-    assert _WhenSpent(course).stop_all()
+    assert _BudgetStopper(state).stop_all()
     told.end_the_rest()
-    assert [record.status for record in course.records] == ["completed", "stopped", "stopped"]
-    assert "GPU hours is spent" in course.records[1].message
+    assert [record.status for record in state.records] == ["completed", "stopped", "stopped"]
+    assert "GPU hours is spent" in state.records[1].message
 
 
-def test_an_end_that_nothing_explains_is_an_error(relay, course) -> None:
+def test_an_end_that_nothing_explains_is_an_error(callback, state) -> None:
     with pytest.raises(RuntimeError, match=r"before trials \[0, 1, 2\] were done"):
-        relay().end_the_rest()
-    assert not any(record.ended for record in course.records)
+        callback().end_the_rest()
+    assert not any(record.ended for record in state.records)
 
 
-def test_the_rule_hears_of_a_divergence_at_the_epoch_that_the_trial_did_not_reach(relay, course) -> None:
+def test_the_rule_hears_of_a_divergence_at_the_epoch_that_the_trial_did_not_reach(callback, state) -> None:
     """A worker that went on from a checkpoint counts its own epochs, and may say 1."""
-    rule = build_rule("asha", Ladder(grace=2, factor=2, last=8), seed=0)
-    told, ruled = relay(rule=rule), _Ruled(rule, course)
+    rule = build_rule("asha", Rungs(grace=2, factor=2, last=8), seed=0)
+    told, ruled = callback(rule=rule), _RuleScheduler(rule, state)
     for number, score in ((0, 0.6), (1, 0.6)):
         report(told, number, scored(1, score))
     ruled.on_trial_result(None, trial(0), scored(1, 0.6))
@@ -193,16 +197,16 @@ def test_the_rule_hears_of_a_divergence_at_the_epoch_that_the_trial_did_not_reac
     assert ruled.on_trial_result(None, trial(2), scored(4, 0.35)) == "CONTINUE"
 
 
-def test_the_rule_is_asked_with_what_the_course_knows_of_the_trial(course) -> None:
-    rule = build_rule("asha", Ladder(grace=1, factor=2, last=8), seed=0)
-    ruled = _Ruled(rule, course)
+def test_the_rule_is_asked_with_what_the_course_knows_of_the_trial(state) -> None:
+    rule = build_rule("asha", Rungs(grace=1, factor=2, last=8), seed=0)
+    ruled = _RuleScheduler(rule, state)
     assert ruled.on_trial_result(None, trial(1), scored(1, 0.9)) == "CONTINUE"
     assert ruled.on_trial_result(None, trial(2), scored(1, 0.1)) == "STOP"
     assert ruled.on_trial_result(None, trial(0), scored(1, 0.1)) == "CONTINUE"  # the defaults are never stopped
-    assert _Ruled(None, course).on_trial_result(None, trial(2), scored(1, 0.1)) == "CONTINUE"
+    assert _RuleScheduler(None, state).on_trial_result(None, trial(2), scored(1, 0.1)) == "CONTINUE"
 
 
-def test_a_request_goes_to_a_worker_as_plain_values(course) -> None:
-    config = _Asker(course).suggest("")
-    assert config == {"order": {"number": 3, "suggestion": plain(3).to_dict(), "checkpoint": None}}
+def test_a_request_goes_to_a_worker_as_plain_values(state) -> None:
+    config = _StateSearcher(state).suggest("")
+    assert config == {"request": {"number": 3, "suggestion": plain(3).to_dict(), "checkpoint": None}}
     assert number_of(SimpleNamespace(config=config)) == 3

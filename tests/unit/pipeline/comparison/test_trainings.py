@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.comparison import trainings as comparison
-from pipeline.comparison.forecast import Pace, images_of, measure_pace, missing, seconds_of
+from pipeline.comparison.forecast import images_of, missing, seconds_of
 from pipeline.comparison.trainings import (
     Trained,
     Training,
@@ -28,6 +28,7 @@ from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import TrainingData, new_learner, train_loader
+from pipeline.training.pace import Pace, measure_pace
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
 

@@ -1,72 +1,96 @@
-"""What the search hands on as its best, in the settings that a training takes."""
+"""The report of a search, made from the files of its result."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
+import pytest
+
 from components.search.trial import Suggestion, TrialRecord
-from pipeline.reports import search as report
-from pipeline.search.recipes import SearchedSpace, searched_space
+from pipeline.reports.search import gain_in_words, search_section, write_report
+from pipeline.search.recipes import searched_space
+from pipeline.search.results import write_results
+from pipeline.search.run import JOURNAL, Finished
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
 
-RATE = Dimension(sets="recipe.lr", bounds="range_test")
-GAIN = {"score": 0.8, "score_of_defaults": 0.7, "compared_at_epoch": 3, "gain": 0.1, "gain_interval": None}
+FOUND = {("resnet18", "adamw"): SimpleNamespace(lower=1e-4, suggested=1e-2, upper=1.0)}
+SEARCH = SearchConfig(space=(Dimension(sets="recipe.lr", bounds="range_test"),), max_epochs=3)
 
 
-def found(*optimizers: str, backbones: tuple[str, ...] = ("resnet18",)) -> dict:
-    bounds = SimpleNamespace(lower=1e-4, suggested=1e-2, upper=1.0)
-    return {(backbone, optimizer): bounds for backbone in backbones for optimizer in optimizers}
-
-
-def searched(search: SearchConfig, optimizer: str = "adamw", **keys) -> SearchedSpace:
-    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(optimizer=optimizer, **keys))
-    return searched_space(recipe, search, found(optimizer))
-
-
-def trial(number: int, overrides: dict) -> TrialRecord:
+def record(number: int, lr: float, scores: list[float], *, latency_ms: float | None = None) -> TrialRecord:
     return TrialRecord(
         number=number,
-        suggestion=Suggestion(point={}, overrides=overrides, epochs=3),
-        unstopped=False,
-        status="completed",
-        scores={3: 0.8},
+        suggestion=Suggestion(point={"recipe.lr": 0.5}, overrides={"recipe.lr": lr} if number else {}, epochs=3),
+        unstopped=True,
+        status="completed" if len(scores) == 3 else "stopped",
+        scores=dict(enumerate(scores, start=1)),
+        seconds_at={epoch: float(epoch) for epoch in range(1, len(scores) + 1)},
+        metrics={} if latency_ms is None else {1: {"latency_ms": latency_ms}},
     )
 
 
-def outcome(
-    best: TrialRecord | None, search: SearchConfig, optimizer: str = "adamw", *, ended: str = "", **keys
-) -> dict:
-    return report._outcome(searched(search, optimizer, **keys), search, best, GAIN, ended)
+@pytest.fixture
+def context(tmp_path) -> SimpleNamespace:
+    (tmp_path / JOURNAL).touch()
+    (tmp_path / "result").mkdir()
+    said: list[str] = []
+    drawn: list[str] = []
+    return SimpleNamespace(
+        work=tmp_path,
+        directory=tmp_path / "result",
+        inputs={"prepare": SimpleNamespace(sections={"data": {"good_labels": ["good"]}, "seed": 7})},
+        console=SimpleNamespace(say=said.append, warn=said.append),
+        log_figure=lambda figure, name: drawn.append(name),
+        said=said,
+        drawn=drawn,
+    )
 
 
-def test_the_best_sets_what_its_trial_did_and_the_rate_of_the_defaults_where_it_did_not() -> None:
-    search = SearchConfig(space=(RATE,))
-    best = outcome(trial(2, {"recipe.weight_decay": 0.1}), search)
-    assert best["overrides"] == {"recipe.lr": 1e-2, "recipe.weight_decay": 0.1}
-    assert outcome(trial(2, {"recipe.lr": 0.5}), search)["overrides"] == {"recipe.lr": 0.5}
-    assert (best["trial"], best["last_score"]) == (2, 0.8)
-    assert best["defaults"] == {"recipe.lr": 1e-2}
+def reported(context, records: list[TrialRecord]) -> Path:
+    searched = searched_space(Recipe(model=ModelConfig(), recipe=RecipeConfig()), SEARCH, FOUND)
+    write_results(context, searched, SEARCH, Finished(records=records, rungs=(1, 3) if records else ()))
+    write_report(context)
+    return context.directory
 
 
-def test_without_a_best_the_defaults_are_handed_on() -> None:
-    nothing = outcome(None, SearchConfig(space=(RATE,)))
-    assert (nothing["overrides"], nothing["trial"], nothing["last_score"]) == ({"recipe.lr": 1e-2}, None, None)
+def test_the_report_has_the_trials_the_rungs_and_a_figure_of_each_question(context) -> None:
+    section = search_section(reported(context, [record(0, 0, [0.5, 0.6, 0.7]), record(1, 0.1, [0.6, 0.7, 0.9]),
+                                                record(2, 0.9, [0.4])]))  # fmt: skip
+    assert [title for title, _ in section.figures] == ["Search", "Importance", "Rung agreement"]
+    trials, rungs = (table for _, table in section.tables)
+    assert trials["trial"].tolist() == [0, 1, 2]
+    assert rungs[["epoch", "reached", "went on", "stopped"]].to_numpy().tolist() == [
+        [0, 3, 3, 0], [1, 3, 2, 1], [3, 2, 0, 0],
+    ]  # fmt: skip
+    assert context.drawn == ["figures/search.png", "figures/importance.png", "figures/rung_agreement.png"]
+    assert (context.directory / "search.html").is_file()
+    assert "Trial 1 was the best" in context.said[-2]
 
 
-def test_a_winner_is_unconfirmed_until_it_is_confirmed_and_the_defaults_need_no_confirmation() -> None:
-    assert outcome(trial(2, {}), SearchConfig(space=(RATE,)))["note"] == report.TO_CONFIRM
-    assert outcome(trial(2, {}), SearchConfig(space=(RATE,), confirm_seeds=0))["note"] == report.UNCONFIRMED
-    assert outcome(trial(0, {}), SearchConfig(space=(RATE,)))["note"] == ""
+def test_where_latency_was_measured_the_front_is_shown_and_listed(context) -> None:
+    fast, slow = record(1, 0.1, [0.6, 0.7, 0.8], latency_ms=1.0), record(2, 0.2, [0.6, 0.7, 0.9], latency_ms=2.0)
+    section = search_section(reported(context, [record(0, 0, [0.5, 0.6, 0.7], latency_ms=3.0), fast, slow]))
+    assert section.figures[-1][0] == "Quality and latency"
+    assert section.tables[-1][1]["trial"].tolist() == [1, 2]
 
 
-def test_a_search_that_ended_early_says_so() -> None:
-    note = outcome(trial(0, {}), SearchConfig(space=(RATE,)), ended="the time budget of 5 minutes is spent")["note"]
-    assert note == "The search ended early: the time budget of 5 minutes is spent."
+def test_without_a_search_the_files_say_so(context) -> None:
+    folder = reported(context, [])
+    assert "No search was made" in search_section(folder).text
+    assert json.loads((folder / "best.json").read_text())["overrides"] == {"recipe.lr": 1e-2}
+    assert pd.read_parquet(folder / "trials.parquet").empty
+    assert context.drawn == []
 
 
-def test_ranges_are_told_by_optimizer_and_by_backbone_where_there_are_several() -> None:
-    search = SearchConfig(space=(RATE, Dimension(sets="model.backbone", choices=("resnet18", "resnet34"))))
-    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig())
-    one = searched_space(recipe, search, found("adamw", "sgd"))
-    both = searched_space(recipe, search, found("adamw", backbones=("resnet18", "resnet34")))
-    assert report._labelled(one) == {"adamw": (1e-4, 1.0), "sgd": (1e-4, 1.0)}
-    assert report._labelled(both) == {"resnet18 / adamw": (1e-4, 1.0), "resnet34 / adamw": (1e-4, 1.0)}
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [
+        ({"trial": None}, "No trial reached a score."),
+        ({"trial": 0}, "The defaults had the best score."),
+        ({"trial": 3, "gain": None}, "the defaults reached no score to compare it with"),
+    ],
+)
+def test_the_outcome_is_said_in_words(outcome: dict, words: str) -> None:
+    assert words in gain_in_words(outcome)

@@ -2,11 +2,11 @@
 
 import pytest
 
-from components.search.rungs import Ladder
+from components.search.rungs import Rungs
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.search.forecast import expected_epochs, seconds_left
 
-LADDER = Ladder(grace=1, factor=3, last=9)
+RUNGS = Rungs(grace=1, factor=3, last=9)
 
 
 def record(number: int, epochs: int, seconds: float, status: str = "completed") -> TrialRecord:
@@ -36,12 +36,12 @@ def left(records: list[TrialRecord], *, num_trials: int, concurrent: int = 1, me
     ],
 )
 def test_epochs_of_a_trial_by_the_scheduler(scheduler: str, unstopped: float, epochs: float) -> None:
-    assert expected_epochs(LADDER, scheduler=scheduler, unstopped=unstopped) == pytest.approx(epochs)
+    assert expected_epochs(RUNGS, scheduler=scheduler, unstopped=unstopped) == pytest.approx(epochs)
 
 
 @pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
 def test_with_one_rung_every_trial_runs_to_its_end(scheduler: str) -> None:
-    assert expected_epochs(Ladder(grace=4, factor=3, last=4), scheduler=scheduler, unstopped=0.1) == pytest.approx(4.0)
+    assert expected_epochs(Rungs(grace=4, factor=3, last=4), scheduler=scheduler, unstopped=0.1) == pytest.approx(4.0)
 
 
 def test_before_it_begins_the_measured_pace_counts() -> None:

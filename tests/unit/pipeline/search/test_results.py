@@ -1,27 +1,24 @@
 """What came of a search: tables, the gain over the defaults, what is said if nothing learned, and the best as YAML."""
 
-from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from components.errors import InputError
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.loading import load
 from pipeline.overriding import override
+from pipeline.search import results
+from pipeline.search.recipes import SearchedSpace, searched_space
 from pipeline.search.results import (
     best_configuration,
-    gain_interval,
     gain_over_defaults,
-    raise_if_in_vain,
     score_table,
     trial_table,
 )
-from pipeline.search.session import LOGITS_FILE
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training.build import TrainingData
+from pipeline.sections.search import Dimension, SearchConfig
 
 DEFAULT = Recipe(
     model=ModelConfig(backbone="resnet18"),
@@ -143,99 +140,6 @@ def test_without_a_score_of_the_defaults_there_is_no_gain() -> None:
     }  # fmt: skip
 
 
-@pytest.fixture
-def data() -> TrainingData:
-    """Eight validation images of four parts, and two for training."""
-    labels = ["good", "good", "pit", "pit"] * 2 + ["good", "pit"]
-    manifest = pd.DataFrame(
-        {
-            "split": ["val"] * 8 + ["train"] * 2,
-            "pack_index": range(10),
-            "label": labels,
-            "group": ["a", "a", "b", "b", "c", "c", "d", "d", "e", "f"],
-        }
-    )
-    return TrainingData(manifest, np.zeros((10, 8, 8, 3), dtype=np.uint8), ("good", "pit"), ("good",))
-
-
-def with_logits(one: TrialRecord, folder: Path, defect: list[float] | None, *, epoch: int = 3) -> TrialRecord:
-    """The trial with a checkpoint that has the logit of a defect for each validation image."""
-    place = folder / f"trial-{one.number}"
-    place.mkdir()
-    if defect is not None:
-        np.save(place / LOGITS_FILE, np.stack([np.zeros(8), defect], axis=1).astype(np.float32))
-    one.checkpoint, one.checkpoint_epoch = str(place), epoch
-    return one
-
-
-RIGHT = [-2.0, -1.0, 1.0, 2.0, -2.5, -1.5, 1.5, 2.5]
-#: One good looks worse than three of the four defectives, and so 3 of 16 pairs are in the wrong order.
-WORSE = [1.8, -1.0, 1.0, 2.0, -2.5, -1.5, 1.5, 1.6]
-
-
-def test_the_gain_has_an_interval_over_the_images(data, tmp_path) -> None:
-    defaults, best = with_logits(record(0, []), tmp_path, WORSE), with_logits(record(1, []), tmp_path, RIGHT)
-    found = gain_interval(best, defaults, DEFAULT, data, seed=0)
-    assert found.value == pytest.approx(3 / 16)
-    assert 0 <= found.low < 3 / 16 < found.high <= 1
-    assert gain_interval(best, defaults, DEFAULT, data, seed=0) == found
-
-
-@pytest.mark.parametrize("case", ["itself", "another epoch", "a fold", "no checkpoint", "no logits"])
-def test_where_the_two_were_not_scored_alike_there_is_no_interval(data, tmp_path, case: str) -> None:
-    defaults = with_logits(record(0, []), tmp_path, WORSE)
-    best = with_logits(record(1, [], fold=0 if case == "a fold" else None), tmp_path,
-                       None if case == "no logits" else RIGHT, epoch=1 if case == "another epoch" else 3)  # fmt: skip
-    if case == "no checkpoint":
-        best.checkpoint = None
-    assert gain_interval(defaults if case == "itself" else best, defaults, DEFAULT, data, seed=0) is None
-
-
-# --- in vain
-
-
-def failure_of(records: list[TrialRecord], *, failure: str = "", budget: str = "") -> str:
-    with pytest.raises((RuntimeError, InputError)) as caught:
-        raise_if_in_vain(records, failure=failure, budget=budget)
-    assert isinstance(caught.value, InputError) is str(caught.value).endswith(("search.space", "whichever is set"))
-    return str(caught.value)
-
-
-def test_a_search_in_which_something_learned_goes_on() -> None:
-    records = [record(0, [], "failed"), record(1, [0.5], "stopped")]
-    assert raise_if_in_vain(records, failure="", budget="y") is None
-
-
-def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:
-    records = [record(0, [0.5], "completed"), *(record(number, [], "failed", message="no lens") for number in (1, 2))]
-    assert failure_of(records, failure="2 of 3 trials failed, 2 of them with: no lens") == (
-        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which goes "
-        "on with the trials that are left, or raise search.failure_limit"
-    )
-
-
-def test_a_search_in_which_all_failed_says_why() -> None:
-    failed = [record(number, [], "failed", message="no lens") for number in range(4)]
-    assert failure_of(failed[:2]) == "search: all 2 trials failed, the first: no lens"
-    assert "no lens" in failure_of(failed[:2], budget="the time budget of 1 minutes is spent")
-
-
-def test_a_search_in_which_nothing_learned_is_said_with_the_remedy() -> None:
-    failed, diverged = record(0, [], "failed", message="no lens"), record(1, [0.4], "diverged")
-    assert failure_of([failed, diverged]) == (
-        "search: none of the 2 trials learned (1 diverged); lower recipe.lr, or its bounds in search.space"
-    )
-
-
-def test_a_search_whose_budget_was_spent_before_any_score_asks_for_more_of_it() -> None:
-    spent = "the time budget of 1 minutes is spent"
-    assert failure_of([record(0, [], "stopped")], budget=spent) == (
-        f"search: none of the 1 trials learned (0 diverged; {spent}); "
-        "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
-    )
-    assert "lower recipe.lr" in failure_of([record(0, [], "stopped"), record(1, [], "diverged")], budget=spent)
-
-
 # --- the best as a configuration
 
 
@@ -267,3 +171,69 @@ def test_the_best_of_a_problem_without_a_good_class_says_which_gate_to_add(tmp_p
     path.write_text(best_configuration(config.data.model_dump(mode="json"), best, seed=7), encoding="utf-8")
     assert "promote.gates.min_balanced_accuracy alone: add a bound" in path.read_text(encoding="utf-8")
     assert load(path, {"promote.gates.min_balanced_accuracy": "0.8"}).data == config.data
+
+
+# --- what is handed on
+
+
+RATE = Dimension(sets="recipe.lr", bounds="range_test")
+
+
+def found(*optimizers: str, backbones: tuple[str, ...] = ("resnet18",)) -> dict:
+    bounds = SimpleNamespace(lower=1e-4, suggested=1e-2, upper=1.0)
+    return {(backbone, optimizer): bounds for backbone in backbones for optimizer in optimizers}
+
+
+def searched(search: SearchConfig, optimizer: str = "adamw", **keys) -> SearchedSpace:
+    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(optimizer=optimizer, **keys))
+    return searched_space(recipe, search, found(optimizer))
+
+
+def trial(number: int, overrides: dict) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        suggestion=Suggestion(point={}, overrides=overrides, epochs=3),
+        unstopped=False,
+        status="completed",
+        scores={3: 0.8},
+    )
+
+
+def outcome(
+    best: TrialRecord | None, search: SearchConfig, optimizer: str = "adamw", *, ended: str = "", **keys
+) -> dict:
+    return results._outcome(searched(search, optimizer, **keys), search, best, [trial(0, {})], ended)
+
+
+def test_the_best_sets_what_its_trial_did_and_the_rate_of_the_defaults_where_it_did_not() -> None:
+    search = SearchConfig(space=(RATE,))
+    best = outcome(trial(2, {"recipe.weight_decay": 0.1}), search)
+    assert best["overrides"] == {"recipe.lr": 1e-2, "recipe.weight_decay": 0.1}
+    assert outcome(trial(2, {"recipe.lr": 0.5}), search)["overrides"] == {"recipe.lr": 0.5}
+    assert (best["trial"], best["last_score"]) == (2, 0.8)
+    assert best["defaults"] == {"recipe.lr": 1e-2}
+
+
+def test_without_a_best_the_defaults_are_handed_on() -> None:
+    nothing = outcome(None, SearchConfig(space=(RATE,)))
+    assert (nothing["overrides"], nothing["trial"], nothing["last_score"]) == ({"recipe.lr": 1e-2}, None, None)
+
+
+def test_a_winner_is_unconfirmed_until_it_is_confirmed_and_the_defaults_need_no_confirmation() -> None:
+    assert outcome(trial(2, {}), SearchConfig(space=(RATE,)))["note"] == results.TO_CONFIRM
+    assert outcome(trial(2, {}), SearchConfig(space=(RATE,), confirm_seeds=0))["note"] == results.UNCONFIRMED
+    assert outcome(trial(0, {}), SearchConfig(space=(RATE,)))["note"] == ""
+
+
+def test_a_search_that_ended_early_says_so() -> None:
+    note = outcome(trial(0, {}), SearchConfig(space=(RATE,)), ended="the time budget of 5 minutes is spent")["note"]
+    assert note == "The search ended early: the time budget of 5 minutes is spent."
+
+
+def test_ranges_are_told_by_optimizer_and_by_backbone_where_there_are_several() -> None:
+    search = SearchConfig(space=(RATE, Dimension(sets="model.backbone", choices=("resnet18", "resnet34"))))
+    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig())
+    one = searched_space(recipe, search, found("adamw", "sgd"))
+    both = searched_space(recipe, search, found("adamw", backbones=("resnet18", "resnet34")))
+    assert results._labelled(one) == {"adamw": (1e-4, 1.0), "sgd": (1e-4, 1.0)}
+    assert results._labelled(both) == {"resnet18 / adamw": (1e-4, 1.0), "resnet34 / adamw": (1e-4, 1.0)}

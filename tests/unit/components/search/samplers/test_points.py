@@ -1,9 +1,9 @@
 """Points are told apart by what they set."""
 
 from components.search.samplers.points import (
+    active_part,
     choice_points,
     countable_points,
-    held,
     point_key,
     random_point,
     trial_seed,
@@ -44,8 +44,8 @@ def test_too_many_choices_are_taken_for_endless(lab) -> None:
 
 def test_coordinates_without_their_condition_are_dropped(lab) -> None:
     space = lab.space(Choice("recipe.nesterov", (True, False), when=SGD_ONLY), lab.optimizer)
-    assert held(space, {"recipe.nesterov": 1, "recipe.optimizer": 0}) == {"recipe.optimizer": 0}
-    assert held(space, {"recipe.nesterov": 1}) == {}  # the recipe's own optimizer is adamw
+    assert active_part(space, {"recipe.nesterov": 1, "recipe.optimizer": 0}) == {"recipe.optimizer": 0}
+    assert active_part(space, {"recipe.nesterov": 1}) == {}  # the recipe's own optimizer is adamw
 
 
 def test_each_trial_draws_for_itself(lab) -> None:

@@ -1,4 +1,4 @@
-"""The course of a search: which trial comes next, what is known of each, and when it is enough.
+"""The state of a search: which trial comes next, what is known of each, and when it is enough.
 
 It joins the sampler, the journal and the limits. Whoever runs the trials (Ray Tune, or a simulation) asks it for orders
 and tells it what becomes of them.
@@ -36,7 +36,7 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class TrialRequest:
     """A trial to be run, from its beginning or from a checkpoint."""
 
     number: int
@@ -45,7 +45,7 @@ class Order:
     checkpoint: str | None
 
 
-class Course:
+class SearchState:
     """A search in progress, or one that goes on.
 
     defaults: the suggestion of trial 0. concurrent: trials at a time; None: as many as are asked for.
@@ -75,7 +75,7 @@ class Course:
             if not record.ended and record.checkpoint_epoch >= record.suggestion.epochs:
                 journal.ended(record.number, "completed", message="", seconds=record.seconds, elapsed=journal.elapsed)
         self._to_go_on = [record.number for record in journal.records if not record.ended]
-        self._under_way: set[int] = set()
+        self._running: set[int] = set()
         self._seconds = sum(record.seconds for record in journal.records)
         self._ended_here = 0
         self._failures: list[str] = []  # the messages of those that failed
@@ -96,14 +96,14 @@ class Course:
         return self._journal.sessions
 
     @property
-    def under_way(self) -> frozenset[int]:
-        return frozenset(self._under_way)
+    def running(self) -> frozenset[int]:
+        return frozenset(self._running)
 
-    def next_order(self) -> Order | Literal["wait", "done"]:
+    def next_request(self) -> TrialRequest | Literal["wait", "done"]:
         """The next trial to run: first those that an interruption has cut short, then what the sampler suggests."""
         if self.spent_budget() or self.common_failure():
             return "done"
-        if self._concurrent is not None and len(self._under_way) >= self._concurrent:
+        if self._concurrent is not None and len(self._running) >= self._concurrent:
             return "wait"
         if self._to_go_on:
             return self._order(self.records[self._to_go_on.pop(0)])
@@ -143,7 +143,7 @@ class Course:
         record = self.records[number]
         total = record.seconds if seconds is None else seconds
         self._seconds += total - record.seconds
-        self._under_way.discard(number)
+        self._running.discard(number)
         self._ended_here += 1
         if status == "failed":
             self._failures.append(message)
@@ -169,9 +169,9 @@ class Course:
         message, count = Counter(self._failures).most_common(1)[0]
         return f"{failed} of {ended} trials failed, {count} of them with: {message}"
 
-    def _order(self, record: TrialRecord) -> Order:
-        self._under_way.add(record.number)
-        return Order(
+    def _order(self, record: TrialRecord) -> TrialRequest:
+        self._running.add(record.number)
+        return TrialRequest(
             number=record.number,
             suggestion=record.suggestion,
             unstopped=record.unstopped,

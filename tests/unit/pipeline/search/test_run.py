@@ -1,4 +1,4 @@
-"""What the search stage puts together by itself: the course with its limits, and what it says before it begins."""
+"""What the search stage puts together by itself: the state with its limits, and what it says before it begins."""
 
 from types import SimpleNamespace
 
@@ -8,10 +8,10 @@ from components.errors import InputError
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.compute.resources import Shares
 from pipeline.config import ComputeConfig
+from pipeline.search import run as stage
 from pipeline.search.recipes import searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
-from pipeline.stages import search as stage
 
 RATE = Dimension(sets="recipe.lr", bounds="range_test")
 FOUND = {("resnet18", "adamw"): SimpleNamespace(lower=1e-5, suggested=1e-4, upper=1e-3)}
@@ -33,17 +33,17 @@ def context(tmp_path) -> SimpleNamespace:
     )
 
 
-def course(context, *, space=(RATE,), recipe=None, **settings):
+def state(context, *, space=(RATE,), recipe=None, **settings):
     search = SearchConfig(space=space, **{"num_trials": 8, "max_epochs": 5, **settings})
     configured = Recipe(model=ModelConfig(), recipe=RecipeConfig(**(recipe or {})))
-    return stage._course(context, searched_space(configured, search, FOUND), search, SHARES, seed=3)
+    return stage._search_state(context, searched_space(configured, search, FOUND), search, SHARES, seed=3)
 
 
-# --- the course
+# --- the state
 
 
 def test_trial_0_is_the_recipe_as_configured_with_its_place_in_the_space(context) -> None:
-    first = course(context).next_order()
+    first = state(context).next_request()
     assert (first.number, first.suggestion.overrides, first.unstopped) == (0, {}, True)
     assert first.suggestion == Suggestion(
         point={"recipe.lr": pytest.approx(0.5)}, overrides={}, epochs=5, phase="defaults"
@@ -52,12 +52,12 @@ def test_trial_0_is_the_recipe_as_configured_with_its_place_in_the_space(context
 
 def test_defaults_that_the_space_does_not_hold_have_no_place(context) -> None:
     batches = Dimension(sets="recipe.batch_size", choices=(64, 128))
-    assert course(context, space=(RATE, batches)).next_order().suggestion.point == {}
+    assert state(context, space=(RATE, batches)).next_request().suggestion.point == {}
 
 
 def test_a_budget_of_gpu_hours_counts_the_share_of_each_trial(context) -> None:
-    limited = course(context, gpu_hours=1.0)
-    limited.next_order()
+    limited = state(context, gpu_hours=1.0)
+    limited.next_request()
     limited.scored(0, 1, 0.5, seconds=7199.0)
     assert limited.spent_budget() == ""
     limited.scored(0, 2, 0.5, seconds=7200.0)  # at half a GPU
@@ -65,22 +65,22 @@ def test_a_budget_of_gpu_hours_counts_the_share_of_each_trial(context) -> None:
 
 
 def test_a_budget_of_time_is_in_minutes(context) -> None:
-    assert course(context, time_budget_minutes=2)._limits.seconds == 120
-    assert course(context)._limits.seconds is None
+    assert state(context, time_budget_minutes=2)._limits.seconds == 120
+    assert state(context)._limits.seconds is None
 
 
 def test_as_many_trials_run_as_the_machine_holds(context) -> None:
-    some = course(context)
-    assert [some.next_order() for _ in range(4)][3] == "wait"
+    some = state(context)
+    assert [some.next_request() for _ in range(4)][3] == "wait"
 
 
 def test_a_search_goes_on_from_the_journal_in_its_scratch_folder(context) -> None:
-    first = course(context)
-    orders = [first.next_order() for _ in range(2)]
+    first = state(context)
+    requests = [first.next_request() for _ in range(2)]
     first.ended(0, "completed")
-    again = course(context)
+    again = state(context)
     assert [record.status for record in again.records] == ["completed", "running"]
-    assert again.next_order().suggestion == orders[1].suggestion
+    assert again.next_request().suggestion == requests[1].suggestion
 
 
 # --- what is said
@@ -110,9 +110,7 @@ def test_a_search_that_goes_on_says_how_much_is_done(context) -> None:
         TrialRecord(number=number, suggestion=suggestion, unstopped=False, status=status)
         for number, status in enumerate(["completed", "failed", "running"])
     ]
-    assert (
-        "16 trials of up to 9 epochs, 2 of them done already, 3 at a time" in forecast(context, records, seconds=1)[0]
-    )
+    assert "16 trials of up to 9 epochs, 2 of them complete, 3 at a time" in forecast(context, records, seconds=1)[0]
 
 
 def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
@@ -125,7 +123,7 @@ def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
 
 def test_a_tracking_server_that_is_away_is_said_in_a_line(context) -> None:
     stage._say_away(context, ConnectionError("x" * 999))
-    assert context.said[0].startswith("the tracking server is away, the search goes on")
+    assert context.said[0].startswith("the tracking server is away; the search continues")
     assert len(context.said[0]) <= 300
 
 
@@ -181,25 +179,58 @@ def test_one_machine_sees_its_own_folder_and_a_store_has_been_checked(context, c
     stage._check_storage(context)
 
 
-# --- both who are told
+# --- in vain
 
 
-def test_what_happens_is_told_to_the_store_first_and_then_to_the_person() -> None:
-    told: list[tuple] = []
+def ended(number: int, scores: list[float], status: str, *, message: str = "") -> TrialRecord:
+    suggestion = Suggestion(point={}, overrides={}, epochs=3)
+    return TrialRecord(
+        number=number,
+        suggestion=suggestion,
+        unstopped=False,
+        status=status,
+        scores=dict(enumerate(scores, start=1)),
+        message=message,
+    )
 
-    class Listener:
-        def __init__(self, name: str) -> None:
-            self._name = name
 
-        def __getattr__(self, what: str):
-            return lambda *args: told.append((self._name, what, *args))
+def failure_of(records: list[TrialRecord], *, failure: str = "", budget: str = "") -> str:
+    with pytest.raises((RuntimeError, InputError)) as caught:
+        stage.raise_if_in_vain(records, failure=failure, budget=budget)
+    assert isinstance(caught.value, InputError) is str(caught.value).endswith(("search.space", "whichever is set"))
+    return str(caught.value)
 
-    both = stage._Both(Listener("runs"), Listener("view"))
-    both.started(1)
-    both.reported(1, 2)
-    both.ended(1, "trace")
-    both.tick()
-    assert told == [
-        ("runs", "started", 1), ("view", "started", 1), ("runs", "reported", 1, 2),
-        ("runs", "ended", 1, "trace"), ("view", "ended", 1, "trace"), ("view", "tick"),
-    ]  # fmt: skip
+
+def test_a_search_in_which_something_learned_goes_on() -> None:
+    records = [ended(0, [], "failed"), ended(1, [0.5], "stopped")]
+    assert stage.raise_if_in_vain(records, failure="", budget="y") is None
+
+
+def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:
+    records = [ended(0, [0.5], "completed"), *(ended(number, [], "failed", message="no lens") for number in (1, 2))]
+    assert failure_of(records, failure="2 of 3 trials failed, 2 of them with: no lens") == (
+        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which goes "
+        "on with the trials that are left, or raise search.failure_limit"
+    )
+
+
+def test_a_search_in_which_all_failed_says_why() -> None:
+    failed = [ended(number, [], "failed", message="no lens") for number in range(4)]
+    assert failure_of(failed[:2]) == "search: all 2 trials failed, the first: no lens"
+    assert "no lens" in failure_of(failed[:2], budget="the time budget of 1 minutes is spent")
+
+
+def test_a_search_in_which_nothing_learned_is_said_with_the_remedy() -> None:
+    failed, diverged = ended(0, [], "failed", message="no lens"), ended(1, [0.4], "diverged")
+    assert failure_of([failed, diverged]) == (
+        "search: none of the 2 trials learned (1 diverged); lower recipe.lr, or its bounds in search.space"
+    )
+
+
+def test_a_search_whose_budget_was_spent_before_any_score_asks_for_more_of_it() -> None:
+    spent = "the time budget of 1 minutes is spent"
+    assert failure_of([ended(0, [], "stopped")], budget=spent) == (
+        f"search: none of the 1 trials learned (0 diverged; {spent}); "
+        "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
+    )
+    assert "lower recipe.lr" in failure_of([ended(0, [], "stopped"), ended(1, [], "diverged")], budget=spent)

@@ -1,0 +1,219 @@
+"""Runs the trials of a search on Ray Tune: where checkpoints go, what is logged and shown, how a search resumes."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.cluster_nodes import live_nodes
+from components.errors import InputError
+from components.outbox import Outbox
+from components.search.checkpoints import below, remove_all
+from components.search.journal import Journal
+from components.search.rungs import Rungs, build_rule
+from components.search.samplers import build_sampler, winner
+from components.search.state import Limits, SearchState
+from components.search.trial import Suggestion, TrialRecord
+from components.search.tuner import TuneSettings, run_trials
+from components.tracking import is_away
+from pipeline.compute.resources import Shares, training_session
+from pipeline.compute.shipping import seen_by_nodes, ship
+from pipeline.console import duration
+from pipeline.search.forecast import expected_epochs, seconds_left, seconds_per_epoch
+from pipeline.search.recipes import SearchedSpace, sampler_settings
+from pipeline.search.runs import TrialRuns
+from pipeline.search.session import TrialPlan, open_session
+from pipeline.search.view import SearchView
+from pipeline.sections.search import SearchConfig
+from pipeline.stage import StageContext
+
+#: What an interrupted search goes on from, in the stage's scratch folder.
+JOURNAL = "journal.jsonl"
+#: How long the tracking server may be away before the search gives up.
+AWAY_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A search that has ended.
+
+    rungs: epochs at which trials were compared. gpus: a trial's share of a GPU. ended_early: why, or empty.
+    """
+
+    records: list[TrialRecord]
+    rungs: tuple[int, ...] = ()
+    gpus: float = 0.0
+    ended_early: str = ""
+
+
+def run_search(context: StageContext, searched: SearchedSpace, search: SearchConfig, *, seed: int) -> Finished:
+    """Run what is left of the trials, and log the weights of those that have a checkpoint.
+
+    Raises:
+        InputError: no trial learned, or the nodes of a cluster cannot share checkpoints.
+        RuntimeError: too many trials failed.
+    """
+    rungs = Rungs(search.grace_epochs, search.reduction_factor, search.max_epochs)
+    with context.run.system_metrics(), training_session(context.compute) as shares:
+        _check_storage(context)
+        state = _search_state(context, searched, search, shares, seed)
+        plan = TrialPlan(
+            prepared=ship(context.inputs["prepare"], compute=context.compute),
+            default=searched.default,
+            search=search,
+            rungs=rungs.epochs,
+            seed=seed,
+            compute=context.compute,
+            threads=shares.cpus,
+        )
+        with Outbox(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as outbox:
+            runs = TrialRuns(context, searched.default, search, outbox)
+            runs.catch_up(state.records)
+            _run(context, state, plan, rungs, shares, runs)
+            ended = state.spent_budget()
+            raise_if_in_vain(state.records, failure=state.common_failure(), budget=ended)
+            outbox.flush()
+            _keep_checkpoints(context, state.records, runs)
+    if context.compute.trial_storage is not None:  # the runs of the trials have what is kept of it
+        context.afterwards.append(functools.partial(remove_all, _storage(context)))
+    return Finished(records=state.records, rungs=rungs.epochs, gpus=shares.gpus, ended_early=ended)
+
+
+def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -> None:
+    """Raise where too many trials failed or none has a score: RuntimeError for failures, else InputError.
+
+    failure: what most failures have in common; budget: which one is spent; both as the state says it, or empty.
+    """
+    if failure:
+        raise RuntimeError(
+            f"search: {failure}; remove the cause and give the same command, which goes on with the trials that are "
+            "left, or raise search.failure_limit"
+        )
+    if any(record.score is not None for record in records):
+        return
+    failed = [record for record in records if record.status == "failed"]
+    if failed and len(failed) == len(records):
+        raise RuntimeError(f"search: all {len(records)} trials failed, the first: {failed[0].message}")
+    diverged = sum(record.status == "diverged" for record in records)
+    why = f"; {budget}" if budget else ""
+    remedy = "lower recipe.lr, or its bounds in search.space"
+    if budget and not diverged:
+        remedy = "raise search.time_budget_minutes or search.gpu_hours, whichever is set"
+    raise InputError(f"search: none of the {len(records)} trials learned ({diverged} diverged{why}); {remedy}")
+
+
+def _check_storage(context: StageContext) -> None:
+    """Raise `InputError` where nodes of a cluster could not save their trials; on one machine all is well."""
+    place = _storage(context)
+    if context.compute.ray_address is None or "://" in place or len(live_nodes()) == 1:
+        return
+    probe = Path(place) / f"seen-by-all-{context.run.id}"
+    probe.parent.mkdir(parents=True, exist_ok=True)
+    probe.write_text(context.run.id, encoding="utf-8")
+    try:
+        seen = seen_by_nodes(probe, context.run.id)
+    finally:
+        probe.unlink()
+    if not seen:
+        raise InputError(
+            f"compute.trial_storage={context.compute.trial_storage or 'null'}: not every node of the cluster sees "
+            f"{place}, where trials would keep their checkpoints; give the URI of an object store or a shared folder, "
+            "or share storage.root"
+        )
+
+
+def _storage(context: StageContext) -> str:
+    """Where trials keep their checkpoints: below a name of this search's own where searches share `trial_storage`."""
+    place = context.compute.trial_storage
+    return str(context.work) if place is None else below(place, context.run.id)
+
+
+def _search_state(
+    context: StageContext, searched: SearchedSpace, search: SearchConfig, shares: Shares, seed: int
+) -> SearchState:
+    """The search as its journal has it, or a new one."""
+    minutes, hours = search.time_budget_minutes, search.gpu_hours
+    return SearchState(
+        Journal(context.work / JOURNAL),
+        build_sampler(search.sampler, sampler_settings(search, searched.space, seed=seed)),
+        Limits(
+            num_trials=search.num_trials,
+            seconds=None if minutes is None else 60 * minutes,
+            gpu_seconds=None if hours is None else 3600 * hours,
+            failure_limit=search.failure_limit,
+        ),
+        defaults=Suggestion(
+            point=searched.space.point({}) or {}, overrides={}, epochs=search.max_epochs, phase="defaults"
+        ),
+        concurrent=shares.concurrent,
+        gpus_per_trial=shares.gpus,
+        unstopped_fraction=search.unstopped_fraction,
+        seed=seed,
+        clock=time.monotonic,
+    )
+
+
+def _run(
+    context: StageContext, state: SearchState, plan: TrialPlan, rungs: Rungs, shares: Shares, runs: TrialRuns
+) -> None:
+    """Run what is left of the trials, shown and logged."""
+    search = plan.search
+    remaining = functools.partial(
+        seconds_left,
+        state.records,
+        num_trials=search.num_trials,
+        mean_epochs=expected_epochs(rungs, scheduler=search.scheduler_name, unstopped=search.unstopped_fraction),
+        seconds_per_epoch=seconds_per_epoch(plan, context.compute),
+        concurrent=shares.concurrent,
+    )
+    _say_forecast(context, state, search, shares, remaining())
+    view = SearchView(
+        context.console,
+        state.records,
+        num_trials=search.num_trials,
+        objective=plan.default.recipe.objective,
+        remaining=remaining,
+    )
+    settings = TuneSettings(
+        storage=_storage(context),
+        checkpoint_epochs=rungs.epochs,
+        cpus_per_trial=shares.cpus,
+        gpus_per_trial=shares.gpus,
+        timeout=60 * search.epoch_timeout_minutes,
+        quota_bytes=1e9 * search.checkpoint_quota_gb,
+        best=functools.partial(winner, search.sampler),
+    )
+    rule = build_rule(search.scheduler_name, rungs, seed=plan.seed)
+    with view.shown():
+        run_trials(state, functools.partial(open_session, plan=plan), [runs, view], settings, rule=rule, tick=view.tick)
+
+
+def _say_forecast(
+    context: StageContext, state: SearchState, search: SearchConfig, shares: Shares, seconds: float
+) -> None:
+    done = sum(record.ended for record in state.records)
+    words = f"{search.num_trials} trials of up to {search.max_epochs} epochs"
+    words += f", {done} of them complete" if done else ""
+    words += f", {shares.concurrent} at a time ({search.sampler}, {search.scheduler_name})"
+    if seconds:
+        words += f", about {duration(seconds)}"
+        context.run.log_metrics({"forecast_seconds": seconds})
+    context.console.say(f"  {words}")
+    budget = search.time_budget_minutes
+    if budget is not None and seconds > 60 * budget:
+        context.console.say(f"  search.time_budget_minutes={budget:g} will end it before that")
+
+
+def _say_away(context: StageContext, error: Exception) -> None:
+    text = f"the tracking server is away; the search continues and its events are sent later ({error})"
+    context.console.warn(text[:300])
+
+
+def _keep_checkpoints(context: StageContext, records: list[TrialRecord], runs: TrialRuns) -> None:
+    kept = [record for record in records if record.checkpoint]
+    with context.console.bar("checkpoints to MLflow", len(kept)) as advance:
+        for record in kept:
+            runs.keep_checkpoint(record, context.work / "checkpoints")
+            advance(1)

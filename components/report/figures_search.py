@@ -72,9 +72,9 @@ def search_figure(
         axes.plot(limits, [height, height], color=mark.color, marker=mark.marker, markersize=4, linewidth=3, alpha=0.55)
     axes.set_ylim(bottom - step * (len(bounds) + 1.6), top + 2 * step)
     axes.set_yticks([tick for tick in axes.get_yticks() if bottom <= tick <= top])
-    named = {default_trial: ("defaults", style.MUTED), best_trial: ("best", style.INK)}
+    named = {default_trial: ("defaults", "D"), best_trial: ("best", "o")}
     if default_trial == best_trial:
-        named = {best_trial: ("best: the defaults,", style.INK)}
+        named = {best_trial: ("best: the defaults,", "o")}
     rings = [ring for trial, look in named.items() for ring in _ring(axes, trials[trials["trial"] == trial], *look)]
     style.title(axes, heading, _search_subtitle(trials, bounds))
     style.label_axes(axes, x="learning rate", y=metric_name)
@@ -189,12 +189,12 @@ def _scatter(axes: Axes, trials: pd.DataFrame, mark: Mark, *, failed_at: float) 
     axes.scatter(failed, np.full(len(failed), failed_at), s=28, marker="x", color=mark.color, linewidths=1.3, zorder=3)
 
 
-def _ring(axes: Axes, rows: pd.DataFrame, name: str, color: str) -> list[Line2D]:
+def _ring(axes: Axes, rows: pd.DataFrame, name: str, marker: str) -> list[Line2D]:
     """Ring a trial that has a score; its entry of the key, none where it has no score."""
     if rows.empty or not np.isfinite(_scores(rows)[0]):
         return []
     lr, score = float(rows["lr"].iloc[0]), float(rows["score"].iloc[0])
-    ring = {"marker": "o", "linestyle": "", "markerfacecolor": "none", "markersize": 11, "color": color}
+    ring = {"marker": marker, "linestyle": "", "markerfacecolor": "none", "markersize": 11, "color": style.INK}
     axes.plot([lr], [score], zorder=5, **ring)  # type: ignore[arg-type]
     return [Line2D([], [], label=f"{name} {style.number(round(score, 4))}", **ring)]  # type: ignore[arg-type]
 

@@ -29,7 +29,7 @@ def rung_agreement_figure(
     """A panel per rung: the score there against the final one, with the rank correlation over unstopped trials.
 
     scores: columns trial, epoch, score. unstopped: trials that were never stopped, drawn full; survivors of early
-    stopping are hollow, and in no correlation. records: of `RungAgreement.to_dict`: rung, count, rho, low.
+    stopping are hollow, and in no correlation. records: of `rung_agreement`.
     """
     heading = "Does the score at a rung predict the final score?"
     found = {int(record["rung"]): record for record in records}

@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from components.search.agreement import agreement_warning, rung_agreement, survival
+from components.search.analysis import agreement_warning, pareto_front, rung_agreement, survival
 from components.search.importance import importances
-from components.search.pareto import pareto_front
 from components.search.samplers import winner
 from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
@@ -197,9 +196,9 @@ def _analysis(
         "sampler": search.sampler,
         "horizon": search.horizon,
         "unstopped": [int(number) for number in unstopped],
-        "agreement": [record.to_dict() for record in agreement],
+        "agreement": agreement,
         "agreement_warning": (agreement_warning(agreement) if stops else None) or "",
-        "survival": [record.to_dict() for record in survival(trials, rungs)] if stops else [],
+        "survival": survival(trials, rungs) if stops else [],
         "importances": importances(points, scores, searched.space, seed=len(records)).to_dict(),
         "pareto_front": pareto_front(trials),
     }

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from pipeline.checks.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.sections.recipe import RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 
@@ -20,6 +21,13 @@ def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's
         return getattr(importlib.import_module(module), function)(*args, **kwargs)
 
     return call
+
+
+def schedule_digest(storage: Any, console: Any, *, recipe: RecipeConfig, search: SearchConfig, **others: Any) -> str:  # noqa: ANN401
+    """The recipe's schedule where trials follow it, under the horizon `fixed`; it does not shape the search else."""
+    if search.horizon != "fixed":
+        return ""
+    return recipe.model_dump_json(include={key.partition(".")[2] for key in SCHEDULE_KEYS})
 
 
 STAGES: tuple[Stage, ...] = (
@@ -79,7 +87,7 @@ STAGES: tuple[Stage, ...] = (
             "search.failure_limit",
             "search.checkpoint_quota_gb",
         ),
-        external=_lazily("pipeline.search.schedule_digest", "schedule_digest"),
+        external=schedule_digest,
         version=6,
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,

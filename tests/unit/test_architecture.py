@@ -113,7 +113,7 @@ def test_tune_runs_in_one_place() -> None:
 
 def test_what_chooses_trials_and_what_is_known_of_them_can_do_without_ray() -> None:
     """A simulation replaces Tune; what it shares with it imports no door but the rule's."""
-    apart = ["trial", "space", "journal", "state", "agreement", "importance", "pareto"]
+    apart = ["trial", "space", "journal", "state", "analysis", "importance"]
     files = [ROOT / "components" / "search" / f"{name}.py" for name in apart]
     files += sorted((ROOT / "components" / "search" / "samplers").rglob("*.py"))
     for door in TUNE_DOORS:

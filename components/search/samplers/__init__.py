@@ -9,7 +9,7 @@ from components.search.samplers.base import Sampler, SamplerSettings
 from components.search.samplers.folds import best_over_folds
 from components.search.samplers.grid import GridSampler
 from components.search.samplers.hierarchical import HierarchicalSampler
-from components.search.samplers.lipschitz import LipschitzSearch, best_arm
+from components.search.samplers.lipschitz import LipschitzSampler, best_arm
 from components.search.samplers.spread import random_sampler
 from components.search.samplers.tpe import hybrid_sampler, tpe_sampler
 from components.search.trial import TrialRecord, best_trial
@@ -19,7 +19,7 @@ SAMPLERS: dict[str, Callable[[SamplerSettings], Sampler]] = {
     "grid": GridSampler,
     "tpe": tpe_sampler,
     "hybrid": hybrid_sampler,
-    "lipschitz": LipschitzSearch,
+    "lipschitz": LipschitzSampler,
     "hierarchical": HierarchicalSampler,
 }
 #: Samplers that repeat points, and choose by their means. Where these cannot choose, the best trial is taken.

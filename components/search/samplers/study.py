@@ -1,9 +1,9 @@
-"""A search's history as an Optuna study in memory, for samplers that Optuna has or that are written for it.
+"""A search's history as an Optuna study in memory, for the samplers that Optuna has.
 
 What a trial is told as keeps scores of different lengths apart. One that ran to its full length is COMPLETE. One that
 was stopped is PRUNED, with its scores by epoch: Optuna puts it behind every complete one, and behind those that came
-further. One that diverged is PRUNED without a score, which is the last place of all, and marked. One that failed is
-left out: a failure says nothing about the place where it happened.
+further. One that diverged is PRUNED without a score, which is the last place of all. One that failed is left out: a
+failure says nothing about the place where it happened.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from components.search.space import Choice, Dimension, Space, is_active
 from components.search.trial import TrialRecord
-
-#: User attribute of a trial that diverged.
-DIVERGED = "diverged"
 
 
 def new_study(sampler: BaseSampler | None) -> optuna.Study:
@@ -78,6 +75,5 @@ def _frozen(space: Space, record: TrialRecord, *, max_epochs: int) -> FrozenTria
         value=record.score if full else None,
         params={dimension.sets: record.suggestion.point[dimension.sets] for dimension in dimensions},
         distributions={dimension.sets: distribution(dimension) for dimension in dimensions},
-        user_attrs={DIVERGED: True} if diverged else {},
         intermediate_values=dict(record.scores) if state == TrialState.PRUNED and not diverged else {},
     )

@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 
 from components.report import style
 from components.report.figures_search import importance_figure, pareto_figure, search_figure
-from components.search.pareto import pareto_front
+from components.search.analysis import pareto_front
 
 ONE = {"adamw": (1e-4, 1e-2), "sgd": (3e-3, 0.3)}
 BACKBONES = ("tf_efficientnet_lite0", "resnet18")

@@ -1,14 +1,11 @@
-"""The Lipschitz bandit as a search, and as a sampler of Optuna's."""
-
-import math
+"""The Lipschitz bandit over the learning rate."""
 
 import numpy as np
-import optuna
 import pytest
 
 from components.errors import InputError
 from components.search.samplers import build_sampler, winner
-from components.search.samplers.lipschitz import LipschitzSampler, best_arm
+from components.search.samplers.lipschitz import best_arm
 from components.search.space import Choice, Condition, Interval
 from components.search.trial import Suggestion
 
@@ -140,44 +137,6 @@ def test_without_a_trial_that_ran_to_its_end_no_arm_is_best(lab) -> None:
     history = [lab.record(0, {}, status="diverged"), lab.record(1, {RATE: 0.1}, 0.9, status="stopped", at=3)]
     assert best_arm(history) is None
     assert winner("lipschitz", history) == 1
-
-
-def silent_study(direction: str, num_trials: int, **settings: float) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna.create_study(direction=direction, sampler=LipschitzSampler(num_trials=num_trials, **settings))
-
-
-@pytest.mark.parametrize(("direction", "sign"), [("maximize", 1), ("minimize", -1)])
-def test_any_optuna_study_can_use_it(direction: str, sign: int) -> None:
-    study = silent_study(direction, 15)
-    study.optimize(
-        lambda trial: sign * (0.9 - 0.02 * (math.log10(trial.suggest_float("lr", 1e-5, 1e-1, log=True)) + 3.5) ** 2),
-        n_trials=15,
-    )
-    assert abs(math.log10(study.best_params["lr"]) + 3.5) < 0.5
-    values = [trial.params["lr"] for trial in study.trials]
-    assert len(set(values)) < 15  # repetitions have the very value of their arm
-    assert all(1e-5 <= value <= 1e-1 for value in values)
-
-
-def test_a_linear_parameter_is_one_unit_wide_unless_told_otherwise() -> None:
-    study = silent_study("maximize", 10)
-    study.optimize(lambda trial: -abs(trial.suggest_float("x", 2.0, 4.0) - 3.4), n_trials=10)
-    assert abs(study.best_params["x"] - 3.4) < 0.2
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda trial: trial.suggest_float("a", 0, 1) + trial.suggest_float("b", 0, 1),
-        lambda trial: trial.suggest_int("a", 0, 5),
-        lambda trial: trial.suggest_float("a", 0, 1, step=0.1),
-        lambda trial: trial.suggest_categorical("a", [1.0, 2.0]),
-    ],
-)
-def test_anything_but_one_float_is_refused(ask) -> None:
-    with pytest.raises(InputError, match="searches one float without steps"):
-        silent_study("maximize", 5).optimize(ask, n_trials=1)
 
 
 def test_a_choice_of_rates_is_no_interval(lab) -> None:

@@ -62,12 +62,11 @@ def test_a_trial_that_was_meant_to_be_shorter_is_not_complete(lab, seen) -> None
     assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {3: 0.99})
 
 
-def test_a_diverged_trial_is_pruned_without_a_score_and_marked(lab, seen) -> None:
+def test_a_diverged_trial_is_pruned_without_a_score(lab, seen) -> None:
     record = lab.record(1, point(0.25), 0.9, status="diverged", at=3)
     assert is_informative(record)
     (trial,) = seen(record)
     assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {})
-    assert trial.user_attrs == {"diverged": True}
 
 
 def test_nothing_is_learnt_from_a_failure_or_from_a_stop_before_the_first_score(lab, seen) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.search.schedule_digest import schedule_digest
 from pipeline.sections.recipe import RecipeConfig
 from pipeline.sections.search import SearchConfig
+from pipeline.stages import schedule_digest
 
 
 def digest(horizon: str, **recipe) -> str:

@@ -1,0 +1,93 @@
+"""What can be learned from the trials of a search: whether rungs predict final scores, survival, the Pareto front.
+
+Early stopping assumes that trials which are ahead early are ahead late. That is measured on trials that were drawn at
+random to be never stopped. Survivors alone would give a biased answer: all of them were among the best at each rung, so
+that the range of their scores there is cut, which changes a rank correlation; and a good trial that a rung stopped has
+no final score.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+#: With fewer trials a rank correlation says nothing.
+MIN_TRIALS = 4
+#: Below this, a rung stops good trials too often.
+LOW_RHO = 0.6
+
+
+def rung_agreement(
+    scores: pd.DataFrame, rungs: Sequence[int], final_epoch: int, *, unstopped: Collection[int]
+) -> list[dict[str, Any]]:
+    """Spearman's rho between the scores at each rung before the final epoch and the final scores.
+
+    scores: columns trial, epoch, score. unstopped: the trials that could not be stopped, whatever they scored; all of
+    them where nothing stops trials. A record has rung, count (trials with both scores), rho (None below MIN_TRIALS, and
+    where either score is the same throughout) and low (whether rho is known and below LOW_RHO).
+    """
+    ours = scores[scores["trial"].isin(list(unstopped))]
+    by_epoch = ours.pivot(index="trial", columns="epoch", values="score")
+    return [_agreement(by_epoch, rung, final_epoch) for rung in sorted(set(rungs)) if rung < final_epoch]
+
+
+def agreement_warning(agreements: Sequence[Mapping[str, Any]]) -> str | None:
+    """A sentence where a rung misjudges trials, with the remedy; None where none does, or nothing could be measured."""
+    low = [record for record in agreements if record["low"]]
+    if not low:
+        return None
+    worst = min(low, key=lambda record: record["rho"])
+    beyond = [r["rung"] for r in agreements if not r["low"] and r["rho"] is not None and r["rung"] > low[-1]["rung"]]
+    remedy = f"raise search.grace_epochs to {beyond[0]}" if beyond else "raise search.grace_epochs"
+    return (
+        f"The score after epoch {worst['rung']} predicts the final one poorly: Spearman's rho is {worst['rho']:.2f} "
+        f"over {worst['count']} trials that were never stopped, and below {LOW_RHO:g} good trials are stopped too "
+        f"often; {remedy}, or set search.scheduler to none."
+    )
+
+
+def survival(trials: pd.DataFrame, rungs: Sequence[int]) -> list[dict[str, int]]:
+    """The start (rung 0) and each rung, lowest first, with how the trials ended between it and the next.
+
+    trials: columns status and epochs (the last epoch with a score). A rung is reached by a score at it or later. A
+    record has rung, reached, went_on (reached the next rung), and stopped, diverged, failed, completed, which with
+    went_on add up to `reached`.
+    """
+    levels = [0, *sorted(set(rungs))]
+    epochs, statuses = trials["epochs"].to_numpy(dtype=int), trials["status"].to_numpy(dtype=object)
+    found = []
+    for level, following in zip(levels, [*levels[1:], math.inf], strict=True):
+        ended = statuses[(epochs >= level) & (epochs < following)]
+        counts = {name: int((ended == name).sum()) for name in ("stopped", "diverged", "failed", "completed")}
+        reached, went_on = int((epochs >= level).sum()), int((epochs >= following).sum())
+        found.append({"rung": level, "reached": reached, "went_on": went_on, **counts})
+    return found
+
+
+def pareto_front(trials: pd.DataFrame) -> list[int]:
+    """Numbers of the completed trials that no other beats in score (up) or latency (down) without losing in the other.
+
+    trials: columns trial, status, score, epochs, latency_ms. Fastest first; trials that are alike in both are all kept.
+    A trial that was stopped, or planned to be shorter than others, is left out: its score is that of an early epoch.
+    """
+    if "latency_ms" not in trials:
+        return []
+    done = trials[trials["status"] == "completed"]
+    done = done[done["epochs"] == done["epochs"].max()]
+    known = done[np.isfinite(done[["score", "latency_ms"]].to_numpy(dtype=float, na_value=np.nan)).all(axis=1)]
+    highest = known.groupby("latency_ms")["score"].max()
+    front = highest[highest > highest.cummax().shift(fill_value=-math.inf)]
+    best = known[known["score"] == known["latency_ms"].map(front)]
+    return [int(number) for number in best.sort_values("latency_ms", kind="stable")["trial"]]
+
+
+def _agreement(by_epoch: pd.DataFrame, rung: int, final_epoch: int) -> dict[str, Any]:
+    pairs = by_epoch.reindex(columns=[rung, final_epoch]).dropna().to_numpy(dtype=float)
+    known = len(pairs) >= MIN_TRIALS and bool((np.ptp(pairs, axis=0) > 0).all())
+    rho = float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if known else None
+    return {"rung": rung, "count": len(pairs), "rho": rho, "low": rho is not None and rho < LOW_RHO}

@@ -59,7 +59,7 @@ from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.search.recipes import searched_space
-from pipeline.search.session import TrialPlan, TrialSession
+from pipeline.search.trial import TrialPlan, TrialSession
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,

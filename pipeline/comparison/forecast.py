@@ -14,6 +14,7 @@ from pipeline.comparison.trainings import Training
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import TrainingData, loader_workers, new_learner, run_epochs
+from pipeline.training.checkpoints import ENDED_FILE
 
 #: Steps that are timed, after one that is not: the first is slower.
 TIMED_STEPS = 4
@@ -43,11 +44,11 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
         few,
         until=1,
         workers=loader_workers(compute),
-        on_step=lambda record: stamps.append(time.perf_counter()),
+        on_steps=lambda records: stamps.append(time.perf_counter()),
     )
     next(epochs)
     scored = time.perf_counter() - stamps[-1]
-    epochs.close()  # type: ignore[attr-defined]  # a generator, whose workers end with it
+    epochs.close()  # and its workers with it
     # A split of a single batch has nothing but the slow first step; its whole epoch is an upper estimate of it.
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else scored
     return Pace(training=step / recipe.recipe.batch_size, scoring=scored / len(few.split("val")), start=start)
@@ -55,7 +56,7 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
 
 def missing(trainings: Sequence[Training], work: Path) -> list[Training]:
     """Those of which no result stands. A full one counts at any factor: which it will be is not known yet."""
-    return [training for training in trainings if not any((work / "results").glob(_pattern(training)))]
+    return [training for training in trainings if not any(work.glob(f"{_pattern(training)}/{ENDED_FILE}"))]
 
 
 def images_of(trainings: Sequence[Training], data: TrainingData) -> int:
@@ -71,8 +72,7 @@ def seconds_of(trainings: Sequence[Training], data: TrainingData, pace: Pace, *,
 
 
 def _pattern(training: Training) -> str:
-    key = training.key
-    return f"full-{training.entry}-x*-seed{training.seed}.json" if training.phase == "full" else f"{key}.json"
+    return f"full-{training.entry}-x*-seed{training.seed}" if training.phase == "full" else training.key
 
 
 def _excerpt(data: TrainingData, *, train: int, val: int, seed: int) -> TrainingData:

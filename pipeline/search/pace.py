@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.comparison.forecast import measure_pace
 from pipeline.compute.shipping import local_folder
 from pipeline.search.recipes import at_horizon
-from pipeline.search.session import TrialPlan
+from pipeline.search.trial import TrialPlan
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, use_threads
 

@@ -1,6 +1,6 @@
 """search: trials of recipes on Ray Tune; trial 0 is the recipe as configured.
 
-What a trial is compared by at different lengths is the horizon's matter (`pipeline/search/session.py`), which trial is
+What a trial is compared by at different lengths is the horizon's matter (`pipeline/search/trial.py`), which trial is
 next the sampler's, which goes on the stopping rule's. The journal in the stage's scratch folder is what an interrupted
 search goes on from.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from components.cluster_nodes import live_nodes
 from components.errors import InputError
-from components.outbox import Outbox
+from components.metric_writer import RetryQueue
 from components.search.checkpoints import below, remove_all
 from components.search.course import Course, Limits
 from components.search.journal import Journal
@@ -35,7 +35,7 @@ from pipeline.search.pace import seconds_per_epoch
 from pipeline.search.recipes import SearchedSpace, rate_warnings, sampler_settings, searched_space
 from pipeline.search.results import raise_if_in_vain
 from pipeline.search.runs import TrialRuns
-from pipeline.search.session import TrialPlan, open_session
+from pipeline.search.trial import TrialPlan, open_session
 from pipeline.search.view import SearchView
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
@@ -72,13 +72,13 @@ def run(
             compute=context.compute,
             threads=shares.cpus,
         )
-        with Outbox(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as outbox:
-            runs = TrialRuns(context, searched.default, search, outbox)
+        with RetryQueue(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as retries:
+            runs = TrialRuns(context, searched.default, search, retries)
             runs.catch_up(course.records)
             _run(context, course, searched, plan, ladder, shares, runs)
             ended = course.spent_budget()
             raise_if_in_vain(course.records, failure=course.common_failure(), budget=ended)
-            outbox.flush()
+            retries.flush()
             if context.compute.trial_storage is not None:  # what is kept of it goes to the runs of the trials
                 context.afterwards.append(functools.partial(remove_all, _storage(context)))
             return conclude(

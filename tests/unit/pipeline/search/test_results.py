@@ -19,7 +19,7 @@ from pipeline.search.results import (
     score_table,
     trial_table,
 )
-from pipeline.search.session import LOGITS_FILE
+from pipeline.training.checkpoints import LOGITS_FILE
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training.build import TrainingData
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from components import outbox as module
-from components.outbox import Outbox
+from components import queue as module
+from components.metric_writer import RetryQueue
 
 
 class Away(Exception):  # noqa: N818
@@ -46,8 +46,8 @@ def told() -> list[str]:
 
 @pytest.fixture
 def opened(told):
-    def make(*, patience: float = 30.0) -> Outbox:
-        return Outbox(
+    def make(*, patience: float = 30.0) -> RetryQueue:
+        return RetryQueue(
             patience=patience,
             away=lambda error: isinstance(error, Away),
             on_away=lambda error: told.append(str(error)),
@@ -61,7 +61,7 @@ def test_calls_are_made_in_their_order_by_one_thread(opened) -> None:
     with opened() as box:
         for number in range(50):
             box.put(lambda number=number: made.append((number, threading.current_thread().name)))
-    assert made == [(number, "outbox") for number in range(50)]
+    assert made == [(number, "queue") for number in range(50)]
 
 
 def test_whoever_puts_a_call_does_not_wait_for_it(opened) -> None:
@@ -202,6 +202,6 @@ def test_an_error_of_whoever_is_told_of_an_outage_is_raised_too(told) -> None:
         raise LookupError("nobody to tell")
 
     server = Server(away_for=1)
-    box = Outbox(patience=30, away=lambda error: isinstance(error, Away), on_away=complain)
+    box = RetryQueue(patience=30, away=lambda error: isinstance(error, Away), on_away=complain)
     with pytest.raises(LookupError), box:
         box.put(lambda: server.take("a"))

@@ -36,6 +36,7 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)
     start = time.perf_counter() - started
+    learner.fetch_every = 1  # so that a step has ended when its record comes
     stamps: list[float] = []
     epochs = run_epochs(
         learner,
@@ -43,7 +44,7 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
         few,
         until=1,
         workers=loader_workers(compute),
-        on_step=lambda record: stamps.append(time.perf_counter()),
+        on_steps=lambda records: stamps.append(time.perf_counter()),
     )
     next(epochs)
     scored = time.perf_counter() - stamps[-1]

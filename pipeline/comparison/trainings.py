@@ -174,7 +174,7 @@ def train_once(training: Training, data: TrainingData, *, compute: ComputeConfig
         data,
         until=training.epochs,
         workers=loader_workers(compute),
-        on_step=lambda record: rates.append(record.lr),
+        on_steps=lambda records: rates.extend(record.lr for record in records),
         on_scored=score,
     )
     diverged = False

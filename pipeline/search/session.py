@@ -174,7 +174,7 @@ class TrialSession:
                     until=fork.epoch + 1,
                     batches=lambda epoch: batches,
                     evaluate=lambda model: self._evaluate(model, fork),
-                    on_step=lambda step: None,
+                    on_steps=lambda records: None,
                     watcher=None,
                 )
             )

@@ -275,7 +275,7 @@ def run_epochs(
     *,
     until: int,
     workers: int,
-    on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_steps: Callable[[Sequence[StepRecord]], None] = lambda records: None,
     on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
     watcher: Watcher | None = None,
 ) -> Iterator[EpochRecord]:
@@ -293,7 +293,7 @@ def run_epochs(
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
         yield from train_epochs(
-            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step, watcher=watcher
+            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_steps=on_steps, watcher=watcher
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,9 +110,10 @@ def train_by_epochs(
         scored["weights"] = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
         scored["val_logits"] = torch.from_numpy(logits)
 
-    def count(record: StepRecord) -> None:
-        progress.add_step(record)
-        on_step(record)
+    def count(records: Sequence[StepRecord]) -> None:
+        for record in records:
+            progress.add_step(record)
+            on_step(record)
 
     course = stretches(training.recipe, training.changes, epochs=training.train.epochs)
     diverged: EpochRecord | None = None
@@ -127,7 +128,7 @@ def train_by_epochs(
             data,
             until=stretch.until,
             workers=loader_workers(place.compute),
-            on_step=count,
+            on_steps=count,
             on_scored=keep,
         )
         with contextlib.closing(within(stretch, run, monitor)) as epochs:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from components.training.engine import EpochRecord, Learner, Request, StepRecord, Watcher
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
@@ -87,8 +89,11 @@ class _Bounded:
     def before_step(self, learner: Learner) -> None:
         self._watcher.before_step(learner)
 
-    def after_step(self, learner: Learner, record: StepRecord) -> Request:
-        request = self._watcher.after_step(learner, record)
+    def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
+        return self._watcher.measure(learner)
+
+    def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
+        request = self._watcher.after_step(learner, record, measured)
         if request == "rolled_back" and learner.epoch < self._start:
             raise _WentBack
         return request

@@ -37,6 +37,7 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)
     start = time.perf_counter() - started
+    learner.fetch_every = 1  # so that a step has ended when its record comes
     stamps: list[float] = []
     epochs = run_epochs(
         learner,

@@ -151,7 +151,7 @@ class TrialSession:
                     until=fork.epoch + 1,
                     batches=lambda epoch: batches,
                     evaluate=evaluate,
-                    on_step=lambda record: None,
+                    on_steps=lambda records: None,
                     watcher=None,
                 )
             )

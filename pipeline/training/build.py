@@ -296,12 +296,7 @@ def run_epochs(
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
         yield from train_epochs(
-            learner,
-            until=until,
-            batches=loader.epoch,
-            evaluate=evaluate,
-            on_step=lambda record: on_steps([record]),
-            watcher=watcher,
+            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_steps=on_steps, watcher=watcher
         )
 
 

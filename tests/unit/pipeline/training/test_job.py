@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -115,7 +115,10 @@ class Script:
 
     def before_step(self, learner: Learner) -> None: ...
 
-    def after_step(self, learner: Learner, record: StepRecord) -> Request:
+    def measure(self, learner: Learner) -> tuple[torch.Tensor, ...]:
+        return ()
+
+    def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
         self.calls += 1
         return self._do(learner, self.at_step.get(self.calls, "go_on"))
 
@@ -196,7 +199,7 @@ def install(monkeypatch) -> Callable:
     ) -> None:
         done = evaluations
 
-        def run_epochs(learner, recipe, data, *, until, workers, on_step, on_scored, watcher):
+        def run_epochs(learner, recipe, data, *, until, workers, on_steps, on_scored, watcher):
             def evaluate(module: nn.Module) -> dict[str, float]:
                 nonlocal done
                 done += 1
@@ -204,7 +207,7 @@ def install(monkeypatch) -> Callable:
                 return {"val_loss": 1.0, "val_score": scores[min(done, len(scores)) - 1]}
 
             return train_epochs(
-                learner, until=until, batches=batches, evaluate=evaluate, on_step=on_step, watcher=watcher
+                learner, until=until, batches=batches, evaluate=evaluate, on_steps=on_steps, watcher=watcher
             )
 
         monkeypatch.setattr(final_training, "run_epochs", run_epochs)
@@ -257,7 +260,9 @@ def equal(one: dict, other: dict) -> bool:
 def test_the_weights_that_are_kept_are_those_that_were_scored_in_the_best_epoch(context, finish, optimizer) -> None:
     learner, until_two = new_learner(optimizer), new_learner(optimizer)
     progress = finish([0.5, 0.9, 0.7], learner=learner)
-    list(train_epochs(until_two, until=2, batches=batches, evaluate=lambda m: {}, on_step=lambda r: None, watcher=None))
+    list(
+        train_epochs(until_two, until=2, batches=batches, evaluate=lambda m: {}, on_steps=lambda r: None, watcher=None)
+    )
     with until_two.scoring() as scored:
         expected = {name: tensor.clone() for name, tensor in scored.state_dict().items()}
     assert progress.best_epoch == 2
@@ -380,7 +385,7 @@ def test_a_rollback_inside_an_epoch_undoes_the_epochs_after_it_also_the_best_of_
     assert progress.best_epoch == 1
     assert files(context.work) == {"last.pt", "ended.pt", "weights-1.pt"}
     only_one = new_learner()
-    list(train_epochs(only_one, until=1, batches=batches, evaluate=lambda m: {}, on_step=lambda r: None, watcher=None))
+    list(train_epochs(only_one, until=1, batches=batches, evaluate=lambda m: {}, on_steps=lambda r: None, watcher=None))
     assert equal(best_weights(context), only_one.model.state_dict())
     assert [step.step for step in progress.steps] == list(range(1, EPOCHS * STEPS + 1))
     peak = next(step for step in progress.steps if step.step == STEPS + 1).lr

@@ -123,7 +123,7 @@ def data_of(prepared: Path, run: int) -> TrainingData:
 def open_trial(suggestion: Suggestion, overrides: Mapping[str, Any], *, run: int, plan: TrialPlan) -> TrialSession:
     use_threads(plan.threads)
     assert plan.prepared.folder is not None
-    return TrialSession(suggestion, overrides, data_of(plan.prepared.folder, run), plan)
+    return TrialSession(suggestion, data_of(plan.prepared.folder, run), plan)
 
 
 def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Path) -> tuple[dict[str, Any], int]:

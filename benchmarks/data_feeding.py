@@ -86,7 +86,7 @@ def measure_step(*, backbone: str, side: int, batch_size: int, repeats: int, ste
                 until=learner.epoch + 1,
                 batches=lambda number, waited=waited: _timed(loader.epoch(number), waited),
                 evaluate=lambda model: {},
-                on_step=lambda record: None,
+                on_steps=lambda records: None,
                 watcher=None,
             )
             started = time.perf_counter()

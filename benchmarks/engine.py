@@ -47,7 +47,7 @@ def ours(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Ca
             until=learner.epoch + 1,
             batches=lambda number: batches_of(images, batch_size, number),
             evaluate=lambda model: {},
-            on_step=lambda record: None,
+            on_steps=lambda records: None,
             watcher=None,
         )
         return next(records).seconds

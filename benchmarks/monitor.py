@@ -127,7 +127,7 @@ def cost(steps: int, repeats: int) -> dict[str, Any]:
                 until=learner.epoch + 1,
                 batches=lambda epoch: itertools.repeat(batch, steps),
                 evaluate=lambda model: {},
-                on_step=lambda record: None,
+                on_steps=lambda records: None,
                 watcher=loops[name],
             )
             started = time.process_time()

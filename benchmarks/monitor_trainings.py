@@ -160,7 +160,7 @@ def train(problem: str, optimizer: str, plant: Plant, seed: int, *, rate: float)
         until=plant.epochs,
         batches=lambda epoch: _batches(train_set, plant, seed, epoch, poisoned, classes),
         evaluate=evaluate,
-        on_step=lambda record: None,
+        on_steps=lambda records: None,
         watcher=watcher,
     )
     collections.deque(records, maxlen=0)

@@ -59,7 +59,7 @@ from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.search.recipes import searched_space
-from pipeline.search.session import TrialPlan, TrialSession
+from pipeline.search.trial import TrialPlan, TrialSession
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,
@@ -116,7 +116,7 @@ def data_of(prepared: Path, run: int) -> TrainingData:
 def open_trial(suggestion: Suggestion, overrides: Mapping[str, Any], *, run: int, plan: TrialPlan) -> TrialSession:
     use_threads(plan.threads)
     assert plan.prepared.folder is not None
-    return TrialSession(suggestion, overrides, data_of(plan.prepared.folder, run), plan)
+    return TrialSession(suggestion, data_of(plan.prepared.folder, run), plan)
 
 
 def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Path) -> tuple[dict[str, Any], int]:

@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.artifacts
@@ -33,12 +33,11 @@ from components.addresses import redact
 from components.artifact_place import local_folder, misplaced
 from components.errors import InputError, ModelError
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
+from components.metric_writer import MetricWriter, Rows, Status
 from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ _RUNNING = f"{_OURS} AND attributes.status = 'RUNNING'"
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(MetricWriter):
     """A handle on one MLflow run; every call names the run, so that any thread may log."""
 
     client: MlflowClient
@@ -89,7 +88,7 @@ class Run:
         """Log the metrics that have a value, in one call."""
         self.log_history([(step, metrics)])
 
-    def log_history(self, rows: Sequence[tuple[int, Mapping[str, float | int | None]]]) -> None:
+    def log_history(self, rows: Rows) -> None:
         """Log many steps at once: `rows` holds (step, metrics) pairs."""
         now = int(time.time() * 1000)
         entries = [
@@ -141,6 +140,12 @@ class Run:
 
     def finish(self, status: Status = "FINISHED") -> None:
         self.client.set_terminated(self.id, status)
+
+    def has_finished(self) -> bool:
+        return bool(self.client.get_run(self.id).info.status == "FINISHED")
+
+    def logged_steps(self, metric: str) -> set[int]:
+        return {entry.step for entry in self.client.get_metric_history(self.id, metric)}
 
     @contextlib.contextmanager
     def system_metrics(self) -> Iterator[None]:
@@ -416,6 +421,37 @@ class Tracker:
         return _all_pages(
             lambda token: self.client.search_runs(experiments, filter_string, order_by=newest_first, page_token=token)
         )
+
+
+class ChildRuns:
+    """The runs below a run, each found again by tags that no other has, so that what resumes makes no second one.
+
+    keys: of these tags. found: the MLflow runs that were there at the beginning, by the values of their tags.
+    """
+
+    def __init__(self, tracker: Tracker, parent: Run, *keys: str) -> None:
+        self._tracker, self._parent, self._keys = tracker, parent, keys
+        self._root = root_of(parent)
+        children = [child for child in tracker.children(parent) if all(key in child.data.tags for key in keys)]
+        self.found = {tuple(child.data.tags[key] for key in keys): child for child in children}
+        self._runs = {
+            identity: Run(tracker.client, child.info.run_id, child.info.experiment_id)
+            for identity, child in self.found.items()
+        }
+
+    def open(self, *identity: str, name: str, stage: str, params: Mapping[str, Any]) -> Run:
+        """The run of these tags, made where there is none. One that was cut short is set to running again."""
+        if identity not in self._runs:
+            tags = {**dict(zip(self._keys, identity, strict=True)), TAG_STAGE: stage, TAG_ROOT: self._root}
+            # Known before its parameters are logged: a call that is repeated makes no second run.
+            self._runs[identity] = self._tracker.start_child(self._parent, name, tags)
+        run = self._runs[identity]
+        if identity in self.found:
+            run.set_tags({TAG_ROOT: self._root})
+            if self.found[identity].info.status != "FINISHED":
+                run.client.update_run(run.id, status="RUNNING")
+        run.log_params(params)
+        return run
 
 
 def root_of(run: Run) -> str:

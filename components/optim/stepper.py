@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from components.errors import InputError
 from components.optim.averaging import recalibrate, unchanged
@@ -26,12 +27,12 @@ from components.optim.schedules import PlateauRule, Schedule, multiplier
 class TakenStep:
     """What one step did.
 
-    rates: effective rate of every group in it, 0 for a frozen one. grad_norm: of all trainable parameters together,
-    before clipping; where it is not finite, the weights were left as they were and the step does not count.
+    rates: effective rate of every group in it, 0 for a frozen one. grad_norm: () of all trainable parameters together,
+    before clipping, on the device; where it is not finite, the weights were left as they were.
     """
 
     rates: tuple[float, ...]
-    grad_norm: float
+    grad_norm: torch.Tensor
 
 
 class Stepper:
@@ -39,7 +40,7 @@ class Stepper:
 
     optimizer: as it was given. schedule: as it was given. steps: successful ones so far. scale: factor beside the
     schedule, for whoever watches the training. group_names: of the parameter groups, unique and stable. averages:
-    whether `averaged` does anything.
+    whether `averaged` does anything. gradients, grad_norm: of the backward pass that was measured last.
     """
 
     def __init__(
@@ -73,13 +74,17 @@ class Stepper:
         self.schedule = schedule
         self.steps = 0
         self.scale = 1.0
+        self.gradients: list[torch.Tensor] = []
+        self.grad_norm = torch.tensor(math.nan)
         self.group_names = tuple(group.get("name", f"group_{number}") for number, group in enumerate(groups))
         self._model = model
+        self._weights = [weight for group in groups for weight in group["params"]]
+        self._failed: torch.Tensor | None = None
         self._peaks = [float(group["lr"]) for group in groups]
         # Of this recipe: a checkpoint brings the groups of the training that it was taken of.
         self._ratios = [float(group.get("lr_ratio", 1.0)) for group in groups]
         self._decaying = [bool(group.get("decays", True)) for group in groups]
-        self._clip = math.inf if clip_grad_norm is None else clip_grad_norm
+        self._clip = clip_grad_norm
         self._plateau = PlateauRule(
             reduction=schedule.plateau_factor, patience=schedule.plateau_patience, least=schedule.final_fraction
         )
@@ -125,27 +130,71 @@ class Stepper:
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
+        self.gradients = []
         self.optimizer.zero_grad(set_to_none=True)
 
-    def step(self) -> TakenStep:
-        """Set the rates, measure and clip the gradients that are there, and move the weights.
+    def measure_gradients(self) -> None:
+        """Set `gradients` and `grad_norm` after a backward pass, before an optimizer overwrites the gradients."""
+        self.gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
 
-        With a norm that is not finite nothing moves and `steps` stays.
+    def step(self, loss: torch.Tensor | None = None, *, on_device: bool = False) -> TakenStep:
+        """Set the rates, clip the gradients that are there, and move the weights.
+
+        Nothing moves where the loss () or the gradient norm is not finite. The host checks that, and does not count the
+        step; or, with `on_device`, the device does: the host reads nothing, and the step counts. Then no later step
+        moves anything either, until `take_back`.
         """
         groups, rates = self.optimizer.param_groups, self.rates()
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
-        # Before the step: schedule-free overwrites the gradients.
-        grad_norm = self._clipped_norm()
-        if not math.isfinite(grad_norm):
-            return TakenStep(rates, grad_norm)
-        with _limited_to(self.optimizer, [group for group in groups if not (self._body.frozen and _in_body(group))]):
-            self.optimizer.step()
+        if not self.gradients:
+            self.measure_gradients()
+        finite = torch.isfinite(self.grad_norm)
+        if loss is not None:
+            finite = finite & torch.isfinite(loss.detach())
+        if on_device:
+            self._failed = ~finite if self._failed is None else self._failed | ~finite
+        elif not finite:
+            self.gradients = []
+            return TakenStep(rates, self.grad_norm)
+        if self._clip is not None:
+            nn.utils.clip_grads_with_norm_(self._weights, self._clip, self.grad_norm)
+        # Many optimizers count steps by group, gradients or not, and correct their bias by it.
+        self.optimizer.param_groups = [group for group in groups if not (self._body.frozen and _in_body(group))]
+        try:
+            self._move()
+        finally:
+            self.optimizer.param_groups = groups
+            self.gradients = []
         if self.averages:
             rates = tuple(group["scheduled_lr"] if rate else 0.0 for group, rate in zip(groups, rates, strict=True))
         self.steps += 1
         self._match_steps()
-        return TakenStep(rates, grad_norm)
+        return TakenStep(rates, self.grad_norm)
+
+    def take_back(self, steps: int) -> None:
+        """Do not count the latest steps, which moved nothing; the next one may move the weights again."""
+        self._failed = None
+        self.steps -= steps
+        self._match_steps()
+
+    @contextmanager
+    def unless_failed(self, tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
+        """Undo on the device what happens to these tensors inside, if a step has failed since `take_back`."""
+        if self._failed is None:
+            yield
+            return
+        before = [(tensor, tensor.detach().clone()) for tensor in tensors() if tensor.device == self._failed.device]
+        yield
+        with torch.no_grad():
+            for tensor, earlier in before:
+                tensor.copy_(torch.where(self._failed, earlier, tensor))
+
+    def moving_norms(self) -> list[_NormBase]:
+        """Norms whose running statistics the training moves: all that keep some, but for those of a frozen body."""
+        frozen = {id(norm) for norm in self._body.norms}
+        return [norm for norm in norms_with_statistics(self._model) if id(norm) not in frozen]
 
     def epoch_ended(self, val_loss: float) -> None:
         """Tell the schedule `plateau` how the epoch came out; the others do not listen."""
@@ -173,8 +222,7 @@ class Stepper:
         self._evaluating = True
         try:
             with unchanged(self._model), _eval_mode(optimizer):
-                still = {id(norm) for norm in self._body.norms}
-                norms = [norm for norm in norms_with_statistics(self._model) if id(norm) not in still]
+                norms = self.moving_norms()
                 recalibrate(self._model, norms, calibration() if norms else ())
                 yield
         finally:
@@ -203,16 +251,28 @@ class Stepper:
         self._peaks = list(state["peaks"])
         self.steps, self.scale = state["steps"], state["scale"]
         self._plateau.load_state_dict(state["plateau"])
+        self._failed = None
         self._match_steps()
 
-    def _clipped_norm(self) -> float:
-        """Return the norm of all gradients, and scale them down to the limit where one is given."""
-        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
-        if self._clip < math.inf:
-            nn.utils.clip_grads_with_norm_(weights, self._clip, norm)
-        return float(norm)
+    def _move(self) -> None:
+        """Have the optimizer take its step; on the device it is undone, or not taken, after one has failed."""
+        optimizer: Any = self.optimizer
+        if self._failed is None:
+            optimizer.step()
+        elif all(group.get("fused") for group in optimizer.param_groups):
+            # What torch's GradScaler does: the fused kernels leave everything as it is where this is 1.
+            optimizer.found_inf = self._failed.float()
+            optimizer.step()
+            del optimizer.found_inf
+        else:
+            with self.unless_failed(self._moved):
+                optimizer.step()
+
+    def _moved(self) -> Iterator[torch.Tensor]:
+        """What a step moves: the weights, and what the optimizer remembers of earlier steps."""
+        yield from (weight for weight in self._weights if weight.grad is not None)
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, torch.Tensor))
 
     def _match_steps(self) -> None:
         """Freeze the body, or let it go, as the number of steps has it."""
@@ -224,17 +284,6 @@ class Stepper:
 
 def _in_body(group: Mapping[str, Any]) -> bool:
     return group.get("part") == "body"
-
-
-@contextmanager
-def _limited_to(optimizer: torch.optim.Optimizer, groups: list[dict[str, Any]]) -> Iterator[None]:
-    """Hide the other groups: many optimizers count steps by group, gradients or not, and correct their bias by it."""
-    everything = optimizer.param_groups
-    optimizer.param_groups = groups
-    try:
-        yield
-    finally:
-        optimizer.param_groups = everything
 
 
 @contextmanager

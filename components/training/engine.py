@@ -4,15 +4,19 @@ A generator lets anybody drive it: a progress bar, a Ray trainable that is pause
 does is a function of the learner's state, the seed and the epoch number alone, so a training that is resumed from a
 checkpoint ends with the same weights, bit for bit on a CPU. A watcher may look at every step, end the training, or put
 the learner back to where it was.
+
+On a GPU the host runs ahead of the device. So nothing of a step is read back before `FETCH_STEPS` steps are on their
+way; their values then come in one copy. A loss or gradient that is not finite closes the weights on the device until
+that copy is read: what is recorded, and the weights of a training that is not stopped, do not depend on the interval.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -25,6 +29,8 @@ from components.optim.stepper import Stepper
 
 Evaluation = Callable[[nn.Module], Mapping[str, float]]
 Request = Literal["go_on", "stop", "rolled_back"]
+#: Optimizer steps on a GPU from one read of their losses, norms and measurements to the next.
+FETCH_STEPS = 16
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,15 @@ class Device:
             return model(images).float()
 
     def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
-        """What the model sees, (B, 3, H, W) float32: images are sent as bytes, normalised and reduced on the device."""
+        """What the model sees, (B, 3, H, W) float32: images are sent as bytes, normalised and resized on the device."""
+        constants = preprocessing.to(self.target)
         images = batch.images.to(self.target, non_blocking=True).float()
-        images = images.sub_(preprocessing.mean255.to(self.target)).div_(preprocessing.std255.to(self.target))
-        return reduced(images, preprocessing.size).contiguous(memory_format=torch.channels_last)
+        images = images.sub_(constants.mean255).div_(constants.std255)
+        return resized(images, constants.size).contiguous(memory_format=torch.channels_last)
 
 
-def reduced(images: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Square images (B, C, S, S) float brought to that side, antialiased; as they are where it is theirs, or None.
+def resized(images: torch.Tensor, size: int | None) -> torch.Tensor:
+    """Square images (B, C, S, S) float resized to that side, antialiased; unchanged where it is None or their own.
 
     `components/serving/pyfunc.py` does the same to what the line sees.
     """
@@ -74,6 +81,12 @@ class Preprocessing:
         mean255, std255 = (torch.tensor(list(values)).mul(255).view(1, 3, 1, 1) for values in (mean, std))
         return cls(mean255, std255, size)
 
+    def to(self, device: torch.device) -> Preprocessing:
+        """The same with its constants there."""
+        if self.mean255.device == device:
+            return self
+        return Preprocessing(self.mean255.to(device), self.std255.to(device), self.size)
+
 
 @dataclass
 class Learner:
@@ -81,6 +94,8 @@ class Learner:
 
     `model` is on the device already. `averaged` follows the weights where the recipe asks for it. `calibration` gives
     training batches without augmentation, for the norms of weights that a schedule-free optimizer has averaged.
+    fetch_every: steps from one read of their values to the next; None: `FETCH_STEPS` on a GPU, and 1 on a CPU, where a
+    read costs nothing. With 1 the host checks each step before the weights move.
     """
 
     model: nn.Module
@@ -92,6 +107,13 @@ class Learner:
     averaged: ModelEmaV3 | None
     calibration: Callable[[], Iterable[Batch]]
     epoch: int = 0
+    fetch_every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Put the constants of each step onto the device."""
+        self.preprocessing = self.preprocessing.to(self.device.target)
+        if self.fetch_every is None:
+            self.fetch_every = 1 if self.device.target.type == "cpu" else FETCH_STEPS
 
     @property
     def step(self) -> int:
@@ -173,10 +195,18 @@ class Watcher(Protocol):
     """
 
     def before_step(self, learner: Learner) -> None:
-        """The gradients are there, unclipped."""
+        """The gradients are there, unclipped; `learner.stepper` has them and their norm."""
 
-    def after_step(self, learner: Learner, record: StepRecord) -> Request:
-        """Also after a step that diverged, which moved nothing."""
+    def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
+        """Scalars on the device, as many after each step, NaN where there is nothing; called when the weights moved."""
+        ...
+
+    def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
+        """Called for each step in order, with what `measure` gave, when its values are read.
+
+        By then the learner may be up to `fetch_every` - 1 steps further. Also called after a step that diverged, which
+        moved nothing.
+        """
         ...
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
@@ -189,27 +219,30 @@ def train_epochs(
     *,
     until: int,
     batches: Callable[[int], Iterable[Batch]],
-    evaluate: Evaluation,
-    on_step: Callable[[StepRecord], None],
+    evaluate: Evaluation | None,
+    on_steps: Callable[[Sequence[StepRecord]], None],
     watcher: Watcher | None,
 ) -> Iterator[EpochRecord]:
     """Train epoch by epoch, from the learner's own epoch to `until`; yield a record after each.
 
     batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called within
-    `scoring` after each epoch; the schedule `plateau` listens to their `val_loss`. on_step: called after each step. A
-    step that diverged ends the training with a record marked `diverged`, which carries no metrics, unless the watcher
-    rolls back. After that, epochs and steps that were given out before come again: the later ones count.
+    `scoring` after each epoch; the schedule `plateau` listens to their `val_loss`; None: no evaluation. on_steps: gets
+    the records of successful steps in order, `learner.fetch_every` of them at most at a time, and the rest of an epoch
+    before its evaluation. A step that diverged ends the training with a record marked `diverged`, which carries no
+    metrics, unless the watcher rolls back. After that, epochs and steps that were given out before come again: the
+    later ones count.
     """
     while learner.epoch < until:
         started = time.perf_counter()
-        totals, request = _train_one_epoch(learner, batches(learner.epoch), on_step, watcher)
+        totals, request = _train_one_epoch(learner, batches(learner.epoch), on_steps, watcher)
         if request == "rolled_back":
             continue
         if request == "stop" and not totals.diverged:
             return
         seconds = time.perf_counter() - started
         learner.epoch += 1
-        record = totals.record(learner, seconds, {} if totals.diverged else _scores(learner, evaluate))
+        scores = {} if totals.diverged or evaluate is None else _scores(learner, evaluate)
+        record = totals.record(learner, seconds, scores)
         if watcher is not None and not record.diverged:
             request = watcher.after_epoch(learner, record)
         yield record
@@ -219,6 +252,7 @@ def train_epochs(
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing) -> np.ndarray:
     """Logits of all batches in order, (N, K) float32. Leaves the model in the mode in which it was."""
+    preprocessing = preprocessing.to(device.target)
     with _eval_mode(model), torch.inference_mode():
         logits = [device.forward(model, batch, preprocessing).cpu() for batch in batches]
     return torch.cat(logits).numpy()
@@ -270,48 +304,89 @@ class _Totals:
 
 
 def _train_one_epoch(
-    learner: Learner, batches: Iterable[Batch], on_step: Callable[[StepRecord], None], watcher: Watcher | None
+    learner: Learner,
+    batches: Iterable[Batch],
+    on_steps: Callable[[Sequence[StepRecord]], None],
+    watcher: Watcher | None,
 ) -> tuple[_Totals, Request]:
     """Steps until the batches are over, a step diverges, or the watcher asks for something."""
+    assert learner.fetch_every is not None
     totals = _Totals()
     request: Request = "go_on"
+    unread: list[_Step] = []
     devices = [learner.device.target] if learner.device.target.type == "cuda" else []
     # Dropout and stochastic depth draw from torch's global generator: seed it per epoch, and give it back as it was.
     with torch.random.fork_rng(devices):
         torch.manual_seed(_epoch_seed(learner.seed, learner.epoch))
         learner.stepper.train()
         for batch in batches:
-            record = _step(learner, batch, watcher)
-            totals.add(record, len(batch.labels))
-            if not record.diverged:
-                on_step(record)
-            if watcher is not None:
-                request = watcher.after_step(learner, record)
-            if record.diverged or request != "go_on":
+            unread.append(_step(learner, batch, watcher))
+            if len(unread) < learner.fetch_every:
+                continue
+            request = _read(learner, unread, totals, on_steps, watcher)
+            unread = []
+            if totals.diverged or request != "go_on":
                 break
+        if unread:
+            request = _read(learner, unread, totals, on_steps, watcher)
     return totals, request
 
 
-def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> StepRecord:
+@dataclass(frozen=True)
+class _Step:
+    """A step under way. number: of the step if it succeeds. values: loss, gradient norm, and the watcher's scalars."""
+
+    number: int
+    rates: tuple[float, ...]
+    images: int
+    values: list[torch.Tensor]
+
+
+def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
     """One optimizer step; the gradient norm is the one before clipping. What is not finite moves nothing."""
-    stepper = learner.stepper
+    stepper, number = learner.stepper, learner.step + 1
     stepper.zero_grad()
     logits = learner.device.forward(learner.model, batch, learner.preprocessing)
     loss = learner.loss(logits, batch.labels.to(learner.device.target, non_blocking=True))
-    value = loss.item()
-    if not math.isfinite(value):
-        return _record(learner.step, stepper.rates(), value, math.nan)
     loss.backward()
+    stepper.measure_gradients()
     if watcher is not None:
         watcher.before_step(learner)
-    taken = stepper.step()
-    if learner.averaged is not None and math.isfinite(taken.grad_norm):
-        learner.averaged.update(learner.model, step=learner.step)
-    return _record(learner.step, taken.rates, value, taken.grad_norm)
+    taken = stepper.step(loss, on_device=learner.fetch_every != 1)
+    if learner.averaged is not None and learner.step == number:
+        with stepper.unless_failed(learner.averaged.module.state_dict().values):
+            learner.averaged.update(learner.model, step=number)
+    measured = () if watcher is None else watcher.measure(learner)
+    return _Step(number, taken.rates, len(batch.labels), [loss.detach(), taken.grad_norm, *measured])
 
 
-def _record(step: int, rates: tuple[float, ...], loss: float, grad_norm: float) -> StepRecord:
-    return StepRecord(step, max(rates), min(rates), rates, loss, grad_norm)
+def _read(
+    learner: Learner,
+    steps: list[_Step],
+    totals: _Totals,
+    on_steps: Callable[[Sequence[StepRecord]], None],
+    watcher: Watcher | None,
+) -> Request:
+    """Read the values of these steps in one copy, and give out their records up to where the training turns."""
+    values = torch.stack([value for step in steps for value in step.values]).view(len(steps), -1).tolist()
+    given: list[StepRecord] = []
+    request: Request = "go_on"
+    for position, (step, (loss, grad_norm, *measured)) in enumerate(zip(steps, values, strict=True)):
+        record = StepRecord(step.number, max(step.rates), min(step.rates), step.rates, loss, grad_norm)
+        if record.diverged:
+            if learner.fetch_every != 1:
+                learner.stepper.take_back(len(steps) - position)
+            record = replace(record, step=learner.step, grad_norm=grad_norm if math.isfinite(loss) else math.nan)
+        else:
+            given.append(record)
+        totals.add(record, step.images)
+        if watcher is not None:
+            request = watcher.after_step(learner, record, measured)
+        if record.diverged or request != "go_on":
+            break
+    if given:
+        on_steps(given)
+    return request
 
 
 def _scores(learner: Learner, evaluate: Evaluation) -> dict[str, float]:

@@ -2,6 +2,11 @@
 
 Watching changes nothing: the same weights come out, bit for bit, unless a verdict is acted upon. To act is to stop, or
 to go back to the best epoch and on at half the rate; a rate is never raised.
+
+Nothing here reads a value back from the device: the engine fetches what `measure` gives. In a training of more than
+`LOOKS * probe_every` steps the probe is measured once per look of the monitor, and the cosine ten times: more would
+make the mean of a look a little steadier, at a cost that shows (the probe is a forward pass, the cosine a copy of all
+gradients).
 """
 
 from __future__ import annotations
@@ -16,10 +21,13 @@ import torch
 from components.data.loader import Batch
 from components.optim.monitor.monitor import TOO_HIGH, Signals, TrainingMonitor, Verdict
 from components.optim.monitor.rules import NOTHING_LEARNED
+from components.optim.monitor.windows import LOOKS
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.
 REST_STEPS = 20
+#: Cosines from one measurement of the probe to the next.
+COSINES = 10
 #: Of the rate, at each rollback; beside the schedule, because one that rises would undo a halved rate of a group.
 ROLLBACK_FACTOR = 0.5
 
@@ -44,7 +52,7 @@ class MonitoredTraining:
             action: what a rate that is too high brings about.
             max_rollbacks: how often `rollback` goes back at most; then it stops. It goes to the epoch of the lowest
                 validation loss, or to the start where none is below chance.
-            probe_every: optimizer steps from one look at the probe to the next.
+            probe_every: optimizer steps from one look at the probe to the next, at least.
             total_steps: of the whole training.
             chance_loss: of the best predictor that sees no image, positive.
         """
@@ -52,11 +60,13 @@ class MonitoredTraining:
         self._probe = probe
         self._action = action
         self._max_rollbacks = max_rollbacks
-        self._probe_every = probe_every
+        self._probe_every = max(probe_every, math.ceil(total_steps / LOOKS))
+        self._cosine_every = max(1, self._probe_every // COSINES)
         self._monitor = TrainingMonitor(total_steps=total_steps, chance_loss=chance_loss)
-        self._gradient = _Successive()
+        self._unknown = torch.tensor(math.nan)
+        self._cosine = self._unknown
         self._weights: list[torch.Tensor] | None = None
-        self._cosine = math.nan
+        self._earlier: tuple[int, int, list[torch.Tensor], torch.Tensor] | None = None
         self._rollbacks = 0
         self._rates: tuple[float, ...] = ()
         self._rest_until = 0
@@ -70,24 +80,37 @@ class MonitoredTraining:
         # The start is taken here, when the norms have seen one batch: nobody asks a watcher earlier.
         if self._best is None and self._action == "rollback":
             self._best = _on_cpu(learner.state_dict())
-        self._cosine = self._gradient.cosine(_gradients(learner), epoch=learner.epoch)
-        if self._looks_after(learner.step + 1):
+        if self._unknown.device != learner.device.target:
+            self._unknown, self._probe = self._unknown.to(learner.device.target), self._probe.to(learner.device.target)
+        step = learner.step + 1
+        self._cosine = self._successive_cosine(learner, step) if step % self._cosine_every == 0 else self._unknown
+        # Copies: several optimizers write into the gradients that they are given.
+        if (step + 1) % self._cosine_every == 0:
+            copies = [gradient.clone() for gradient in learner.stepper.gradients]
+            self._earlier = (learner.epoch, step, copies, learner.stepper.grad_norm)
+        if step % self._probe_every == 0:
             self._weights = [weight.detach().clone() for weight in _matrices(learner)]
 
-    def after_step(self, learner: Learner, record: StepRecord) -> Request:
-        """Judge the step; a loss that is not finite is judged too, though no step was taken."""
-        looks = math.isfinite(record.loss) and self._looks_after(record.step) and self._weights is not None
+    def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
+        """Cosine, update ratio and probe loss of the step, () each; NaN where it was not their turn."""
+        if self._weights is None:
+            return self._cosine, self._unknown, self._unknown
+        ratio, self._weights = _update_ratio(learner, self._weights), None
+        return self._cosine, ratio, self._probe_loss(learner)
+
+    def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
+        """Judge the step; one that diverged is judged too, though it moved nothing."""
+        cosine, update_ratio, probe_loss = measured if not record.diverged else (math.nan,) * 3
         signals = Signals(
             step=record.step,
             loss=record.loss,
             grad_norm=record.grad_norm,
-            cosine=self._cosine if math.isfinite(record.loss) else math.nan,
-            update_ratio=self._update_ratio(learner) if looks else math.nan,
-            probe_loss=self._probe_loss(learner) if looks else math.nan,
+            cosine=cosine,
+            update_ratio=update_ratio,
+            probe_loss=probe_loss,
             lr=record.lr,
             resting=self._rests(record),
         )
-        self._weights = None
         return self._answer(learner, self._monitor.update(signals))
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
@@ -125,10 +148,7 @@ class MonitoredTraining:
         self._rest_until = state["rest_until"]
         self._best_loss = state["best_loss"]
         self._best = None if state["best"] is None else _on_cpu(state["best"])
-        self._gradient.forget()
-
-    def _looks_after(self, step: int) -> bool:
-        return step % self._probe_every == 0
+        self._earlier = None
 
     def _rests(self, record: StepRecord) -> bool:
         """Whether a rate rises (warmup, restart, a cycle's rise, unfreezing) or did so a moment ago."""
@@ -139,22 +159,26 @@ class MonitoredTraining:
         return record.step < self._rest_until
 
     @torch.no_grad()
-    def _update_ratio(self, learner: Learner) -> float:
-        """‖Δw‖ / ‖w‖ of this step, over all weight matrices and kernels together."""
-        before = self._weights
-        assert before is not None
-        change = list(torch._foreach_sub(_matrices(learner), before))
-        return float(_norm(change) / _norm(before).clamp_min(1e-30))
+    def _successive_cosine(self, learner: Learner, step: int) -> torch.Tensor:
+        """Between this gradient and that of the step before, within an epoch: a resumed training sees the same.
+
+        NaN at the first step of an epoch, where other weights have a gradient than before, and for one of length 0.
+        """
+        gradients, earlier, self._earlier = learner.stepper.gradients, self._earlier, None
+        if earlier is None or earlier[:2] != (learner.epoch, step - 1) or len(earlier[2]) != len(gradients):
+            return self._unknown
+        products = torch.stack([product.sum() for product in torch._foreach_mul(earlier[2], gradients)])
+        return products.sum() / (earlier[3] * learner.stepper.grad_norm)
 
     @torch.no_grad()
-    def _probe_loss(self, learner: Learner) -> float:
+    def _probe_loss(self, learner: Learner) -> torch.Tensor:
         """Loss on the probe of the weights that are trained, without dropout; draws nothing and updates no norm."""
         learner.model.eval()
         try:
             logits = learner.device.forward(learner.model, self._probe, learner.preprocessing)
         finally:
             learner.stepper.train()
-        return float(learner.loss(logits, self._probe.labels.to(learner.device.target)))
+        return learner.loss(logits, self._probe.labels)
 
     def _answer(self, learner: Learner, verdict: Verdict | None) -> Request:
         if verdict is None:
@@ -178,8 +202,8 @@ class MonitoredTraining:
     def _choose(self, verdict: Verdict) -> Literal["none", "stop", "rollback"]:
         if verdict.kind not in TOO_HIGH or self._action == "observe":
             return "none"
-        # Without a state to go back to, the very first loss was not a number.
-        may_go_back = self._rollbacks < self._max_rollbacks and self._best is not None
+        # Where the very first loss was not a number, the start is no state to go back to.
+        may_go_back = self._rollbacks < self._max_rollbacks and self._best is not None and verdict.step > 0
         return "rollback" if self._action == "rollback" and may_go_back else "stop"
 
     def _roll_back(self, learner: Learner) -> None:
@@ -189,39 +213,15 @@ class MonitoredTraining:
         learner.stepper.scale = scale
         self._rollbacks += 1
         self._rates, self._rest_until = (), learner.step
-        self._gradient.forget()
+        self._earlier = None
         self._monitor.rolled_back(step=learner.step, epoch=learner.epoch)
 
 
-class _Successive:
-    """The cosine between each gradient and the one before it in the same epoch.
-
-    Within an epoch only, so that a training resumed between epochs sees the same.
-    """
-
-    def __init__(self) -> None:
-        self._epoch = -1
-        self._last: torch.Tensor | None = None
-
-    @torch.no_grad()
-    def cosine(self, gradients: Sequence[torch.Tensor], *, epoch: int) -> float:
-        """NaN at the first of an epoch, where other weights have a gradient than before, and for one of length 0."""
-        # Copied into one vector: several optimizers write into the gradients that they are given.
-        now = torch.cat([gradient.flatten() for gradient in gradients])
-        last, self._last = self._last, now
-        same = epoch == self._epoch and last is not None and last.numel() == now.numel()
-        self._epoch = epoch
-        if not same or last is None:
-            return math.nan
-        lengths = now.norm() * last.norm()
-        return float(torch.dot(now, last) / lengths)
-
-    def forget(self) -> None:
-        self._last = None
-
-
-def _gradients(learner: Learner) -> list[torch.Tensor]:
-    return [weight.grad for weight in learner.model.parameters() if weight.grad is not None]
+@torch.no_grad()
+def _update_ratio(learner: Learner, before: list[torch.Tensor]) -> torch.Tensor:
+    """‖Δw‖ / ‖w‖ of this step, over all weight matrices and kernels together."""
+    change = list(torch._foreach_sub(_matrices(learner), before))
+    return _norm(change) / _norm(before).clamp_min(1e-30)
 
 
 def _matrices(learner: Learner) -> list[torch.Tensor]:

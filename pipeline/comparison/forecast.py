@@ -7,12 +7,13 @@ from pathlib import Path
 
 from pipeline.comparison.trainings import Training
 from pipeline.training.build import TrainingData
+from pipeline.training.checkpoints import ENDED_FILE
 from pipeline.training.pace import Pace
 
 
 def missing(trainings: Sequence[Training], work: Path) -> list[Training]:
     """Those of which no result stands. A full one counts at any factor: which it will be is not known yet."""
-    return [training for training in trainings if not any((work / "results").glob(_pattern(training)))]
+    return [training for training in trainings if not any(work.glob(f"{_pattern(training)}/{ENDED_FILE}"))]
 
 
 def images_of(trainings: Sequence[Training], data: TrainingData) -> int:
@@ -28,5 +29,4 @@ def seconds_of(trainings: Sequence[Training], data: TrainingData, pace: Pace, *,
 
 
 def _pattern(training: Training) -> str:
-    key = training.key
-    return f"full-{training.entry}-x*-seed{training.seed}.json" if training.phase == "full" else f"{key}.json"
+    return f"full-{training.entry}-x*-seed{training.seed}" if training.phase == "full" else training.key

@@ -1,33 +1,24 @@
-"""One training of the comparison of methods, kept as a file, and many of them spread over workers.
+"""One training of the comparison of methods: what is trained, and what the comparison reads of it.
 
 A training is a function of its recipe, its seed and its length: those of one seed start from the same weights and see
-the same batches, whatever their method. What it gives is written once, whole or not at all, so that an interrupted
-comparison goes on with those that are missing, and, where workers see its folder, within one from its last epoch.
+the same batches, whatever their method. What is saved of it has a folder of its own below the stage's work folder, so
+that an interrupted comparison resumes within the trainings that it was at.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from torch import nn
-
-from components.evaluation import scalars
-from components.evaluation.calibration import defect_log_odds
-from components.training.checkpoint import load_checkpoint, save_checkpoint
-from components.training.engine import EpochRecord
-from components.whole_files import whole_file
-from pipeline.compute.spreading import Place
-from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, loader_workers, new_learner, run_epochs
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import TrainingSpec
+from pipeline.training.progress import history_rows
 
 Phase = Literal["rate", "full"]
+#: Of an epoch, what no table of the comparison has.
+UNTOLD = ("lr", "lr_lowest", "grad_norm", "images_per_second", "diverged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +37,12 @@ class Training:
 
     @property
     def key(self) -> str:
-        """Names its files; the work folder belongs to one configuration, which says all the rest."""
+        """Names its folder; the work folder belongs to one configuration, which says all the rest."""
         return f"{self.phase}-{self.entry}-x{self.factor!r}-seed{self.seed}"
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingPlace(Place):
-    """work: the driver's folder of results and checkpoints.
-
-    A worker that does not see it keeps no checkpoint: when such a worker is lost, its training begins anew.
-    """
-
-    work: Path
+    @property
+    def spec(self) -> TrainingSpec:
+        return TrainingSpec(recipe=self.recipe, seed=self.seed, epochs=self.epochs, keep=None, decision_metrics=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,155 +75,15 @@ class Trained:
         return float(sum(epoch["seconds"] for epoch in self.history))
 
 
-Job = tuple[Training, TrainingPlace]
-Perform = Callable[[Job], Trained]
-Settle = Callable[[Perform, Sequence[Job]], Iterator[tuple[Job, Trained | Exception]]]
-
-
-def carry_out(
-    trainings: Sequence[Training],
-    place: TrainingPlace,
-    *,
-    perform: Perform,
-    settle: Settle,
-    on_done: Callable[[Training, Trained | Exception], None],
-) -> list[Trained]:
-    """The results of all trainings, in their order; those whose files stand are read and not made again.
-
-    perform: makes one. settle: spreads them over workers. on_done: called for each, those that stood included. A
-    training that fails stops no other; the first error is raised when all are done.
-    """
-    results = {training.key: kept for training in trainings if (kept := read_result(training, place.work)) is not None}
-    for training in trainings:
-        if training.key in results:
-            on_done(training, results[training.key])
-    missing = [(training, place) for training in trainings if training.key not in results]
-    failed: list[tuple[Training, Exception]] = []
-    for (training, _), outcome in settle(perform, missing):
-        if isinstance(outcome, Exception):
-            failed.append((training, outcome))
-        else:
-            results[training.key] = outcome
-            if read_result(training, place.work) is None:  # its worker does not see the folder
-                write_result(training, outcome, place.work)
-        on_done(training, outcome)
-    if failed:
-        training, error = failed[0]
-        error.add_note(
-            f"{len(failed)} of {len(trainings)} trainings failed, the first of them {training.key}; the others are "
-            "kept, and the same command goes on with those that failed"
-        )
-        raise error
-    return [results[training.key] for training in trainings]
-
-
-def train_and_keep(job: Job) -> Trained:
-    """Train in a worker, from the last checkpoint where there is one, and write the result where the folder is seen.
-
-    Safe to be called twice. That the worker writes it, and not the driver alone, keeps what was trained when the driver
-    is killed.
-    """
-    training, place = job
-    kept = read_result(training, place.work)
-    if kept is not None:
-        return kept
-    data = place.open()
-    if not place.work.is_dir():
-        return train_once(training, data, compute=place.compute, checkpoint=None)
-    checkpoint = _folder(place.work, "checkpoints") / f"{training.key}.pt"
-    result = train_once(training, data, compute=place.compute, checkpoint=checkpoint)
-    write_result(training, result, place.work)
-    checkpoint.unlink(missing_ok=True)
-    return result
-
-
-def train_once(training: Training, data: TrainingData, *, compute: ComputeConfig, checkpoint: Path | None) -> Trained:
-    """Train from the start, or from the checkpoint, which is written after every epoch but the last; None: without."""
-    recipe = training.recipe
-    learner = new_learner(recipe, data, total_epochs=training.epochs, seed=training.seed, compute=compute)
-    history: list[dict[str, Any]] = []
-    rates: list[float] = []
-    if checkpoint is not None and checkpoint.is_file():
-        state = load_checkpoint(checkpoint, device=learner.device.target)
-        learner.load_state_dict(state["learner"])
-        history, rates = state["history"], state["rates"]
-    labels = data.split("val").labels
-    scored: dict[str, float | None] = {}
-
-    def score(_: nn.Module, logits: np.ndarray) -> None:
-        scored.update(decision_metrics(logits, labels, classes=data.classes, good_classes=data.good_classes))
-
-    epochs = run_epochs(
-        learner,
-        recipe,
-        data,
-        until=training.epochs,
-        workers=loader_workers(compute),
-        on_step=lambda record: rates.append(record.lr),
-        on_scored=score,
-    )
-    diverged = False
-    for record in epochs:
-        diverged = record.diverged or not math.isfinite(record.metrics["val_loss"])
-        if diverged:
-            break
-        history.append(_row(record, scored))
-        if checkpoint is not None and learner.epoch < training.epochs:
-            save_checkpoint(checkpoint, {"learner": learner.state_dict(), "history": history, "rates": rates})
-    return _trained(training, diverged=diverged, history=history, rates=rates)
-
-
-def decision_metrics(
-    logits: np.ndarray, labels: np.ndarray, *, classes: Sequence[str], good_classes: Sequence[str]
-) -> dict[str, float | None]:
-    """Metrics of the likeliest class, and AUROC of the defect score; None where the images or the logits give none.
-
-    logits: (N, K) float. labels: (N,) int positions in `classes`. sensitivity: share of the defective images whose
-    likeliest class is one of the defects, be it the right one. Without good or without defect classes there are
-    accuracy and balanced accuracy only.
-    """
-    inspects = 0 < len(good_classes) < len(classes)
-    names = ("accuracy", "balanced_accuracy", *(("sensitivity", "specificity", "auroc") if inspects else ()))
-    if not np.isfinite(logits).all():
-        return dict.fromkeys(names)
-    predicted = logits.argmax(axis=1)
-    counts = scalars.tally(labels, predicted, len(classes))
-    values = [float((predicted == labels).mean()) if labels.size else math.nan, scalars.balanced_accuracy(counts)]
-    if inspects:
-        defective = ~np.isin(np.asarray(classes), list(good_classes))
-        is_defect, rejected = defective[labels], defective[predicted]
-        scores = defect_log_odds(logits, classes, good_classes)
-        values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
-    return {name: _known(value) for name, value in zip(names, values, strict=True)}
-
-
-def read_result(training: Training, work: Path) -> Trained | None:
-    """The result that stands, or None."""
-    path = work / "results" / f"{training.key}.json"
-    return Trained(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
-
-
-def write_result(training: Training, result: Trained, work: Path) -> None:
-    """Write the result beside its place and rename it."""
-    path = _folder(work, "results") / f"{training.key}.json"
-    with whole_file(path) as draft:
-        draft.write_text(json.dumps(asdict(result), allow_nan=False), encoding="utf-8")
-
-
-def _row(record: EpochRecord, scored: Mapping[str, float | None]) -> dict[str, Any]:
-    measured = {"train_loss": record.train_loss, **record.metrics}
-    return {
-        "epoch": record.epoch,
-        "step": record.step,
-        "seconds": record.seconds,
-        **{name: _known(value) for name, value in measured.items()},
-        **scored,
-    }
-
-
-def _trained(training: Training, *, diverged: bool, history: list[dict[str, Any]], rates: list[float]) -> Trained:
+def trained(training: Training, store: TrainingStore) -> Trained:
+    """What is saved of a training that has ended, as the comparison reads it."""
     lr = training.recipe.recipe.lr
     assert not isinstance(lr, str)
+    assert store.ended is not None
+    history = [
+        {name: _known(value) for name, value in row.items() if name not in UNTOLD}
+        for row in history_rows(store.progress.history)
+    ]
     return Trained(
         phase=training.phase,
         entry=training.entry,
@@ -246,21 +91,11 @@ def _trained(training: Training, *, diverged: bool, history: list[dict[str, Any]
         lr=lr,
         seed=training.seed,
         epochs=training.epochs,
-        diverged=diverged,
+        diverged=store.ended.reason == "diverged",
         history=history,
-        rates=rates,
+        rates=[step.lr for step in [*store.steps(), *store.ended.steps]],
     )
 
 
-def _share(hits: np.ndarray) -> float:
-    return float(hits.mean()) if hits.size else math.nan
-
-
 def _known(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
-def _folder(work: Path, name: str) -> Path:
-    folder = work / name
-    folder.mkdir(exist_ok=True)
-    return folder
+    return value if math.isfinite(value) else None

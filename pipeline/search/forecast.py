@@ -10,7 +10,7 @@ from components.search.trial import TrialRecord
 from pipeline.compute.shipping import local_folder
 from pipeline.config import ComputeConfig
 from pipeline.search.recipes import at_horizon
-from pipeline.search.session import TrialPlan
+from pipeline.search.trial import TrialPlan
 from pipeline.training.build import open_data, use_threads
 from pipeline.training.pace import measure_pace
 

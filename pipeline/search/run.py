@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.cluster_nodes import live_nodes
 from components.errors import InputError
-from components.outbox import Outbox
+from components.metric_writer import RetryQueue
 from components.search.checkpoints import below, remove_all
 from components.search.journal import Journal
 from components.search.rungs import Rungs, build_rule
@@ -24,7 +24,7 @@ from pipeline.console import duration
 from pipeline.search.forecast import expected_epochs, seconds_left, seconds_per_epoch
 from pipeline.search.recipes import SearchedSpace, sampler_settings
 from pipeline.search.runs import TrialRuns
-from pipeline.search.session import TrialPlan, open_session
+from pipeline.search.trial import TrialPlan, open_session
 from pipeline.search.view import SearchView
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
@@ -68,13 +68,13 @@ def run_search(context: StageContext, searched: SearchedSpace, search: SearchCon
             compute=context.compute,
             threads=shares.cpus,
         )
-        with Outbox(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as outbox:
-            runs = TrialRuns(context, searched.default, search, outbox)
+        with RetryQueue(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as retries:
+            runs = TrialRuns(context, searched.default, search, retries)
             runs.catch_up(state.records)
             _run(context, state, plan, rungs, shares, runs)
             ended = state.spent_budget()
             raise_if_in_vain(state.records, failure=state.common_failure(), budget=ended)
-            outbox.flush()
+            retries.flush()
             _keep_checkpoints(context, state.records, runs)
     if context.compute.trial_storage is not None:  # the runs of the trials have what is kept of it
         context.afterwards.append(functools.partial(remove_all, _storage(context)))

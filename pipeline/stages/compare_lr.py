@@ -6,12 +6,10 @@ at the best of them, from seeds that chose nothing. Nothing goes on from here: i
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from components.cluster import settle_on_cluster
 from pipeline.comparison.forecast import images_of, missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
@@ -28,9 +26,10 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.runs import ComparisonRuns
-from pipeline.comparison.trainings import Trained, Training, TrainingPlace, carry_out, train_and_keep
+from pipeline.comparison.trainings import Trained, Training, trained
 from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.compute.shipping import ship
+from pipeline.compute.spreading import Place
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
 from pipeline.reports.comparison import comparison_figures, console_table, markdown_table, rate_notes, write_html
@@ -38,7 +37,11 @@ from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, read_bounds, use_threads
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
+from pipeline.training.placement import Job, death_note, train_all
+from pipeline.training.runs import end_run
 
 
 def run(
@@ -53,10 +56,8 @@ def run(
     _forecast(context, methods, trials, compare_lr, shares, seed)
     runs = ComparisonRuns(context, methods)
     with context.run.system_metrics(), ray_for(context.compute, shares):
-        shipped = ship(context.inputs["prepare"], compute=context.compute)
-        place = TrainingPlace(
-            prepared=shipped, compute=context.compute, threads=shares.cpus, shares=shares, work=context.work
-        )
+        prepared = ship(context.inputs["prepare"], compute=context.compute)
+        place = Place(prepared=prepared, compute=context.compute, threads=shares.cpus, shares=shares)
         tried = _train(context, "rate trials", trials, place, runs)
         choices = {}
         for method in methods:
@@ -105,30 +106,30 @@ def _epochs(count: int) -> str:
 
 
 def _train(
-    context: StageContext,
-    name: str,
-    trainings: Sequence[Training],
-    place: TrainingPlace,
-    runs: ComparisonRuns,
+    context: StageContext, name: str, trainings: Sequence[Training], place: Place, runs: ComparisonRuns
 ) -> list[Trained]:
-    """The results of all, spread over Ray; each is shown and logged as it comes."""
-    if not trainings:
-        return []
-    shares = place.shares
-    assert shares is not None  # of a Ray, local or not
-    settle = functools.partial(settle_on_cluster, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent)
-    with context.console.bar(name, len(trainings)) as advance:
+    """The results of all, in their order; rate trials have no runs of their own."""
+    jobs = [
+        Job(name=training.key, spec=training.spec, store=TrainingStore(context.work / training.key))
+        if training.phase == "rate"
+        else runs.open(training)
+        for training in trainings
+    ]
+    done = sum(job.store.ended is not None for job in jobs)
+    with context.console.bar(name, len(trainings), done=done) as advance:
 
-        def done(training: Training, outcome: Trained | Exception) -> None:
-            advance(1, note=f"{training.entry}, seed {training.seed}")
-            if isinstance(outcome, Exception):
-                context.console.warn(f"{training.key} failed: {type(outcome).__name__}: {outcome}")
-            elif outcome.phase == "full":
-                runs.trained(outcome)
-                if outcome.diverged:
-                    context.console.warn(f"{training.entry} diverged with seed {training.seed} at {outcome.lr:.2e}")
+        def on_event(job: Job, event: Event | Exception) -> None:
+            if isinstance(event, Exception):
+                context.console.warn(death_note(job, event))
+            elif isinstance(event, Ended):
+                if job.run_id:
+                    end_run(job)
+                    if event.reason == "diverged":
+                        context.console.warn(f"{job.name} diverged at {job.spec.recipe.recipe.lr:.2e}")
+                advance(1, note=job.name)
 
-        return carry_out(trainings, place, perform=train_and_keep, settle=settle, on_done=done)
+        train_all(jobs, place, on_event=on_event)
+    return [trained(training, job.store) for training, job in zip(trainings, jobs, strict=True)]
 
 
 def _say_choices(context: StageContext, methods: Sequence[Method], choices: dict[str, RateChoice]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from components.evaluation.objective_intervals import paired_objective_difference
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
-from pipeline.confirmation.trainings import LABELS, Result, entrants, train_all
+from pipeline.confirmation.trainings import LABELS, Result, train_candidates
 from pipeline.confirmation.verdict import (
     KEPT,
     WINNER,
@@ -34,8 +34,8 @@ from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, open_data, recipe_objective, use_threads
-from pipeline.training.job import FinalTraining
-from pipeline.training.keeper import copy_training
+from pipeline.training.checkpoints import copy_training
+from pipeline.training.job import TrainingSpec
 
 #: Resamples of the validation images behind the part of the uncertainty that comes of them.
 SAMPLES = 1000
@@ -60,30 +60,30 @@ def run(
         return _conclude(context, untested(both), both, [], recipe.objective, search.confirm_confidence)
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="confirmation")
-    like = FinalTraining(recipe=configured, seed=seed, train=train, monitor=monitor, changes=())
-    entries = entrants(both, like, seeds=seeds)
+    spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     context.console.say(
-        f"  the winner of the search against the defaults: {len(entries)} trainings of up to {train.epochs} epochs"
+        f"  the winner of the search against the defaults: {len(both) * len(seeds)} trainings of up to {train.epochs} "
+        "epochs"
     )
     with context.run.system_metrics():
-        results = train_all(context, entries)
+        results = train_candidates(context, both, spec, seeds=seeds)
     use_threads(cpu_threads(context.compute))
-    verdict = _decide(results, open_data(prepared), like, confidence=search.confirm_confidence)
+    verdict = _decide(results, open_data(prepared), spec, confidence=search.confirm_confidence)
     _keep(context, results, verdict, seed=seed)
     return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence)
 
 
-def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, *, confidence: float) -> Verdict:
+def _decide(results: Sequence[Result], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
     """Compare the recipes seed by seed, each training at its best epoch."""
     winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
-    fallen = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
+    lost = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
     pairs = list(zip(winners, defaults, strict=True))
     differences = [_score(ours) - _score(theirs) for ours, theirs in pairs if not (ours.diverged or theirs.diverged)]
-    if any(fallen):
-        return diverged(*fallen, others=differences)
+    if any(lost):
+        return diverged(*lost, others=differences)
     val = data.manifest[data.manifest["split"] == "val"]
     sampled = paired_objective_difference(
-        recipe_objective(like.recipe),
+        recipe_objective(spec.recipe),
         _logits(winners),
         _logits(defaults),
         data.split("val").labels,
@@ -92,7 +92,7 @@ def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, 
         val["group"].to_numpy(),
         confidence=confidence,
         samples=SAMPLES,
-        seed=like.seed,
+        seed=spec.seed,
     )
     enough = sampled.dropped < SAMPLES / 2
     return judge(
@@ -100,13 +100,13 @@ def _decide(results: Sequence[Result], data: TrainingData, like: FinalTraining, 
         variance=sampled.variance if enough else None,
         units=sampled.units,
         confidence=confidence,
-        objective=like.recipe.recipe.objective,
+        objective=spec.recipe.recipe.objective,
     )
 
 
 def _logits(results: Sequence[Result]) -> np.ndarray:
     """(S, N, K) of the validation images, each training at its best epoch."""
-    return np.stack([result.keeper.best()["val_logits"].numpy() for result in results])
+    return np.stack([result.store.best().val_logits for result in results])
 
 
 def _score(result: Result) -> float:
@@ -119,17 +119,12 @@ def _keep(context: StageContext, results: Sequence[Result], verdict: Verdict, *,
     kept = _kept(results, verdict, seed=seed)
     shutil.rmtree(context.directory / KEPT, ignore_errors=True)
     if kept is not None:
-        copy_training(kept.keeper.folder, context.directory / KEPT)
+        copy_training(kept.store.folder, context.directory / KEPT)
 
 
 def _kept(results: Sequence[Result], verdict: Verdict, *, seed: int) -> Result | None:
     """The training of the chosen recipe and the configured seed, where there is an epoch of it to keep."""
-    return next(
-        (result for result in results
-         if (result.label, result.seed) == (verdict.chosen, seed)
-         and result.keeper.ended is not None and result.keeper.ended.failure is None),
-        None,
-    )  # fmt: skip
+    return next((one for one in results if (one.label, one.seed) == (verdict.chosen, seed) and not one.diverged), None)
 
 
 def _conclude(
@@ -153,7 +148,7 @@ def _conclude(
         seeds=seeds,
         scores=scores,
         trainings=[result.record() for result in results],
-        kept_run=kept.run.id if kept is not None else None,
+        kept_run=kept.run_id if kept is not None else None,
     )
     context.run.log_artifact(context.directory / "confirmation.json")
     if results:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import special
 
@@ -45,10 +46,10 @@ from pipeline.training.build import (
     read_backbone_bounds,
     use_threads,
 )
-from pipeline.training.job import REMEDY, Ended, FinalTraining
-from pipeline.training.keeper import TrainingKeeper, copy_training
+from pipeline.training.checkpoints import TrainingStore, copy_training
+from pipeline.training.job import REMEDY, Ended, TrainingSpec
 from pipeline.training.placement import train_to_the_end
-from pipeline.training.progress import Progress
+from pipeline.training.progress import history_rows
 
 
 def run(
@@ -66,22 +67,22 @@ def run(
     log_lineage(context.run, prepared, used_for="training")
     confirmed = read_confirmed(context.input("confirm", "confirmation.json"))
     chosen = override(Recipe(model=model, recipe=recipe), confirmed.overrides)
-    training = FinalTraining(recipe=chosen, seed=seed, train=train, monitor=monitor, changes=())
-    keeper = _take_up(context, confirmed)
+    spec = TrainingSpec(recipe=chosen, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
+    store = _open_store(context, confirmed)
     with context.run.system_metrics():
-        ended = train_to_the_end(context, training, keeper, known=_range_test_says(context, chosen))
-    data, progress = open_data(prepared), keeper.progress
+        ended = train_to_the_end(context, spec, store, known=_range_test_says(context, chosen))
+    data, progress = open_data(prepared), store.progress
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))
-    learner.model.load_state_dict(keeper.best()["weights"])
+    learner.model.load_state_dict(store.best().weights)
     ledger = _write_ledger(context, ended, monitor)
-    _write_course(context, progress, learner.stepper.group_names, ledger)
+    _write_history(context, store, learner.stepper.group_names, ledger)
     calibration, point = _calibrate(context, learner, chosen, data, operating_point)
     card = _model_card(context, learner, chosen, data, calibration, point)
     model_id = _export(context, learner, data, card)
     outcome = {
         "model_id": model_id,
-        "best_epoch": progress.best_epoch,
+        "best_epoch": progress.best.epoch,
         "seed": seed,
         "trained_in": "train" if confirmed.kept_run is None else "confirm",
         "trained_in_run": confirmed.kept_run or context.run.id,
@@ -92,7 +93,7 @@ def run(
         context.console.say(f"  {point.statement}")
     return {
         "epochs": len(progress.history),
-        "best_epoch": progress.best_epoch,
+        "best_epoch": progress.best.epoch,
         "kept_val_score": progress.best.metrics["val_score"],
         "kept_val_loss": progress.best.metrics["val_loss"],
         "threshold": point.threshold if point else None,
@@ -102,17 +103,17 @@ def run(
     }
 
 
-def _take_up(context: StageContext, confirmed: Confirmed) -> TrainingKeeper:
-    """The keeper of this stage's training, with what the confirmation or an interrupted run of this stage left."""
+def _open_store(context: StageContext, confirmed: Confirmed) -> TrainingStore:
+    """The store of this stage's training, with what the confirmation or an interrupted run of this stage left."""
     if confirmed.kept_run is not None:
         copy_training(context.input("confirm", KEPT), context.work)
         context.console.say(
             f"  this very training was made in confirm (run {confirmed.kept_run}); it is taken over, not made again"
         )
-    keeper = TrainingKeeper(context.work, context.run)
-    if keeper.progress.history and keeper.ended is None:
-        context.console.say(f"  going on after epoch {keeper.progress.history[-1].epoch}")
-    return keeper
+    store = TrainingStore(context.work, context.run)
+    if store.progress.history and store.ended is None:
+        context.console.say(f"  resumes after epoch {store.progress.epochs_done()}")
+    return store
 
 
 def _range_test_says(context: StageContext, recipe: Recipe) -> str:
@@ -122,15 +123,15 @@ def _range_test_says(context: StageContext, recipe: Recipe) -> str:
     return "" if bounds is None else f" ({describe_rates(bounds)})"
 
 
-def _write_course(
-    context: StageContext, progress: Progress, group_names: tuple[str, ...], ledger: list[dict[str, Any]]
+def _write_history(
+    context: StageContext, store: TrainingStore, group_names: tuple[str, ...], ledger: list[dict[str, Any]]
 ) -> None:
     """Write history.parquet and steps.parquet, log the latter and the figure of both."""
-    history, steps = progress.history_table(), progress.steps_table(group_names)
+    history, steps = pd.DataFrame(history_rows(store.progress.history)), store.steps_table(group_names)
     history.to_parquet(context.directory / "history.parquet", index=False)
     steps.to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
-    figure = learning_curves(history, best_epoch=progress.best_epoch, steps=steps, ledger=ledger)
+    figure = learning_curves(history, best_epoch=store.progress.best.epoch, steps=steps, ledger=ledger)
     context.log_figure(figure, "figures/learning_curves.png")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from components.data.loader import Batch, ImageSet, TrainLoader, eval_batches, i
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
+from components.evaluation import scalars
+from components.evaluation.calibration import defect_log_odds
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
 from components.models.losses import (
@@ -275,10 +278,10 @@ def run_epochs(
     *,
     until: int,
     workers: int,
-    on_step: Callable[[StepRecord], None] = lambda record: None,
+    on_steps: Callable[[Sequence[StepRecord]], None] = lambda records: None,
     on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
     watcher: Watcher | None = None,
-) -> Iterator[EpochRecord]:
+) -> Generator[EpochRecord, None, None]:
     """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`).
 
     workers: processes that make the batches; they live as long as this iterator. on_scored: gets the module with the
@@ -293,7 +296,7 @@ def run_epochs(
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
         yield from train_epochs(
-            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_step=on_step, watcher=watcher
+            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_steps=on_steps, watcher=watcher
         )
 
 
@@ -304,6 +307,33 @@ def scores_of(
     device = learner.device.target
     loss = learner.loss(torch.from_numpy(logits).to(device), torch.from_numpy(labels).to(device))
     return {"val_loss": float(loss), "val_score": validation_score(logits, labels, recipe, data)}
+
+
+def decision_metrics(logits: np.ndarray, labels: np.ndarray, data: TrainingData) -> dict[str, float]:
+    """Metrics of the likeliest class, and AUROC of the defect score; NaN where the images or the logits give none.
+
+    logits: (N, K) float. labels: (N,) int positions in `data.classes`. sensitivity: share of the defective images whose
+    likeliest class is one of the defects, be it the right one. Without good or without defect classes there are
+    accuracy and balanced accuracy only.
+    """
+    classes, good_classes = data.classes, data.good_classes
+    inspects = 0 < len(good_classes) < len(classes)
+    names = ("accuracy", "balanced_accuracy", *(("sensitivity", "specificity", "auroc") if inspects else ()))
+    if not np.isfinite(logits).all():
+        return dict.fromkeys(names, math.nan)
+    predicted = logits.argmax(axis=1)
+    counts = scalars.tally(labels, predicted, len(classes))
+    values = [_share(predicted == labels), scalars.balanced_accuracy(counts)]
+    if inspects:
+        defective = ~np.isin(np.asarray(classes), list(good_classes))
+        is_defect, rejected = defective[labels], defective[predicted]
+        scores = defect_log_odds(logits, classes, good_classes)
+        values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
+    return dict(zip(names, values, strict=True))
+
+
+def _share(hits: np.ndarray) -> float:
+    return float(hits.mean()) if hits.size else math.nan
 
 
 def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:

@@ -1,18 +1,17 @@
-"""The final training as a generator: epochs, the best of them kept, watched, and all that is to be saved handed out.
+"""The training job: one training as a generator of plain events. Every stage that trains a recipe runs this.
 
-It knows no console, no tracker and no folder of its own. After each epoch it yields plain values to commit,
-and whoever asks for the next epoch has committed them: so it runs in this process as well as on any worker, and an
-interruption costs one epoch at most. The weights are those that were scored: the averages of a schedule-free optimizer,
-or of the recipe's own averaging, where there are any.
+It knows no console, no tracker and no folder. After each epoch it yields what has to be saved, and whoever asks for the
+next event has saved it: so it runs in this process, in a worker of a cluster or in a trial, and an interruption costs
+one epoch at most. Resuming, early stopping, the monitor and divergence are handled here and nowhere else.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,11 +20,13 @@ from torch import nn
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitoredTraining
 from pipeline.compute.spreading import Place
-from pipeline.config import TrainConfig
+from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,
+    decision_metrics,
+    fold_of,
     held_out_batch,
     loader_workers,
     loss_of_constant,
@@ -34,39 +35,59 @@ from pipeline.training.build import (
     steps_per_epoch,
 )
 from pipeline.training.progress import Progress
-from pipeline.training.retuning import Changes, stretch_at, stretches, take_up, within
 
 State = dict[str, Any]
+OnSteps = Callable[[Sequence[StepRecord]], None]
 #: Against a training that diverges.
 REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinalTraining:
-    """What is trained, in plain values that reach any worker.
+class TrainingSpec:
+    """What to train, in plain values that reach any worker.
 
-    changes: (epoch, overrides) in order: from the end of that epoch on, the recipe goes on with other settings.
+    recipe: its `lr` is a number. fold: validate on that fold and train on the others of train and val; None: train on
+    train, validate on val. patience: epochs without a better validation score after which the training stops; None:
+    never. keep: of which epoch the scored weights are handed out; None: of none. decision_metrics: whether every epoch
+    is also measured by the decisions of the likeliest class.
     """
 
     recipe: Recipe
     seed: int
-    train: TrainConfig
-    monitor: MonitorConfig
-    changes: Changes
+    epochs: int
+    fold: int | None = None
+    patience: int | None = None
+    monitor: MonitorConfig | None = None
+    keep: Literal["best", "last"] | None = "best"
+    decision_metrics: bool = False
+
+    @property
+    def monitor_action(self) -> str:
+        return "none" if self.monitor is None else self.monitor.action
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """The weights as they were scored, on the CPU, with their logits of the validation split, (N, K) float32.
+
+    They are the averages of a schedule-free optimizer, or of the recipe's own averaging, where there are any.
+    """
+
+    weights: dict[str, torch.Tensor]
+    val_logits: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """What to commit after an epoch, also after one that the monitor has undone at once.
+    """What to save after an epoch, also after one that the monitor undid at once.
 
-    state: what the training goes on from: learner, monitor and progress, which names the files of weights to keep. In
-    process its tensors are the learner's own, so that it has to be written before the next epoch is asked for.
-    weights: what goes into the file that the progress names for this epoch, `weights` and `val_logits` (N, K); None
-    where it is not one to keep. steps: those of the epoch.
+    state: what the training resumes from, together with the records of its epochs. In process its tensors are the
+    learner's own: write it before asking for the next event. scored: None where the epoch is not one to keep. steps:
+    those of the epoch.
     """
 
     state: State
-    weights: dict[str, Any] | None
+    scored: Scored | None
     epoch: EpochRecord
     steps: list[StepRecord]
 
@@ -75,162 +96,194 @@ class Saved:
 class Ended:
     """How a training ended, yielded last.
 
-    failure: in words for the user, why it counts for nothing; None where there is an epoch to keep. diverged: the epoch
-    in which loss or gradient ceased to be finite, None where that did not end it. ledger, advice: the monitor's. steps:
-    those after the last whole epoch.
+    epoch: the last one that was trained, or in which it diverged. failure: in words for the user, why there is nothing
+    to use; None where there is. ledger, advice: the monitor's. steps: those after the last whole epoch.
     """
 
+    reason: Literal["completed", "patience", "monitor", "diverged"]
+    epoch: int
     failure: str | None
-    diverged: int | None
     ledger: list[dict[str, Any]]
     advice: list[str]
     steps: list[StepRecord]
 
 
-def train_by_epochs(
-    training: FinalTraining,
-    place: Place,
-    *,
-    earlier: State | None,
-    on_step: Callable[[StepRecord], None] = lambda record: None,
-) -> Iterator[Saved | Ended]:
-    """Epochs up to the last, until patience is out, or until the monitor stops it; from an earlier state on.
+Event = Saved | Ended
 
-    A training that diverges is no exception: its end says so.
+
+def train(
+    spec: TrainingSpec, place: Place, *, earlier: State | None, on_steps: OnSteps = lambda records: None
+) -> Generator[Event, None, None]:
+    """Train to the end, from the start or from an earlier state. A training that diverges raises nothing: see `Ended`.
+
+    earlier: a state with its `history` (see `TrainingStore.state`).
     """
-    data = place.open()
-    learner = new_learner(
-        training.recipe, data, total_epochs=training.train.epochs, seed=training.seed, compute=place.compute
-    )
-    monitor = new_monitor(training, data, learner)
-    progress = _gone_on_with(earlier, learner, monitor)
-    scored: dict[str, Any] = {}
+    return TrainingJob(spec, place.open(), place.compute, earlier=earlier, on_steps=on_steps).run()
 
-    def keep(model: nn.Module, logits: np.ndarray) -> None:
-        scored["weights"] = {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
-        scored["val_logits"] = torch.from_numpy(logits)
 
-    def count(record: StepRecord) -> None:
-        progress.add_step(record)
-        on_step(record)
+class TrainingJob:
+    """One training in progress. Use `train`, unless the learner itself is needed between epochs."""
 
-    course = stretches(training.recipe, training.changes, epochs=training.train.epochs)
-    diverged: EpochRecord | None = None
-    while diverged is None and not _is_over(training, learner, progress, monitor):
-        stretch = stretch_at(course, learner.epoch)
-        if len(course) > 1:
-            take_up(learner, stretch.recipe, data)
-        run = functools.partial(
-            run_epochs,
-            learner,
-            stretch.recipe,
-            data,
-            until=stretch.until,
-            workers=loader_workers(place.compute),
-            on_step=count,
-            on_scored=keep,
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        data: TrainingData,
+        compute: ComputeConfig,
+        *,
+        earlier: State | None = None,
+        on_steps: OnSteps = lambda records: None,
+    ) -> None:
+        self.spec, self.compute = spec, compute
+        self.data = data if spec.fold is None else fold_of(data, spec.fold)
+        self.learner = new_learner(spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute)
+        self.progress = Progress()
+        self._monitor = new_monitor(spec, self.data, self.learner)
+        self._on_steps = on_steps
+        self._steps: list[StepRecord] = []
+        self._scored: Scored | None = None
+        self._decisions: dict[str, float] = {}
+        if earlier is not None:
+            self.load(earlier)
+
+    def load(self, state: State) -> None:
+        """Resume from the state of an earlier event; its tensors stay untouched."""
+        self.learner.load_state_dict(state["learner"])
+        if self._monitor is not None:
+            self._monitor.load_state_dict(state["monitor"])
+        self.progress = Progress.from_state(state)
+
+    def run(self) -> Generator[Event, None, None]:
+        """The epochs, and the end."""
+        diverged: EpochRecord | None = None
+        if self._end_reason() is None:
+            epochs = run_epochs(
+                self.learner,
+                self.spec.recipe,
+                self.data,
+                until=self.spec.epochs,
+                workers=loader_workers(self.compute),
+                on_steps=self._add_steps,
+                on_scored=self._add_scored,
+                watcher=self._monitor,
+            )
+            with contextlib.closing(epochs):
+                for record in epochs:
+                    if self._is_diverged(record):
+                        diverged = record
+                        break
+                    yield self._saved(replace(record, metrics=record.metrics | self._decisions))
+                    if self._end_reason() is not None:
+                        break
+        yield self._ended(diverged)
+
+    def _add_steps(self, records: Sequence[StepRecord]) -> None:
+        """A step seen again after a rollback replaces what followed it."""
+        while self._steps and self._steps[-1].step >= records[0].step:
+            self._steps.pop()
+        self._steps += records
+        self._on_steps(records)
+
+    def _add_scored(self, model: nn.Module, logits: np.ndarray) -> None:
+        """Copy the weights that were scored: they are these only during the call."""
+        if self.spec.keep is not None:
+            self._scored = Scored(weights=cpu_copies(model), val_logits=logits)
+        if self.spec.decision_metrics:
+            self._decisions = decision_metrics(logits, self.data.split("val").labels, self.data)
+
+    def _is_diverged(self, record: EpochRecord) -> bool:
+        """Whether loss, gradient or the outputs on the validation split ceased to be finite, and no rollback undid it.
+
+        `val_score` is NaN where an output is not finite.
+        """
+        finite = all(math.isfinite(record.metrics.get(name, math.nan)) for name in ("val_loss", "val_score"))
+        return record.diverged or (not finite and self.learner.epoch == record.epoch)
+
+    def _end_reason(self) -> Literal["completed", "patience", "monitor"] | None:
+        """Why the training is over, be it since before an interruption; None while it is not."""
+        if self._monitor is not None and any(entry["action"] == "stop" for entry in self._monitor.ledger):
+            return "monitor"
+        if self.learner.epoch >= self.spec.epochs:
+            return "completed"
+        if self.spec.patience is not None and self.progress.epochs_without_gain() >= self.spec.patience:
+            return "patience"
+        return None
+
+    def _saved(self, record: EpochRecord) -> Saved:
+        """What to save after an epoch. A rollback may undo the best one: then those that led before it are kept too."""
+        progress = self.progress
+        before = progress.cut(record.epoch - 1).steps_done()
+        progress.history.append(record)
+        progress.trained += 1
+        if self.spec.keep == "last" or (self.spec.keep == "best" and progress.best.epoch == record.epoch):
+            if self.spec.monitor_action != "rollback":
+                progress.weights.clear()
+            progress.weights[record.epoch] = progress.trained
+        progress.cut(self.learner.epoch)
+        steps, self._steps = [step for step in self._steps if before < step.step <= record.step], []
+        state = {
+            "learner": self.learner.state_dict(),
+            "monitor": self._monitor.state_dict() if self._monitor else None,
+            "epoch": self.learner.epoch,
+        }
+        return Saved(
+            state=state | progress.state_dict(),
+            scored=self._scored if record.epoch in progress.weights else None,
+            epoch=record,
+            steps=steps,
         )
-        with contextlib.closing(within(stretch, run, monitor)) as epochs:
-            for record in epochs:
-                if record.diverged:
-                    diverged = record
-                    break
-                progress.add_epoch(record)
-                undoable = training.monitor.action == "rollback"
-                yield _saved(record, learner, progress, monitor, dict(scored), undoable=undoable)
-                if _is_over(training, learner, progress, monitor) or learner.epoch < stretch.start:
-                    break
-    yield _ended(training, progress, monitor, diverged)
+
+    def _ended(self, diverged: EpochRecord | None) -> Ended:
+        progress, advice = self.progress, self._monitor.advice() if self._monitor else []
+        reason = "diverged" if diverged is not None else self._end_reason()
+        # Without a record of the epoch in which it was, the monitor's stop is all that can have ended the epochs.
+        return Ended(
+            reason=reason or "monitor",
+            epoch=diverged.epoch if diverged is not None else progress.epochs_done(),
+            failure=self._failure(diverged, advice),
+            ledger=list(self._monitor.ledger) if self._monitor else [],
+            advice=advice,
+            steps=[step for step in self._steps if step.step > progress.steps_done()],
+        )
+
+    def _failure(self, diverged: EpochRecord | None, advice: list[str]) -> str | None:
+        """None, unless there is no epoch to keep, or it diverged and the monitor was not there to end it."""
+        acts = self.spec.monitor_action in ("stop", "rollback")
+        if self.progress.history and (diverged is None or acts):
+            return None
+        if diverged is not None:
+            what = f"training diverged in epoch {diverged.epoch}"
+        else:
+            what = "the monitor stopped the training in its first epoch"
+        lr = self.spec.recipe.recipe.lr
+        shown = lr if isinstance(lr, str) else f"{lr:.2e}"
+        return f"recipe.lr={shown}: {what}; " + " ".join([REMEDY + ("." if advice else ""), *advice])
 
 
-def new_monitor(training: FinalTraining, data: TrainingData, learner: Learner) -> MonitoredTraining | None:
-    """The monitor that the configuration asks for. Its probe is drawn by the training's seed."""
-    settings = training.monitor
-    if settings.action == "none":
+def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitoredTraining | None:
+    """The monitor that the spec asks for. Its probe is drawn by the training's seed."""
+    settings = spec.monitor
+    if settings is None or settings.action == "none":
         return None
     return MonitoredTraining(
         held_out_batch(data, size=settings.probe_images, seed=learner.seed),
         action=settings.action,
         max_rollbacks=settings.max_rollbacks,
         probe_every=settings.probe_every,
-        total_steps=steps_per_epoch(training.recipe, data) * training.train.epochs,
-        chance_loss=loss_of_constant(training.recipe, data),
+        total_steps=steps_per_epoch(spec.recipe, data) * spec.epochs,
+        chance_loss=loss_of_constant(spec.recipe, data),
     )
 
 
-def _gone_on_with(earlier: State | None, learner: Learner, monitor: MonitoredTraining | None) -> Progress:
-    """Load what an interrupted training left, where there is any."""
-    if earlier is None:
-        return Progress()
-    learner.load_state_dict(earlier["learner"])
-    if monitor is not None:
-        monitor.load_state_dict(earlier["monitor"])
-    return Progress.from_state(earlier)
+def cpu_copies(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of a model's weights that later steps do not touch."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
-def _saved(
-    record: EpochRecord,
-    learner: Learner,
-    progress: Progress,
-    monitor: MonitoredTraining | None,
-    scored: dict[str, Any],
-    *,
-    undoable: bool,
-) -> Saved:
-    """What is to be committed after an epoch, or after the one that the monitor went back to at its end.
-
-    undoable: a rollback may undo the best epoch, so that the weights of those that led before it are kept as well.
-    """
-    steps = progress.steps_of(record)
-    if progress.best_epoch == record.epoch:
-        if not undoable:
-            progress.weights.clear()
-        progress.weights[record.epoch] = f"weights-{progress.trained}.pt"
-    progress.cut(learner.epoch)
-    state = {"learner": learner.state_dict(), "monitor": monitor.state_dict() if monitor else None}
-    return Saved(
-        state=state | progress.state_dict(),
-        weights=scored if record.epoch in progress.weights else None,
-        epoch=record,
-        steps=steps,
-    )
-
-
-def _is_over(training: FinalTraining, learner: Learner, progress: Progress, monitor: MonitoredTraining | None) -> bool:
-    """At the last epoch, out of patience, or stopped by the monitor, be it before an interruption."""
-    stopped = monitor is not None and any(entry["action"] == "stop" for entry in monitor.ledger)
-    return stopped or learner.epoch >= training.train.epochs or progress.without_gain() >= training.train.patience
-
-
-def _ended(
-    training: FinalTraining, progress: Progress, monitor: MonitoredTraining | None, diverged: EpochRecord | None
-) -> Ended:
-    whole = progress.history[-1].step if progress.history else 0
-    return Ended(
-        failure=_failure(training, progress, monitor, diverged),
-        diverged=diverged.epoch if diverged else None,
-        ledger=list(monitor.ledger) if monitor else [],
-        advice=monitor.advice() if monitor else [],
-        steps=[step for step in progress.steps if step.step > whole],
-    )
-
-
-def _failure(
-    training: FinalTraining, progress: Progress, monitor: MonitoredTraining | None, diverged: EpochRecord | None
-) -> str | None:
-    """None, unless there is no epoch to keep, or it diverged and the monitor was not there to end it."""
-    if diverged is not None and (training.monitor.action not in ("stop", "rollback") or not progress.has_learned()):
-        return f"recipe.lr={diverged.lr:.2e}: training diverged in epoch {diverged.epoch}; {_remedy(monitor)}"
-    if progress.has_learned():
-        return None
-    lr = training.recipe.recipe.lr
-    shown = lr if isinstance(lr, str) else f"{lr:.2e}"
-    how = "training diverged, so that the outputs of every epoch are not finite"
-    if not progress.history:
-        how = "the monitor stopped the training in its first epoch"
-    return f"recipe.lr={shown}: {how}; {_remedy(monitor)}"
-
-
-def _remedy(monitor: MonitoredTraining | None) -> str:
-    advice = monitor.advice() if monitor is not None else []
-    return " ".join([REMEDY + ("." if advice else ""), *advice])
+def epoch_metrics(record: EpochRecord) -> dict[str, float]:
+    """An epoch's numbers by the names under which every stage logs them; `lr` is that of its last step."""
+    values: Mapping[str, Any] = asdict(record) | record.metrics
+    return {
+        key: float(value)
+        for key, value in values.items()
+        if key not in ("epoch", "diverged", "metrics") and math.isfinite(value)
+    }

@@ -33,6 +33,7 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)
     start = time.perf_counter() - started
+    learner.fetch_every = 1  # so that a step has ended when its record comes
     stamps: list[float] = []
     epochs = run_epochs(
         learner,
@@ -40,11 +41,11 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
         few,
         until=1,
         workers=loader_workers(compute),
-        on_step=lambda record: stamps.append(time.perf_counter()),
+        on_steps=lambda records: stamps.append(time.perf_counter()),
     )
     next(epochs)
     scored = time.perf_counter() - stamps[-1]
-    epochs.close()  # type: ignore[attr-defined]  # a generator, whose workers end with it
+    epochs.close()  # and its workers with it
     # A split of a single batch has nothing but the slow first step; its whole epoch is an upper estimate of it.
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else scored
     return Pace(training=step / recipe.recipe.batch_size, scoring=scored / len(few.split("val")), start=start)

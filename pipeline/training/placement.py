@@ -1,15 +1,15 @@
-"""Where a final training runs: in this process, or as a task of a Ray cluster. Its keeper is here in either case.
+"""Where trainings run: in this process, or as tasks of a Ray cluster. Their stores are here in either case.
 
-A worker needs no folder that it shares with the driver: what it is to go on from travels with the task, and what it
-hands out travels back. One that dies costs the epoch that it was at.
+A worker needs no folder that it shares with the driver: what it resumes from travels with the task, and its events
+travel back. One that dies costs the epoch that it was at.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,78 +21,82 @@ from components.training.engine import StepRecord
 from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.compute.shipping import ship
 from pipeline.compute.spreading import Place, place_of_work
-from pipeline.console import Console
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, steps_per_epoch
-from pipeline.training.job import Ended, FinalTraining, Saved, State, train_by_epochs
-from pipeline.training.keeper import TrainingKeeper
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, train
 
 #: How often a training is handed over again after its worker has died.
 MAX_DEATHS = 3
-Item = Saved | Ended
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training and its keeper. name: in words, unlike any other's."""
+    """A training and its store. name: in words, unlike any other's. run_id: of its MLflow run, where it has one."""
 
     name: str
-    training: FinalTraining
-    keeper: TrainingKeeper
+    spec: TrainingSpec
+    store: TrainingStore
+    run_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A job as it is handed to a worker. earlier: what it goes on from."""
+    """A job as it is handed to a worker. earlier: what it resumes from."""
 
     name: str
-    training: FinalTraining
+    spec: TrainingSpec
     place: Place
     earlier: State | None
 
 
-def train_to_the_end(
-    context: StageContext, training: FinalTraining, keeper: TrainingKeeper, *, known: str = ""
-) -> Ended:
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """What a training raised in a worker."""
+
+    error: Exception
+
+
+OnEvent = Callable[[Job, Event | Exception], None]
+
+
+def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingStore, *, known: str = "") -> Ended:
     """One training, here or on the configured cluster, with a bar over its steps; how it ended.
 
     known: what the range test has found, to be said where it failed.
 
     Raises `InputError` when it diverged and nothing was to be done about it, or before there was an epoch to keep.
     """
-    if keeper.ended is None:
-        per_epoch = steps_per_epoch(training.recipe, open_data(context.inputs["prepare"].directory))
-        epochs, shown = training.train.epochs, keeper.progress.steps_done()
-        with context.console.bar("training", per_epoch * epochs, done=shown) as advance:
+    if store.ended is None:
+        per_epoch = steps_per_epoch(spec.recipe, open_data(context.inputs["prepare"].directory))
+        shown = store.progress.steps_done()
+        with (
+            context.console.bar("training", per_epoch * spec.epochs, done=shown) as advance,
+            place_of_work(context) as place,
+        ):
 
-            def step(record: StepRecord) -> None:
+            def steps_made(records: Sequence[StepRecord]) -> None:
                 nonlocal shown
-                now = f"epoch {(record.step - 1) // per_epoch + 1}/{epochs}"
-                advance(record.step - shown, note=f"{now}  {keeper.progress.note()}".rstrip())
-                shown = record.step
+                step = records[-1].step
+                now = f"epoch {(step - 1) // per_epoch + 1}/{spec.epochs}"
+                advance(step - shown, note=f"{now}  {store.progress.note()}".rstrip())
+                shown = step
 
-            _train_somewhere(context, Job(name="training", training=training, keeper=keeper), step)
-    ended = keeper.ended
-    assert ended is not None  # the last item of every training
+            def on_event(job: Job, event: Event | Exception) -> None:
+                if isinstance(event, Exception):
+                    context.console.warn(death_note(job, event))
+                elif event.steps:
+                    steps_made(event.steps)
+
+            train_all([Job(name="training", spec=spec, store=store)], place, on_event=on_event, on_steps=steps_made)
+    ended = store.ended
+    assert ended is not None  # the last event of every training
     if ended.failure is not None:
-        keeper.reopen()
+        store.discard()
         raise InputError(ended.failure + known)
-    if ended.diverged is not None:
-        context.console.warn(f"training diverged in epoch {ended.diverged}; the best epoch before it is kept")
+    if ended.reason == "diverged":
+        context.console.warn(f"training diverged in epoch {ended.epoch}; the best epoch before it is kept")
     return ended
-
-
-def _train_somewhere(context: StageContext, job: Job, on_step: Callable[[StepRecord], None]) -> None:
-    def committed(job: Job, item: Item) -> None:
-        if item.steps:
-            on_step(item.steps[-1])
-
-    with place_of_work(context) as place:
-        if place.shares is None:
-            train_here(job, place, on_step=on_step)
-        else:
-            died = functools.partial(say_death, context.console)
-            train_on_workers({job.name: job}, place, place.shares, on_item=committed, on_death=died)
 
 
 @contextlib.contextmanager
@@ -112,70 +116,87 @@ def place_of_several(context: StageContext, *, trainings: int) -> Iterator[Place
         yield place
 
 
-def say_death(console: Console, job: Job, error: Exception) -> None:
-    """Tell of a worker that died."""
-    console.warn(
-        f"{job.name}: its worker died ({type(error).__name__}); it goes on elsewhere after epoch "
-        f"{job.keeper.progress.epochs_done()}"
+def death_note(job: Job, error: Exception) -> str:
+    """What to say of a worker that died."""
+    return (
+        f"{job.name}: its worker died ({type(error).__name__}); it resumes elsewhere after epoch "
+        f"{job.store.progress.epochs_done()}"
     )
 
 
-def train_here(
-    job: Job,
-    place: Place,
-    *,
-    on_step: Callable[[StepRecord], None] = lambda record: None,
-    on_item: Callable[[Item], None] = lambda item: None,
+def train_all(
+    jobs: Iterable[Job], place: Place, *, on_event: OnEvent, on_steps: OnSteps = lambda records: None
 ) -> None:
-    """Train to the end in this process. on_item: called with each item when it is committed."""
-    if job.keeper.ended is not None:
-        return
-    for item in train_by_epochs(job.training, place, earlier=job.keeper.state(), on_step=on_step):
-        job.keeper.commit(item)
-        on_item(item)
+    """Train all to the end, here one after the other, or on the workers of the current Ray session.
 
-
-def train_on_workers(
-    jobs: Mapping[str, Job],
-    place: Place,
-    shares: Shares,
-    *,
-    on_item: Callable[[Job, Item], None],
-    on_death: Callable[[Job, Exception], None],
-) -> None:
-    """Train all to the end on the workers of the current Ray session.
-
-    jobs: by their names. on_item: called when an item is committed. on_death: called when a worker or its node died,
-    before the training goes on elsewhere. Raises what killed it when one training has lost too many, and what a
-    training itself raises.
+    jobs: here each is asked for when the one before it has ended. on_event: called when an event is saved, and with the error when a worker or its node died, before the training
+    resumes elsewhere. on_steps: called with the steps as they are made, here only. A training that fails, or has lost
+    too many workers, stops no other; the first error is raised when all are done.
     """
-    tasks = [_task(job, place) for job in jobs.values() if job.keeper.ended is None]
+    left = (job for job in jobs if job.store.ended is None)
+    outcomes = _train_here(left, place, on_steps) if place.shares is None else _train_on_workers(list(left), place)
+    failed: list[tuple[Job, Exception]] = []
+    for job, outcome in outcomes:
+        if isinstance(outcome, Failed):
+            failed.append((job, outcome.error))
+            continue
+        if not isinstance(outcome, Exception):
+            job.store.save(outcome)
+        on_event(job, outcome)
+    if failed:
+        job, error = failed[0]
+        error.add_note(
+            f"{len(failed)} training{'s' if len(failed) > 1 else ''} failed, the first of them {job.name}; all others "
+            "are kept, and the same command resumes what failed"
+        )
+        raise error
+
+
+def _train_here(jobs: Iterable[Job], place: Place, on_steps: OnSteps) -> Iterator[tuple[Job, Event | Failed]]:
+    for job in jobs:
+        try:
+            for event in train(job.spec, place, earlier=job.store.state(), on_steps=on_steps):
+                yield job, event
+        except Exception as error:  # noqa: BLE001 - raised when the others are done
+            yield job, Failed(error=error)
+
+
+def _train_on_workers(jobs: Sequence[Job], place: Place) -> Iterator[tuple[Job, Event | Exception | Failed]]:
+    by_name, shares = {job.name: job for job in jobs}, _shares(place)
+    tasks = [_task(job, place) for job in jobs]
     deaths: Counter[str] = Counter()
     stream = stream_on_cluster(train_on_worker, tasks, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent)
     for task, outcome in stream:
-        job = jobs[task.name]
+        job = by_name[task.name]
         if not isinstance(outcome, Exception):
-            job.keeper.commit(outcome)
-            on_item(job, outcome)
-            continue
-        if job.keeper.ended is not None:
-            continue
-        deaths[task.name] += 1
-        if deaths[task.name] > MAX_DEATHS:
-            outcome.add_note(f"{task.name}: the worker has died {deaths[task.name]} times; what is committed is kept")
-            raise outcome
-        on_death(job, outcome)
-        tasks.append(_task(job, place))
+            yield job, outcome
+        elif job.store.ended is None:
+            deaths[task.name] += 1
+            if deaths[task.name] > MAX_DEATHS:
+                outcome.add_note(f"{task.name}: the worker has died {deaths[task.name]} times; what is saved is kept")
+                yield job, Failed(error=outcome)
+                continue
+            yield job, outcome
+            tasks.append(_task(job, place))
 
 
-def train_on_worker(task: Task) -> Iterator[Item]:
-    """What a worker does: the training's items, with tensors that a driver without a GPU can hold."""
-    for item in train_by_epochs(task.training, task.place, earlier=task.earlier):
-        yield replace(item, state=_on_cpu(item.state)) if isinstance(item, Saved) else item
+def train_on_worker(task: Task) -> Iterator[Event | Failed]:
+    """What a worker does: the training's events, with tensors that a driver without a GPU can hold."""
+    try:
+        for event in train(task.spec, task.place, earlier=task.earlier):
+            yield replace(event, state=_on_cpu(event.state)) if isinstance(event, Saved) else event
+    except Exception as error:  # noqa: BLE001 - raised by the driver when the other trainings are done
+        error.add_note(traceback.format_exc())
+        yield Failed(error=error)
+
+
+def _shares(place: Place) -> Shares:
+    assert place.shares is not None
+    return place.shares
 
 
 def _task(job: Job, place: Place) -> Task:
-    return Task(name=job.name, training=job.training, place=place, earlier=job.keeper.state())
+    return Task(name=job.name, spec=job.spec, place=place, earlier=job.store.state())
 
 
 def _on_cpu(value: Any) -> Any:  # noqa: ANN401 - a state: tensors, plain values and containers of these

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from pipeline.training.keeper import TrainingKeeper
 
 from components.cluster import map_on_cluster, ray_session
 from components.errors import InputError
@@ -21,7 +22,6 @@ from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import read_record
 from pipeline.training.job import Ended, FinalTraining, Saved
-from pipeline.training.keeper import TrainingKeeper
 from pipeline.training.placement import Job, train_here, train_on_workers
 
 pytestmark = pytest.mark.integration

@@ -121,10 +121,10 @@ def test_what_chooses_trials_and_what_is_known_of_them_can_do_without_ray() -> N
 
 
 def test_a_worker_of_the_search_knows_nothing_of_its_state() -> None:
-    worker = [ROOT / "components" / "search" / "trainable.py", ROOT / "pipeline" / "search" / "session.py"]
+    worker = [ROOT / "components" / "search" / "trainable.py", ROOT / "pipeline" / "search" / "trial.py"]
     for name in ("state", "journal", "tuner", "checkpoints", "samplers"):
         assert importers(f"components.search.{name}", worker) == set(), name
-    for module in ("mlflow", "components.tracking", "components.outbox", "pipeline.search.runs"):
+    for module in ("mlflow", "components.tracking", "pipeline.search.runs", "pipeline.training.placement"):
         assert importers(module, worker) == set(), module
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,16 @@ def new_learner(
     clip: float | None = None,
     freeze_steps: int = 0,
     layer_decay: float = 1.0,
+    fetch_every: int = 1,
+    fused: bool = False,
 ) -> Learner:
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         model = Tiny()
     layers = LayerRates(layer_decay=layer_decay, towards="input", head_ratio=1.0)
     built = build_optimizer(model, name=optimizer, lr=0.1, weight_decay=0.01, layers=layers)
+    for group in built.param_groups if fused else ():
+        group["fused"] = True
     averages = OPTIMIZERS[optimizer].schedule_free
     return Learner(
         model=model,
@@ -100,6 +104,7 @@ def new_learner(
         seed=3,
         averaged=ModelEmaV3(model, decay=0.9, use_warmup=True) if ema else None,
         calibration=lambda: batches(99),
+        fetch_every=fetch_every,
     )
 
 
@@ -116,11 +121,13 @@ def train(
     *,
     source: Callable = batches,
     evaluate: Callable | None = None,
-    on_step: Callable = lambda record: None,
+    on_steps: Callable = lambda records: None,
     watcher: Watcher | None = None,
 ) -> list[EpochRecord]:
     return list(
-        train_epochs(learner, until=until, batches=source, evaluate=evaluate or score, on_step=on_step, watcher=watcher)
+        train_epochs(
+            learner, until=until, batches=source, evaluate=evaluate or score, on_steps=on_steps, watcher=watcher
+        )
     )
 
 
@@ -133,7 +140,7 @@ def weights(learner: Learner) -> dict[str, torch.Tensor]:
         return {name: tensor.clone() for name, tensor in scored.state_dict().items()}
 
 
-def ignored(record: StepRecord) -> None:
+def ignored(records: Sequence[StepRecord]) -> None:
     """For whom the steps do not matter."""
 
 
@@ -151,14 +158,14 @@ def equal(one: dict, other: dict) -> bool:
 def assert_resumed_ends_like_straight(folder: Path, *, evaluate: Callable = score, **settings: Any) -> None:
     straight = new_learner(**settings)
     steps: list[StepRecord] = []
-    expected = train(straight, 4, evaluate=evaluate, on_step=steps.append)
+    expected = train(straight, 4, evaluate=evaluate, on_steps=steps.extend)
     first = new_learner(**settings)
     again: list[StepRecord] = []
-    records = train(first, 2, evaluate=evaluate, on_step=again.append)
+    records = train(first, 2, evaluate=evaluate, on_steps=again.extend)
     save_checkpoint(folder / "last.pt", first.state_dict())
     second = new_learner(**settings)
     second.load_state_dict(load_checkpoint(folder / "last.pt", device=torch.device("cpu")))
-    records += train(second, 4, evaluate=evaluate, on_step=again.append)
+    records += train(second, 4, evaluate=evaluate, on_steps=again.extend)
     assert equal(weights(second), weights(straight))
     assert equal(second.model.state_dict(), straight.model.state_dict())
     assert timeless(records) == timeless(expected)
@@ -241,7 +248,7 @@ def test_the_global_generators_are_left_as_they_were() -> None:
 def test_the_callers_generator_is_given_back_while_the_epochs_are_driven_one_by_one() -> None:
     torch.manual_seed(11)
     before = torch.get_rng_state()
-    epochs = train_epochs(new_learner(), until=2, batches=batches, evaluate=score, on_step=ignored, watcher=None)
+    epochs = train_epochs(new_learner(), until=2, batches=batches, evaluate=score, on_steps=ignored, watcher=None)
     next(epochs)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -265,7 +272,7 @@ def closed_form(step: int) -> float:
 
 def test_the_recorded_rate_is_the_one_that_the_step_used() -> None:
     steps: list[StepRecord] = []
-    records = train(new_learner(), EPOCHS, on_step=steps.append)
+    records = train(new_learner(), EPOCHS, on_steps=steps.extend)
     assert [step.lr for step in steps] == pytest.approx([closed_form(n) for n in range(STEPS * EPOCHS)])
     assert [step.step for step in steps] == list(range(1, STEPS * EPOCHS + 1))
     assert [record.lr for record in records] == pytest.approx([closed_form(n) for n in (2, 5, 8, 11)])
@@ -283,7 +290,7 @@ def test_the_first_step_moves_the_weights_by_the_warmed_up_rate() -> None:
 def test_the_lowest_rate_is_that_of_the_slowest_group() -> None:
     """Two layers: the head at the full rate, what lies before it at half of it."""
     steps: list[StepRecord] = []
-    records = train(new_learner(layer_decay=0.5), 1, on_step=steps.append)
+    records = train(new_learner(layer_decay=0.5), 1, on_steps=steps.extend)
     assert records[0].lr_lowest == pytest.approx(records[0].lr / 2)
     assert sorted(set(steps[0].rates)) == pytest.approx([closed_form(0) / 2, closed_form(0)])
     assert (steps[0].lr, steps[0].lr_lowest) == (max(steps[0].rates), min(steps[0].rates))
@@ -296,7 +303,7 @@ def test_the_train_loss_is_the_mean_over_the_images_and_not_over_the_batches() -
         first, second, _ = batches(0)
         return [first, Batch(second.images[:2], second.labels[:2], second.index[:2])]
 
-    (record,) = train(new_learner(), 1, source=uneven, on_step=steps.append)
+    (record,) = train(new_learner(), 1, source=uneven, on_steps=steps.extend)
     assert record.train_loss == pytest.approx((4 * steps[0].loss + 2 * steps[1].loss) / 6)
     assert record.step == 2
     assert record.images_per_second == pytest.approx(6 / record.seconds)
@@ -306,8 +313,8 @@ def test_the_gradient_norm_is_recorded_before_it_is_clipped() -> None:
     free: list[StepRecord] = []
     clipped: list[StepRecord] = []
     learner = new_learner(clip=1e-3)
-    train(new_learner(), 1, on_step=free.append)
-    train(learner, 1, on_step=clipped.append)
+    train(new_learner(), 1, on_steps=free.extend)
+    train(learner, 1, on_steps=clipped.extend)
     assert clipped[0].grad_norm == free[0].grad_norm > 1e-3
     norm = math.sqrt(sum(float(p.grad.square().sum()) for p in learner.model.parameters()))
     assert norm == pytest.approx(1e-3, rel=1e-2)
@@ -402,7 +409,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_changes_no_weight(value
             before.append({name: p.detach().clone() for name, p in learner.model.named_parameters()})
             yield batch
 
-    records = train(learner, EPOCHS, source=watched, on_step=steps.append)
+    records = train(learner, EPOCHS, source=watched, on_steps=steps.extend)
     assert [record.diverged for record in records] == [False] * (at // STEPS) + [True]
     assert records[-1].metrics == {}
     assert not math.isfinite(records[-1].train_loss)
@@ -434,6 +441,75 @@ def test_a_gradient_that_is_not_finite_ends_the_training_too() -> None:
     assert record.diverged
     assert math.isfinite(record.train_loss)
     assert equal(dict(learner.model.named_parameters()), before)
+
+
+# --- steps that the host does not wait for
+
+
+def gated(optimizer: str, *, fused: bool, **options: Any) -> Learner:
+    return new_learner(optimizer=optimizer, fused=fused, ema=optimizer == "adamw", clip=0.5, **options)
+
+
+OPTIMIZERS_ON_A_GPU = [("adamw", True), ("sgd", True), ("rmsprop", False), ("schedulefree_adamw", False)]
+
+
+@pytest.mark.parametrize(("optimizer", "fused"), OPTIMIZERS_ON_A_GPU)
+@pytest.mark.parametrize("fetch_every", [2, 16])
+def test_what_is_read_later_is_the_same(optimizer: str, fused: bool, fetch_every: int) -> None:
+    at_once, later = gated(optimizer, fused=fused), gated(optimizer, fused=fused, fetch_every=fetch_every)
+    first: list[StepRecord] = []
+    second: list[StepRecord] = []
+    sizes: list[int] = []
+
+    def take(records: Sequence[StepRecord]) -> None:
+        sizes.append(len(records))
+        second.extend(records)
+
+    assert timeless(train(later, 2, on_steps=take)) == timeless(train(at_once, 2, on_steps=first.extend))
+    assert second == first
+    assert sizes == ([2, 1, 2, 1] if fetch_every == 2 else [3, 3])
+    assert equal(everything(later), everything(at_once))
+
+
+@pytest.mark.parametrize(("optimizer", "fused"), OPTIMIZERS_ON_A_GPU)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_after_a_loss_that_is_not_finite_nothing_moves_until_it_is_read(
+    optimizer: str, fused: bool, value: float
+) -> None:
+    at_once, later = gated(optimizer, fused=fused), gated(optimizer, fused=fused, fetch_every=16)
+    # The batch statistics move with each forward pass, as they do in the step that failed.
+    for learner in (at_once, later):
+        learner.loss = Poisoned(STEPS + 2, value)
+        learner.model.norm.momentum = 0.0
+    steps: list[StepRecord] = []
+    first, second = train(at_once, EPOCHS), train(later, EPOCHS, on_steps=steps.extend)
+    assert str(timeless(second)) == str(timeless(first))
+    assert (second[-1].diverged, later.step, len(steps)) == (True, STEPS + 1, STEPS + 1)
+    after, before = everything(later), everything(at_once)
+    assert (after.pop("norm.num_batches_tracked"), before.pop("norm.num_batches_tracked")) == (2 * STEPS, STEPS + 2)
+    assert equal(after, before)
+    if later.averaged is not None:
+        assert equal(later.averaged.module.state_dict(), at_once.averaged.module.state_dict())
+    assert later.stepper.rates() == at_once.stepper.rates()
+
+
+def test_a_watcher_is_asked_about_each_step_in_order_and_goes_back_from_where_it_says() -> None:
+    learner, straight = new_learner(fetch_every=16), new_learner()
+    watcher = Script(at_step={STEPS + 2: "rolled_back"})
+    steps: list[StepRecord] = []
+    records = train(learner, EPOCHS, on_steps=steps.extend, watcher=watcher)
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert [step.step for step in watcher.seen] == [step.step for step in steps]
+    assert timeless(records) == timeless(train(straight, EPOCHS))
+    assert equal(learner.model.state_dict(), straight.model.state_dict())
+
+
+def test_a_watcher_may_save_a_training_whose_failed_loss_is_read_late() -> None:
+    learner = new_learner(fetch_every=16)
+    learner.loss = Poisoned(STEPS + 2, math.nan)
+    records = train(learner, EPOCHS, watcher=Script(at_step={STEPS + 2: "rolled_back"}))
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
+    assert not any(record.diverged for record in records)
 
 
 # --- scoring
@@ -511,7 +587,10 @@ class Script:
             self.kept = copy.deepcopy(learner.state_dict())
         self.norms.append(math.sqrt(sum(float(p.grad.square().sum()) for p in learner.model.parameters())))
 
-    def after_step(self, learner: Learner, record: StepRecord) -> Request:
+    def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
+        return ()
+
+    def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
         self.seen.append(record)
         return self._do(learner, self.at_step.get(len(self.seen), "go_on"))
 
@@ -533,7 +612,7 @@ def test_a_watcher_that_only_looks_changes_nothing_and_sees_gradients_unclipped(
     watched, watcher = new_learner(optimizer=optimizer, clip=1e-3), Script()
     alone = new_learner(optimizer=optimizer, clip=1e-3)
     steps: list[StepRecord] = []
-    assert timeless(train(watched, 2, watcher=watcher)) == timeless(train(alone, 2, on_step=steps.append))
+    assert timeless(train(watched, 2, watcher=watcher)) == timeless(train(alone, 2, on_steps=steps.extend))
     assert equal(watched.model.state_dict(), alone.model.state_dict())
     assert watcher.seen == steps
     assert watcher.norms == pytest.approx([step.grad_norm for step in steps], rel=1e-5)
@@ -542,7 +621,7 @@ def test_a_watcher_that_only_looks_changes_nothing_and_sees_gradients_unclipped(
 
 def test_stopped_inside_an_epoch_only_the_whole_ones_are_given_out() -> None:
     learner, steps = new_learner(), []
-    records = train(learner, EPOCHS, on_step=steps.append, watcher=Script(at_step={STEPS + 2: "stop"}))
+    records = train(learner, EPOCHS, on_steps=steps.extend, watcher=Script(at_step={STEPS + 2: "stop"}))
     assert [record.epoch for record in records] == [1]
     assert learner.step == len(steps) == STEPS + 2
 
@@ -557,7 +636,7 @@ def test_rolled_back_inside_an_epoch_that_epoch_is_repeated_from_where_the_learn
     learner, straight = new_learner(optimizer="schedulefree_adamw"), new_learner(optimizer="schedulefree_adamw")
     steps: list[StepRecord] = []
     watcher = Script(at_step={2 * STEPS + 2: "rolled_back"})
-    records = train(learner, EPOCHS, on_step=steps.append, watcher=watcher)
+    records = train(learner, EPOCHS, on_steps=steps.extend, watcher=watcher)
     assert [record.epoch for record in records] == [1, 2, 2, 3, 4]
     assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6, 7, 8, 4, 5, 6, 7, 8, 9, 10, 11, 12]
     expected = timeless(train(straight, EPOCHS))

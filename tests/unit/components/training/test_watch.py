@@ -104,7 +104,7 @@ def train(learner: Learner, until: int, watcher, *, val_losses=None) -> list[Epo
 
     return list(
         train_epochs(
-            learner, until=until, batches=batches, evaluate=evaluate, on_step=lambda record: None, watcher=watcher
+            learner, until=until, batches=batches, evaluate=evaluate, on_steps=lambda records: None, watcher=watcher
         )
     )
 
@@ -163,7 +163,12 @@ def test_watching_changes_no_weight_no_statistic_and_no_draw(optimizer) -> None:
 
 def test_the_cosine_is_that_of_successive_gradients_and_unknown_at_the_first_of_an_epoch(monkeypatch, seen) -> None:
     gradients = iter([[3.0, 4.0], [4.0, 3.0], [-4.0, -3.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 1.0]])
-    monkeypatch.setattr("components.training.watch._gradients", lambda learner: [torch.tensor(next(gradients))])
+
+    def measure(self: Stepper) -> None:
+        self.gradients = [torch.tensor(next(gradients))]
+        self.grad_norm = self.gradients[0].norm()
+
+    monkeypatch.setattr(Stepper, "measure_gradients", measure)
     train(new_learner(), 2, new_watcher())
     cosines = [entry.cosine for entry in seen]
     assert cosines[1] == pytest.approx(24 / 25)
@@ -306,6 +311,7 @@ def test_a_rollback_restores_the_best_epoch_and_halves_the_rate(monkeypatch, opt
                 start[len(start)] = weights(learner)
             watcher.before_step(learner)
 
+        measure = staticmethod(watcher.measure)
         after_step = staticmethod(watcher.after_step)
         after_epoch = staticmethod(watcher.after_epoch)
 

@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import pytest
 
 from components.search.trial import Suggestion, TrialRecord
-from components.tracking import TAG_PARENT, TAG_ROOT, TAG_STAGE
+from components.tracking import TAG_PARENT, TAG_ROOT, TAG_STAGE, Run
 from pipeline.search.runs import EPOCH_METRIC, TAG_STATUS, TAG_TRIAL, TrialRuns
-from pipeline.search.session import WEIGHTS_FILE
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
+from pipeline.training.checkpoints import WEIGHTS_FILE
 
 DEFAULT = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.01))
 
 
 class AtOnce:
-    """An outbox that makes each call when it is put, and again where it is told that the server was away."""
+    """A queue that makes each call when it is put, and again where it is told that the server was away."""
 
     def __init__(self) -> None:
         self.repeats = False
@@ -29,7 +29,7 @@ class AtOnce:
 
 
 class Nowhere:
-    """An outbox whose calls never arrive, as those of a driver that dies."""
+    """A queue whose calls never arrive, as those of a driver that dies."""
 
     def put(self, call) -> None: ...
 
@@ -62,8 +62,8 @@ def context(tracker) -> SimpleNamespace:
 def opened(context):
     """The runs of a session of the search; a second call goes on with it."""
 
-    def make(outbox=None) -> TrialRuns:
-        return TrialRuns(context, DEFAULT, SearchConfig(), outbox or AtOnce())
+    def make(retries=None) -> TrialRuns:
+        return TrialRuns(context, DEFAULT, SearchConfig(), retries or AtOnce())
 
     return make
 
@@ -119,10 +119,10 @@ def test_a_run_is_made_once_however_often_its_trial_is_begun(opened, found) -> N
 
 
 def test_a_run_whose_settings_did_not_arrive_gets_them_when_the_call_is_repeated(opened, found, monkeypatch) -> None:
-    outbox = AtOnce()
-    outbox.repeats = True
-    runs, once = opened(outbox), []
-    real = type(runs._context.run).log_params
+    retries = AtOnce()
+    retries.repeats = True
+    runs, once = opened(retries), []
+    real = Run.log_params
 
     def unsure(self, params) -> None:
         if not once:
@@ -130,7 +130,7 @@ def test_a_run_whose_settings_did_not_arrive_gets_them_when_the_call_is_repeated
             raise ConnectionError("gone")
         real(self, params)
 
-    monkeypatch.setattr(type(runs._context.run), "log_params", unsure)
+    monkeypatch.setattr(Run, "log_params", unsure)
     runs.started(record(1))
     assert found(1).data.params["recipe.lr"] == "0.2"
 
@@ -227,7 +227,7 @@ def test_what_a_trial_failed_of_is_kept_with_its_run(opened, found, context) -> 
 def test_a_run_has_its_status_last_so_that_a_half_ended_one_is_ended_again(opened, found, monkeypatch) -> None:
     runs = opened()
     runs.started(record(1))
-    monkeypatch.setattr(type(runs._context.run), "finish", lambda self, status: (_ for _ in ()).throw(OSError("died")))
+    monkeypatch.setattr(Run, "finish", lambda self, status: (_ for _ in ()).throw(OSError("died")))
     with pytest.raises(OSError, match="died"):
         runs.ended(record(1, [0.5], "completed"), "")
     monkeypatch.undo()
@@ -269,8 +269,8 @@ def test_epochs_that_the_store_lacks_are_logged_once(opened, found, history) -> 
 
 def test_a_trial_of_which_the_store_knows_nothing_is_made_up_for(opened, found, history) -> None:
     ended = record(1, [0.5, 0.6], "stopped", message="the time budget of 1 minutes is spent")
-    for outbox in (Nowhere(), AtOnce(), AtOnce()):
-        opened(outbox).catch_up([record(0), ended])
+    for retries in (Nowhere(), AtOnce(), AtOnce()):
+        opened(retries).catch_up([record(0), ended])
     run = found(1)
     assert (run.info.status, run.data.tags[TAG_STATUS]) == ("FINISHED", "stopped")
     assert history(run.info.run_id, EPOCH_METRIC) == [(1, 0.5), (2, 0.6)]

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from components.errors import InputError
-from pipeline.comparison.runs import TAG_ENTRY, TAG_SEED
 from pipeline.config import ComputeConfig, TrainConfig
 from pipeline.confirmation import trainings as confirmation_trainings
 from pipeline.confirmation.verdict import Confirmed
@@ -24,9 +23,10 @@ from pipeline.stage import StageContext
 from pipeline.stages import confirm, train
 from pipeline.training import placement
 from pipeline.training.build import TrainingData
-from pipeline.training.job import FinalTraining
-from pipeline.training.keeper import TrainingKeeper
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import TrainingSpec
 from pipeline.training.placement import train_to_the_end
+from pipeline.training.runs import TAG_ENTRY, TAG_SEED
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
 MODEL = ModelConfig(backbone="test_efficientnet", weights="none")
@@ -165,9 +165,11 @@ def test_the_training_of_the_configured_seed_is_kept_and_its_recipe_goes_on(cont
     assert values["kept_run"] == run.info.run_id
     assert values["overrides"] == BEST["overrides" if values["chosen"] == "winner" else "defaults"]
     kept = {path.name for path in (here.directory / "kept").iterdir()}
-    assert {"last.pt", "ended.pt"} < kept
     best = next(one["best_epoch"] for one in values["trainings"] if one["run_id"] == values["kept_run"])
-    assert kept == {"last.pt", "ended.pt", f"weights-{best}.pt"}
+    assert kept == {
+        "state.pt", "ended.pt", "epoch-1.pt", "epoch-2.pt", f"epoch-{best}-weights.safetensors",
+        f"epoch-{best}-val_logits.npy",
+    }  # fmt: skip
 
 
 def test_an_interrupted_confirmation_goes_on_in_its_runs_and_repeats_no_training(context, monkeypatch) -> None:
@@ -175,27 +177,24 @@ def test_an_interrupted_confirmation_goes_on_in_its_runs_and_repeats_no_training
     carry_out(whole)
 
     here = context(BEST)
-    trained = []
-    train_here = confirmation_trainings.train_here
+    steps, train_one = [], placement.train
 
-    def cut(job, place, **options) -> None:
-        trained.append(job.name)
-        if len(trained) == 3:
+    def cut(spec, place, *, earlier, on_steps):
+        steps.append(spec.seed)
+        if len(steps) == 3:
             raise KeyboardInterrupt
-        train_here(job, place, **options)
+        return train_one(spec, place, earlier=earlier, on_steps=on_steps)
 
-    monkeypatch.setattr(confirmation_trainings, "train_here", cut)
+    monkeypatch.setattr(placement, "train", cut)
     with pytest.raises(KeyboardInterrupt):
         carry_out(here)
     here.tracker.end_tree(here.run.id, "KILLED")
     begun = {key: run.info.run_id for key, run in runs(here).items()}
     assert len(begun) == 3
 
-    steps = []
+    steps.clear()
     monkeypatch.setattr(
-        confirmation_trainings,
-        "train_here",
-        lambda job, place, **options: train_here(job, place, on_step=steps.append, **options),
+        placement, "train", lambda *args, **options: train_one(*args, **{**options, "on_steps": steps.extend})
     )
     again = context(BEST)
     carry_out(again)
@@ -218,7 +217,7 @@ def test_an_interrupted_confirmation_goes_on_in_its_runs_and_repeats_no_training
     ],
 )
 def test_where_there_is_nothing_to_compare_nothing_is_trained(context, monkeypatch, best, search, chosen) -> None:
-    monkeypatch.setattr(confirm, "train_all", None)
+    monkeypatch.setattr(confirm, "train_candidates", None)
     here = context(best)
     headline = carry_out(here, **search)
     values = confirmation(here)
@@ -232,21 +231,17 @@ def test_where_there_is_nothing_to_compare_nothing_is_trained(context, monkeypat
 
 def wild(monkeypatch, *labels: str) -> None:
     """Trainings of these recipes are at a rate beyond what a configuration may say."""
-    entrants = confirm.entrants
+    real = confirmation_trainings.open_job
 
-    def diverging(*args, **options):
-        for one in entrants(*args, **options):
-            if one.label in labels:
-                recipe = one.training.recipe.recipe.model_copy(update={"lr": 1e30, "optimizer": "sgd_plain"})
-                changed = one.training.recipe.model_copy(update={"recipe": recipe})
-                one = type(one)(label=one.label, training=replaced(one.training, changed))
-            yield one
+    def opened(runs, label, spec, folder, **options):
+        return real(runs, label, diverging(spec) if label in labels else spec, folder, **options)
 
-    monkeypatch.setattr(confirm, "entrants", lambda *args, **options: list(diverging(*args, **options)))
+    monkeypatch.setattr(confirmation_trainings, "open_job", opened)
 
 
-def replaced(training: FinalTraining, recipe: Recipe) -> FinalTraining:
-    return dataclasses.replace(training, recipe=recipe)
+def diverging(spec: TrainingSpec) -> TrainingSpec:
+    settings = spec.recipe.recipe.model_copy(update={"lr": 1e30, "optimizer": "sgd_plain"})
+    return dataclasses.replace(spec, recipe=spec.recipe.model_copy(update={"recipe": settings}))
 
 
 def test_a_winner_that_diverges_at_full_length_leaves_the_defaults(context, monkeypatch) -> None:
@@ -286,9 +281,9 @@ def test_where_both_diverge_there_is_no_training_to_take_over(context, monkeypat
 # --- what train makes of it
 
 
-def training_of(seed: int, overrides: dict) -> FinalTraining:
+def spec_of(seed: int, overrides: dict) -> TrainingSpec:
     recipe = override(Recipe(model=MODEL, recipe=RECIPE), overrides)
-    return FinalTraining(recipe=recipe, seed=seed, train=TRAIN, monitor=MONITOR, changes=())
+    return TrainingSpec(recipe=recipe, seed=seed, epochs=TRAIN.epochs, patience=TRAIN.patience, monitor=MONITOR)
 
 
 def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypatch) -> None:
@@ -297,18 +292,18 @@ def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypa
     values = confirmation(here)
     after = context(BEST, "train")
     confirmed = train.read_confirmed(here.directory / "confirmation.json")
-    keeper = train._take_up(after, confirmed)
-    monkeypatch.setattr(placement, "train_by_epochs", None)
-    ended = train_to_the_end(after, training_of(5, confirmed.overrides), keeper)
+    store = train._open_store(after, confirmed)
+    monkeypatch.setattr(placement, "train", None)
+    ended = train_to_the_end(after, spec_of(5, confirmed.overrides), store)
     assert ended.failure is None
     assert f"made in confirm (run {values['kept_run']})" in after.console.said[0]
     client = after.tracker.client
-    for metric in ("val_score", "step_loss"):
+    for metric in ("val_score", "step/loss"):
         mine, theirs = ([(p.step, p.value) for p in client.get_metric_history(run, metric)]
                         for run in (after.run.id, values["kept_run"]))  # fmt: skip
         assert mine == theirs
-    theirs = TrainingKeeper(here.work / f"{values['chosen']}-seed-5", here.run).best()["weights"]
-    assert all(torch.equal(keeper.best()["weights"][name], value) for name, value in theirs.items())
+    theirs = TrainingStore(here.work / f"{values['chosen']}-seed-5").best().weights
+    assert all(torch.equal(store.best().weights[name], value) for name, value in theirs.items())
 
 
 def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
@@ -317,20 +312,17 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
     carry_out(here)
     values = confirmation(here)
     alone = context(BEST, "train")
-    keeper = train._take_up(alone, Confirmed(overrides=values["overrides"], kept_run=None))
-    train_to_the_end(alone, training_of(5, values["overrides"]), keeper)
-    kept = TrainingKeeper(Path(here.directory / "kept"), here.run)
-    assert kept.progress.steps == keeper.progress.steps
-    mine, theirs = keeper.best(), kept.best()
-    assert torch.equal(mine["val_logits"], theirs["val_logits"])
-    assert all(torch.equal(mine["weights"][name], value) for name, value in theirs["weights"].items())
+    store = train._open_store(alone, Confirmed(overrides=values["overrides"], kept_run=None))
+    train_to_the_end(alone, spec_of(5, values["overrides"]), store)
+    kept = TrainingStore(Path(here.directory / "kept"))
+    assert kept.steps() == store.steps()
+    mine, theirs = store.best(), kept.best()
+    assert np.array_equal(mine.val_logits, theirs.val_logits)
+    assert all(torch.equal(mine.weights[name], value) for name, value in theirs.weights.items())
 
 
 def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
     alone = context(BEST, "train")
-    training = training_of(5, {"recipe.lr": 0.01, "recipe.optimizer": "sgd_plain"})
-    recipe = training.recipe.recipe.model_copy(update={"lr": 1e30})
-    training = replaced(training, training.recipe.model_copy(update={"recipe": recipe}))
-    keeper = train._take_up(alone, Confirmed(overrides={}, kept_run=None))
+    store = train._open_store(alone, Confirmed(overrides={}, kept_run=None))
     with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
-        train_to_the_end(alone, training, keeper)
+        train_to_the_end(alone, diverging(spec_of(5, {})), store)

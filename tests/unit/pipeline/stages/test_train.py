@@ -37,7 +37,7 @@ def entry(kind: str, action: str = "none", **evidence: float) -> dict:
 
 
 def ended(ledger: list[dict], advice: list[str]) -> Ended:
-    return Ended(failure=None, diverged=None, ledger=ledger, advice=advice, steps=[])
+    return Ended(reason="completed", epoch=1, failure=None, ledger=ledger, advice=advice, steps=[])
 
 
 def test_the_ledger_is_json_that_any_reader_takes_and_its_advice_is_said(context) -> None:

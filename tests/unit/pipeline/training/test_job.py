@@ -4,7 +4,7 @@ import contextlib
 import copy
 import math
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,16 +21,13 @@ from components.optim.optimizers import OPTIMIZERS, build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import Device, EpochRecord, Learner, Preprocessing, Request, StepRecord, train_epochs
-from pipeline.config import TrainConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training import job as final_training
-from pipeline.training import keeper as training_keeper
-from pipeline.training import placement
-from pipeline.training.job import Ended, FinalTraining, Saved, train_by_epochs
-from pipeline.training.keeper import TrainingKeeper
+from pipeline.training import checkpoints, placement
+from pipeline.training import job as module
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import Ended, Saved, TrainingSpec, train
 from pipeline.training.placement import train_to_the_end
-from pipeline.training.progress import Progress
 
 EPOCHS, STEPS = 5, 3
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
@@ -53,7 +50,6 @@ class Run:
     def __init__(self) -> None:
         self.id = "r"
         self.metrics: dict[tuple[str, int], float] = {}
-        self.client = SimpleNamespace(get_metric_history=self._history)
 
     def log_metrics(self, metrics: dict, *, step: int) -> None:
         self.log_history([(step, metrics)])
@@ -64,8 +60,8 @@ class Run:
     def steps_of(self, key: str) -> list[int]:
         return sorted(step for name, step in self.metrics if name == key)
 
-    def _history(self, run_id: str, key: str) -> list:
-        return [SimpleNamespace(step=step) for step in self.steps_of(key)]
+    def logged_steps(self, key: str) -> set[int]:
+        return set(self.steps_of(key))
 
 
 class Bar:
@@ -115,7 +111,10 @@ class Script:
 
     def before_step(self, learner: Learner) -> None: ...
 
-    def after_step(self, learner: Learner, record: StepRecord) -> Request:
+    def measure(self, learner: Learner) -> tuple[torch.Tensor, ...]:
+        return ()
+
+    def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
         self.calls += 1
         return self._do(learner, self.at_step.get(self.calls, "go_on"))
 
@@ -175,14 +174,9 @@ def batches(epoch: int) -> Iterator[Batch]:
         yield Batch(images, torch.from_numpy(generator.integers(0, 2, 4)), torch.arange(4))
 
 
-def training_of(*, action: str = "observe", patience: int = EPOCHS, changes: tuple = ()) -> FinalTraining:
-    return FinalTraining(
-        recipe=RECIPE,
-        seed=0,
-        train=TrainConfig(epochs=EPOCHS, patience=patience),
-        monitor=MonitorConfig(action=action),
-        changes=changes,
-    )
+def spec_of(*, action: str = "observe", patience: int = EPOCHS, **fields: Any) -> TrainingSpec:
+    monitor = MonitorConfig(action=action)
+    return TrainingSpec(recipe=RECIPE, seed=0, epochs=EPOCHS, patience=patience, monitor=monitor, **fields)
 
 
 @pytest.fixture
@@ -196,7 +190,7 @@ def install(monkeypatch) -> Callable:
     ) -> None:
         done = evaluations
 
-        def run_epochs(learner, recipe, data, *, until, workers, on_step, on_scored, watcher):
+        def run_epochs(learner, recipe, data, *, until, workers, on_steps, on_scored, watcher):
             def evaluate(module: nn.Module) -> dict[str, float]:
                 nonlocal done
                 done += 1
@@ -204,12 +198,12 @@ def install(monkeypatch) -> Callable:
                 return {"val_loss": 1.0, "val_score": scores[min(done, len(scores)) - 1]}
 
             return train_epochs(
-                learner, until=until, batches=batches, evaluate=evaluate, on_step=on_step, watcher=watcher
+                learner, until=until, batches=batches, evaluate=evaluate, on_steps=on_steps, watcher=watcher
             )
 
-        monkeypatch.setattr(final_training, "run_epochs", run_epochs)
-        monkeypatch.setattr(final_training, "new_learner", lambda *a, **k: learner or new_learner())
-        monkeypatch.setattr(final_training, "new_monitor", lambda *a, **k: monitor)
+        monkeypatch.setattr(module, "run_epochs", run_epochs)
+        monkeypatch.setattr(module, "new_learner", lambda *a, **k: learner or new_learner())
+        monkeypatch.setattr(module, "new_monitor", lambda *a, **k: monitor)
         monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: STEPS)
         monkeypatch.setattr(placement, "open_data", lambda folder: None)
         monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
@@ -219,7 +213,7 @@ def install(monkeypatch) -> Callable:
 
 @pytest.fixture
 def finish(context, install) -> Callable:
-    """`finish(scores, …)`: train to the end from what stands; the progress."""
+    """`finish(scores, …)`: train to the end from what is saved; the store."""
 
     def run(
         scores: list[float],
@@ -229,21 +223,21 @@ def finish(context, install) -> Callable:
         action: str = "observe",
         patience: int = EPOCHS,
         evaluations: int = 0,
-    ) -> Progress:
+    ) -> TrainingStore:
         install(scores, learner=learner, monitor=monitor, evaluations=evaluations)
-        keeper = TrainingKeeper(context.work, context.run)
-        train_to_the_end(context, training_of(action=action, patience=patience), keeper)
-        return keeper.progress
+        store = TrainingStore(context.work, context.run)
+        train_to_the_end(context, spec_of(action=action, patience=patience), store)
+        return store
 
     return run
 
 
 def best_weights(context: SimpleNamespace) -> dict[str, torch.Tensor]:
-    return TrainingKeeper(context.work, Run()).best()["weights"]
+    return TrainingStore(context.work).best().weights
 
 
-def files(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}
+def weights_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*weights*"))
 
 
 def equal(one: dict, other: dict) -> bool:
@@ -256,29 +250,31 @@ def equal(one: dict, other: dict) -> bool:
 @pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw"])
 def test_the_weights_that_are_kept_are_those_that_were_scored_in_the_best_epoch(context, finish, optimizer) -> None:
     learner, until_two = new_learner(optimizer), new_learner(optimizer)
-    progress = finish([0.5, 0.9, 0.7], learner=learner)
-    list(train_epochs(until_two, until=2, batches=batches, evaluate=lambda m: {}, on_step=lambda r: None, watcher=None))
+    store = finish([0.5, 0.9, 0.7], learner=learner)
+    list(
+        train_epochs(until_two, until=2, batches=batches, evaluate=lambda m: {}, on_steps=lambda r: None, watcher=None)
+    )
     with until_two.scoring() as scored:
         expected = {name: tensor.clone() for name, tensor in scored.state_dict().items()}
-    assert progress.best_epoch == 2
+    assert store.progress.best.epoch == 2
     assert equal(best_weights(context), expected)
-    assert files(context.work) == {"last.pt", "ended.pt", "weights-2.pt"}
+    assert weights_in(context.work) == ["epoch-2-weights.safetensors"]
 
 
 def test_the_training_ends_when_patience_is_out(finish) -> None:
-    assert [record.epoch for record in finish([0.5, 0.9, 0.7], patience=2).history] == [1, 2, 3, 4]
+    assert [record.epoch for record in finish([0.5, 0.9, 0.7], patience=2).progress.history] == [1, 2, 3, 4]
 
 
 def test_every_step_is_logged_with_its_epoch(context, finish) -> None:
-    progress = finish([0.5])
+    store = finish([0.5])
     numbers = list(range(1, EPOCHS * STEPS + 1))
-    for key in ("step_lr", "step_lr_lowest", "step_loss", "step_grad_norm"):
+    for key in ("step/lr", "step/lr_lowest", "step/loss", "step/grad_norm"):
         assert context.run.steps_of(key) == numbers
-    assert context.run.metrics["step_lr", 1] == pytest.approx(0.05 / 3)  # the first of two steps of warmup
-    assert context.run.metrics["step_lr_lowest", 1] == 0  # the body is frozen in the first two steps
-    assert context.run.metrics["step_lr_lowest", 3] == pytest.approx(0.025)
+    assert context.run.metrics["step/lr", 1] == pytest.approx(0.05 / 3)  # the first of two steps of warmup
+    assert context.run.metrics["step/lr_lowest", 1] == 0  # the body is frozen in the first two steps
+    assert context.run.metrics["step/lr_lowest", 3] == pytest.approx(0.025)
     assert context.run.steps_of("train_loss") == [1, 2, 3, 4, 5]
-    assert [step.step for step in progress.steps] == numbers
+    assert [step.step for step in store.steps()] == numbers
     assert context.console.done == EPOCHS * STEPS
 
 
@@ -286,16 +282,16 @@ def test_every_step_is_logged_with_its_epoch(context, finish) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "schedulefree_adamw"])
-@pytest.mark.parametrize("cut_at", ["last.pt", "log"])
+@pytest.mark.parametrize("cut_at", ["state.pt", "log"])
 def test_an_interrupted_training_ends_as_a_straight_one(
     context, finish, monkeypatch, tmp_path, optimizer, cut_at
 ) -> None:
-    """Cut while the third epoch is written: before `last.pt` it is done again, after it the epoch is only logged."""
+    """Cut while the third epoch is written: before `state.pt` it is done again, after it the epoch is only logged."""
     scores = [0.5, 0.6, 0.9, 0.7, 0.8]
-    saved, logged = training_keeper.save_checkpoint, training_keeper.log_epoch
+    saved, logged = checkpoints.save_checkpoint, checkpoints.log_epoch
 
     def save(path: Path, state: dict) -> None:
-        if cut_at == "last.pt" and path.name == "last.pt" and len(state["history"]) == 3:
+        if cut_at == "state.pt" and path.name == "state.pt" and state["epoch"] == 3:
             raise KeyboardInterrupt
         saved(path, state)
 
@@ -305,20 +301,22 @@ def test_an_interrupted_training_ends_as_a_straight_one(
         logged(run, record, steps)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training_keeper, "save_checkpoint", save)
-        patched.setattr(training_keeper, "log_epoch", log)
+        patched.setattr(checkpoints, "save_checkpoint", save)
+        patched.setattr(checkpoints, "log_epoch", log)
         with pytest.raises(KeyboardInterrupt):
             finish(scores, learner=new_learner(optimizer))
-    progress = finish(scores, learner=new_learner(optimizer), evaluations=2 if cut_at == "last.pt" else 3)
+    store = finish(scores, learner=new_learner(optimizer), evaluations=2 if cut_at == "state.pt" else 3)
     kept = best_weights(context)
     metrics = dict(context.run.metrics)
-    for file in tmp_path.glob("*.pt"):
+    for file in tmp_path.iterdir():
         file.unlink()
     whole = finish(scores, learner=new_learner(optimizer))
-    assert progress.best_epoch == whole.best_epoch == 3
-    assert progress.steps == whole.steps
+    assert store.progress.best.epoch == whole.progress.best.epoch == 3
+    assert store.steps() == whole.steps()
     assert equal(kept, best_weights(context))
-    assert [record.metrics for record in progress.history] == [record.metrics for record in whole.history]
+    assert [record.metrics for record in store.progress.history] == [
+        record.metrics for record in whole.progress.history
+    ]
     timed = ("seconds", "images_per_second")
     assert {k: v for k, v in metrics.items() if k[0] not in timed} == {
         k: v for k, v in context.run.metrics.items() if k[0] not in timed
@@ -329,42 +327,41 @@ def test_each_epoch_hands_out_what_it_takes_to_end_with_the_same_weights(install
     """From the state after every epoch, written and read again, in a learner of its own."""
     scores = [0.5, 0.6, 0.9, 0.7, 0.8]
     install(scores)
-    states, items = [], []
-    for item in train_by_epochs(training_of(), PLACE, earlier=None):
+    states, items, store = [], [], TrainingStore(tmp_path)
+    for item in train(spec_of(), PLACE, earlier=None):
         items.append(item)
         if isinstance(item, Saved):
-            path = tmp_path / f"{item.epoch.epoch}.pt"
-            training_keeper.save_checkpoint(path, item.state)
-            states.append(training_keeper.load_checkpoint(path, device=CPU.target))
+            store.save(item)
+            states.append(store.state())
     assert [type(item) for item in items] == [Saved] * EPOCHS + [Ended]
     assert [item.epoch.epoch for item in items[:-1]] == [1, 2, 3, 4, 5]
     assert [[step.step for step in item.steps] for item in items[:-1]] == [
         [1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11, 12], [13, 14, 15]
     ]  # fmt: skip
     # Kept are the weights of the epochs that led when they ended, with the logits of that very evaluation.
-    assert [item.weights is not None for item in items[:-1]] == [True, True, True, False, False]
-    assert items[2].weights["val_logits"].tolist() == [[3.0, 3.0]]
-    assert items[-1] == Ended(failure=None, diverged=None, ledger=[], advice=[], steps=[])
+    assert [item.scored is not None for item in items[:-1]] == [True, True, True, False, False]
+    assert items[2].scored.val_logits.tolist() == [[3.0, 3.0]]
+    assert items[-1] == Ended(reason="completed", epoch=EPOCHS, failure=None, ledger=[], advice=[], steps=[])
     last = states[-1]["learner"]["model"]
     for done, state in enumerate(states[:-1], start=1):
         install(scores, evaluations=done)
-        *_, final, _ = train_by_epochs(training_of(), PLACE, earlier=state)
+        *_, final, _ = train(spec_of(), PLACE, earlier=state)
         assert equal(final.state["learner"]["model"], last)
-        assert final.state["weights"] == {3: "weights-3.pt"}
+        assert final.state["weights"] == {3: 3}
 
 
 def test_what_is_handed_out_can_be_sent_to_another_process(install) -> None:
     install([0.5])
-    for item in train_by_epochs(training_of(), PLACE, earlier=None):
+    for item in train(spec_of(), PLACE, earlier=None):
         assert type(pickle.loads(pickle.dumps(item))) is type(item)
-    assert pickle.loads(pickle.dumps(training_of())) == training_of()
+    assert pickle.loads(pickle.dumps(spec_of())) == spec_of()
 
 
 def test_a_training_that_has_ended_is_not_begun_again(context, finish, monkeypatch) -> None:
     finish([0.5, 0.9])
     logged = dict(context.run.metrics)
-    monkeypatch.setattr(placement, "train_by_epochs", None)
-    assert len(finish([0.5]).history) == EPOCHS
+    monkeypatch.setattr(placement, "train", None)
+    assert len(finish([0.5]).progress.history) == EPOCHS
     assert context.run.metrics == logged
 
 
@@ -375,40 +372,40 @@ def test_a_rollback_inside_an_epoch_undoes_the_epochs_after_it_also_the_best_of_
     """From the second step of epoch 4 back to the end of epoch 1; epochs 2 and 3 were better than what came."""
     learner = new_learner()
     monitor = Script(at_step={3 * STEPS + 2: "rolled_back"})
-    progress = finish([0.5, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1], learner=learner, monitor=monitor, action="rollback")
-    assert [record.metrics["val_score"] for record in progress.history] == [0.5, 0.4, 0.3, 0.2, 0.1]
-    assert progress.best_epoch == 1
-    assert files(context.work) == {"last.pt", "ended.pt", "weights-1.pt"}
+    store = finish([0.5, 0.8, 0.9, 0.4, 0.3, 0.2, 0.1], learner=learner, monitor=monitor, action="rollback")
+    assert [record.metrics["val_score"] for record in store.progress.history] == [0.5, 0.4, 0.3, 0.2, 0.1]
+    assert store.progress.best.epoch == 1
+    assert weights_in(context.work) == ["epoch-1-weights.safetensors"]
     only_one = new_learner()
-    list(train_epochs(only_one, until=1, batches=batches, evaluate=lambda m: {}, on_step=lambda r: None, watcher=None))
+    list(train_epochs(only_one, until=1, batches=batches, evaluate=lambda m: {}, on_steps=lambda r: None, watcher=None))
     assert equal(best_weights(context), only_one.model.state_dict())
-    assert [step.step for step in progress.steps] == list(range(1, EPOCHS * STEPS + 1))
-    peak = next(step for step in progress.steps if step.step == STEPS + 1).lr
-    assert peak == pytest.approx(context.run.metrics["step_lr", STEPS + 1])
+    assert [step.step for step in store.steps()] == list(range(1, EPOCHS * STEPS + 1))
+    peak = next(step for step in store.steps() if step.step == STEPS + 1).lr
+    assert peak == pytest.approx(context.run.metrics["step/lr", STEPS + 1])
     assert peak < 0.5 * 0.05  # half of the schedule's, in the steps that were repeated
     assert context.console.done == EPOCHS * STEPS
 
 
 def test_a_rollback_after_an_epoch_undoes_that_epoch_at_once(context, finish) -> None:
-    progress = finish(
+    store = finish(
         [0.5, 0.9, 0.4, 0.3, 0.2, 0.1], monitor=Script(at_epoch={2: "rolled_back"}), action="rollback", patience=2
     )
-    assert [record.metrics["val_score"] for record in progress.history] == [0.5, 0.4, 0.3]
-    assert files(context.work) == {"last.pt", "ended.pt", "weights-1.pt"}
+    assert [record.metrics["val_score"] for record in store.progress.history] == [0.5, 0.4, 0.3]
+    assert weights_in(context.work) == ["epoch-1-weights.safetensors"]
 
 
 def test_stopped_by_the_monitor_the_best_epoch_is_kept_and_the_last_steps_are_logged(context, finish) -> None:
     monitor = Script(at_step={2 * STEPS + 2: "stop"})
-    progress = finish([0.9, 0.5], monitor=monitor, action="stop")
-    assert [record.epoch for record in progress.history] == [1, 2]
-    assert progress.best_epoch == 1
-    assert context.run.steps_of("step_loss") == list(range(1, 2 * STEPS + 3))
+    store = finish([0.9, 0.5], monitor=monitor, action="stop")
+    assert [record.epoch for record in store.progress.history] == [1, 2]
+    assert store.progress.best.epoch == 1
+    assert context.run.steps_of("step/loss") == list(range(1, 2 * STEPS + 3))
 
 
 def test_a_training_that_was_stopped_at_an_epochs_end_does_not_go_on_when_it_is_resumed(finish) -> None:
     monitor = Script(at_epoch={2: "stop"})
-    assert len(finish([0.9, 0.5], monitor=monitor, action="stop").history) == 2
-    assert len(finish([0.9, 0.5], monitor=Script(), action="stop").history) == 2
+    assert len(finish([0.9, 0.5], monitor=monitor, action="stop").progress.history) == 2
+    assert len(finish([0.9, 0.5], monitor=Script(), action="stop").progress.history) == 2
 
 
 def test_stopped_before_there_was_an_epoch_to_keep_the_user_hears_why(finish) -> None:
@@ -444,8 +441,8 @@ def test_a_training_that_diverges_under_observation_is_an_error_with_a_remedy(fi
 
 
 def test_a_training_that_the_monitor_may_end_keeps_its_best_epoch_when_it_diverges(context, finish) -> None:
-    progress = finish([0.5], learner=poisoned(STEPS + 1), monitor=Script(), action="stop")
-    assert [record.epoch for record in progress.history] == [1]
+    store = finish([0.5], learner=poisoned(STEPS + 1), monitor=Script(), action="stop")
+    assert [record.epoch for record in store.progress.history] == [1]
     assert "diverged in epoch 2" in context.console.said[-1]
 
 
@@ -455,74 +452,80 @@ def test_without_an_epoch_to_keep_it_is_an_error_all_the_same(finish) -> None:
 
 
 @pytest.mark.parametrize("action", ["none", "observe", "stop"])
-def test_a_training_whose_outputs_are_never_finite_is_an_error_that_names_the_rate(finish, action: str) -> None:
+def test_outputs_on_the_validation_split_that_are_not_finite_are_a_divergence_too(finish, action: str) -> None:
     monitor = None if action == "none" else Script()
-    with pytest.raises(InputError, match=r"^recipe\.lr=.*outputs of every epoch are not finite; lower recipe\.lr"):
-        finish([math.nan] * EPOCHS, monitor=monitor, action=action)
+    with pytest.raises(InputError, match=r"^recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
+        finish([math.nan], monitor=monitor, action=action)
 
 
-def test_one_epoch_with_finite_outputs_is_enough(finish) -> None:
-    assert finish([math.nan, 0.4, math.nan][:EPOCHS], patience=EPOCHS).best_epoch == 2
+def test_they_end_a_training_that_the_monitor_may_end_at_its_best_epoch_so_far(context, finish) -> None:
+    store = finish([0.4, math.nan, 0.9], monitor=Script(), action="stop")
+    assert (store.progress.best.epoch, len(store.progress.history), store.ended.epoch) == (1, 1, 2)
 
 
-def test_a_training_that_came_to_nothing_is_tried_again_when_it_is_asked_for_again(context, finish) -> None:
+def test_an_epoch_of_such_outputs_that_is_undone_at_once_ends_nothing(finish) -> None:
+    scores = [0.5, math.nan, 0.4, 0.3, 0.2, 0.1]
+    store = finish(scores, monitor=Script(at_epoch={2: "rolled_back"}), action="rollback")
+    assert [record.metrics["val_score"] for record in store.progress.history] == [0.5, 0.4, 0.3, 0.2, 0.1]
+
+
+def test_a_training_that_came_to_nothing_is_made_anew_when_it_is_asked_for_again(context, finish) -> None:
     with pytest.raises(InputError):
         finish([0.5], learner=poisoned(STEPS + 1), action="observe")
-    assert files(context.work) == {"last.pt", "weights-1.pt"}
-    assert len(finish([0.5], evaluations=1).history) == EPOCHS
+    assert len(finish([0.5]).progress.history) == EPOCHS
 
 
-# --- settings that change on the way
+# --- how a training ends, and what is written of it
 
 
-@pytest.fixture
-def retuned(monkeypatch) -> list[tuple[int, float, float]]:
-    """(epoch, rate, weight decay) of each time that a learner took up a stretch."""
-    taken = []
-
-    def take_up(learner: Learner, recipe: Recipe, data: Any) -> None:
-        taken.append((learner.epoch, recipe.recipe.lr, recipe.recipe.weight_decay))
-        learner.stepper.retune(lr=recipe.recipe.lr, weight_decay=recipe.recipe.weight_decay)
-
-    monkeypatch.setattr(final_training, "take_up", take_up)
-    return taken
-
-
-CHANGES = ((2, {"recipe.lr": 0.02}), (4, {"recipe.weight_decay": 0.1}))
-
-
-def test_settings_change_at_the_ends_of_the_epochs_that_are_named(install, retuned) -> None:
-    install([0.5])
-    items = list(train_by_epochs(training_of(changes=CHANGES), PLACE, earlier=None))
-    assert retuned == [(0, 0.05, 0.01), (2, 0.02, 0.01), (4, 0.02, 0.1)]
-    install([0.5])
-    plain = list(train_by_epochs(training_of(), PLACE, earlier=None))
-    before, after = [[step.lr for item in some[:-1] for step in item.steps] for some in (plain, items)]
-    assert after[: 2 * STEPS] == before[: 2 * STEPS]
-    assert after[2 * STEPS :] == pytest.approx([0.4 * rate for rate in before[2 * STEPS :]])
+@pytest.mark.parametrize(
+    ("scores", "options", "reason", "epoch"),
+    [
+        ([0.5], {}, "completed", EPOCHS),
+        ([0.9, 0.5], {"patience": 2}, "patience", 3),
+        ([0.5], {"monitor": Script(at_step={STEPS + 2: "stop"}), "action": "stop"}, "monitor", 1),
+        ([0.5], {"monitor": Script(at_epoch={2: "stop"}), "action": "stop"}, "monitor", 2),
+        ([0.5, math.nan], {"monitor": Script(), "action": "stop"}, "diverged", 2),
+    ],
+)
+def test_the_end_has_a_reason(finish, scores, options, reason, epoch) -> None:
+    ended = finish(scores, **options).ended
+    assert (ended.reason, ended.epoch, ended.failure) == (reason, epoch, None)
 
 
-def test_a_training_whose_settings_change_ends_the_same_when_it_is_gone_on_with(install, retuned, tmp_path) -> None:
-    scores = [0.5, 0.6, 0.9, 0.7, 0.8]
-    install(scores)
-    states = []
-    for item in train_by_epochs(training_of(changes=CHANGES), PLACE, earlier=None):
-        if isinstance(item, Saved):
-            training_keeper.save_checkpoint(tmp_path / "s.pt", item.state)
-            states.append(training_keeper.load_checkpoint(tmp_path / "s.pt", device=CPU.target))
-    for done in (1, 2, 3, 4):
-        install(scores, evaluations=done)
-        *_, final, _ = train_by_epochs(training_of(changes=CHANGES), PLACE, earlier=states[done - 1])
-        assert equal(final.state["learner"]["model"], states[-1]["learner"]["model"])
+def test_what_is_written_for_an_epoch_does_not_grow_with_the_training(context, install) -> None:
+    install([0.5] * EPOCHS)
+    store, written = TrainingStore(context.work), []
+    for event in train(spec_of(), PLACE, earlier=None):
+        before = {path.name: path.stat().st_mtime_ns for path in context.work.iterdir()}
+        store.save(event)
+        if isinstance(event, Saved):
+            new = [path for path in context.work.iterdir() if before.get(path.name) != path.stat().st_mtime_ns]
+            written.append({path.name.split("-")[0]: path.stat().st_size for path in new if path.suffix == ".pt"})
+    assert [set(sizes) for sizes in written] == [{"state.pt", "epoch"}] * EPOCHS
+    assert max(sizes["state.pt"] for sizes in written) - min(sizes["state.pt"] for sizes in written) < 64
+    assert len({sizes["epoch"] for sizes in written}) == 1
 
 
-@pytest.mark.parametrize("when", [{"at_step": {3 * STEPS + 2: "rolled_back"}}, {"at_epoch": {4: "rolled_back"}}])
-def test_a_rollback_to_before_a_change_goes_on_with_the_settings_of_that_time(install, retuned, when) -> None:
-    """From epoch 4 back to the end of epoch 1; the settings changed after epoch 2."""
-    install([0.5], monitor=Script(**when))
-    items = list(train_by_epochs(training_of(changes=CHANGES[:1], action="rollback"), PLACE, earlier=None))
-    assert [(epoch, rate) for epoch, rate, _ in retuned] == [(0, 0.05), (2, 0.02), (1, 0.05), (2, 0.02)]
-    seen = [item.epoch.epoch for item in items[:-1]]
-    assert seen == [1, 2, 3, *([4] if "at_epoch" in when else []), 2, 3, 4, 5]
-    assert items[-1].diverged is None
-    assert [record["epoch"] for record in items[-2].state["history"]] == [1, 2, 3, 4, 5]
+def test_a_training_that_has_ended_needs_no_learner_any_more(context, finish) -> None:
+    finish([0.5])
+    state = checkpoints.load_checkpoint(context.work / "state.pt", device=CPU.target)
+    assert state.keys() == {"epoch", "trained", "weights"}
+    again = TrainingStore(context.work)
+    assert len(again.progress.history) == EPOCHS
+    assert again.best().val_logits.tolist() == [[1.0, 1.0]]
+
+
+def test_only_what_is_to_be_kept_is_handed_out(install) -> None:
+    for keep, expected in (("best", [1, 2]), ("last", [1, 2, 3, 4, 5]), (None, [])):
+        install([0.5, 0.9, 0.7])
+        events = list(train(spec_of(keep=keep), PLACE, earlier=None))
+        assert [event.epoch.epoch for event in events[:-1] if event.scored is not None] == expected
+
+
+def test_the_table_of_steps_has_the_rate_of_every_group(finish) -> None:
+    store = finish([0.5])
+    table = store.steps_table(("a", "b", "c", "d"))
+    assert list(table.columns) == ["step", "lr_a", "lr_b", "lr_c", "lr_d", "loss", "grad_norm"]
+    last = store.steps()[-1]
+    assert table.iloc[-1].tolist() == [last.step, *last.rates, last.loss, last.grad_norm]

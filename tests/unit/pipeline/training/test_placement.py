@@ -1,6 +1,7 @@
 """Where trainings run, and what is done about workers that die."""
 
 import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,23 +9,16 @@ import torch
 
 from components.training.engine import EpochRecord
 from pipeline.compute.resources import Shares
-from pipeline.config import ComputeConfig, TrainConfig
-from pipeline.sections.learning_rate import MonitorConfig
+from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import placement
-from pipeline.training.job import Ended, FinalTraining, Saved
-from pipeline.training.placement import Job, place_of_several, train_on_worker, train_on_workers, train_to_the_end
+from pipeline.training.job import Ended, Saved, TrainingSpec
+from pipeline.training.placement import Failed, Job, place_of_several, train_all, train_on_worker, train_to_the_end
 
 SHARES = Shares(concurrent=2, cpus=3, gpus=0.5)
 PLACE = SimpleNamespace(shares=SHARES)
-TRAINING = FinalTraining(
-    recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)),
-    seed=0,
-    train=TrainConfig(epochs=3),
-    monitor=MonitorConfig(),
-    changes=(),
-)
-END = Ended(failure=None, diverged=None, ledger=[], advice=[], steps=[])
+SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)), seed=0, epochs=3)
+END = Ended(reason="completed", epoch=3, failure=None, ledger=[], advice=[], steps=[])
 
 
 def saved(epoch: int) -> Saved:
@@ -32,32 +26,32 @@ def saved(epoch: int) -> Saved:
         epoch=epoch, step=epoch, train_loss=1.0, lr=0.1, lr_lowest=0.1, grad_norm=1.0, seconds=1.0,
         images_per_second=1.0, diverged=False, metrics={"val_score": 0.5},
     )  # fmt: skip
-    return Saved(state={"epoch": epoch}, weights=None, epoch=record, steps=[])
+    return Saved(state={"epoch": epoch}, scored=None, epoch=record, steps=[])
 
 
-class Keeper:
+class Store:
     def __init__(self) -> None:
-        self.committed: list = []
+        self.saved: list = []
         self.ended: Ended | None = None
 
     def state(self):
-        return self.committed[-1].state if self.committed else None
+        return self.saved[-1].state if self.saved else None
 
-    def commit(self, item) -> None:
+    def save(self, item) -> None:
         if isinstance(item, Ended):
             self.ended = item
         else:
-            self.committed.append(item)
+            self.saved.append(item)
 
     @property
     def progress(self):
         return SimpleNamespace(
-            epochs_done=lambda: len(self.committed), steps_done=lambda: 0, note=lambda: "", history=self.committed
+            epochs_done=lambda: len(self.saved), steps_done=lambda: 0, note=lambda: "", history=self.saved
         )
 
 
 def job(name: str = "a") -> Job:
-    return Job(name=name, training=TRAINING, keeper=Keeper())
+    return Job(name=name, spec=SPEC, store=Store())
 
 
 @pytest.fixture
@@ -91,26 +85,21 @@ def cluster(monkeypatch):
     return install
 
 
-def test_a_training_whose_worker_died_goes_on_with_what_is_committed(cluster) -> None:
+def test_a_training_whose_worker_died_resumes_from_what_is_saved(cluster) -> None:
     handed = cluster(1, 0)
     one, told = job(), []
-    train_on_workers(
-        {"a": one}, PLACE, SHARES,
-        on_item=lambda job, item: told.append(item),
-        on_death=lambda job, error: told.append(job.keeper.progress.epochs_done()),
-    )  # fmt: skip
+    train_all([one], PLACE, on_event=lambda job, event: told.append(event))
     assert handed == [("a", None), ("a", {"epoch": 1}), ("a", {"epoch": 1})]
-    assert [item.epoch.epoch for item in one.keeper.committed] == [1, 2, 3]
-    assert [getattr(getattr(item, "epoch", None), "epoch", item) for item in told] == [1, 1, 1, 2, 3, END]
+    assert [item.epoch.epoch for item in one.store.saved] == [1, 2, 3]
+    kinds = [type(event).__name__ for event in told]
+    assert kinds == ["Saved", "OSError", "OSError", "Saved", "Saved", "Ended"]
 
 
 def test_a_training_that_kills_its_workers_ends_with_what_they_died_of(cluster) -> None:
     handed = cluster(0, 0, 0, 0, 0)
     deaths = []
     with pytest.raises(OSError, match="the node is gone") as caught:
-        train_on_workers(
-            {"a": job()}, PLACE, SHARES, on_item=lambda *a: None, on_death=lambda job, error: deaths.append(job.name)
-        )
+        train_all([job()], PLACE, on_event=lambda job, event: deaths.append(job.name))
     assert len(handed) == 4
     assert deaths == ["a"] * 3
     assert "a: the worker has died 4 times" in caught.value.__notes__[0]
@@ -119,9 +108,36 @@ def test_a_training_that_kills_its_workers_ends_with_what_they_died_of(cluster) 
 def test_what_has_ended_is_not_handed_over(cluster) -> None:
     handed = cluster()
     done = job("done")
-    done.keeper.ended = END
-    train_on_workers({"done": done, "b": job("b")}, PLACE, SHARES, on_item=lambda *a: None, on_death=lambda *a: None)
+    done.store.ended = END
+    train_all([done, job("b")], PLACE, on_event=lambda *a: None)
     assert [name for name, _ in handed] == ["b"]
+
+
+@pytest.mark.parametrize("place", [PLACE, SimpleNamespace(shares=None)], ids=["on workers", "here"])
+def test_a_training_that_fails_is_raised_when_the_others_are_done(monkeypatch, place) -> None:
+    def train(spec, place, *, earlier, on_steps=None):
+        if spec.seed == 1:
+            raise ValueError("no luck")
+        yield saved(1)
+        yield END
+
+    def stream(function, tasks, **options):
+        return ((task, item) for task in tasks for item in function(task))
+
+    monkeypatch.setattr(placement, "train", train)
+    monkeypatch.setattr(placement, "stream_on_cluster", stream)
+    jobs = [Job(name=f"seed {n}", spec=replace(SPEC, seed=n), store=Store()) for n in (0, 1, 2)]
+    with pytest.raises(ValueError, match="no luck") as caught:
+        train_all(jobs, place, on_event=lambda *a: None)
+    assert [one.store.ended for one in jobs] == [END, None, END]
+    assert "1 training failed, the first of them seed 1" in caught.value.__notes__[-1]
+
+
+def test_what_a_training_raises_leaves_a_worker_with_where_it_was(monkeypatch) -> None:
+    monkeypatch.setattr(placement, "train", lambda *a, **k: 1 / 0)
+    (failed,) = train_on_worker(SimpleNamespace(spec=SPEC, place=PLACE, earlier=None))
+    assert isinstance(failed, Failed)
+    assert "train_on_worker" in failed.error.__notes__[0]
 
 
 def test_what_leaves_a_worker_needs_no_gpu_where_it_arrives(monkeypatch) -> None:
@@ -133,10 +149,10 @@ def test_what_leaves_a_worker_needs_no_gpu_where_it_arrives(monkeypatch) -> None
             return torch.ones(2)
 
     tensor = torch.zeros(2).as_subclass(Elsewhere)
-    item = Saved(state={"learner": {"model": {"w": tensor}, "steps": [1, (tensor, "x")]}}, weights=None,
+    item = Saved(state={"learner": {"model": {"w": tensor}, "steps": [1, (tensor, "x")]}}, scored=None,
                  epoch=saved(1).epoch, steps=[])  # fmt: skip
-    monkeypatch.setattr(placement, "train_by_epochs", lambda *a, **k: iter([item, END]))
-    first, last = train_on_worker(SimpleNamespace(training=TRAINING, place=PLACE, earlier=None))
+    monkeypatch.setattr(placement, "train", lambda *a, **k: iter([item, END]))
+    first, last = train_on_worker(SimpleNamespace(spec=SPEC, place=PLACE, earlier=None))
     assert len(moved) == 2
     assert first.state["learner"]["model"]["w"].tolist() == [1, 1]
     assert first.state["learner"]["steps"][1][1] == "x"
@@ -163,10 +179,10 @@ def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, m
     monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
     monkeypatch.setattr(
         placement, "stream_on_cluster", lambda function, tasks, **k: iter(
-            [(tasks[0], Saved(state={}, weights=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
+            [(tasks[0], Saved(state={}, scored=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
         )
     )  # fmt: skip
-    assert train_to_the_end(context, TRAINING, Keeper()) is END
+    assert train_to_the_end(context, SPEC, Store()) is END
     assert bar == [2]
 
 

@@ -1,4 +1,4 @@
-"""Calls to a server that may be away: their order, their repetition, and what becomes of errors."""
+"""Metrics for a server that may be away: their order, their repetition, and what becomes of errors."""
 
 import itertools
 import threading
@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from components import outbox as module
-from components.outbox import Outbox
+from components import metric_writer as module
+from components.metric_writer import MetricWriter, QueuedWriter, RetryQueue
 
 
 class Away(Exception):  # noqa: N818
@@ -46,8 +46,8 @@ def told() -> list[str]:
 
 @pytest.fixture
 def opened(told):
-    def make(*, patience: float = 30.0) -> Outbox:
-        return Outbox(
+    def make(*, patience: float = 30.0) -> RetryQueue:
+        return RetryQueue(
             patience=patience,
             away=lambda error: isinstance(error, Away),
             on_away=lambda error: told.append(str(error)),
@@ -61,7 +61,7 @@ def test_calls_are_made_in_their_order_by_one_thread(opened) -> None:
     with opened() as box:
         for number in range(50):
             box.put(lambda number=number: made.append((number, threading.current_thread().name)))
-    assert made == [(number, "outbox") for number in range(50)]
+    assert made == [(number, "retry queue") for number in range(50)]
 
 
 def test_whoever_puts_a_call_does_not_wait_for_it(opened) -> None:
@@ -202,6 +202,50 @@ def test_an_error_of_whoever_is_told_of_an_outage_is_raised_too(told) -> None:
         raise LookupError("nobody to tell")
 
     server = Server(away_for=1)
-    box = Outbox(patience=30, away=lambda error: isinstance(error, Away), on_away=complain)
+    box = RetryQueue(patience=30, away=lambda error: isinstance(error, Away), on_away=complain)
     with pytest.raises(LookupError), box:
         box.put(lambda: server.take("a"))
+
+
+# --- a writer behind the queue
+
+
+class Writer(MetricWriter):
+    """Notes what it is given, as a call of its name."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple] = []
+
+    def log_params(self, params) -> None:
+        self.said.append(("params", params))
+
+    def log_metrics(self, metrics, *, step=0) -> None:
+        self.said.append(("metrics", metrics, step))
+
+    def finish(self, status="FINISHED") -> None:
+        self.said.append(("finish", status))
+
+
+def test_a_queued_writer_passes_all_on_in_order_and_opens_what_is_behind_it_once(opened) -> None:
+    server, behind, openings = Server(away_for=2), Writer(), []
+
+    def open_writer() -> Writer:
+        server.take("open")
+        openings.append(1)
+        return behind
+
+    with opened() as box:
+        writer = QueuedWriter(box, open_writer)
+        writer.log_params({"lr": 0.1})
+        writer.log_metrics({"loss": 1.0}, step=3)
+        writer.call(lambda run: run.said.append("asked"))
+        writer.finish("FAILED")
+        writer.log_text("nobody listens", "error.txt")
+    assert behind.said == [("params", {"lr": 0.1}), ("metrics", {"loss": 1.0}, 3), "asked", ("finish", "FAILED")]
+    assert (server.attempts, openings) == (3, [1])
+
+
+def test_the_plain_writer_keeps_nothing() -> None:
+    writer = MetricWriter()
+    writer.log_history([(1, {"loss": 1.0})])
+    assert writer.logged_steps("loss") == set()

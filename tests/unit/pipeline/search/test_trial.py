@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from components.search.trial import Suggestion
 from pipeline.config import ComputeConfig
-from pipeline.search import session as module
+from pipeline.search import trial as module
 from pipeline.search.recipes import at_horizon
-from pipeline.search.session import LOGITS_FILE, TRIAL_SEEDS, WEIGHTS_FILE, TrialPlan, TrialSession, open_session
+from pipeline.search.trial import TRIAL_SEEDS, TrialPlan, TrialSession, open_session
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.training import build as training
 from pipeline.training.build import TrainingData
+from pipeline.training.checkpoints import load_scored
 
 EPOCHS = 4
 OVERRIDES = {"recipe.lr": 0.05, "recipe.weight_decay": 0.01}
@@ -93,7 +93,7 @@ def begin(data):
             threads=1,
         )
         suggestion = Suggestion(point={}, overrides=dict(overrides), epochs=epochs, seed=seed)
-        return TrialSession(suggestion, overrides, data, plan)
+        return TrialSession(suggestion, data, plan)
 
     return make
 
@@ -112,7 +112,7 @@ def state_of(session: TrialSession) -> dict[str, torch.Tensor | float]:
         else:
             found[path] = value.clone() if isinstance(value, torch.Tensor) else value
 
-    take("", session._learner.state_dict())
+    take("", session._job.learner.state_dict())
     return found
 
 
@@ -131,7 +131,8 @@ def run(session: TrialSession, epochs: int) -> list[dict]:
 
 def without_pace(results: list[dict]) -> list[dict]:
     return [
-        {**told, "metrics": {k: v for k, v in told["metrics"].items() if k != "images_per_second"}} for told in results
+        {**told, "metrics": {k: v for k, v in told["metrics"].items() if k not in ("seconds", "images_per_second")}}
+        for told in results
     ]
 
 
@@ -274,20 +275,21 @@ def test_weights_and_logits_are_those_that_were_scored(begin, data, tmp_path, se
     one = begin(**settings)
     told = run(one, epochs)[-1]
     one.save(tmp_path)
-    logits = np.load(tmp_path / LOGITS_FILE)
+    scored = load_scored(tmp_path)
+    logits = scored.val_logits
     val = data.split("val")
-    scores = training.scores_of(logits, val.labels, one._learner, one._recipe, data)
+    scores = training.scores_of(logits, val.labels, one._job.learner, one._job.spec.recipe, data)
     assert scores == {"val_loss": told["metrics"]["val_loss"], "val_score": told["score"]}
-    model = training.new_model(one._recipe, data, seed=5).model.to(memory_format=torch.channels_last)
-    model.load_state_dict(load_file(tmp_path / WEIGHTS_FILE))
-    assert np.array_equal(training.predict_split(model, val, one._learner), logits)
+    model = training.new_model(one._job.spec.recipe, data, seed=5).model.to(memory_format=torch.channels_last)
+    model.load_state_dict(scored.weights)
+    assert np.array_equal(training.predict_split(model, val, one._job.learner), logits)
 
 
 def test_what_is_kept_is_a_copy_that_further_training_does_not_move(begin) -> None:
     one = begin()
     one.next_epoch()
-    before = {name: tensor.clone() for name, tensor in one._scored.items()}
-    held = one._scored
+    held = one._saved.scored.weights
+    before = {name: tensor.clone() for name, tensor in held.items()}
     one.next_epoch()
     for name, tensor in before.items():
         assert torch.equal(held[name], tensor)
@@ -300,8 +302,8 @@ def test_what_is_kept_is_a_copy_that_further_training_does_not_move(begin) -> No
 def test_a_training_that_diverges_says_so_and_has_no_score(begin, horizon: str) -> None:
     one = begin(horizon=horizon, rungs=(1, 2))
     one.next_epoch()
-    real = one._learner.loss
-    one._learner.loss = lambda logits, labels: real(logits, labels) * math.inf
+    real = one._job.learner.loss
+    one._job.learner.loss = lambda logits, labels: real(logits, labels) * math.inf
     told = one.next_epoch()
     assert (told["diverged"], told["epoch"]) == (True, 2)
     assert math.isnan(told["score"])
@@ -322,7 +324,9 @@ def test_a_copy_that_diverges_as_it_cools_down_has_no_score(begin, monkeypatch) 
 
 def test_what_is_logged_are_plain_numbers(begin) -> None:
     told = begin().next_epoch()
-    assert set(told["metrics"]) == {"train_loss", "val_loss", "lr", "lr_lowest", "grad_norm", "images_per_second"}
+    assert set(told["metrics"]) == {
+        "step", "train_loss", "val_loss", "val_score", "lr", "lr_lowest", "grad_norm", "seconds", "images_per_second"
+    }  # fmt: skip
     assert {type(value) for value in told["metrics"].values()} == {float}
 
 
@@ -351,6 +355,6 @@ def test_a_worker_opens_the_data_and_validates_on_the_fold_that_is_asked_for(dat
     plain = open_session(Suggestion(point={}, overrides={}, epochs=2), {}, plan=plan)
     folded = open_session(Suggestion(point={}, overrides={}, epochs=2, fold=2), {}, plan=plan)
     assert threads == [1, 1]
-    assert (len(plain._data.split("train")), len(plain._data.split("val"))) == (24, 12)
-    assert folded._data.split("val").indices.tolist() == list(range(2, 36, 3))
-    assert (len(folded._data.split("train")), folded.next_epoch()["epoch"]) == (24, 1)
+    assert (len(plain._job.data.split("train")), len(plain._job.data.split("val"))) == (24, 12)
+    assert folded._job.data.split("val").indices.tolist() == list(range(2, 36, 3))
+    assert (len(folded._job.data.split("train")), folded.next_epoch()["epoch"]) == (24, 1)

@@ -1,0 +1,196 @@
+"""A trial in a worker: a training job that a search drives epoch by epoch, under the search's horizon.
+
+constant, fixed: the training itself is scored. wsd: at each rung a copy of it is cooled down and scored (Hägele et al.,
+arXiv 2405.18392) and thrown away; the training goes on from where it was.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from components.data.loader import Batch
+from components.optim.schedules import multiplier
+from components.search.trial import Suggestion
+from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.engine import EpochRecord, Learner, train_epochs
+from pipeline.compute.shipping import Prepared, local_folder
+from pipeline.config import ComputeConfig
+from pipeline.search.recipes import at_horizon
+from pipeline.sections.recipe import Recipe
+from pipeline.sections.search import SearchConfig
+from pipeline.training.build import (
+    TrainingData,
+    new_learner,
+    open_data,
+    predict_split,
+    scores_of,
+    train_loader,
+    use_threads,
+)
+from pipeline.training.checkpoints import STATE_FILE, save_scored
+from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, cpu_copies, epoch_metrics
+
+#: Trials start from seeds of their own: those of the confirmation and of the final training have then chosen nothing.
+TRIAL_SEEDS = 10**6
+#: Forward passes of one image: first some that are not timed.
+LATENCY_WARMUP, LATENCY_TIMED = 5, 20
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What all trials of a search share, as it is sent to the workers. rungs: epochs at which trials are compared."""
+
+    prepared: Prepared
+    default: Recipe
+    search: SearchConfig
+    rungs: tuple[int, ...]
+    seed: int
+    compute: ComputeConfig
+    threads: int
+
+
+def open_session(suggestion: Suggestion, overrides: Mapping[str, Any], *, plan: TrialPlan) -> TrialSession:
+    """A trial, opened in a worker."""
+    use_threads(plan.threads)
+    return TrialSession(suggestion, open_data(local_folder(plan.prepared)), plan)
+
+
+class TrialSession:
+    """A trial that Tune drives: an epoch at a time, saved, and resumed.
+
+    Trials start from the same seed, so that they differ by their settings, unless the sampler asks for another.
+    """
+
+    def __init__(self, suggestion: Suggestion, data: TrainingData, plan: TrialPlan) -> None:
+        self._plan = plan
+        spec = TrainingSpec(
+            recipe=at_horizon(plan.default, suggestion.overrides, plan.search),
+            seed=TRIAL_SEEDS + plan.seed + suggestion.seed,
+            epochs=suggestion.epochs,
+            fold=suggestion.fold,
+            keep="last",
+        )
+        self._job = TrainingJob(spec, data, plan.compute)
+        # One iterator for all epochs, so that its worker processes start once; it follows the state that is loaded.
+        self._events = self._job.run()
+        self._saved: Saved | None = None
+        self._latency_ms: float | None = None
+
+    def next_epoch(self) -> dict[str, Any]:
+        """Train one epoch; its record, and `score`: that of the cooled copy where the horizon asks for one."""
+        event = next(self._events)
+        if isinstance(event, Ended):
+            return {"epoch": event.epoch, "score": math.nan, "diverged": event.reason == "diverged", "metrics": {}}
+        if self._cools_down() and event.epoch.epoch in (*self._plan.rungs, self._job.spec.epochs):
+            event = self._cooled(event)
+        self._saved, record = event, event.epoch
+        return {
+            "epoch": record.epoch,
+            "score": record.metrics["val_score"],
+            "diverged": False,
+            "metrics": epoch_metrics(record) | self._latency(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """What the trial resumes from; beside it the weights and the validation logits that were scored."""
+        assert self._saved is not None
+        assert self._saved.scored is not None
+        save_checkpoint(folder / STATE_FILE, self._saved.state)
+        save_scored(folder, self._saved.scored)
+
+    def load(self, folder: Path) -> None:
+        """Resume from a checkpoint; called before the first epoch."""
+        self._job.load(load_checkpoint(folder / STATE_FILE, device=self._job.learner.device.target))
+
+    def close(self) -> None:
+        """End the processes that make the batches."""
+        self._events.close()
+
+    def _cools_down(self) -> bool:
+        """A schedule-free optimizer's average needs no cooldown, and takes none."""
+        return self._plan.search.horizon == "wsd" and not self._job.learner.stepper.averages
+
+    def _latency(self) -> dict[str, float]:
+        """Measured once, where it is asked for: it depends on the model, not on what it has learned."""
+        if not self._plan.search.measure_latency:
+            return {}
+        if self._latency_ms is None:
+            pack, train = self._job.data.pack, self._job.data.split("train")
+            image = torch.from_numpy(pack[train.indices[:1]]).permute(0, 3, 1, 2)
+            batch = Batch(image, torch.from_numpy(train.labels[:1]), torch.zeros(1, dtype=torch.int64))
+            self._latency_ms = latency_ms(self._job.learner, batch)
+        return {"latency_ms": self._latency_ms}
+
+    def _cooled(self, saved: Saved) -> Saved:
+        """The epoch with weights and scores of a copy whose rate was taken down to nothing as 1 − √."""
+        job, val = self._job, self._job.data.split("val")
+        extra = max(1, round(self._plan.search.fork_fraction * saved.epoch.step))
+        fork = self._fork(extra)
+        scored: list[Scored] = []
+
+        def evaluate(model: nn.Module) -> Mapping[str, float]:
+            logits = predict_split(model, val, fork)
+            scored.append(Scored(weights=cpu_copies(model), val_logits=logits))
+            return scores_of(logits, val.labels, fork, job.spec.recipe, job.data)
+
+        with train_loader(job.spec.recipe, job.data, seed=fork.seed, device=fork.device, workers=0) as loader:
+            batches = itertools.islice(_endless(loader.epoch, saved.epoch.epoch), extra)
+            cooled: EpochRecord = next(
+                train_epochs(
+                    fork,
+                    until=fork.epoch + 1,
+                    batches=lambda epoch: batches,
+                    evaluate=evaluate,
+                    on_steps=lambda records: None,
+                    watcher=None,
+                )
+            )
+        metrics = cooled.metrics or {"val_score": math.nan}  # none where the copy diverged
+        return replace(saved, epoch=replace(saved.epoch, metrics=metrics), scored=scored[0] if scored else saved.scored)
+
+    def _fork(self, extra: int) -> Learner:
+        """A copy of the learner whose schedule holds the rate up to here, and takes it down over `extra` steps."""
+        job, trunk = self._job, self._job.learner.stepper
+        total = trunk.steps + extra
+        schedule = replace(
+            trunk.schedule, name="wsd", warmup_steps=0, total_steps=total, cooldown=extra / total, final_fraction=0.0
+        )
+        fork = new_learner(
+            job.spec.recipe,
+            job.data,
+            total_epochs=job.spec.epochs,
+            seed=job.spec.seed,
+            compute=job.compute,
+            schedule=schedule,
+        )
+        fork.load_state_dict(job.learner.state_dict())
+        fork.stepper.scale *= multiplier(trunk.schedule, trunk.steps)  # less than 1 within the warmup
+        return fork
+
+
+def latency_ms(learner: Learner, batch: Batch) -> float:
+    """Median milliseconds for one image, from bytes on this machine to logits, on the learner's device."""
+    with learner.scoring() as model, torch.inference_mode():
+        for _ in range(LATENCY_WARMUP):
+            learner.device.forward(model, batch, learner.preprocessing).cpu()
+        times = []
+        for _ in range(LATENCY_TIMED):
+            started = time.perf_counter()
+            learner.device.forward(model, batch, learner.preprocessing).cpu()
+            times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times)
+
+
+def _endless(epoch: Any, first: int) -> Iterator[Batch]:  # noqa: ANN401 - a loader's method
+    for number in itertools.count(first):
+        yield from epoch(number)

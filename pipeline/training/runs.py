@@ -1,0 +1,39 @@
+"""A run of the tracker for each of several trainings: opened with its job, ended with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from components.tracking import ChildRuns
+from pipeline.plan import flatten
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import TrainingSpec
+from pipeline.training.placement import Job
+
+#: Which of several trainings a run is of: its recipe or method, and its seed.
+TAG_ENTRY, TAG_SEED = "escapement.entry", "escapement.seed"
+
+
+def open_job(runs: ChildRuns, label: str, spec: TrainingSpec, folder: Path, *, stage: str) -> Job:
+    """A training with what is saved of it in a folder. Its run is found again by its tags; one that is finished stays so.
+
+    runs: found by `TAG_ENTRY` and `TAG_SEED`.
+    """
+    name = f"{label}-seed-{spec.seed}"
+    params = flatten(spec.recipe.model_dump(mode="json")) | {"seed": spec.seed, "epochs": spec.epochs}
+    run = runs.open(label, str(spec.seed), name=name, stage=stage, params=params)
+    job = Job(name=f"{label}, seed {spec.seed}", spec=spec, store=TrainingStore(folder, run), run_id=run.id)
+    if job.store.ended is not None and not run.has_finished():
+        end_run(job)
+    return job
+
+
+def end_run(job: Job) -> None:
+    """Log what came of a training that has ended, and end its run."""
+    store = job.store
+    assert store.ended is not None
+    if store.progress.history:
+        best, seconds = store.progress.best, sum(record.seconds for record in store.progress.history)
+        values = {"best_epoch": best.epoch, "best_val_score": best.metrics["val_score"], "training_seconds": seconds}
+        store.writer.log_metrics(values)
+    store.writer.finish("FAILED" if store.ended.reason == "diverged" or store.ended.failure else "FINISHED")

@@ -22,12 +22,13 @@ from rich.table import Table
 
 from components.data.loader import ImageSet, train_batches
 from components.models.backbones import build_model
+from components.models.forward import Preprocessing, logits_of
 from components.models.losses import build_loss
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.training.engine import Device, Learner, Preprocessing, train_epochs
+from components.training.engine import Device, Learner, train_epochs
 
 
 def make_images(count: int, size: int, seed: int) -> ImageSet:
@@ -68,8 +69,7 @@ def bare(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Ca
         for batch in batches_of(images, batch_size, next(numbers)):
             pixels = ((batch.images.to(device.target).float() - mean) / std).to(memory_format=torch.channels_last)
             optimizer.zero_grad()
-            with torch.autocast(device.target.type, dtype=device.autocast, enabled=device.autocast is not None):
-                value = loss(model(pixels).float(), batch.labels.to(device.target))
+            value = loss(logits_of(model, pixels, device.precision), batch.labels.to(device.target))
             value.backward()
             optimizer.step()
             value.item()
@@ -92,7 +92,7 @@ def make_learner(images: ImageSet, backbone: str, batch_size: int, device: Devic
         stepper=Stepper(model, optimizer, schedule, clip_grad_norm=None, freeze_steps=0),
         loss=build_loss(None, 0.0, focal_gamma=0.0),
         device=device,
-        preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
+        preprocessing=Preprocessing.from_unit_scale(built.normalisation.mean, built.normalisation.std),
         seed=0,
         averaged=None,
         calibration=lambda: (),
@@ -116,7 +116,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     on_cuda = torch.cuda.is_available()
-    device = Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if on_cuda else None)
+    device = Device(torch.device("cuda" if on_cuda else "cpu"), "bfloat16" if on_cuda else "float32")
     images = make_images(arguments.images, arguments.size, seed=0)
     loops = {
         "engine": ours(images, arguments.backbone, arguments.batch_size, device),

@@ -18,7 +18,7 @@ import numpy as np
 from torch import nn
 
 from components.evaluation import scalars
-from components.evaluation.calibration import defect_log_odds
+from components.evaluation.decision import defect_log_odds, good_mask
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord
 from components.whole_files import whole_file
@@ -205,9 +205,9 @@ def decision_metrics(
     counts = scalars.tally(labels, predicted, len(classes))
     values = [float((predicted == labels).mean()) if labels.size else math.nan, scalars.balanced_accuracy(counts)]
     if inspects:
-        defective = ~np.isin(np.asarray(classes), list(good_classes))
-        is_defect, rejected = defective[labels], defective[predicted]
-        scores = defect_log_odds(logits, classes, good_classes)
+        is_good = good_mask(classes, good_classes)
+        is_defect, rejected = ~is_good[labels], ~is_good[predicted]
+        scores = defect_log_odds(logits, is_good)
         values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
     return {name: _known(value) for name, value in zip(names, values, strict=True)}
 

@@ -115,6 +115,9 @@ class RecipeConfig(Section):
     image_size: int | None = Field(default=None, ge=32)
     """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
     `data.image_size`, which it must not exceed."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the model computes in, in training and on the line (autocast; the weights stay float32). `auto`: bfloat16 on
+    a GPU that has units for it (NVIDIA Ampere or later), float32 elsewhere."""
     schedule: Schedule = "auto"
     """How the rate moves over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and

@@ -99,7 +99,7 @@ STAGES: tuple[Stage, ...] = (
         name="train",
         inputs=("prepare", "lr_range_test", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
-        version=6,
+        version=7,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),
@@ -108,7 +108,7 @@ STAGES: tuple[Stage, ...] = (
         name="evaluate",
         inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
-        version=4,
+        version=5,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias

@@ -7,32 +7,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from components.data.loader import image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
 from components.errors import InputError
-from components.evaluation.calibration import (
-    Calibration,
-    calibrate_log_odds,
-    calibrated_probabilities,
-    defect_log_odds,
-)
+from components.evaluation.decision import DecisionRule
 from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
+from components.evaluation.predictions import prediction_table, worst_per_file
+from components.models.forward import Preprocessing
 from components.serving.bundle import ModelCard, load_bundle
-from components.training.engine import Preprocessing, predict
+from components.training.engine import Device, predict
 from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
-from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training.build import EVAL_BATCH, bare_model, probability_table, resolve_device, use_threads
+from pipeline.training.build import EVAL_BATCH, bare_model, resolve_target, use_threads
 
 METRICS_VERSION = 2
 
@@ -45,15 +41,10 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
     card, state = load_bundle(context.input("train", "model"))
-    logits = _logits(context, card, state, manifest)
-    calibration = Calibration.from_dict(card.calibration)
-    probabilities = calibrated_probabilities(logits, np.isin(card.classes, card.good_classes), calibration)
-    predictions = _prediction_table(test, probabilities, card)
-    if card.operating_point is not None:
-        log_odds = calibrate_log_odds(defect_log_odds(logits, card.classes, card.good_classes), calibration)
-        predictions = _decided(predictions, log_odds, card.operating_point)
+    decided = DecisionRule.from_card(asdict(card)).decide(_logits(context, card, state, manifest))
+    predictions = prediction_table(test, decided, card.classes)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)
-    metrics = _measure(predictions, probabilities, card, evaluate, seed)
+    metrics = _measure(predictions, decided.probabilities, card, evaluate, seed)
     text = json.dumps(metrics, indent=2, allow_nan=False)
     (context.directory / "metrics.json").write_text(text, encoding="utf-8")
     headline = _headline(metrics)
@@ -73,7 +64,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
 
 def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
     """(N, K) logits of the test split."""
-    device = resolve_device(driver_compute(context.compute))
+    device = Device(resolve_target(driver_compute(context.compute)), card.precision)
     images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
 
@@ -93,25 +84,9 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
     if not np.isfinite(logits).all():
         raise InputError(
             f"the trained model gives outputs that are not finite for {(~np.isfinite(logits).all(axis=1)).sum()} test "
-            "images; train it again at a lower recipe.lr, or with compute.precision=float32"
+            "images; train it again at a lower recipe.lr, or with recipe.precision=float32"
         )
     return logits
-
-
-def _prediction_table(test: pd.DataFrame, probabilities: np.ndarray, card: ModelCard) -> pd.DataFrame:
-    """One row per test image or tile: what it is, and how likely each class. path: of the file."""
-    metadata = [name for name in test.columns if name.startswith("meta_")]
-    table = test[["image_id", "path", "sha256", "label", "is_defect", "group", *metadata]].copy()
-    table["predicted"] = np.asarray(card.classes)[probabilities.argmax(axis=1)]
-    return table.join(probability_table(probabilities, card.classes))
-
-
-def _decided(table: pd.DataFrame, log_odds: np.ndarray, point: Mapping[str, Any]) -> pd.DataFrame:
-    """With the columns defect_score (to read), log_odds (which rank and decide) and decision."""
-    rejected = log_odds >= point["threshold_log_odds"]
-    return table.assign(
-        defect_score=special.expit(log_odds), log_odds=log_odds, decision=np.where(rejected, "reject", "accept")
-    )
 
 
 def _measure(

@@ -18,14 +18,14 @@ from filelock import FileLock
 from components.data.files import Files
 from components.errors import InputError, ModelError
 from components.evaluation.comparison import non_inferiority
+from components.evaluation.gates import GateResult, judge_gates
+from components.evaluation.predictions import worst_per_file
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import load_pyfunc
 from pipeline.compute.machine import driver_compute
 from pipeline.config import PromoteConfig
-from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import list_images, log_lineage
-from pipeline.gates import GateResult, judge_gates
 from pipeline.sections.data import DataConfig
 from pipeline.stage import StageContext
 
@@ -65,7 +65,7 @@ def _decide(
     registered = registry.version_of_model(model_id)
     version = registered if _stands(context, registry, registered) else None
     champion = registry.version_with_alias(CHAMPION)
-    gates = judge_gates(metrics, settings.gates)
+    gates = judge_gates(metrics, settings.gates.model_dump())
     comparison = None
     if champion is not None and champion != registered:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
+from components.models.forward import Preprocessing
 from components.models.losses import (
     build_loss,
     class_weights,
@@ -44,7 +45,6 @@ from components.training.engine import (
     Device,
     EpochRecord,
     Learner,
-    Preprocessing,
     StepRecord,
     Watcher,
     predict,
@@ -53,6 +53,8 @@ from components.training.engine import (
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
 
+#: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
 #: Evaluation needs no gradients, so its batches may be larger than the recipe's.
 EVAL_BATCH = 64
 #: Training batches behind the norm statistics of averaged weights; schedulefree's own advice is about as many.
@@ -92,16 +94,34 @@ def open_data(prepared: Path) -> TrainingData:
     return TrainingData(manifest, open_pack(prepared), classes, good)
 
 
-def resolve_device(compute: ComputeConfig) -> Device:
-    """The device and precision to use. Raises `InputError` for a device that is not there."""
+def resolve_target(compute: ComputeConfig) -> torch.device:
+    """The device to use. Raises `InputError` for one that is not there."""
     available = torch.cuda.is_available()
     if compute.device == "cuda" and not available:
         raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
-    on_cuda = available and compute.device != "cpu"
-    bfloat16 = compute.precision == "bfloat16" or (
-        compute.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
-    )
-    return Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if bfloat16 else None)
+    return torch.device("cuda" if available and compute.device != "cpu" else "cpu")
+
+
+def lacks_bfloat16(target: torch.device) -> bool:
+    """Whether the device is a GPU without bfloat16 units, where `torch.cuda.is_bf16_supported` counts emulation."""
+    return target.type == "cuda" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY
+
+
+def resolve_device(compute: ComputeConfig, precision: str) -> Device:
+    """The device and the precision of a training. precision: `recipe.precision`.
+
+    Raises `InputError` for a device that is not there, or one that would emulate bfloat16.
+    """
+    target = resolve_target(compute)
+    if precision == "auto":
+        native = target.type == "cuda" and not lacks_bfloat16(target)
+        return Device(target, "bfloat16" if native else "float32")
+    if precision == "bfloat16" and lacks_bfloat16(target):
+        raise InputError(
+            "recipe.precision=bfloat16: this GPU has no bfloat16 units and would emulate them, slower than float32; "
+            "use float32 or auto"
+        )
+    return Device(target, precision)
 
 
 def use_threads(count: int) -> None:
@@ -117,7 +137,7 @@ def loader_workers(compute: ComputeConfig) -> int:
     """Processes that make batches ahead. On a CPU they would take the training's own cores."""
     if compute.loader_workers is not None:
         return compute.loader_workers
-    if resolve_device(compute).target.type == "cpu":
+    if resolve_target(compute).type == "cpu":
         return 0
     # Its own share of the cores, where several trials run beside each other: see `use_threads`.
     return max(0, min(8, torch.get_num_threads() - 1))
@@ -136,7 +156,7 @@ def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
 
 def preprocessing_for(built: BuiltModel, recipe: Recipe) -> Preprocessing:
     """How the recipe's images reach the model: normalised as its weights want it, at the recipe's size."""
-    constants = built.preprocessing
+    constants = built.normalisation
     return Preprocessing.from_unit_scale(constants.mean, constants.std, size=recipe.recipe.image_size)
 
 
@@ -198,7 +218,7 @@ def new_learner(
     """
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)
-    device = resolve_device(compute)
+    device = resolve_device(compute, settings.precision)
     built = new_model(recipe, data, seed=seed)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stepper = Stepper(
@@ -327,11 +347,6 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
         device=learner.device,
         preprocessing=learner.preprocessing,
     )
-
-
-def probability_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """A column `p_<class>` for each class. probabilities: (N, K)."""
-    return pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
 
 
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:

@@ -8,8 +8,8 @@ import pytest
 
 from components.data.files import Files
 from components.errors import InputError, ModelError
+from components.evaluation.gates import GateResult
 from pipeline.config import ComputeConfig, PromoteConfig
-from pipeline.gates import GateResult
 from pipeline.sections.data import DataConfig
 from pipeline.stages import promote
 

@@ -18,7 +18,7 @@ from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
 from components.errors import InputError
 from components.evaluation.decision import DecisionRule
-from components.evaluation.metrics import class_metrics, inspection_metrics, ranking_metrics
+from components.evaluation.metrics import Sampling, class_metrics, inspection_metrics, ranking_metrics
 from components.evaluation.predictions import prediction_table, worst_per_file
 from components.models.forward import Preprocessing
 from components.serving.bundle import ModelCard, load_bundle
@@ -30,7 +30,7 @@ from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
 from pipeline.training.build import EVAL_BATCH, bare_model, resolve_target, use_threads
 
-METRICS_VERSION = 2
+METRICS_VERSION = 3
 
 
 def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[str, Any]:
@@ -93,17 +93,14 @@ def _measure(
     table: pd.DataFrame, probabilities: np.ndarray, card: ModelCard, settings: EvaluateConfig, seed: int
 ) -> dict[str, Any]:
     position = {name: number for number, name in enumerate(card.classes)}
-    labels = table["label"].map(position).to_numpy()
-    overall = class_metrics(
-        probabilities, labels, card.classes, **_resampling(settings, table["group"].to_numpy(), seed)
-    )
     metrics: dict[str, Any] = {
         "version": METRICS_VERSION,
-        "split": "test",
         "images": len(table),
         "classes": list(card.classes),
         "good_classes": list(card.good_classes),
-        "class_metrics": overall,
+        "class_metrics": class_metrics(
+            probabilities, table["label"].map(position).to_numpy(), card.classes, _sampling(table, settings, seed)
+        ),
         "ranking": None,
         "operating_points": {},
         "per_file": None,
@@ -112,10 +109,8 @@ def _measure(
         metrics |= _decision_metrics(table, card.operating_point, settings, seed)
         if table["path"].duplicated().any():
             files = worst_per_file(table)
-            metrics["per_file"] = {
-                "files": len(files),
-                **_decision_metrics(files, card.operating_point, settings, seed),
-            }
+            measured = _decision_metrics(files, card.operating_point, settings, seed)
+            metrics["per_file"] = {"files": len(files), **measured}
         metrics["budget"] = {
             key: card.operating_point[key] for key in ("escape_budget", "confidence", "certified", "statement")
         }
@@ -127,24 +122,20 @@ def _decision_metrics(
 ) -> dict[str, Any]:
     """`ranking` and `operating_points` of a table with the columns log_odds, is_defect and group."""
     log_odds, is_defect = table["log_odds"].to_numpy(), table["is_defect"].to_numpy(dtype=bool)
-    resampling = _resampling(settings, table["group"].to_numpy(), seed)
+    sampling = _sampling(table, settings, seed)
     thresholds = {"escape_budget": point["threshold_log_odds"], "balanced": point["balanced_threshold_log_odds"]}
     return {
-        "ranking": ranking_metrics(log_odds, is_defect, **resampling),
+        "ranking": ranking_metrics(log_odds, is_defect, sampling),
         "operating_points": {
-            name: inspection_metrics(log_odds, is_defect, threshold, **resampling)
-            for name, threshold in thresholds.items()
+            name: inspection_metrics(log_odds, is_defect, threshold, sampling) for name, threshold in thresholds.items()
         },
     }
 
 
-def _resampling(settings: EvaluateConfig, groups: np.ndarray, seed: int) -> dict[str, Any]:
-    return {
-        "confidence": settings.confidence,
-        "groups": groups,
-        "bootstrap_samples": settings.bootstrap_samples,
-        "seed": seed,
-    }
+def _sampling(table: pd.DataFrame, settings: EvaluateConfig, seed: int) -> Sampling:
+    return Sampling(
+        groups=table["group"].to_numpy(), confidence=settings.confidence, samples=settings.bootstrap_samples, seed=seed
+    )
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -158,18 +149,13 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
         }
     at_budget, balanced = (metrics["operating_points"][name] for name in ("escape_budget", "balanced"))
     rates = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate")
-    return {
+    headline = {
         "auroc": metrics["ranking"]["auroc"]["value"],
         "average_precision": metrics["ranking"]["average_precision"]["value"],
         "balanced_accuracy": balanced["balanced_accuracy"]["value"],
         **{name: at_budget[name]["value"] for name in rates},
-        **_file_headline(metrics["per_file"]),
     }
-
-
-def _file_headline(per_file: dict[str, Any] | None) -> dict[str, Any]:
-    """The rates that the line will see, where an image is judged in tiles."""
-    if per_file is None:
-        return {}
-    point = per_file["operating_points"]["escape_budget"]
-    return {f"{name}_per_file": point[name]["value"] for name in ("escape_rate", "overkill_rate")}
+    if metrics["per_file"] is not None:  # what the line will see, where an image is judged in tiles
+        files = metrics["per_file"]["operating_points"]["escape_budget"]
+        headline |= {f"{name}_per_file": files[name]["value"] for name in ("escape_rate", "overkill_rate")}
+    return headline

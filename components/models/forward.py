@@ -1,13 +1,14 @@
 """From the pixels of an image to logits: the same steps in training, in evaluation and in the served model.
 
-Copied verbatim into every exported model (`components/serving/bundle.py`), so it imports nothing but torch.
+Copied verbatim into every exported model (`components/serving/bundle.py`), so it imports nothing but torch and timm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import timm
 import torch
 from torch import nn
 
@@ -50,3 +51,10 @@ def logits_of(model: nn.Module, images: torch.Tensor, precision: str) -> torch.T
     dtype = AUTOCAST[precision]
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
         return model(images).float()
+
+
+def restored(backbone: str, num_classes: int, state: Mapping[str, torch.Tensor], device: torch.device) -> nn.Module:
+    """A timm model with the weights of a bundle, in eval mode; no weight is fetched from anywhere."""
+    model = timm.create_model(backbone, pretrained=False, num_classes=num_classes)
+    model.load_state_dict(dict(state))
+    return model.eval().to(device).to(memory_format=torch.channels_last)

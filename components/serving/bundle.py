@@ -109,34 +109,27 @@ class ModelCard:
 def save_bundle(
     directory: Path, *, state_dict: Mapping[str, torch.Tensor], card: ModelCard, seen_images: Sequence[str]
 ) -> Path:
-    """Write the bundle beside its place, then rename it: a reader sees a whole one or none.
-
-    A bundle that stands at `directory` is replaced.
+    """Write the bundle; one that stands at `directory` is replaced.
 
     state_dict: of the bare timm model; any device, any memory format.
     seen_images: sha256 hex digests or 16-hex prefixes of them, any order, repeats allowed.
-
-    Returns:
-        `directory`.
 
     Raises:
         ValueError: a seen image is not a sha256 digest.
     """
     lines = _seen_prefixes(seen_images)
-    partial = directory.with_name(f".{directory.name}.partial")
-    _remove(partial)
-    partial.mkdir(parents=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     # safetensors refuses channels-last and shared storage: each tensor gets a contiguous one of its own.
     weights = {
         key: torch.clone(value.detach().cpu(), memory_format=torch.contiguous_format)
         for key, value in state_dict.items()
     }
-    save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
-    (partial / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+    save_file(weights, directory / WEIGHTS_FILE, metadata={"format": "pt"})
     for source in SOURCES:
-        shutil.copyfile(source, partial / source.name)
-    (partial / SEEN_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    _put_in_place(partial, directory)
+        shutil.copyfile(source, directory / source.name)
+    (directory / SEEN_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (directory / CARD_FILE).write_text(card.to_json(), encoding="utf-8")  # last: by it a bundle is known
     return directory
 
 
@@ -258,18 +251,3 @@ def _seen_prefixes(digests: Sequence[str]) -> list[str]:
     if wrong:
         raise ValueError(f"seen_images holds {wrong[0]!r}, not a lower-case sha256 digest or its first 16 digits")
     return sorted(prefixes)
-
-
-def _put_in_place(partial: Path, directory: Path) -> None:
-    """Rename, the old one first moved aside: a folder cannot be renamed onto a full one."""
-    old = directory.with_name(f".{directory.name}.old")
-    _remove(old)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    _remove(old)
-
-
-def _remove(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)

@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
@@ -79,7 +78,10 @@ class InspectionModel(PythonModel):
             self.card["mean"], self.card["std"], size=self.card["input_size"]
         )
         self.rule = self.decision.DecisionRule.from_card(self.card)
-        self.network = build_network(self.card, bundle / "weights.safetensors", self.settings.device)
+        weights = load_file(bundle / "weights.safetensors", device="cpu")
+        self.network = self.forward.restored(
+            self.card["backbone"], self.card["num_classes"], weights, self.settings.device
+        )
 
     def predict(
         self,
@@ -296,13 +298,6 @@ def load_source(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up while it runs
     spec.loader.exec_module(module)
     return module
-
-
-def build_network(card: dict[str, Any], weights: Path, device: torch.device) -> torch.nn.Module:
-    """The timm model with the bundle's weights, ready to answer; no weight is fetched from anywhere."""
-    network = timm.create_model(card["backbone"], pretrained=False, num_classes=card["num_classes"])
-    network.load_state_dict(load_file(weights, device="cpu"), strict=True)
-    return network.eval().to(device).to(memory_format=torch.channels_last)
 
 
 set_model(InspectionModel())

@@ -20,7 +20,7 @@ from components.errors import InputError
 from components.evaluation.decision import DecisionRule
 from components.evaluation.metrics import Sampling, class_metrics, inspection_metrics, ranking_metrics
 from components.evaluation.predictions import prediction_table, worst_per_file
-from components.models.forward import Preprocessing
+from components.models.forward import Preprocessing, restored
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Device, predict
 from pipeline.compute.machine import cpu_threads, driver_compute
@@ -28,7 +28,7 @@ from pipeline.config import EvaluateConfig
 from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training.build import EVAL_BATCH, bare_model, resolve_target, use_threads
+from pipeline.training.build import EVAL_BATCH, resolve_target, use_threads
 
 METRICS_VERSION = 3
 
@@ -76,7 +76,7 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
                 advance(len(batch.labels))
 
         logits = predict(
-            bare_model(card, state, device),
+            restored(card.backbone, card.num_classes, state, device.target),
             batches(),
             device=device,
             preprocessing=Preprocessing.from_unit_scale(card.mean, card.std, size=card.input_size),

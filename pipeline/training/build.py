@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -40,7 +39,6 @@ from components.optim.optimizers import build_optimizer
 from components.optim.range_test.bounds import LrBounds
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.serving.bundle import ModelCard
 from components.training.engine import (
     Device,
     EpochRecord,
@@ -426,10 +424,3 @@ def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
     if settings.loss == "class_balanced":
         return effective_number_weights(labels, classes, settings.class_balanced_beta)
     return class_weights(labels, classes, settings.class_weights)
-
-
-def bare_model(card: ModelCard, state: Mapping[str, torch.Tensor], device: Device) -> nn.Module:
-    """The network of an exported model, with its weights, on the device."""
-    model = timm.create_model(card.backbone, pretrained=False, num_classes=card.num_classes)
-    model.load_state_dict(dict(state))
-    return model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -148,7 +148,7 @@ def test_the_engine_knows_neither_the_tracker_nor_ray() -> None:
     [
         ("data/decode.py", {"numpy", "PIL"}),
         ("data/framing.py", {"numpy", "PIL"}),
-        ("models/forward.py", {"torch"}),
+        ("models/forward.py", {"torch", "timm"}),
         ("evaluation/decision.py", {"numpy"}),
     ],
 )

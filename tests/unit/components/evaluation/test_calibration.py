@@ -104,7 +104,7 @@ def test_the_threshold_is_chosen_on_image_files_and_applied_to_each_tile() -> No
     fitted, point, table = fit_decision(
         logits, rows, classes=CLASSES, good_classes=("good",), escape_budget=0.05, confidence=0.95
     )
-    assert (point.unit, point.unit_defects, point.calibration_goods, point.certified) == ("image", 60, 2, True)
+    assert (point.unit, point.defects, point.goods, point.certified) == ("image", 60, 2, True)
     assert table["log_odds"].to_numpy() == pytest.approx(fitted.scale * logits[:, 1] + fitted.bias)
     assert point.threshold_log_odds == pytest.approx(fitted.scale * 0.5 + fitted.bias)
     assert (table["decision"] == "reject").tolist() == [True] * 60 + [False] * 64

@@ -202,22 +202,19 @@ def test_a_bundle_without_the_list_of_seen_images_says_why_that_matters(make_car
         read_seen_images(tmp_path / "bundle")
 
 
-def test_a_failed_save_leaves_the_old_bundle_as_it_was(make_card, tmp_path, monkeypatch):
-    target = tmp_path / "bundle"
-    save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name="old"), seen_images=[])
-    monkeypatch.setattr(bundle, "SOURCES", (tmp_path / "nowhere.py",))
-    with pytest.raises(FileNotFoundError):
-        save_bundle(target, state_dict={"w": torch.ones(1)}, card=make_card(name="new"), seen_images=[])
-    assert load_bundle(target)[0].name == "old"
-
-
-def test_a_save_replaces_the_old_bundle_and_the_remains_of_a_killed_one(make_card, tmp_path):
+def test_a_save_replaces_what_is_there_and_one_that_fails_leaves_nothing_that_could_be_loaded(
+    make_card, tmp_path, monkeypatch
+):
     target = tmp_path / "deep" / "bundle"
-    (tmp_path / "deep" / ".bundle.partial" / "rubble").mkdir(parents=True)
     for name in ("old", "new"):
         save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name=name), seen_images=[])
+        (target / "left over").touch()
     assert load_bundle(target)[0].name == "new"
-    assert [path.name for path in target.parent.iterdir()] == ["bundle"]
+    monkeypatch.setattr(bundle, "SOURCES", (tmp_path / "nowhere.py",))
+    with pytest.raises(FileNotFoundError):
+        save_bundle(target, state_dict={"w": torch.ones(1)}, card=make_card(), seen_images=[])
+    with pytest.raises(InputError, match="holds 0 model bundles"):
+        load_bundle(target)
 
 
 def test_a_bundle_is_found_inside_an_exported_model(exported, tmp_path):

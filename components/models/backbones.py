@@ -16,7 +16,7 @@ CLASSIFIER_STD = 0.01
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Preprocessing:
     """Channel statistics on the [0, 1] scale: `(pixels / 255 - mean) / std`."""
 
     mean: tuple[float, float, float]
@@ -28,7 +28,7 @@ class BuiltModel:
     """A model on the CPU in train mode, float32, and what its images have to be normalised with."""
 
     model: nn.Module
-    normalisation: Normalisation
+    preprocessing: Preprocessing
 
 
 def build_model(
@@ -69,7 +69,7 @@ def build_model(
         load_packaged(model, backbone)
     elif weights.startswith("file:"):
         load_weights_file(model, backbone, weights)
-    return BuiltModel(model, _normalisation(backbone, weights))
+    return BuiltModel(model, _preprocessing(backbone, weights))
 
 
 def check_rates(backbone: str, *, drop_rate: float, drop_path_rate: float) -> None:
@@ -113,9 +113,9 @@ def _reset_classifier(model: nn.Module, backbone: str) -> None:
                 nn.init.zeros_(head.bias)
 
 
-def _normalisation(backbone: str, weights: str) -> Normalisation:
+def _preprocessing(backbone: str, weights: str) -> Preprocessing:
     source = packaged_weights(backbone) if weights == "package" else describe_backbone(backbone)
-    return Normalisation(_three(source.mean), _three(source.std))
+    return Preprocessing(_three(source.mean), _three(source.std))
 
 
 def _three(values: tuple[float, ...]) -> tuple[float, float, float]:

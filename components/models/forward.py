@@ -33,12 +33,16 @@ class Preprocessing:
         mean255, std255 = (torch.tensor(list(values)).mul(255).view(1, 3, 1, 1) for values in (mean, std))
         return cls(mean255, std255, size)
 
+    def to(self, device: torch.device) -> Preprocessing:
+        """The same with its constants on the device."""
+        return Preprocessing(self.mean255.to(device), self.std255.to(device), self.size)
+
     def apply(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the model sees, (B, 3, size, size) float32, channels last, of square images (B, 3, S, S) uint8.
 
-        Normalised, then resized with antialiasing, on the device of the pixels.
+        Normalised, then resized with antialiasing, on the device of the pixels, which is that of the constants.
         """
-        images = pixels.float().sub_(self.mean255.to(pixels.device)).div_(self.std255.to(pixels.device))
+        images = pixels.float().sub_(self.mean255).div_(self.std255)
         if self.size is not None and self.size != images.shape[-1]:
             images = nn.functional.interpolate(
                 images, size=(self.size, self.size), mode="bilinear", align_corners=False, antialias=True

@@ -76,7 +76,7 @@ class InspectionModel(PythonModel):
         self.frame = self.framing.Framing.from_dict(self.card["framing"])
         self.preprocessing = self.forward.Preprocessing.from_unit_scale(
             self.card["mean"], self.card["std"], size=self.card["input_size"]
-        )
+        ).to(self.settings.device)
         self.rule = self.decision.DecisionRule.from_card(self.card)
         weights = load_file(bundle / "weights.safetensors", device="cpu")
         self.network = self.forward.restored(

@@ -41,7 +41,7 @@ class Device:
 
     def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
         """What the model sees, (B, 3, H, W) float32: images are sent to the device as bytes."""
-        return preprocessing.apply(batch.images.to(self.target, non_blocking=True))
+        return preprocessing.to(self.target).apply(batch.images.to(self.target, non_blocking=True))
 
 
 @dataclass

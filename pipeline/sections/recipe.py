@@ -112,12 +112,12 @@ class RecipeConfig(Section):
     """Epochs at the start in which the classifier alone learns, the body's norms standing still; then all of it."""
     batch_size: int = Field(default=32, ge=2)
     """Images per optimizer step."""
-    image_size: int | None = Field(default=None, ge=32)
-    """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
-    `data.image_size`, which it must not exceed."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in, in training and on the line (autocast; the weights stay float32). `auto`: bfloat16 on
     a GPU that has units for it (NVIDIA Ampere or later), float32 elsewhere."""
+    image_size: int | None = Field(default=None, ge=32)
+    """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
+    `data.image_size`, which it must not exceed."""
     schedule: Schedule = "auto"
     """How the rate moves over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and

@@ -38,7 +38,7 @@ def test_packaged_weights_fill_every_tensor_but_the_classifier():
     body = [(own[name], tensor) for name, tensor in zip(own, stored, strict=True) if "classifier" not in name]
     assert len(body) == len(stored) - 2
     assert all(torch.equal(mine, theirs) for mine, theirs in body)
-    assert built.normalisation.mean == built.normalisation.std == (0.5, 0.5, 0.5)
+    assert built.preprocessing.mean == built.preprocessing.std == (0.5, 0.5, 0.5)
 
 
 @packaged

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate. measured: the bound that is compared with the limit; None where it could not be measured."""
+    """One gate. measured: the bound that is compared with the limit; both None where there is no single number."""
 
     name: str
     measured: float | None
     limit: float | None
     passed: bool
     reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def judge_gates(metrics: Mapping[str, Any], limits: Mapping[str, float | None]) -> list[GateResult]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from components.data.loader import image_set
+from components.data.loader import eval_batches, image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
 from components.errors import InputError
@@ -41,7 +40,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
     card, state = load_bundle(context.input("train", "model"))
-    decided = DecisionRule.from_card(asdict(card)).decide(_logits(context, card, state, manifest))
+    decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, state, manifest))
     predictions = prediction_table(test, decided, card.classes)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)
     metrics = _measure(predictions, decided.probabilities, card, evaluate, seed)
@@ -69,8 +68,6 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
     with context.console.bar("predicting", len(images)) as advance:
 
         def batches() -> Any:  # noqa: ANN401 - an iterator of batches
-            from components.data.loader import eval_batches
-
             for batch in eval_batches(images, batch_size=EVAL_BATCH):
                 yield batch
                 advance(len(batch.labels))

@@ -75,7 +75,7 @@ def test_what_could_not_be_measured_does_not_pass(metrics) -> None:
     assert not gate.passed
     assert gate.measured is None
     assert "no image" in gate.reason
-    assert gate.to_dict()["name"] == "escape rate, upper bound"
+    assert gate.name == "escape rate, upper bound"
 
 
 def test_an_estimate_without_a_bound_does_not_pass(metrics) -> None:

@@ -28,12 +28,13 @@ from torch import nn
 
 from components.data.loader import ImageSet, eval_batches, train_batches
 from components.models.backbones import build_model
+from components.models.forward import Preprocessing, logits_of
 from components.models.losses import build_loss
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.training.engine import Device, Learner, Preprocessing, train_epochs
+from components.training.engine import Device, Learner, train_epochs
 from components.training.watch import MonitoredTraining
 
 
@@ -99,8 +100,7 @@ def bare(setting: Setting, device: Device) -> Callable[[], None]:
         for batch in batches_of(images, setting.batch_size, next(numbers)):
             pixels = ((batch.images.to(device.target).float() - mean) / std).to(memory_format=torch.channels_last)
             optimizer.zero_grad()
-            with torch.autocast(device.target.type, dtype=device.autocast, enabled=device.autocast is not None):
-                value = loss(model(pixels).float(), batch.labels.to(device.target))
+            value = loss(logits_of(model, pixels, device.precision), batch.labels.to(device.target))
             value.backward()
             optimizer.step()
             value.item()

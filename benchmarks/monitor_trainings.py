@@ -18,11 +18,12 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from components.data.loader import Batch
+from components.models.forward import Preprocessing
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.training.engine import Device, EpochRecord, Learner, Preprocessing, predict, train_epochs
+from components.training.engine import Device, EpochRecord, Learner, predict, train_epochs
 from components.training.watch import MonitoredTraining
 
 CPU = Device(torch.device("cpu"))

@@ -76,8 +76,6 @@ class ComputeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA where there is one."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
     num_threads: int | None = Field(default=None, ge=1)
     """CPU threads to use; null: all cores."""
     loader_workers: int | None = Field(default=None, ge=0)

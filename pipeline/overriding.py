@@ -19,6 +19,8 @@ from pipeline.sections.base import Section
 from pipeline.yaml_text import Written, YamlError, parse_yaml
 
 SectionT = TypeVar("SectionT", bound=Section)
+#: Keys of earlier releases, and where they are now.
+MOVED = {"compute.precision": "recipe.precision"}
 
 
 def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
@@ -80,6 +82,8 @@ def _describe(kind: type[Section], fault: dict[str, Any]) -> tuple[str, str]:
     location = [str(part) for part in fault["loc"] if not _is_union_branch(str(part))]
     path, value = ".".join(location), fault["input"]
     if fault["type"] == "extra_forbidden":
+        if path in MOVED:
+            return path, f"{path}: is now {MOVED[path]}; write it there"
         known = _known_keys(kind, location[:-1])
         close = difflib.get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"

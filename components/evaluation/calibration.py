@@ -1,24 +1,24 @@
-"""From a network's logits to the defect score: its log-odds, with a scale and a bias fitted on the calibration split.
+"""Fits what turns log-odds into a defect score, a scale and a bias, and then the threshold, on the calibration split.
 
 Platt 1999 (logistic regression on the score, with his smoothed targets). A temperature alone could not
 undo what class weights do: they shift the logits, and only a bias shifts them back. The map is increasing,
 so it changes no ranking.
-
-What is ranked or held against a threshold is the log-odds, never the probability: 1 − 1e-17 is 1.0 in float64, so
-images that the network tells apart with certainty would become ties.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import optimize, special
 
-from components.errors import InputError
+from components.evaluation.decision import DecisionRule, defect_log_odds, good_mask
+from components.evaluation.operating_point import OperatingPoint, choose_operating_point
+from components.evaluation.predictions import prediction_table, worst_per_file
 
 SMALLEST_SLOPE = 1e-2
 """Per standard deviation of the log-odds: a flatter fit says that they do not rank defectives higher."""
@@ -26,7 +26,7 @@ SMALLEST_SLOPE = 1e-2
 
 @dataclass(frozen=True)
 class Calibration:
-    """calibrated log-odds = scale · log-odds + bias; scale > 0. note: what was out of the ordinary."""
+    """Calibrated log-odds = scale · log-odds + bias; scale > 0. note: what was out of the ordinary."""
 
     scale: float
     bias: float
@@ -35,9 +35,38 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Calibration:
-        return cls(float(record["scale"]), float(record["bias"]), str(record.get("note", "")))
+
+def fit_decision(
+    logits: np.ndarray,
+    rows: pd.DataFrame,
+    *,
+    classes: Sequence[str],
+    good_classes: Sequence[str],
+    escape_budget: float,
+    confidence: float,
+) -> tuple[Calibration, OperatingPoint | None, pd.DataFrame]:
+    """Calibration, operating point, and the table of predictions that they make of the calibration split.
+
+    logits: (N, K), finite; rows: (N,) of the manifest. An image has the answer of its worst tile, so the threshold is
+    chosen on image files. Without a good class the calibration is the identity, and there is no operating point.
+    Raises InputError without good or without defective images.
+    """
+    is_good = good_mask(classes, good_classes)
+    if not good_classes:
+        rule = DecisionRule(is_good, 1.0, 0.0, None)
+        return Calibration(1.0, 0.0), None, prediction_table(rows, rule.decide(logits), classes)
+    found = fit_calibration(defect_log_odds(logits, is_good), rows["is_defect"].to_numpy(dtype=bool))
+    rule = DecisionRule(is_good, found.scale, found.bias, None)
+    files = worst_per_file(prediction_table(rows, rule.decide(logits), classes))
+    point = choose_operating_point(
+        files["log_odds"].to_numpy(),
+        files["is_defect"].to_numpy(dtype=bool),
+        escape_budget=escape_budget,
+        confidence=confidence,
+        groups=files["group"].to_numpy(),
+    )
+    rule = dataclasses.replace(rule, threshold=point.threshold_log_odds)
+    return found, point, prediction_table(rows, rule.decide(logits), classes)
 
 
 def fit_calibration(log_odds: np.ndarray, is_defect: np.ndarray) -> Calibration:
@@ -64,44 +93,6 @@ def fit_calibration(log_odds: np.ndarray, is_defect: np.ndarray) -> Calibration:
         note = f"fitted scale {slope / spread:.3g} is not positive: the scores do not rank defectives higher; bias only"
         return Calibration(1.0, _fit_bias(log_odds, float(targets.mean())), note)
     return Calibration(slope / spread, level - slope * centre / spread)
-
-
-def calibrate_log_odds(log_odds: np.ndarray, cal: Calibration) -> np.ndarray:
-    """(N,) float64 calibrated log-odds from (N,) log-odds, in the same order."""
-    return cal.scale * np.asarray(log_odds, dtype=np.float64) + cal.bias
-
-
-def defect_log_odds(logits: np.ndarray, classes: Sequence[str], good_labels: Sequence[str]) -> np.ndarray:
-    """(N,) float64: log-odds of the classes that are not good against those that are. logits: (N, K).
-
-    Finite where the logits are, however certain the network is. Infinite where one of the two sides has no class.
-    Raises InputError for a good label that is no class.
-    """
-    unknown = sorted(set(good_labels) - set(classes))
-    if unknown:
-        raise InputError(f"data.good_labels={unknown}: no such class; the classes are {list(classes)}")
-    is_good = np.array([name in good_labels for name in classes], dtype=bool)
-    logits = np.asarray(logits, dtype=np.float64)
-    # A sum of nothing has the logarithm −inf.
-    defect, good = (np.logaddexp.reduce(logits[:, side], axis=1, initial=-np.inf) for side in (~is_good, is_good))
-    return defect - good
-
-
-def calibrated_probabilities(logits: np.ndarray, is_good_mask: np.ndarray, cal: Calibration) -> np.ndarray:
-    """(N, K) float64 class probabilities whose defect mass is the calibrated defect score.
-
-    logits: (N, K), finite; is_good_mask: (K,) bool. The ratios within the good classes and within the defect classes
-    stay as they are. Without a good or without a defect class these are the probabilities of the logits.
-    """
-    logits, good = np.asarray(logits, dtype=np.float64), np.asarray(is_good_mask, dtype=bool)
-    if good.all() or not good.any():
-        return special.softmax(logits, axis=1)
-    names = np.where(good, "good", "defect")
-    log_odds = calibrate_log_odds(defect_log_odds(logits, list(names), ["good"]), cal)
-    result = np.empty_like(logits)
-    result[:, ~good] = special.softmax(logits[:, ~good], axis=1) * special.expit(log_odds)[:, None]
-    result[:, good] = special.softmax(logits[:, good], axis=1) * special.expit(-log_odds)[:, None]
-    return result
 
 
 def _fit_line(values: np.ndarray, targets: np.ndarray) -> tuple[float, float]:

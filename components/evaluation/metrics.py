@@ -1,4 +1,4 @@
-"""What a test set says about a model, as plain JSON: counts, rates with bounds, ranking, and per class.
+"""What a test set says about a model, as plain JSON: counts, rates with limits, ranking, and per class.
 
 Positive = defective. Every error has its full name: a defective that is accepted is an *escape*, a good
 one that is rejected is *overkill* (terms after VDI/VDE/VDMA 2632). A number that the images cannot give
@@ -9,234 +9,167 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from components.evaluation import scalars
-from components.evaluation.intervals import (
-    bootstrap_values,
-    exact_rate,
-    grouped_rate,
-    percentile_interval,
-    upper_bound,
-)
+from components.evaluation.decision import ACCEPT, REJECT, is_rejected, sigmoid, worst_rows
+from components.evaluation.intervals import bootstrap_values, exact_rate, grouped_rate, percentile_interval
 
 MOST_IN_MATRIX = 40
 """Classes of a confusion matrix: it grows with their square, and no one reads a larger one."""
 MOST_PAIRS = 100
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the limits of the metrics of N images are found.
+
+    groups: (N,) ids of the parts that images may share, which then count as fewer observations. samples: bootstrap
+    resamples of whole groups. unit: what one of the N is called.
+    """
+
+    groups: np.ndarray
+    confidence: float
+    samples: int
+    seed: int
+    unit: str = "image"
+
+    def rate(self, hits: np.ndarray, where: np.ndarray | slice = slice(None)) -> dict[str, Any]:
+        """The share of hits, (N,) bool, among some images, with Clopper–Pearson limits."""
+        found = grouped_rate(hits[where], self.groups[where], confidence=self.confidence, unit=self.unit)
+        return found.to_dict()
+
+    def estimates(self, summary: Callable[[np.ndarray], Sequence[float]]) -> list[dict[str, Any]]:
+        """Statistics of the images at some positions, each on all images and with bootstrap limits."""
+        values = np.asarray(summary(np.arange(self.groups.size)))
+        resampled = bootstrap_values(
+            lambda index: np.asarray(summary(index)), self.groups, samples=self.samples, seed=self.seed
+        ).reshape(-1, values.size)
+        records = []
+        for value, column in zip(values, resampled.T, strict=True):
+            limits = percentile_interval(column, confidence=self.confidence)
+            low, high = (None, None) if math.isnan(value) else (limits.low, limits.high)
+            records.append({"value": _number(value), "low": low, "high": high, "confidence": self.confidence})
+        return records
+
+
 def inspection_metrics(
-    log_odds: np.ndarray,
-    is_defect: np.ndarray,
-    threshold: float,
-    *,
-    confidence: float,
-    groups: np.ndarray | None,
-    bootstrap_samples: int,
-    seed: int,
+    log_odds: np.ndarray, is_defect: np.ndarray, threshold: float, sampling: Sampling
 ) -> dict[str, Any]:
     """Accept or reject at `threshold`: counts, rates and summary numbers.
 
-    log_odds: (N,) calibrated, rejected when at or above the threshold; is_defect: (N,) bool; groups: (N,)
-    part ids, or None when every image is a part of its own. Rates count images; where images share a
-    part their limits rest on fewer effective observations, and `by_group` gives one decision per part
-    (defective if any image is, rejected if any image is).
-    `escape_rate_upper_bound` is one-sided, to be held against an escape budget; 1.0 when there is no
-    defective image. Balanced accuracy has bootstrap limits, or exact ones where the bootstrap cannot vary
-    (`_uniform_limits`).
+    log_odds: (N,) calibrated, rejected when at or above the threshold; is_defect: (N,) bool. Rates count images;
+    where images share a part their limits rest on fewer effective observations, and `by_group` gives one decision per
+    part (defective if any image is, rejected if any image is). Balanced accuracy has bootstrap limits, or exact ones
+    where the bootstrap cannot vary (`_uniform_limits`).
     """
-    is_defect = np.asarray(is_defect, dtype=bool)
-    rejected = np.asarray(log_odds, dtype=np.float64) >= threshold
-    keys = _group_keys(groups, is_defect.size)
+    is_defect, rejected = np.asarray(is_defect, dtype=bool), is_rejected(log_odds, threshold)
 
-    def summary(index: np.ndarray) -> np.ndarray:
+    def summary(index: np.ndarray) -> list[float]:
         counts = scalars.tally(is_defect[index].astype(np.int64), rejected[index].astype(np.int64), 2)
-        return np.array([scalars.balanced_accuracy(counts), scalars.matthews(counts), scalars.f1(counts, positive=1)])
+        return [scalars.balanced_accuracy(counts), scalars.matthews(counts)]
 
-    summaries = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
-    summaries[0] = _uniform_limits(summaries[0], is_defect == rejected, is_defect, groups, confidence=confidence)
-    shared = groups is not None and np.unique(keys).size < keys.size
+    balanced, mcc = sampling.estimates(summary)
+    by_group = None
+    names, part = np.unique(sampling.groups, return_inverse=True)
+    if names.size < is_defect.size:
+        worst = worst_rows(sampling.groups, log_odds, np.where(rejected, REJECT, ACCEPT))
+        parts = replace(sampling, groups=names, unit="group")
+        by_group = _decisions(np.bincount(part, weights=is_defect) > 0, rejected[worst], parts)
     return {
-        "threshold": float(special.expit(threshold)),
+        "threshold": float(sigmoid(np.asarray(threshold))),
         "threshold_log_odds": float(threshold),
-        **_decisions(is_defect, rejected, groups, confidence=confidence, unit="image"),
-        **dict(zip(("balanced_accuracy", "mcc", "f1"), summaries, strict=True)),
-        "by_group": _roll_up(is_defect, rejected, keys, confidence=confidence) if shared else None,
+        **_decisions(is_defect, rejected, sampling),
+        "balanced_accuracy": _uniform_limits(balanced, is_defect == rejected, is_defect, sampling),
+        "mcc": mcc,
+        "by_group": by_group,
     }
 
 
-def ranking_metrics(
-    log_odds: np.ndarray,
-    is_defect: np.ndarray,
-    *,
-    confidence: float,
-    groups: np.ndarray | None,
-    bootstrap_samples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Quality of the scores apart from any threshold: auroc, average_precision, ece.
+def ranking_metrics(log_odds: np.ndarray, is_defect: np.ndarray, sampling: Sampling) -> dict[str, Any]:
+    """Quality of the scores apart from any threshold: auroc and average_precision.
 
-    log_odds: (N,) calibrated; is_defect: (N,) bool; groups: (N,) part ids or None.
-    Each is {value, low, high, …}. An auroc of exactly 1 takes its lower limit from disjoint pairs: the
-    bootstrap would give a band of no width. ece has no limits: resampling adds noise to its bins, and noise
-    reads as miscalibration, so that a bootstrap band lies above the value itself.
+    log_odds: (N,); is_defect: (N,) bool. An auroc of exactly 0 or 1 takes its limits from disjoint pairs: the bootstrap
+    would give a band of no width.
     """
     log_odds, is_defect = np.asarray(log_odds, dtype=np.float64), np.asarray(is_defect, dtype=bool)
 
-    def summary(index: np.ndarray) -> np.ndarray:
+    def summary(index: np.ndarray) -> list[float]:
         taken = log_odds[index], is_defect[index]
-        return np.array([scalars.auroc(*taken), scalars.average_precision(*taken)])
+        return [scalars.auroc(*taken), scalars.average_precision(*taken)]
 
-    keys = _group_keys(groups, is_defect.size)
-    limits = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
-    if limits[0]["value"] in (0.0, 1.0):
-        low, high = _separated_limits(limits[0]["value"], is_defect, keys, confidence=confidence)
-        limits[0] = {**limits[0], "low": low, "high": high}
-    ece = _number(scalars.expected_calibration_error(special.expit(log_odds), is_defect))
-    return {
-        "auroc": limits[0],
-        "average_precision": limits[1],
-        "ece": {"value": ece, "low": None, "high": None},
-    }
+    auroc, precision = sampling.estimates(summary)
+    if auroc["value"] in (0.0, 1.0):
+        low, high = _separated_limits(auroc["value"], is_defect, sampling)
+        auroc |= {"low": low, "high": high}
+    return {"auroc": auroc, "average_precision": precision}
 
 
 def class_metrics(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    *,
-    confidence: float,
-    groups: np.ndarray | None,
-    bootstrap_samples: int,
-    seed: int,
+    probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], sampling: Sampling
 ) -> dict[str, Any]:
     """The class of highest probability: overall numbers, recall and precision per class, the confusion.
 
     probabilities: (N, K); labels: (N,) int positions in `classes` (K names). confusion_matrix: rows actual,
     columns predicted, in the order of `classes`; None with more than MOST_IN_MATRIX of them. confused_pairs: the most
-    frequent errors, MOST_PAIRS at most. Classes without a test image are listed in `absent_classes` and left out of
-    balanced accuracy, whose limits are those of `inspection_metrics`.
+    frequent errors, MOST_PAIRS at most. Classes without a test image are left out of balanced accuracy, whose limits
+    are those of `inspection_metrics`.
     """
-    labels = np.asarray(labels, dtype=np.int64)
-    count = len(classes)
+    labels, count = np.asarray(labels, dtype=np.int64), len(classes)
     predicted = np.asarray(probabilities).reshape(-1, count).argmax(axis=1)
-    keys = _group_keys(groups, labels.size)
 
-    def summary(index: np.ndarray) -> np.ndarray:
+    def summary(index: np.ndarray) -> list[float]:
         counts = scalars.tally(labels[index], predicted[index], count)
-        return np.array([scalars.balanced_accuracy(counts), scalars.matthews(counts)])
+        return [scalars.balanced_accuracy(counts), scalars.matthews(counts)]
 
-    def share(rows: np.ndarray) -> dict[str, Any]:
-        kept = None if groups is None else keys[rows]
-        return grouped_rate(correct[rows], kept, confidence=confidence, unit="image").to_dict()
-
-    counts = scalars.tally(labels, predicted, count)
     correct = labels == predicted
-    limits = _with_limits(summary, keys, confidence=confidence, samples=bootstrap_samples, seed=seed)
-    limits[0] = _uniform_limits(limits[0], correct, labels, groups, confidence=confidence)
+    balanced, mcc = sampling.estimates(summary)
     per_class = zip(classes, _rows_by_class(labels, count), _rows_by_class(predicted, count), strict=True)
+    matrix = np.bincount(labels * count + predicted, minlength=count**2) if count <= MOST_IN_MATRIX else None
     return {
-        "images": int(labels.size),
-        "accuracy": share(np.arange(labels.size)),
-        "balanced_accuracy": limits[0],
-        "mcc": limits[1],
+        "accuracy": sampling.rate(correct),
+        "balanced_accuracy": _uniform_limits(balanced, correct, labels, sampling),
+        "mcc": mcc,
         "per_class": {
             name: {
                 "images": len(own),
-                "recall": share(own),
-                "precision": share(told),
-                "f1": _number(scalars.f1(counts, positive=position)),
+                "recall": sampling.rate(correct, own),
+                "precision": sampling.rate(correct, told),
             }
-            for position, (name, own, told) in enumerate(per_class)
+            for name, own, told in per_class
         },
-        "classes": list(classes),
-        "absent_classes": [name for name, images in zip(classes, counts.actual, strict=True) if not images],
-        "confusion_matrix": _confusion(labels, predicted, count).tolist() if count <= MOST_IN_MATRIX else None,
-        "confused_pairs": _confused_pairs(labels, predicted, classes, counts.actual),
+        "confusion_matrix": None if matrix is None else matrix.reshape(count, count).tolist(),
+        "confused_pairs": _confused_pairs(labels, predicted, classes),
     }
 
 
-def _decisions(
-    is_defect: np.ndarray, rejected: np.ndarray, groups: np.ndarray | None, *, confidence: float, unit: str
-) -> dict[str, Any]:
+def _decisions(is_defect: np.ndarray, rejected: np.ndarray, sampling: Sampling) -> dict[str, Any]:
     """Counts and rates of accept and reject, with their full names."""
-
-    def share(hits: np.ndarray, where: np.ndarray) -> dict[str, Any]:
-        kept = None if groups is None else np.asarray(groups)[where]
-        return grouped_rate(hits[where], kept, confidence=confidence, unit=unit).to_dict()
-
     good = ~is_defect
-    escapes = share(~rejected, is_defect)
-    effective = escapes["effective"]
-    escaped = effective * (escapes["value"] or 0.0)
     return {
-        "unit": unit,
+        "unit": sampling.unit,
         "total": int(is_defect.size),
         "defective_rejected": int((is_defect & rejected).sum()),
         "defective_accepted": int((is_defect & ~rejected).sum()),
         "good_rejected": int((good & rejected).sum()),
         "good_accepted": int((good & ~rejected).sum()),
-        "accuracy": share(is_defect == rejected, np.ones_like(good)),
-        "sensitivity": share(rejected, is_defect),
-        "specificity": share(~rejected, good),
-        "escape_rate": escapes,
-        "escape_rate_upper_bound": upper_bound(escaped, effective, confidence=confidence),
-        "overkill_rate": share(rejected, good),
-        "reject_precision": share(is_defect, rejected),
+        "accuracy": sampling.rate(is_defect == rejected),
+        "sensitivity": sampling.rate(rejected, is_defect),
+        "specificity": sampling.rate(~rejected, good),
+        "escape_rate": sampling.rate(~rejected, is_defect),
+        "overkill_rate": sampling.rate(rejected, good),
+        "reject_precision": sampling.rate(is_defect, rejected),
     }
 
 
-def _roll_up(is_defect: np.ndarray, rejected: np.ndarray, keys: np.ndarray, *, confidence: float) -> dict[str, Any]:
-    """The same for parts: one decision from all images of a group."""
-    _, codes = np.unique(keys, return_inverse=True)
-    defective = np.bincount(codes, weights=is_defect) > 0
-    out = np.bincount(codes, weights=rejected) > 0
-    return _decisions(defective, out, None, confidence=confidence, unit="group")
-
-
-def _with_limits(
-    summary: Callable[[np.ndarray], np.ndarray],
-    keys: np.ndarray,
-    *,
-    confidence: float,
-    samples: int,
-    seed: int,
-) -> list[dict[str, Any]]:
-    """The statistic on all images, each entry with its bootstrap limits by group."""
-    values = summary(np.arange(keys.size))
-    resampled = bootstrap_values(summary, keys, samples=samples, seed=seed).reshape(-1, values.size)
-    records = []
-    for position, value in enumerate(values):
-        interval = percentile_interval(resampled[:, position], confidence=confidence)
-        known = not math.isnan(value)
-        records.append(
-            {
-                "value": _number(value),
-                "low": interval.low if known else None,
-                "high": interval.high if known else None,
-                "confidence": confidence,
-                "resamples": interval.samples,
-                "resamples_dropped": interval.dropped,
-            }
-        )
-    return records
-
-
-def _confusion(actual: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-    """(count, count) int64 table, rows actual, columns predicted."""
-    return np.bincount(actual * count + predicted, minlength=count * count).reshape(count, count)
-
-
-def _confused_pairs(
-    actual: np.ndarray, predicted: np.ndarray, classes: Sequence[str], images: np.ndarray
-) -> list[dict[str, Any]]:
+def _confused_pairs(actual: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> list[dict[str, Any]]:
     """The most frequent first; of equally frequent ones that with the larger share of its class."""
     wrong = actual != predicted
     pairs, counts = np.unique(np.stack([actual[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
-    shares = counts / images[pairs[:, 0]]
+    shares = counts / np.bincount(actual, minlength=len(classes))[pairs[:, 0]]
     order = np.lexsort([-shares, -counts])[:MOST_PAIRS]
     return [
         {"actual": classes[one], "predicted": classes[other], "images": int(number), "share": float(share)}
@@ -251,12 +184,7 @@ def _rows_by_class(positions: np.ndarray, count: int) -> list[np.ndarray]:
 
 
 def _uniform_limits(
-    record: dict[str, Any],
-    correct: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray | None,
-    *,
-    confidence: float,
+    record: dict[str, Any], correct: np.ndarray, labels: np.ndarray, sampling: Sampling
 ) -> dict[str, Any]:
     """The record of a balanced accuracy, with exact limits where each class is wholly right or wholly wrong.
 
@@ -264,35 +192,22 @@ def _uniform_limits(
     Clopper–Pearson limits. They are conservative: recalls under which all hits are as likely as the tail lose in
     each class at most what that class's own limit grants.
     """
-    if record["value"] is None:
+    rates = [sampling.rate(correct, labels == label) for label in np.unique(labels)]
+    if record["value"] is None or any(rate["value"] not in (0.0, 1.0) for rate in rates):
         return record
-    rates = [
-        grouped_rate(correct[where], None if groups is None else np.asarray(groups)[where],
-                     confidence=confidence, unit="image")
-        for where in _rows_by_class(labels, int(labels.max()) + 1)
-        if where.size
-    ]  # fmt: skip
-    if any(rate.value not in (0.0, 1.0) for rate in rates):
-        return record
-    low, high = (float(np.mean([getattr(rate, side) for rate in rates])) for side in ("low", "high"))
-    return {**record, "low": low, "high": high}
+    return {**record, **{side: float(np.mean([rate[side] for rate in rates])) for side in ("low", "high")}}
 
 
-def _separated_limits(
-    value: float, is_defect: np.ndarray, keys: np.ndarray, *, confidence: float
-) -> tuple[float, float]:
+def _separated_limits(value: float, is_defect: np.ndarray, sampling: Sampling) -> tuple[float, float]:
     """Clopper–Pearson limits of an auroc of 1 (or 0) from as many disjoint defective–good pairs as there are.
 
     Each such pair is an independent draw that is ordered rightly with probability auroc; all of them were.
     """
+    keys = sampling.groups
     sides = np.unique(keys[is_defect]).size, np.unique(keys[~is_defect]).size
     pairs = max(min(*sides, np.unique(keys).size // 2), 1)
-    limits = exact_rate(round(value * pairs), pairs, confidence=confidence, unit="pair")
+    limits = exact_rate(round(value * pairs), pairs, confidence=sampling.confidence, unit="pair")
     return float(limits.low or 0.0), float(limits.high or 0.0)
-
-
-def _group_keys(groups: np.ndarray | None, size: int) -> np.ndarray:
-    return np.arange(size) if groups is None else np.asarray(groups)
 
 
 def _number(value: float) -> float | None:

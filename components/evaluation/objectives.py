@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from components.evaluation import scalars
-from components.evaluation.calibration import defect_log_odds
+from components.evaluation.decision import defect_log_odds, good_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +64,8 @@ def score_of_images(
         return lambda index: math.nan
     if objective.name in DECIDING:
         rule = DECIDING[objective.name]
-        is_defect = ~np.isin(np.asarray(classes)[labels], good_classes)
-        scores = defect_log_odds(logits, classes, good_classes)
+        is_good = good_mask(classes, good_classes)
+        scores, is_defect = defect_log_odds(logits, is_good), ~is_good[labels]
         return lambda index: rule(scores[index], is_defect[index], objective)
     predicted = np.asarray(logits).argmax(axis=1)
     return lambda index: scalars.balanced_accuracy(scalars.tally(labels[index], predicted[index], len(classes)))

@@ -16,40 +16,37 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from components.errors import InputError
+from components.evaluation.decision import is_rejected, sigmoid
 from components.evaluation.intervals import defects_needed, upper_bound
+from components.words import counted
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
     """An image is rejected when its calibrated log-odds are at or above `threshold_log_odds`.
 
-    threshold, balanced_threshold: the same as defect scores in [0, 1], for people to read: those of certain images
-    may be 0 or 1, and decide nothing.
+    threshold: the same as a defect score in [0, 1], for people to read: that of certain images may be 0 or 1, and
+    decides nothing. balanced_threshold_log_odds: that of the greatest balanced accuracy, for comparison.
     certified: the bound holds at `confidence`; statement: what is certified and what is not, in words.
-    calibration_*: counts of images at the threshold. unit, unit_escapes, unit_defects: what the bound
-    counts: images, or groups of images where several share a part (a group escapes when any of its
-    defective images is accepted). balanced_threshold: greatest balanced accuracy, for comparison.
+    unit: what the bound counts: images, or groups of images where several share a part (a group escapes when any of
+    its defective images is accepted). escapes, defects: units at the threshold; overkills, goods: images.
     """
 
     threshold: float
     threshold_log_odds: float
+    balanced_threshold_log_odds: float
     escape_budget: float
     confidence: float
     certified: bool
     statement: str
-    calibration_escapes: int
-    calibration_defects: int
-    calibration_overkills: int
-    calibration_goods: int
-    balanced_threshold: float
-    balanced_threshold_log_odds: float
     unit: str
-    unit_escapes: int
-    unit_defects: int
+    escapes: int
+    defects: int
     escape_upper_bound: float
+    overkills: int
+    goods: int
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -75,28 +72,23 @@ def choose_operating_point(
     _check(scores, is_defect)
     units = _unit_scores(scores, is_defect, groups)
     allowed = allowed_misses(units.size, escape_budget, confidence=confidence)
-    certified = allowed is not None
     misses = allowed if allowed is not None else math.floor(escape_budget * units.size + 1e-9)
     threshold = _least_overkill(scores, is_defect, ceiling=float(np.sort(units)[misses]))
-    unit_escapes = int((units < threshold).sum())
-    balanced = _balanced_threshold(scores, is_defect)
+    escapes = int((~is_rejected(units, threshold)).sum())
     point = OperatingPoint(
-        threshold=float(special.expit(threshold)),
+        threshold=float(sigmoid(np.asarray(threshold))),
         threshold_log_odds=threshold,
+        balanced_threshold_log_odds=_balanced_threshold(scores, is_defect),
         escape_budget=escape_budget,
         confidence=confidence,
-        certified=certified,
+        certified=allowed is not None,
         statement="",
-        calibration_escapes=int((scores[is_defect] < threshold).sum()),
-        calibration_defects=int(is_defect.sum()),
-        calibration_overkills=int((scores[~is_defect] >= threshold).sum()),
-        calibration_goods=int((~is_defect).sum()),
-        balanced_threshold=float(special.expit(balanced)),
-        balanced_threshold_log_odds=balanced,
         unit="image" if units.size == is_defect.sum() else "group",
-        unit_escapes=unit_escapes,
-        unit_defects=units.size,
-        escape_upper_bound=upper_bound(unit_escapes, units.size, confidence=confidence),
+        escapes=escapes,
+        defects=units.size,
+        escape_upper_bound=upper_bound(escapes, units.size, confidence=confidence),
+        overkills=int(is_rejected(scores[~is_defect], threshold).sum()),
+        goods=int((~is_defect).sum()),
     )
     return dataclasses.replace(point, statement=_statement(point))
 
@@ -162,26 +154,26 @@ def _half_way(scores: np.ndarray, cut: float) -> float:
 
 
 def _statement(point: OperatingPoint) -> str:
-    nouns = "defective images" if point.unit == "image" else "groups with defective images"
-    seen = f"{point.unit_escapes} of {point.unit_defects} {nouns} escaped"
-    rule = "" if point.unit == "image" else " (a group escapes when any of its defective images is accepted)"
+    one, many = ("defective image", "defective images")
+    rule = ""
+    if point.unit == "group":
+        one, many = ("group with defective images", "groups with defective images")
+        rule = " (a group escapes when any of its defective images is accepted)"
+    units = counted(point.defects, one, many)
     bound, budget = _percent(point.escape_upper_bound), _percent(point.escape_budget)
-    level = _percent(point.confidence)
-    cost = (
-        f" It rejects {point.calibration_overkills} of {point.calibration_goods} good images"
-        f" ({_percent(point.calibration_overkills / point.calibration_goods)})."
-    )
+    level, cost = _percent(point.confidence), _percent(point.overkills / point.goods)
+    seen = f"{point.escapes} of {units} escaped"
+    overkill = f"It rejects {point.overkills} of {counted(point.goods, 'good image')} ({cost})."
     if point.certified:
         return (
-            f"Certified on the calibration split: with {level} confidence at most {budget} of {nouns} escape"
-            f" ({seen}, upper bound {bound}){rule}.{cost}"
+            f"Certified on the calibration split: with {level} confidence at most {budget} of {many} escape"
+            f" ({seen}, upper bound {bound}){rule}. {overkill}"
         )
-    more = defects_needed(0, point.escape_budget, confidence=point.confidence) - point.unit_defects
+    more = defects_needed(0, point.escape_budget, confidence=point.confidence) - point.defects
     return (
-        f"Not certified: {point.unit_defects} {nouns} cannot prove an escape rate of at most"
-        f" {budget} at {level} confidence, even without a miss; at least {more} more are needed in"
-        f" the calibration split. The threshold keeps the estimate within the budget ({seen}), not the upper"
-        f" bound, which is {bound}{rule}.{cost}"
+        f"Not certified: {units} cannot prove an escape rate of at most {budget} at {level} confidence, even without a"
+        f" miss; at least {more} more {'is' if more == 1 else 'are'} needed in the calibration split. The threshold"
+        f" keeps the estimate within the budget ({seen}), not the upper bound, which is {bound}{rule}. {overkill}"
     )
 
 

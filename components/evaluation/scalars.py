@@ -10,9 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-ECE_BINS = 15
-"""Equal-width bins, as in Guo et al. 2017 (arXiv 1706.04599)."""
-
 
 @dataclass(frozen=True)
 class Tally:
@@ -57,12 +54,6 @@ def matthews(counts: Tally) -> float:
     return float((counts.hits.sum() * total - actual @ predicted) / np.sqrt(spread_actual * spread_predicted))
 
 
-def f1(counts: Tally, positive: int) -> float:
-    """Harmonic mean of recall and precision of one class; nan when it neither occurs nor is predicted."""
-    occurs = counts.actual[positive] + counts.predicted[positive]
-    return float(2 * counts.hits[positive] / occurs) if occurs else float("nan")
-
-
 def auroc(scores: np.ndarray, is_defect: np.ndarray) -> float:
     """P(a defective scores above a good one), ties counting half (Mann–Whitney); nan for one class."""
     defects = int(is_defect.sum())
@@ -84,12 +75,3 @@ def average_precision(scores: np.ndarray, is_defect: np.ndarray) -> float:
     caught = np.cumsum(is_defect[order])[last_of_tie]
     steps = np.diff(caught, prepend=0) / defects
     return float((steps * caught / (last_of_tie + 1)).sum())
-
-
-def expected_calibration_error(scores: np.ndarray, is_defect: np.ndarray) -> float:
-    """Mean gap between score and share of defectives over `ECE_BINS` bins, in [0, 1]; nan without images."""
-    if scores.size == 0:
-        return float("nan")
-    bins = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=scores - is_defect, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / scores.size)

@@ -1,11 +1,13 @@
 """The bundle: the folder with everything that a trained model needs once it has left this project.
 
-A bundle holds plain data and two source files, nothing pickled::
+A bundle holds plain data and source files, nothing pickled::
 
     weights.safetensors   the state dict of the timm model
-    model.json            the model card: architecture, classes, preprocessing, calibration, operating point
-    decode.py             a verbatim copy of components/data/decode.py: the decoding of training, on the line
-    framing.py            likewise: what of an image the model sees
+    model.json            the model card: architecture, classes, preprocessing, precision, calibration, operating point
+    decode.py             a verbatim copy of the project's own: the file to pixels
+    framing.py            likewise: the pixels to squares
+    forward.py            likewise: the squares to logits
+    decision.py           likewise: the logits to decisions
     seen_images.txt       16-hex sha256 prefixes of the images the model was fitted or calibrated on
 
 `pyfunc.py` reads such a folder without importing this project.
@@ -28,15 +30,19 @@ from safetensors.torch import load_file, save_file
 
 from components.data.framing import Framing
 from components.errors import InputError
+from components.models.forward import AUTOCAST
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 SEEN_PREFIX_LENGTH = 16
 
 CARD_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 SEEN_FILE = "seen_images.txt"
 
-SOURCES = tuple(Path(__file__).resolve().parents[1] / "data" / name for name in ("decode.py", "framing.py"))
+SOURCES = tuple(
+    Path(__file__).resolve().parents[1] / name
+    for name in ("data/decode.py", "data/framing.py", "models/forward.py", "evaluation/decision.py")
+)
 """Copied into every bundle."""
 
 
@@ -47,8 +53,10 @@ class ModelCard:
     classes: in the order of the logits.
     good_classes: a subset of the classes; empty for a problem of defect types only.
     framing: the fields of `components.data.framing.Framing`: what of an image becomes a square, and of which size.
-    input_size: side of the square that the network sees, px: a framed one is reduced to it, after normalisation.
+    input_size: side of the square that the network sees, px: a framed one is resized to it, after normalisation.
     mean, std: per channel RGB, of pixels in [0, 1].
+    precision: in which the model computes wherever it is served, as it did when it was calibrated: see
+        `components/models/forward.py`.
     calibration: `scale` and `bias` on the log-odds of the defect classes.
     operating_point: at least `threshold_log_odds` (reject when the calibrated log-odds >= it); None only where there
         are no good classes.
@@ -67,6 +75,7 @@ class ModelCard:
     input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    precision: str
     calibration: Mapping[str, float]
     operating_point: Mapping[str, Any] | None
     provenance: Mapping[str, Any]
@@ -100,34 +109,27 @@ class ModelCard:
 def save_bundle(
     directory: Path, *, state_dict: Mapping[str, torch.Tensor], card: ModelCard, seen_images: Sequence[str]
 ) -> Path:
-    """Write the bundle beside its place, then rename it: a reader sees a whole one or none.
-
-    A bundle that stands at `directory` is replaced.
+    """Write the bundle; one that stands at `directory` is replaced.
 
     state_dict: of the bare timm model; any device, any memory format.
     seen_images: sha256 hex digests or 16-hex prefixes of them, any order, repeats allowed.
-
-    Returns:
-        `directory`.
 
     Raises:
         ValueError: a seen image is not a sha256 digest.
     """
     lines = _seen_prefixes(seen_images)
-    partial = directory.with_name(f".{directory.name}.partial")
-    _remove(partial)
-    partial.mkdir(parents=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
     # safetensors refuses channels-last and shared storage: each tensor gets a contiguous one of its own.
     weights = {
         key: torch.clone(value.detach().cpu(), memory_format=torch.contiguous_format)
         for key, value in state_dict.items()
     }
-    save_file(weights, partial / WEIGHTS_FILE, metadata={"format": "pt"})
-    (partial / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+    save_file(weights, directory / WEIGHTS_FILE, metadata={"format": "pt"})
     for source in SOURCES:
-        shutil.copyfile(source, partial / source.name)
-    (partial / SEEN_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    _put_in_place(partial, directory)
+        shutil.copyfile(source, directory / source.name)
+    (directory / SEEN_FILE).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (directory / CARD_FILE).write_text(card.to_json(), encoding="utf-8")  # last: by it a bundle is known
     return directory
 
 
@@ -193,6 +195,7 @@ def _card_faults(card: ModelCard) -> list[str]:
         ),
         "mean and std need three channels": len(card.mean) == len(card.std) == 3,
         "std must be positive": all(value > 0 for value in card.std),
+        f"precision={card.precision!r} is none of {', '.join(AUTOCAST)}": card.precision in AUTOCAST,
         "calibration needs finite scale and bias": all(
             _is_number(card.calibration.get(key)) for key in ("scale", "bias")
         ),
@@ -211,7 +214,8 @@ def _parse_card(text: str) -> dict[str, Any]:
     """The card's keys, all there; keys of no meaning here are dropped.
 
     Cards of the earlier versions are read as well: a champion of that time still has to be met. The networks of the
-    first two see the square as it is framed; the first three have their threshold as a score alone.
+    first two see the square as it is framed; the first three have their threshold as a score alone; the first four are
+    served in float32.
     """
     try:
         content = json.loads(text)
@@ -223,13 +227,15 @@ def _parse_card(text: str) -> dict[str, Any]:
         content["framing"] = {"size": size, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.0}
     elif version == 2 and isinstance(content.get("framing"), dict):
         content["input_size"] = content["framing"].get("size")
-    elif version not in (3, FORMAT_VERSION):
+    elif version not in (3, 4, FORMAT_VERSION):
         raise InputError(
             f"{CARD_FILE}: format_version={version!r}, and this code reads {FORMAT_VERSION}; "
             "use the release that wrote the model, or export it again"
         )
+    if version < 5:
+        content["precision"] = "float32"
     point = content.get("operating_point")
-    if version < FORMAT_VERSION and isinstance(point, dict) and _is_number(point.get("threshold")):
+    if version < 4 and isinstance(point, dict) and _is_number(point.get("threshold")):
         score = min(max(point["threshold"], sys.float_info.min), 1 - sys.float_info.epsilon)
         content["operating_point"] = {**point, "threshold_log_odds": math.log(score) - math.log1p(-score)}
     names = [field.name for field in fields(ModelCard)]
@@ -245,18 +251,3 @@ def _seen_prefixes(digests: Sequence[str]) -> list[str]:
     if wrong:
         raise ValueError(f"seen_images holds {wrong[0]!r}, not a lower-case sha256 digest or its first 16 digits")
     return sorted(prefixes)
-
-
-def _put_in_place(partial: Path, directory: Path) -> None:
-    """Rename, the old one first moved aside: a folder cannot be renamed onto a full one."""
-    old = directory.with_name(f".{directory.name}.old")
-    _remove(old)
-    if directory.exists():
-        directory.rename(old)
-    partial.rename(directory)
-    _remove(old)
-
-
-def _remove(directory: Path) -> None:
-    if directory.exists():
-        shutil.rmtree(directory)

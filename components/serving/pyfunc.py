@@ -30,13 +30,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 DEFAULTS = {"device": "auto", "batch_size": 32, "allow_paths": False}
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -52,20 +51,6 @@ class Settings:
     device: torch.device
     batch_size: int
     allow_paths: bool
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One row of the output; all but `decision` and `error` are None for an item without an answer."""
-
-    label: str | None
-    defect_score: float | None
-    decision: str | None
-    probabilities: tuple[float, ...] | None
-    error: str | None
-    tile: str | None = None
-    log_odds: float | None = None
-    """Of the defect score; it decides and ranks, as scores near 1 are 1."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +70,18 @@ class InspectionModel(PythonModel):
         bundle = Path(context.artifacts["bundle"])
         self.settings = read_settings(context.model_config)
         self.card = read_card(bundle / "model.json")
-        self.decode = load_source(bundle / "decode.py")
-        self.framing = load_source(bundle / "framing.py")
+        self.decode, self.framing, self.forward, self.decision = (
+            load_source(bundle / f"{name}.py") for name in ("decode", "framing", "forward", "decision")
+        )
         self.frame = self.framing.Framing.from_dict(self.card["framing"])
-        self.network = build_network(self.card, bundle / "weights.safetensors", self.settings.device)
+        self.preprocessing = self.forward.Preprocessing.from_unit_scale(
+            self.card["mean"], self.card["std"], size=self.card["input_size"]
+        ).to(self.settings.device)
+        self.rule = self.decision.DecisionRule.from_card(self.card)
+        weights = load_file(bundle / "weights.safetensors", device="cpu")
+        self.network = self.forward.restored(
+            self.card["backbone"], self.card["num_classes"], weights, self.settings.device
+        )
 
     def predict(
         self,
@@ -102,18 +95,18 @@ class InspectionModel(PythonModel):
         params: none are known. They come from the client, so nothing that opens a door may hang on them.
         """
         items, index = list_items(model_input)
-        tiled = self.frame.tile_size is not None
-        answers: dict[int, Answer] = {}
-        frames = self._frames(items, answers)
+        errors: dict[int, str] = {}
+        frames = self._frames(items, errors)
+        owners, tiles, logits = [], [], [np.empty((0, len(self.card["classes"])))]
         # Batches of squares, not of images: the tiles of one large image may be thousands.
         while batch := list(islice(frames, self.settings.batch_size)):
-            for frame, row in zip(batch, self._logits([f.pixels for f in batch]), strict=True):
-                found = answer(row, self.card, tile=frame.tile if tiled else None)
-                answers[frame.item] = worse(answers.get(frame.item), found)
-        return to_frame([answers[k] for k in range(len(items))], self.card["classes"], index, tiled=tiled)
+            owners += [frame.item for frame in batch]
+            tiles += [frame.tile for frame in batch]
+            logits.append(self._logits([frame.pixels for frame in batch]))
+        return self._answers(np.array(owners, dtype=int), tiles, np.concatenate(logits), errors, index)
 
-    def _frames(self, items: list[object], answers: dict[int, Answer]) -> Iterator[Frame]:
-        """The squares of all items; an item that gives none has its answer put down at once."""
+    def _frames(self, items: list[object], errors: dict[int, str]) -> Iterator[Frame]:
+        """The squares of all items; of an item that gives none the reason is put down."""
         for number, item in enumerate(items):
             try:
                 data = read_item(item, allow_paths=self.settings.allow_paths)
@@ -121,93 +114,52 @@ class InspectionModel(PythonModel):
                 for box, pixels in self.framing.iter_frames(decoded.image, self.frame):
                     yield Frame(number, ",".join(map(str, box)), pixels)
             except (ItemError, self.decode.DecodeError, self.framing.FramingError) as error:
-                answers[number] = unanswered(str(error) or type(error).__name__)
+                errors[number] = str(error) or type(error).__name__
 
     def _logits(self, images: list[np.ndarray]) -> np.ndarray:
-        """images: each (S, S, 3) uint8. Returns (N, K) float64."""
-        device = self.settings.device
-        pixels = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
-        mean = torch.tensor(self.card["mean"], device=device).view(1, 3, 1, 1)
-        std = torch.tensor(self.card["std"], device=device).view(1, 3, 1, 1)
+        """images: each (S, S, 3) uint8. Returns (N, K) float32."""
+        pixels = torch.from_numpy(np.stack(images)).to(self.settings.device).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            batch = reduced((pixels.float() / 255 - mean) / std, self.card["input_size"])
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            return self.network(batch).double().cpu().numpy()
+            seen = self.preprocessing.apply(pixels)
+            return self.forward.logits_of(self.network, seen, self.card["precision"]).cpu().numpy()
 
+    def _answers(
+        self, owners: np.ndarray, tiles: list[str], logits: np.ndarray, errors: dict[int, str], index: pd.Index
+    ) -> pd.DataFrame:
+        """The output, with a row for each item; what a row lacks is None.
 
-def reduced(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Normalised squares (B, 3, S, S) brought to the side that the network sees, as components/training/engine.py does.
+        owners: (N,) the item of each square. tiles: (N,) its box. errors: why an item gave no square.
+        """
+        tiled, classes = self.frame.tile_size is not None, self.card["classes"]
+        decided = self.rule.decide(logits)
+        worst = self.decision.worst_rows(owners, decided.log_odds, decided.verdicts)
+        row_of = dict(zip(owners[worst].tolist(), worst.tolist(), strict=True))
+        rows = [None if item in errors else row_of[item] for item in range(len(index))]
 
-    What is of that size already stays as it is.
-    """
-    if size == images.shape[-1]:
-        return images
-    return torch.nn.functional.interpolate(
-        images, size=(size, size), mode="bilinear", align_corners=False, antialias=True
-    )
+        def column(values: np.ndarray) -> list[Any]:
+            """Of each item the value of its row; None for NaN, too."""
+            plain = values.tolist()
+            return [None if row is None or pd.isna(plain[row]) else plain[row] for row in rows]
 
-
-def answer(logits: np.ndarray, card: dict[str, Any], *, tile: str | None) -> Answer:
-    """The row of one image or tile. logits: (K,) float64."""
-    if not np.isfinite(logits).all():
-        # A comparison with NaN is false: without this the image would be accepted.
-        return unanswered(f"the model's output for this {'tile' if tile else 'image'} is not finite", tile=tile)
-    classes, good_classes = card["classes"], card["good_classes"]
-    if not good_classes:
-        found = softmax(logits)
-        return Answer(classes[int(found.argmax())], None, None, tuple(found.tolist()), None, tile)
-    is_good = np.isin(classes, good_classes)
-    log_odds = calibrated_log_odds(logits, is_good, card["calibration"])
-    final = class_probabilities(logits, is_good, log_odds)
-    decision = "reject" if log_odds >= card["operating_point"]["threshold_log_odds"] else "accept"
-    label = classes[int(final.argmax())]
-    return Answer(label, sigmoid(log_odds), decision, tuple(final.tolist()), None, tile, log_odds)
-
-
-def worse(first: Answer | None, second: Answer) -> Answer:
-    """Of two tiles' answers the one that speaks for the image; of equal ones the first.
-
-    A reject is certain whatever the other tiles say; a tile that cannot be judged stands before one that passes.
-    """
-
-    def rank(one: Answer) -> tuple[int, float]:
-        log_odds = -np.inf if one.log_odds is None else one.log_odds
-        return ("accept", "review", "reject").index(one.decision or "accept"), log_odds
-
-    return second if first is None or rank(second) > rank(first) else first
-
-
-def unanswered(reason: str, *, tile: str | None = None) -> Answer:
-    """The row of an item that a person has to look at."""
-    return Answer(None, None, "review", None, reason, tile)
-
-
-def calibrated_log_odds(logits: np.ndarray, is_good: np.ndarray, calibration: dict[str, float]) -> float:
-    """Log-odds of the defect classes, calibrated, as components/evaluation/calibration.py has them (Platt 1999).
-
-    logits: (K,) float64, finite. No probability on the way: 1 − 1e-17 is 1, and such images would become ties.
-    """
-    raw = np.logaddexp.reduce(logits[~is_good]) - np.logaddexp.reduce(logits[is_good])
-    return float(calibration["scale"] * raw + calibration["bias"])
-
-
-def class_probabilities(logits: np.ndarray, is_good: np.ndarray, log_odds: float) -> np.ndarray:
-    """(K,) whose defect classes sum to the score of `log_odds`; within either group the proportions of the logits."""
-    final = np.empty_like(logits)
-    for group, mass in ((is_good, sigmoid(-log_odds)), (~is_good, sigmoid(log_odds))):
-        final[group] = mass * softmax(logits[group])
-    return final
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(K,) probabilities of (K,) logits."""
-    weights = np.exp(logits - logits.max())
-    return weights / weights.sum()
-
-
-def sigmoid(log_odds: float) -> float:
-    """The probability, without an overflow on the way."""
-    return float(np.exp(-np.logaddexp(0, -log_odds)))
+        unknown = ~np.isfinite(logits).all(axis=1)
+        labels = np.array(classes, dtype=object)[decided.probabilities.argmax(axis=1)]
+        faults = np.full(len(logits), None, dtype=object)
+        labels[unknown] = None
+        faults[unknown] = f"the model's output for this {'tile' if tiled else 'image'} is not finite"
+        columns = {
+            "label": column(labels),
+            "defect_score": column(self.decision.sigmoid(decided.log_odds)),
+            "decision": column(decided.verdicts),
+            **{f"p_{name}": column(decided.probabilities[:, k]) for k, name in enumerate(classes)},
+            **({"tile": column(np.array(tiles, dtype=object))} if tiled else {}),
+            "error": column(faults),
+        }
+        for item, error in errors.items():
+            columns["decision"][item], columns["error"][item] = self.decision.REVIEW, error
+        # Numbers are float64 in a column without gaps, and objects with None in one with gaps.
+        texts = ("label", "decision", "tile", "error")
+        kinds = {name: object if name in texts or None in values else float for name, values in columns.items()}
+        return pd.DataFrame({name: pd.Series(columns[name], dtype=kinds[name], index=index) for name in columns})
 
 
 def list_items(model_input: object) -> tuple[list[object], pd.Index]:
@@ -298,25 +250,6 @@ def decode_base64(text: str, *, allow_paths: bool) -> bytes:
     return data
 
 
-def to_frame(answers: list[Answer], classes: list[str], index: pd.Index, *, tiled: bool) -> pd.DataFrame:
-    """The output; numbers are float64 in a column without gaps, objects with None in one with gaps."""
-    rows = [row.probabilities for row in answers]
-    columns: dict[str, list[Any]] = {
-        "label": [row.label for row in answers],
-        "defect_score": [row.defect_score for row in answers],
-        "decision": [row.decision for row in answers],
-        **{f"p_{name}": [None if p is None else p[k] for p in rows] for k, name in enumerate(classes)},
-        **({"tile": [row.tile for row in answers]} if tiled else {}),
-        "error": [row.error for row in answers],
-    }
-    texts = ("label", "decision", "tile", "error")
-    kinds = {name: object if name in texts or None in values else float for name, values in columns.items()}
-    return pd.DataFrame(
-        {name: pd.Series(values, dtype=kinds[name], index=index) for name, values in columns.items()},
-        index=index,
-    )
-
-
 def read_settings(model_config: dict[str, Any] | None) -> Settings:
     """`model_config` over the defaults, checked.
 
@@ -365,13 +298,6 @@ def load_source(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up while it runs
     spec.loader.exec_module(module)
     return module
-
-
-def build_network(card: dict[str, Any], weights: Path, device: torch.device) -> torch.nn.Module:
-    """The timm model with the bundle's weights, ready to answer; no weight is fetched from anywhere."""
-    network = timm.create_model(card["backbone"], pretrained=False, num_classes=card["num_classes"])
-    network.load_state_dict(load_file(weights, device="cpu"), strict=True)
-    return network.eval().to(device).to(memory_format=torch.channels_last)
 
 
 set_model(InspectionModel())

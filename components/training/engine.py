@@ -25,6 +25,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from components.data.loader import Batch
+from components.models.forward import Preprocessing, logits_of
 from components.optim.stepper import Stepper
 
 Evaluation = Callable[[nn.Module], Mapping[str, float]]
@@ -35,59 +36,18 @@ FETCH_STEPS = 16
 
 @dataclass(frozen=True)
 class Device:
-    """Where tensors live and in which precision the forward pass runs."""
+    """Where tensors live and in which precision the forward pass runs: float32 or bfloat16."""
 
     target: torch.device
-    autocast: torch.dtype | None = None
+    precision: str = "float32"
 
     def forward(self, model: nn.Module, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
         """Logits (B, K) float32 of a batch of uint8 images."""
-        images = self.inputs(batch, preprocessing)
-        if self.autocast is None:
-            return model(images).float()
-        with torch.autocast(self.target.type, dtype=self.autocast):
-            return model(images).float()
+        return logits_of(model, self.inputs(batch, preprocessing), self.precision)
 
     def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
-        """What the model sees, (B, 3, H, W) float32: images are sent as bytes, normalised and resized on the device."""
-        constants = preprocessing.to(self.target)
-        images = batch.images.to(self.target, non_blocking=True).float()
-        images = images.sub_(constants.mean255).div_(constants.std255)
-        return resized(images, constants.size).contiguous(memory_format=torch.channels_last)
-
-
-def resized(images: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Square images (B, C, S, S) float resized to that side, antialiased; unchanged where it is None or their own.
-
-    `components/serving/pyfunc.py` does the same to what the line sees.
-    """
-    if size is None or size == images.shape[-1]:
-        return images
-    return nn.functional.interpolate(images, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Channel means and standard deviations on the 0–255 scale, (1, 3, 1, 1) float32.
-
-    size: side of the square that the model sees, px, at most that of the images; None: the images as they are.
-    """
-
-    mean255: torch.Tensor
-    std255: torch.Tensor
-    size: int | None = None
-
-    @classmethod
-    def from_unit_scale(cls, mean: Iterable[float], std: Iterable[float], *, size: int | None = None) -> Preprocessing:
-        """From the usual constants on the 0–1 scale."""
-        mean255, std255 = (torch.tensor(list(values)).mul(255).view(1, 3, 1, 1) for values in (mean, std))
-        return cls(mean255, std255, size)
-
-    def to(self, device: torch.device) -> Preprocessing:
-        """The same with its constants there."""
-        if self.mean255.device == device:
-            return self
-        return Preprocessing(self.mean255.to(device), self.std255.to(device), self.size)
+        """What the model sees, (B, 3, H, W) float32: images are sent to the device as bytes."""
+        return preprocessing.to(self.target).apply(batch.images.to(self.target, non_blocking=True))
 
 
 @dataclass

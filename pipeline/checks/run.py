@@ -135,7 +135,7 @@ def _use_tracking(config: Config) -> str:
 
 
 def _compute(config: Config, running: Set[str]) -> Finding:
-    said = []
+    said, notes = [], []
     if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
         from pipeline.compute.resources import check_compute
 
@@ -143,12 +143,13 @@ def _compute(config: Config, running: Set[str]) -> Finding:
         said.append(f"{shares.concurrent} trainings at a time, with {shares.cpus} cores and {shares.gpus:g} GPUs each")
     if running - {"prepare"}:  # all others run the model
         from pipeline.compute.machine import driver_compute
-        from pipeline.training.build import resolve_device
+        from pipeline.training.build import lacks_bfloat16, resolve_device
 
-        device = resolve_device(driver_compute(config.compute))
-        kind = "float32" if device.autocast is None else str(device.autocast).removeprefix("torch.")
-        said.append(f"{device.target}, {kind}")
-    return Finding("; ".join(reversed(said)) or "no model is run")
+        device = resolve_device(driver_compute(config.compute), config.recipe.precision)
+        said.append(f"{device.target}, {device.precision}")
+        if config.recipe.precision == "auto" and lacks_bfloat16(device.target):
+            notes.append("recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32")
+    return Finding("; ".join(reversed(said)) or "no model is run", tuple(notes))
 
 
 def _ray(config: Config, running: Set[str]) -> Finding:

@@ -68,6 +68,8 @@ def _decided_elsewhere(search: SearchConfig, key: str) -> str:
         return f"{HORIZONS[search.horizon]} (search.horizon=fixed searches schedules)"
     if key in OBJECTIVE_KEYS:
         return "it is what trials are compared by"
+    if key == "recipe.precision":
+        return "the range test measures, and trials are compared, in one precision"
     if key == "model.weights":
         return "the backbones are compared, and their ranges tested, with one kind of weights"
     return ""

@@ -32,7 +32,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
-from pipeline.training.build import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_device
+from pipeline.training.build import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_target
 
 CONFIDENCE = 0.95
 #: Validation images that the classifier is scored on, in training images.
@@ -189,7 +189,7 @@ def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:
     started = time.perf_counter()
     model = probe.recipe.model
     built = build_embedder(backbone=model.backbone, weights=model.weights, seed=probe.seed)
-    device = Device(resolve_device(probe.place.compute).target)
+    device = Device(resolve_target(probe.place.compute))
     module = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     preprocessing = preprocessing_for(built, probe.recipe)
     ready = time.perf_counter()

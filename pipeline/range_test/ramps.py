@@ -80,7 +80,7 @@ def measure(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
 
 
 def _measure_here(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
-    data, device = place.open(), resolve_device(place.compute)
+    data, device = place.open(), resolve_device(place.compute, tests[0].recipe.recipe.precision)
     several = len({test.recipe.model.backbone for test in tests}) > 1
     for test in tests:
         rows: list[RampStep] = []
@@ -112,7 +112,8 @@ def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
 
 def _run(ramp: _Ramp) -> tuple[list[RampStep], Device]:
     """A whole ramp, in a worker."""
-    data, device = ramp.place.open(), resolve_device(ramp.place.compute)
+    data = ramp.place.open()
+    device = resolve_device(ramp.place.compute, ramp.test.recipe.recipe.precision)
     with _steps(ramp, data, device) as steps:
         return list(steps), device
 

@@ -145,7 +145,7 @@ def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
         }
         for name in RATES
     ]
-    for name in ("balanced_accuracy", "mcc", "f1"):
+    for name in ("balanced_accuracy", "mcc"):
         record = point[name]
         interval = _interval(record, percent=False)
         rows.append(
@@ -173,7 +173,7 @@ def _class_section(report: EvaluationReport) -> Section:
         pairs["share"] = [f"{_percent(share)} of the actual class" for share in pairs["share"]]
     tables = [("Per class", per_class)]
     if metrics["confusion_matrix"] is not None:
-        figure = confusion_figure(metrics["confusion_matrix"], metrics["classes"])
+        figure = confusion_figure(metrics["confusion_matrix"], report.metrics["classes"])
     else:
         figure = confused_pairs_figure(metrics["confused_pairs"])
         tables += [("The most frequent errors", pairs)] if len(pairs) else []

@@ -67,7 +67,7 @@ def measured_at(recipe: Recipe, data: TrainingData, device: Device, optimizers: 
             "label_smoothing": settings.label_smoothing,
             "clip_grad_norm": settings.clip_grad_norm,
             "device": device.target.type,
-            "precision": "float32" if device.autocast is None else str(device.autocast).removeprefix("torch."),
+            "precision": device.precision,
             "learning": "all layers, also where the recipe freezes the body for its first epochs",
         },
         "batch_size": {name: BATCH_RULES[optimizer_spec(name).family] for name in optimizers},

@@ -95,6 +95,8 @@ class CompareEntry(Section):
         for key in value:
             if not key.startswith("recipe."):
                 raise ValueError(f"{key} is not below recipe; methods differ in their recipes alone")
+            if key == "recipe.precision":
+                raise ValueError("recipe.precision is not given: rates are measured, and methods compared, in one")
             if key == "recipe.lr":
                 raise ValueError("recipe.lr is not given: each method gets its own, see compare_lr.rate_factors")
         return value

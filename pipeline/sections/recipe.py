@@ -112,6 +112,9 @@ class RecipeConfig(Section):
     """Epochs at the start in which the classifier alone learns, the body's norms standing still; then all of it."""
     batch_size: int = Field(default=32, ge=2)
     """Images per optimizer step."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the model computes in, in training and on the line (autocast; the weights stay float32). `auto`: bfloat16 on
+    a GPU that has units for it (NVIDIA Ampere or later), float32 elsewhere."""
     image_size: int | None = Field(default=None, ge=32)
     """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
     `data.image_size`, which it must not exceed."""

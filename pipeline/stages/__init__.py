@@ -116,7 +116,7 @@ STAGES: tuple[Stage, ...] = (
         name="evaluate",
         inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
-        version=4,
+        version=5,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias

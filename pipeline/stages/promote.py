@@ -8,6 +8,7 @@ fitted or calibrated on are left out of the comparison.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from filelock import FileLock
 from components.data.files import Files
 from components.errors import InputError, ModelError
 from components.evaluation.comparison import non_inferiority
+from components.evaluation.gates import GateResult, judge_gates
+from components.evaluation.predictions import worst_per_file
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import load_pyfunc
+from components.words import counted
 from pipeline.compute.machine import driver_compute
 from pipeline.config import PromoteConfig
-from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import list_images, log_lineage
-from pipeline.gates import GateResult, judge_gates
 from pipeline.sections.data import DataConfig
 from pipeline.stage import StageContext
 
@@ -65,14 +67,16 @@ def _decide(
     registered = registry.version_of_model(model_id)
     version = registered if _stands(context, registry, registered) else None
     champion = registry.version_with_alias(CHAMPION)
-    gates = judge_gates(metrics, settings.gates)
+    gates = judge_gates(metrics, settings.gates.model_dump())
     comparison = None
     if champion is not None and champion != registered:
         try:
             comparison = _compare(context, registry, champion, seed=seed, data=data, settings=settings)
-            gates.append(_comparison_gate(comparison, champion))
+            reason = _comparison_reason(comparison)
         except ModelError as error:
-            gates.append(_lost_champion_gate(champion, error))
+            reason = f"it cannot be loaded, so nothing is compared ({error}); restore its files, or remove its alias"
+        passed = comparison is not None and comparison["passed"]
+        gates.append(GateResult(f"non-inferior to champion (version {champion})", None, None, passed, reason))
     if version is None:
         logged_id, run_id = _logged_model(context, model_id)
         version = registry.register(
@@ -93,7 +97,7 @@ def _decide(
         "alias": alias,
         "promoted": alias == CHAMPION and champion != version,
         "previous_champion": champion,
-        "gates": [gate.to_dict() for gate in gates],
+        "gates": [asdict(gate) for gate in gates],
         "comparison": comparison,
         "reason": _reason(gates, version, champion),
     }
@@ -180,7 +184,8 @@ def _champion_decisions(context: StageContext, folder: Path, files: Files, paths
     """(N,) str: accept, reject or review, of each file in order."""
     missing = [path for path, stamp in zip(paths, files.stamps(paths), strict=True) if stamp is None]
     if missing:
-        raise _gone(files, missing)
+        gone = counted(len(missing), "test image is", "test images are")
+        raise InputError(f"data.source: {gone} gone from {files.uri}, for instance {missing[0]}; restore them")
     model = load_pyfunc(
         str(folder), model_config={"batch_size": BATCH, "device": driver_compute(context.compute).device}
     )
@@ -196,38 +201,14 @@ def _champion_decisions(context: StageContext, folder: Path, files: Files, paths
 def _read(files: Files, path: str) -> bytes:
     try:
         return files.read(path)
-    except FileNotFoundError as error:
-        raise _gone(files, [path]) from error
     except OSError as error:
         raise InputError(f"data.source: the test image {path} in {files.uri} cannot be read: {error}") from error
 
 
-def _gone(files: Files, missing: list[str]) -> InputError:
-    return InputError(
-        f"data.source: {len(missing)} test images are gone from {files.uri}, for instance {missing[0]}; restore them"
-    )
-
-
-def _lost_champion_gate(champion: str, error: ModelError) -> GateResult:
-    reason = f"it cannot be loaded, so nothing can be compared ({error}); restore its files, or remove its alias"
-    return GateResult(_comparison_name(champion), None, None, False, reason)
-
-
-def _comparison_name(champion: str) -> str:
-    return f"non-inferior to champion (version {champion})"
-
-
-def _comparison_gate(comparison: dict[str, Any] | None, champion: str) -> GateResult:
-    name = _comparison_name(champion)
+def _comparison_reason(comparison: dict[str, Any] | None) -> str:
     if comparison is None:
-        return GateResult(name, None, None, False, "the two models do not make the same kind of decision")
-    reasons = "; ".join(comparison[kind]["reason"] for kind in ("escape_rate", "overkill_rate"))
-    worst = max(
-        (comparison[kind]["upper_bound"] - comparison[kind]["margin"] for kind in ("escape_rate", "overkill_rate")
-         if comparison[kind]["upper_bound"] is not None),
-        default=None,
-    )  # fmt: skip
-    return GateResult(name, worst, 0.0, comparison["passed"], reasons)
+        return "the two models do not make the same kind of decision"
+    return "; ".join(comparison[kind]["reason"] for kind in ("escape_rate", "overkill_rate"))
 
 
 def _reason(gates: list[GateResult], version: str, champion: str | None) -> str:

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import special
 
 from components.errors import InputError
-from components.evaluation.calibration import Calibration, calibrate_log_odds, defect_log_odds, fit_calibration
-from components.evaluation.operating_point import OperatingPoint, choose_operating_point
+from components.evaluation.calibration import Calibration, fit_decision
+from components.evaluation.operating_point import OperatingPoint
 from components.optim.range_test.bounds import describe_rates
 from components.report.figures import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
@@ -42,7 +41,6 @@ from pipeline.training.build import (
     new_learner,
     open_data,
     predict_split,
-    probability_table,
     read_backbone_bounds,
     use_threads,
 )
@@ -167,35 +165,22 @@ def _calibrate(
     context: StageContext, learner: Learner, recipe: Recipe, data: TrainingData, settings: OperatingPointConfig
 ) -> tuple[Calibration, OperatingPoint | None]:
     """Scale and bias, then the threshold, on the calibration split; its predictions are kept as a file."""
-    rows = data.manifest[data.manifest["split"] == "calibration"]
-    images = data.split("calibration")
-    logits = predict_split(learner.model, images, learner)
+    logits = predict_split(learner.model, data.split("calibration"), learner)
     if not np.isfinite(logits).all():
         raise InputError(
             f"recipe.lr={recipe.recipe.lr:g}: the trained model gives outputs that are not finite on the calibration "
             f"split; {REMEDY}{_range_test_says(context, recipe)}"
         )
-    probabilities = special.softmax(logits.astype(np.float64), axis=1)
-    table = rows[["image_id", "path", "label", "is_defect", "group"]].reset_index(drop=True)
-    table = table.join(probability_table(probabilities, data.classes))
-    calibration, point = Calibration(1.0, 0.0), None
-    if data.good_classes:
-        raw = defect_log_odds(logits, data.classes, data.good_classes)
-        is_defect = rows["is_defect"].to_numpy(dtype=bool)
-        calibration = fit_calibration(raw, is_defect)
-        if calibration.note:
-            context.console.warn(f"calibration: {calibration.note}")
-        log_odds = calibrate_log_odds(raw, calibration)
-        table["defect_score"], table["log_odds"] = special.expit(log_odds), log_odds
-        # The line decides on images, and an image by its worst tile.
-        files = rows.assign(log_odds=log_odds, is_defect=is_defect).groupby("path", sort=False)
-        point = choose_operating_point(
-            files["log_odds"].max().to_numpy(),
-            files["is_defect"].any().to_numpy(),
-            escape_budget=settings.escape_budget,
-            confidence=settings.confidence,
-            groups=files["group"].first().to_numpy(),
-        )
+    calibration, point, table = fit_decision(
+        logits,
+        data.manifest[data.manifest["split"] == "calibration"],
+        classes=data.classes,
+        good_classes=data.good_classes,
+        escape_budget=settings.escape_budget,
+        confidence=settings.confidence,
+    )
+    if calibration.note:
+        context.console.warn(f"calibration: {calibration.note}")
     table.to_parquet(context.directory / "calibration_predictions.parquet", index=False)
     chosen = {"calibration": calibration.to_dict(), "operating_point": point.to_dict() if point else None}
     (context.directory / "operating_point.json").write_text(json.dumps(chosen, indent=2), encoding="utf-8")
@@ -223,6 +208,7 @@ def _model_card(
         input_size=preprocessing.size or data.framing.size,
         mean=_triple(preprocessing.mean255),
         std=_triple(preprocessing.std255),
+        precision=learner.device.precision,
         calibration={"scale": calibration.scale, "bias": calibration.bias},
         operating_point=point.to_dict() if point else None,
         provenance={

@@ -16,7 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from timm.utils import ModelEmaV3
 from torch import nn
@@ -27,9 +26,10 @@ from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
 from components.evaluation import scalars
-from components.evaluation.calibration import defect_log_odds
+from components.evaluation.decision import defect_log_odds, good_mask
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
+from components.models.forward import Preprocessing
 from components.models.losses import (
     build_loss,
     class_weights,
@@ -42,12 +42,10 @@ from components.optim.optimizers import build_optimizer
 from components.optim.range_test.bounds import LrBounds
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.serving.bundle import ModelCard
 from components.training.engine import (
     Device,
     EpochRecord,
     Learner,
-    Preprocessing,
     StepRecord,
     Watcher,
     predict,
@@ -56,6 +54,8 @@ from components.training.engine import (
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
 
+#: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
 #: Evaluation needs no gradients, so its batches may be larger than the recipe's.
 EVAL_BATCH = 64
 #: Training batches behind the norm statistics of averaged weights; schedulefree's own advice is about as many.
@@ -95,16 +95,34 @@ def open_data(prepared: Path) -> TrainingData:
     return TrainingData(manifest, open_pack(prepared), classes, good)
 
 
-def resolve_device(compute: ComputeConfig) -> Device:
-    """The device and precision to use. Raises `InputError` for a device that is not there."""
+def resolve_target(compute: ComputeConfig) -> torch.device:
+    """The device to use. Raises `InputError` for one that is not there."""
     available = torch.cuda.is_available()
     if compute.device == "cuda" and not available:
         raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
-    on_cuda = available and compute.device != "cpu"
-    bfloat16 = compute.precision == "bfloat16" or (
-        compute.precision == "auto" and on_cuda and torch.cuda.is_bf16_supported()
-    )
-    return Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if bfloat16 else None)
+    return torch.device("cuda" if available and compute.device != "cpu" else "cpu")
+
+
+def lacks_bfloat16(target: torch.device) -> bool:
+    """Whether the device is a GPU without bfloat16 units, where `torch.cuda.is_bf16_supported` counts emulation."""
+    return target.type == "cuda" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY
+
+
+def resolve_device(compute: ComputeConfig, precision: str) -> Device:
+    """The device and the precision of a training. precision: `recipe.precision`.
+
+    Raises `InputError` for a device that is not there, or one that would emulate bfloat16.
+    """
+    target = resolve_target(compute)
+    if precision == "auto":
+        native = target.type == "cuda" and not lacks_bfloat16(target)
+        return Device(target, "bfloat16" if native else "float32")
+    if precision == "bfloat16" and lacks_bfloat16(target):
+        raise InputError(
+            "recipe.precision=bfloat16: this GPU has no bfloat16 units and would emulate them, slower than float32; "
+            "use float32 or auto"
+        )
+    return Device(target, precision)
 
 
 def use_threads(count: int) -> None:
@@ -120,7 +138,7 @@ def loader_workers(compute: ComputeConfig) -> int:
     """Processes that make batches ahead. On a CPU they would take the training's own cores."""
     if compute.loader_workers is not None:
         return compute.loader_workers
-    if resolve_device(compute).target.type == "cpu":
+    if resolve_target(compute).type == "cpu":
         return 0
     # Its own share of the cores, where several trials run beside each other: see `use_threads`.
     return max(0, min(8, torch.get_num_threads() - 1))
@@ -201,7 +219,7 @@ def new_learner(
     """
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)
-    device = resolve_device(compute)
+    device = resolve_device(compute, settings.precision)
     built = new_model(recipe, data, seed=seed)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stepper = Stepper(
@@ -325,9 +343,10 @@ def decision_metrics(logits: np.ndarray, labels: np.ndarray, data: TrainingData)
     counts = scalars.tally(labels, predicted, len(classes))
     values = [_share(predicted == labels), scalars.balanced_accuracy(counts)]
     if inspects:
-        defective = ~np.isin(np.asarray(classes), list(good_classes))
+        is_good = good_mask(classes, good_classes)
+        defective = ~is_good
         is_defect, rejected = defective[labels], defective[predicted]
-        scores = defect_log_odds(logits, classes, good_classes)
+        scores = defect_log_odds(logits, is_good)
         values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
     return dict(zip(names, values, strict=True))
 
@@ -357,11 +376,6 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
         device=learner.device,
         preprocessing=learner.preprocessing,
     )
-
-
-def probability_table(probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """A column `p_<class>` for each class. probabilities: (N, K)."""
-    return pd.DataFrame(probabilities, columns=[f"p_{name}" for name in classes])
 
 
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:
@@ -441,10 +455,3 @@ def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
     if settings.loss == "class_balanced":
         return effective_number_weights(labels, classes, settings.class_balanced_beta)
     return class_weights(labels, classes, settings.class_weights)
-
-
-def bare_model(card: ModelCard, state: Mapping[str, torch.Tensor], device: Device) -> nn.Module:
-    """The network of an exported model, with its weights, on the device."""
-    model = timm.create_model(card.backbone, pretrained=False, num_classes=card.num_classes)
-    model.load_state_dict(dict(state))
-    return model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -143,12 +143,26 @@ def test_the_engine_knows_neither_the_tracker_nor_ray() -> None:
         assert importers(module, engine, typing_too=True) == set()
 
 
-@pytest.mark.parametrize("file", ["decode.py", "framing.py"])
-def test_decoding_and_framing_import_only_what_a_served_model_has(file: str) -> None:
-    """They are copied word for word into every exported model."""
-    allowed = {*sys.stdlib_module_names, "numpy", "PIL"}
-    names = imported(ROOT / "components" / "data" / file, typing_too=True)
-    assert {name.partition(".")[0] for name in names} <= allowed
+@pytest.mark.parametrize(
+    ("file", "allowed"),
+    [
+        ("data/decode.py", {"numpy", "PIL"}),
+        ("data/framing.py", {"numpy", "PIL"}),
+        ("models/forward.py", {"torch", "timm"}),
+        ("evaluation/decision.py", {"numpy"}),
+    ],
+)
+def test_what_is_copied_into_every_model_imports_only_what_a_served_model_has(file: str, allowed: set[str]) -> None:
+    names = imported(ROOT / "components" / file, typing_too=True)
+    assert {name.partition(".")[0] for name in names} <= {*sys.stdlib_module_names, *allowed}
+
+
+def test_the_way_from_logits_to_a_decision_stands_once() -> None:
+    """Where a threshold is applied or a logit becomes log-odds, `decision.py` is asked."""
+    users = importers("components.evaluation.decision", FILES)
+    for name in ("components/evaluation/calibration.py", "components/evaluation/objectives.py"):
+        assert name in users
+    assert {path.name for path in FILES if "logaddexp.reduce" in path.read_text(encoding="utf-8")} == {"decision.py"}
 
 
 def test_components_take_their_tunables_as_required_arguments() -> None:

@@ -186,6 +186,12 @@ def test_a_misspelt_key_is_answered_with_the_one_that_was_meant(key: str, meant:
     assert fault.endswith(f"did you mean {meant}?")
 
 
+def test_a_key_that_has_moved_names_its_new_place() -> None:
+    assert faults_of({"compute.precision": "bfloat16"}) == [
+        "compute.precision: is now recipe.precision; write it there"
+    ]
+
+
 def test_a_misspelt_key_of_a_searched_dimension_is_answered_too() -> None:
     faults = faults_of({"search.space": "[{sets: recipe.lr, bounds: range_test, lo: 1}]"})
     assert faults == ["search.space.0.lo: unknown key; did you mean low?"]
@@ -262,6 +268,7 @@ def test_pinning_everything_leaves_nothing_to_search() -> None:
         "recipe.final_lr_fraction",
         "recipe.schedule_drops",
         "recipe.objective",
+        "recipe.precision",
         "model.weights",
     ],
 )

@@ -3,20 +3,18 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import special
 
-from components.errors import InputError
-from components.evaluation.calibration import (
-    Calibration,
-    calibrate_log_odds,
-    calibrated_probabilities,
-    defect_log_odds,
-    fit_calibration,
-)
+from components.evaluation.calibration import Calibration, fit_calibration, fit_decision
+
+
+def calibrate_log_odds(log_odds: np.ndarray, fitted: Calibration) -> np.ndarray:
+    return fitted.scale * log_odds.astype(np.float64) + fitted.bias
 
 
 def test_a_known_distortion_is_recovered() -> None:
@@ -88,39 +86,35 @@ def test_whatever_is_calibrated_the_map_is_finite_and_keeps_the_order(log_odds: 
     assert (np.diff(calibrate_log_odds(np.sort(log_odds), fitted)) >= 0).all()
 
 
-def test_log_odds_are_of_the_classes_that_are_not_good() -> None:
-    logits = np.log([[0.5, 0.2, 0.3], [0.1, 0.85, 0.05]])
-    found = defect_log_odds(logits, ["good", "scratch", "clean"], ["good", "clean"])
-    assert found == pytest.approx(np.log([0.2 / 0.8, 0.85 / 0.15]))
+CLASSES = ("good", "pit")
 
 
-def test_certain_images_keep_their_order() -> None:
-    logits = np.array([[0.0, -900.0], [0.0, -20.0], [0.0, 40.0], [0.0, 41.0], [-1e6, 1e6]], dtype=np.float32)
-    found = defect_log_odds(logits, ["good", "pit"], ["good"])
-    assert found.tolist() == [-900.0, -20.0, 40.0, 41.0, 2e6]
+def test_the_threshold_is_chosen_on_image_files_and_applied_to_each_tile() -> None:
+    # Sixty defective files and two good ones; of each, one tile is at −2. No miss is allowed, so the cut lies between
+    # the worst good tile that is below the lowest defective one, and that.
+    high = np.concatenate([np.linspace(1.0, 3.0, 60), [-1.0, 0.0]])
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"{number}" for number in range(124)], "path": [f"{number % 62:02d}" for number in range(124)],
+            "sha256": "0", "label": "pit",
+            "is_defect": [number < 60 for number in range(124)], "group": np.arange(124) % 62,
+        }
+    )  # fmt: skip
+    logits = np.stack([np.zeros(124), np.append(high, np.full(62, -2.0))], axis=1)
+    fitted, point, table = fit_decision(
+        logits, rows, classes=CLASSES, good_classes=("good",), escape_budget=0.05, confidence=0.95
+    )
+    assert (point.unit, point.defects, point.goods, point.certified) == ("image", 60, 2, True)
+    assert table["log_odds"].to_numpy() == pytest.approx(fitted.scale * logits[:, 1] + fitted.bias)
+    assert point.threshold_log_odds == pytest.approx(fitted.scale * 0.5 + fitted.bias)
+    assert (table["decision"] == "reject").tolist() == [True] * 60 + [False] * 64
 
 
-def test_an_unknown_good_label_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"data.good_labels=\['ok'\].*scratch"):
-        defect_log_odds(np.ones((1, 2)), ["good", "scratch"], ["ok"])
-
-
-def test_calibrated_probabilities_carry_the_calibrated_defect_mass() -> None:
-    logits = np.array([np.log([0.7, 0.2, 0.1]), [900.0, 1.0, 1.0]])
-    is_good, cal = np.array([True, False, False]), Calibration(0.8, 0.3)
-    result = calibrated_probabilities(logits, is_good, cal)
-    assert result.sum(axis=1) == pytest.approx([1, 1])
-    odds = defect_log_odds(logits, ["good", "pit", "crack"], ["good"])
-    assert result[:, 1:].sum(axis=1) == pytest.approx(special.expit(0.8 * odds + 0.3), rel=1e-9)
-    assert result[0, 1] / result[0, 2] == pytest.approx(2.0)
-    assert result[1, 1] == result[1, 2]
-
-
-def test_probabilities_without_good_classes_are_those_of_the_logits() -> None:
-    result = calibrated_probabilities(np.log([[0.6, 0.4]]), np.array([False, False]), Calibration(2.0, 1.0))
-    assert result == pytest.approx(np.array([[0.6, 0.4]]))
-
-
-def test_a_calibration_survives_its_record() -> None:
-    calibration = Calibration(1.5, -0.25, "note")
-    assert Calibration.from_dict(calibration.to_dict()) == calibration
+def test_without_a_good_class_nothing_is_fitted() -> None:
+    rows = pd.DataFrame({"image_id": "a", "path": "a", "sha256": "0", "label": "pit", "is_defect": pd.NA, "group": [0]})
+    fitted, point, table = fit_decision(
+        np.log([[0.2, 0.8]]), rows, classes=CLASSES, good_classes=(), escape_budget=0.05, confidence=0.95
+    )
+    assert (fitted, point) == (Calibration(1.0, 0.0), None)
+    assert table["p_pit"].tolist() == pytest.approx([0.8])
+    assert "decision" not in table

@@ -21,23 +21,23 @@ def test_the_threshold_rejects_every_defective_when_no_miss_is_allowed() -> None
     point = _choose(defects, goods)
     assert point.certified
     assert point.threshold_log_odds == pytest.approx((0.2 + 0.4) / 2)
-    assert (point.calibration_escapes, point.calibration_overkills) == (0, 1)
+    assert (point.escapes, point.overkills) == (0, 1)
     assert point.escape_upper_bound == pytest.approx(1 - 0.05 ** (1 / 60))
 
 
 def test_an_allowed_miss_is_spent_only_where_it_saves_overkill() -> None:
     defects = np.append(np.linspace(0.5, 0.9, 92), 0.05)
     spent = _choose(defects, np.array([0.01, 0.3]))
-    assert (spent.calibration_escapes, spent.calibration_overkills) == (1, 0)
+    assert (spent.escapes, spent.overkills) == (1, 0)
     assert spent.threshold_log_odds == pytest.approx((0.3 + 0.5) / 2)
     kept = _choose(defects, np.array([0.01, 0.95]))
-    assert (kept.calibration_escapes, kept.calibration_overkills) == (0, 1)
+    assert (kept.escapes, kept.overkills) == (0, 1)
 
 
 def test_too_few_defectives_give_an_estimate_and_say_how_many_more_would_certify() -> None:
     point = _choose(np.linspace(0.3, 0.9, 40), np.array([0.1, 0.5]))
     assert not point.certified
-    assert point.calibration_escapes / 40 <= 0.05
+    assert point.escapes / 40 <= 0.05
     assert "Not certified" in point.statement
     assert "at least 19 more" in point.statement
 
@@ -48,11 +48,22 @@ def test_the_certified_statement_gives_budget_confidence_counts_and_cost() -> No
         assert part in statement
 
 
+def test_the_statement_counts_one_as_one() -> None:
+    one = _choose(np.array([0.9]), np.array([0.1])).statement
+    assert one.startswith("Not certified: 1 defective image cannot prove an escape rate of at most 5 %")
+    assert "at least 58 more are needed" in one
+    assert "0 of 1 defective image escaped" in one
+    assert one.endswith("It rejects 0 of 1 good image (0 %).")
+    assert "at least 1 more is needed" in _choose(np.linspace(0.3, 0.9, 58), np.array([0.1])).statement
+    parts = _choose(np.ones(3), np.zeros(2), np.array([0, 0, 0, 1, 1])).statement
+    assert parts.startswith("Not certified: 1 group with defective images cannot")
+
+
 def test_images_of_one_part_are_certified_as_parts() -> None:
     defects, goods = np.linspace(0.4, 0.9, 120), np.array([0.1, 0.2])
     groups = np.array([f"part {index // 3}" for index in range(122)])
     point = _choose(defects, goods, groups)
-    assert (point.unit, point.unit_defects, point.calibration_defects) == ("group", 40, 120)
+    assert (point.unit, point.defects) == ("group", 40)
     assert not point.certified
     assert "at least 19 more" in point.statement
 
@@ -65,13 +76,13 @@ def test_parts_of_one_image_each_count_as_images() -> None:
 def test_tied_scores_fall_on_the_same_side() -> None:
     point = _choose(np.full(60, 0.5), np.array([0.5, 0.4]))
     assert point.threshold_log_odds == pytest.approx(0.45)
-    assert (point.calibration_escapes, point.calibration_overkills) == (0, 1)
+    assert (point.escapes, point.overkills) == (0, 1)
 
 
 def test_scores_of_zero_reject_everything_rather_than_lose_a_defective() -> None:
     point = _choose(np.append(np.full(59, 0.9), 0.0), np.array([0.0, 0.1]))
     assert point.threshold_log_odds == pytest.approx(-np.log(2))  # at half the odds of the lowest
-    assert (point.calibration_escapes, point.calibration_overkills) == (0, 2)
+    assert (point.escapes, point.overkills) == (0, 2)
 
 
 def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
@@ -93,14 +104,14 @@ def test_certain_scores_are_thresholded_by_their_order() -> None:
     goods = -20 + 4 * stats.norm.ppf((np.arange(400) + 0.5) / 400)
     point = _choose(np.append(np.full(58, 6.0), [-17.0, -17.0]), goods)
     assert point.certified
-    assert (point.calibration_escapes, point.calibration_overkills) == (0, 91)
+    assert (point.escapes, point.overkills) == (0, 91)
     assert goods[308] < point.threshold_log_odds < -17
     assert point.threshold == pytest.approx(special.expit(point.threshold_log_odds))
 
 
 def test_scores_that_round_to_one_are_told_apart() -> None:
     point = _choose(np.linspace(41, 60, 60), np.array([38.0, 39.0, 45.0]))
-    assert (point.threshold, point.calibration_overkills) == (1.0, 1)
+    assert (point.threshold, point.overkills) == (1.0, 1)
     assert point.threshold_log_odds == pytest.approx(40)
 
 

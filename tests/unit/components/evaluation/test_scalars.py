@@ -35,14 +35,12 @@ def test_numbers_from_a_tally_agree_with_scikit_learn() -> None:
     table = scalars.tally(actual, predicted, 4)
     assert scalars.balanced_accuracy(table) == pytest.approx(reference.balanced_accuracy_score(actual, predicted))
     assert scalars.matthews(table) == pytest.approx(reference.matthews_corrcoef(actual, predicted))
-    assert scalars.f1(table, 2) == pytest.approx(reference.f1_score(actual, predicted, average=None)[2])
 
 
 def test_four_images_by_hand() -> None:
     table = counted([[3, 1], [2, 4]])  # 3 good accepted, 1 rejected; 2 defectives accepted, 4 rejected
     assert scalars.balanced_accuracy(table) == pytest.approx((3 / 4 + 4 / 6) / 2)
     assert scalars.matthews(table) == pytest.approx((4 * 3 - 1 * 2) / math.sqrt(5 * 6 * 4 * 5))
-    assert scalars.f1(table, 1) == pytest.approx(8 / 11)
 
 
 def test_one_class_alone_has_no_ranking_and_no_balance() -> None:
@@ -55,13 +53,3 @@ def test_one_class_alone_has_no_ranking_and_no_balance() -> None:
 
 def test_rejecting_everything_has_no_correlation_with_the_truth() -> None:
     assert scalars.matthews(counted([[0, 4], [0, 6]])) == 0.0
-
-
-def test_a_class_that_neither_occurs_nor_is_predicted_has_no_f1() -> None:
-    assert math.isnan(scalars.f1(counted([[5, 0], [0, 0]]), 1))
-
-
-def test_the_calibration_error_by_hand() -> None:
-    scores = np.array([0.05, 0.05, 0.95, 0.95])  # two bins: |0.05 − 0.5| and |0.95 − 1|
-    assert scalars.expected_calibration_error(scores, np.array([0, 1, 1, 1])) == pytest.approx(0.25)
-    assert math.isnan(scalars.expected_calibration_error(np.empty(0), np.empty(0)))

@@ -40,6 +40,7 @@ def make_card() -> Callable[..., ModelCard]:
             "input_size": changes.get("framing", FRAMING).get("size"),
             "mean": (0.5, 0.4, 0.3),
             "std": (0.2, 0.25, 0.3),
+            "precision": "float32",
             "calibration": {"scale": 1.5, "bias": -0.5},
             "operating_point": {"threshold": 0.5, "threshold_log_odds": 0.0, "escape_budget": 0.05, "certified": False},
             "provenance": {"commit": "abc"},

@@ -11,8 +11,10 @@ from components.data import decode
 from components.data import framing as framing_module
 from components.data.framing import Framing
 from components.errors import InputError
+from components.evaluation import decision
+from components.models import forward
 from components.serving import bundle
-from components.serving.bundle import ModelCard, find_bundle, load_bundle, read_seen_images, save_bundle
+from components.serving.bundle import SOURCES, ModelCard, find_bundle, load_bundle, read_seen_images, save_bundle
 
 
 def test_a_card_survives_json_and_equal_cards_give_equal_bytes(make_card):
@@ -22,8 +24,8 @@ def test_a_card_survives_json_and_equal_cards_give_equal_bytes(make_card):
 
 
 def test_a_card_of_another_format_version_is_refused_with_both_versions(make_card):
-    content = json.loads(make_card().to_json()) | {"format_version": 5}
-    with pytest.raises(InputError, match=r"format_version=5.*reads 4"):
+    content = json.loads(make_card().to_json()) | {"format_version": 6}
+    with pytest.raises(InputError, match=r"format_version=6.*reads 5"):
         ModelCard.from_json(json.dumps(content))
 
 
@@ -71,6 +73,12 @@ def test_the_threshold_of_a_card_of_the_third_version_is_read_as_log_odds(make_c
     assert point == {"threshold": threshold, "threshold_log_odds": pytest.approx(expected, abs=1e-4)}
 
 
+def test_a_card_of_the_fourth_version_is_one_of_a_model_that_is_served_in_float32(make_card):
+    content = json.loads(make_card(precision="bfloat16").to_json()) | {"format_version": 4}
+    del content["precision"]
+    assert ModelCard.from_json(json.dumps(content)) == make_card(precision="float32")
+
+
 def test_a_card_without_a_format_version_is_refused():
     with pytest.raises(InputError, match="format_version=None"):
         ModelCard.from_json("{}")
@@ -111,6 +119,7 @@ def test_all_missing_keys_are_named_at_once(make_card):
         ({"input_size": 33}, "input_size=33 for squares of 32 px"),
         ({"input_size": 0}, "input_size=0"),
         ({"input_size": None}, "input_size=None"),
+        ({"precision": "auto"}, "precision='auto' is none of float32, bfloat16"),
     ],
 )
 def test_a_contradictory_card_cannot_be_made(make_card, changes, fault):
@@ -158,15 +167,15 @@ def test_weights_come_back_bit_for_bit_whatever_their_memory_layout(make_card, t
         assert torch.equal(loaded[key], value)
 
 
-def test_the_bundle_holds_no_more_than_its_five_files(exported):
+def test_the_bundle_holds_no_more_than_its_files(exported):
     names = {path.name for path in exported.bundle.iterdir() if path.name != "__pycache__"}
-    assert names == {"weights.safetensors", "model.json", "decode.py", "framing.py", "seen_images.txt"}
+    assert names == {"weights.safetensors", "model.json", "seen_images.txt", *(source.name for source in SOURCES)}
     with safe_open(exported.bundle / "weights.safetensors", "pt") as weights:
         assert weights.metadata() == {"format": "pt"}
 
 
-@pytest.mark.parametrize("module", [decode, framing_module])
-def test_decoding_and_framing_are_those_of_training_verbatim(exported, module):
+@pytest.mark.parametrize("module", [decode, framing_module, forward, decision])
+def test_the_way_from_a_file_to_a_decision_is_that_of_training_verbatim(exported, module):
     source = Path(module.__file__)
     assert (exported.bundle / source.name).read_bytes() == source.read_bytes()
 
@@ -193,22 +202,19 @@ def test_a_bundle_without_the_list_of_seen_images_says_why_that_matters(make_car
         read_seen_images(tmp_path / "bundle")
 
 
-def test_a_failed_save_leaves_the_old_bundle_as_it_was(make_card, tmp_path, monkeypatch):
-    target = tmp_path / "bundle"
-    save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name="old"), seen_images=[])
-    monkeypatch.setattr(bundle, "SOURCES", (tmp_path / "nowhere.py",))
-    with pytest.raises(FileNotFoundError):
-        save_bundle(target, state_dict={"w": torch.ones(1)}, card=make_card(name="new"), seen_images=[])
-    assert load_bundle(target)[0].name == "old"
-
-
-def test_a_save_replaces_the_old_bundle_and_the_remains_of_a_killed_one(make_card, tmp_path):
+def test_a_save_replaces_what_is_there_and_one_that_fails_leaves_nothing_that_could_be_loaded(
+    make_card, tmp_path, monkeypatch
+):
     target = tmp_path / "deep" / "bundle"
-    (tmp_path / "deep" / ".bundle.partial" / "rubble").mkdir(parents=True)
     for name in ("old", "new"):
         save_bundle(target, state_dict={"w": torch.zeros(1)}, card=make_card(name=name), seen_images=[])
+        (target / "left over").touch()
     assert load_bundle(target)[0].name == "new"
-    assert [path.name for path in target.parent.iterdir()] == ["bundle"]
+    monkeypatch.setattr(bundle, "SOURCES", (tmp_path / "nowhere.py",))
+    with pytest.raises(FileNotFoundError):
+        save_bundle(target, state_dict={"w": torch.ones(1)}, card=make_card(), seen_images=[])
+    with pytest.raises(InputError, match="holds 0 model bundles"):
+        load_bundle(target)
 
 
 def test_a_bundle_is_found_inside_an_exported_model(exported, tmp_path):

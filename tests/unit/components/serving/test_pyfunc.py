@@ -2,30 +2,21 @@
 
 import base64
 import math
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import special
 
 from components.data.framing import Framing, frame_image
 from components.data.loader import Batch
-from components.evaluation import calibration
+from components.evaluation.decision import Decided, DecisionRule, sigmoid
+from components.models.forward import Preprocessing
 from components.serving import bundle, pyfunc
-from components.serving.pyfunc import (
-    InspectionModel,
-    ItemError,
-    answer,
-    calibrated_log_odds,
-    class_probabilities,
-    list_items,
-    read_item,
-    read_settings,
-    worse,
-)
-from components.training.engine import Device, Preprocessing
+from components.serving.pyfunc import InspectionModel, ItemError, list_items, read_item, read_settings
+from components.training.engine import Device, predict
 
 
 @pytest.fixture
@@ -55,90 +46,6 @@ def hand_computed(exported, pixels) -> dict[str, float]:
         "p_pit": score * pit / raw,
         "p_scratch": score * scratch / raw,
     }
-
-
-# -- arithmetic
-
-
-@pytest.mark.parametrize(
-    ("defect", "good", "scale", "bias", "expected"),
-    [
-        ([0.0], [0.0], 1.0, 0.0, 0.0),
-        ([math.log(4)], [0.0], 1.0, 0.0, math.log(4)),
-        ([0.0], [0.0], 3.0, math.log(3), math.log(3)),  # even odds, so the bias alone: 3 to 1
-        ([math.log(4)], [0.0], 2.0, 0.0, math.log(16)),  # odds 4 squared
-        ([math.log(1), math.log(2)], [math.log(5)], 1.0, 0.0, math.log(3 / 5)),  # 1 and 2 against 5
-        ([800.0], [-800.0], 1.0, 0.0, 1600.0),  # no probability could tell it from 1599
-        ([-800.0], [800.0], 1.0, 0.0, -1600.0),
-    ],
-)
-def test_calibration_by_hand(defect, good, scale, bias, expected):
-    logits = np.array(defect + good)
-    is_good = np.arange(len(logits)) >= len(defect)
-    found = calibrated_log_odds(logits, is_good, {"scale": scale, "bias": bias})
-    assert found == pytest.approx(expected, abs=1e-12)
-
-
-def test_log_odds_and_probabilities_agree_with_those_of_the_evaluation():
-    generator = np.random.default_rng(1)
-    classes, good = ("a", "b", "c", "d"), ("b", "d")
-    logits = np.concatenate([generator.normal(size=(200, 4)) * 9, 900 * np.eye(4)])
-    is_good = np.array([False, True, False, True])
-    fitted = calibration.Calibration(scale=1.7, bias=-0.9)
-    expected = calibration.calibrate_log_odds(calibration.defect_log_odds(logits, classes, good), fitted)
-    found = [calibrated_log_odds(row, is_good, {"scale": 1.7, "bias": -0.9}) for row in logits]
-    assert np.allclose(found, expected, rtol=1e-12, atol=0)
-    rows = [class_probabilities(row, is_good, value) for row, value in zip(logits, found, strict=True)]
-    assert np.allclose(rows, calibration.calibrated_probabilities(logits, is_good, fitted), rtol=1e-12, atol=1e-15)
-
-
-def test_probabilities_keep_the_proportions_within_the_groups():
-    final = class_probabilities(np.log([0.6, 0.3, 0.1]), np.array([True, False, False]), math.log(4))
-    assert final == pytest.approx([0.2, 0.6, 0.2])
-
-
-def test_images_that_are_all_certain_are_told_apart_by_the_threshold():
-    card = card_of(operating_point={"threshold_log_odds": 41.5})
-    rows = [answer(np.array([0.0, value, -1e3]), card, tile=None) for value in (41.0, 42.0)]
-    assert [row.decision for row in rows] == ["accept", "reject"]
-    assert [row.defect_score for row in rows] == [1.0, 1.0]  # 1 − 1e-18 is 1
-    assert worse(rows[0], rows[1]) is rows[1]
-
-
-def card_of(**changes) -> dict:
-    card = {
-        "classes": ["good", "pit", "scratch"],
-        "good_classes": ["good"],
-        "calibration": {"scale": 1.0, "bias": 0.0},
-        "operating_point": {"threshold_log_odds": math.log(0.4 / 0.6)},
-    }
-    return {**card, **changes}
-
-
-def test_a_score_at_the_threshold_is_rejected_and_just_below_it_accepted():
-    logits = np.log([0.5, 0.25, 0.25])
-    row = answer(logits, card_of(), tile=None)
-    assert row.defect_score == pytest.approx(0.5)
-    for threshold, decision in ((row.log_odds, "reject"), (np.nextafter(row.log_odds, 1), "accept")):
-        card = card_of(operating_point={"threshold_log_odds": threshold})
-        assert answer(logits, card, tile=None).decision == decision
-
-
-def test_the_decision_follows_the_threshold_and_the_label_the_likeliest_class():
-    row = answer(np.log([0.55, 0.25, 0.20]), card_of(), tile=None)
-    assert (row.label, row.decision, row.error) == ("good", "reject", None)
-
-
-def test_without_good_classes_there_is_a_label_but_no_score_and_no_decision():
-    row = answer(np.log([0.2, 0.7, 0.1]), card_of(good_classes=[], operating_point=None), tile=None)
-    assert (row.label, row.defect_score, row.decision) == ("pit", None, None)
-    assert row.probabilities == pytest.approx((0.2, 0.7, 0.1))
-
-
-def test_an_output_that_is_not_finite_is_reviewed_never_accepted():
-    row = answer(np.array([np.nan, 0.5, 0.5]), card_of(), tile=None)
-    assert (row.label, row.defect_score, row.decision) == (None, None, "review")
-    assert "not finite" in row.error
 
 
 # -- the whole way
@@ -208,8 +115,8 @@ def test_nothing_random_is_left_in_the_network(load, images):
 def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
     bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[])
     path = tmp_path / "b" / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 4', '"format_version": 5'))
-    with pytest.raises(ValueError, match=r"format_version=5.*reads 4"):
+    path.write_text(path.read_text().replace('"format_version": 5', '"format_version": 6'))
+    with pytest.raises(ValueError, match=r"format_version=6.*reads 5"):
         load(tmp_path / "b")
     assert pyfunc.FORMAT_VERSION == bundle.FORMAT_VERSION
 
@@ -322,20 +229,6 @@ def test_tiles_fill_batches_across_images_and_leave_order_and_values(framed, ima
     assert sum(sizes) == 5 + 1 + 3 + 5  # 128 = 32 + 4 steps of 24; 70 takes 2 of them
 
 
-def test_of_two_tiles_the_one_that_speaks_for_the_image():
-    def made(decision, score):
-        return pyfunc.Answer("pit", score, decision, (1.0,), None, "0,0,1,1", math.log(score / (1 - score)))
-
-    low, high, reject = made("accept", 0.1), made("accept", 0.2), made("reject", 0.7)
-    unknown = pyfunc.unanswered("not finite", tile="0,0,1,1")
-    assert worse(None, low) is low
-    assert worse(low, high) is worse(high, low) is high
-    assert worse(high, reject) is worse(reject, high) is reject
-    assert worse(unknown, high) is worse(high, unknown) is unknown  # nobody has seen that tile
-    assert worse(unknown, reject) is worse(reject, unknown) is reject
-    assert worse(low, made("accept", 0.1)) is low
-
-
 def test_a_tile_whose_output_is_not_finite_is_named_in_the_review(framed, mosaic, png):
     model = framed(tile_size=32, tile_overlap=0.0, point={"threshold_log_odds": 99.0})
     judge = model._logits
@@ -362,14 +255,46 @@ def photographs() -> list[np.ndarray]:
     return [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes]
 
 
+def evaluated(exported, squares, size, *, precision="float32", batch=None) -> Decided:
+    """What training and evaluation say of squares: packed, through the engine, decided by the card."""
+    pixels = torch.from_numpy(squares).permute(0, 3, 1, 2)
+    parts = pixels.split(batch or len(pixels))
+    batches = [Batch(part, torch.zeros(len(part)), torch.zeros(len(part))) for part in parts]
+    logits = predict(
+        exported.network,
+        batches,
+        device=Device(torch.device("cpu"), precision),
+        preprocessing=Preprocessing.from_unit_scale(exported.card.mean, exported.card.std, size=size),
+    )
+    return DecisionRule.from_card(asdict(exported.card)).decide(logits)
+
+
 def trained_scores(exported, squares, size) -> np.ndarray:
-    """Calibrated defect scores on the way of training and evaluation: packed squares, the device, the softmax."""
-    batch = Batch(torch.from_numpy(squares).permute(0, 3, 1, 2), torch.zeros(len(squares)), torch.zeros(len(squares)))
-    preprocessing = Preprocessing.from_unit_scale(exported.card.mean, exported.card.std, size=size)
-    with torch.inference_mode():
-        logits = Device(torch.device("cpu")).forward(exported.network, batch, preprocessing)
-    raw = calibration.defect_log_odds(logits.numpy(), exported.card.classes, ("good",))
-    return special.expit(calibration.calibrate_log_odds(raw, calibration.Calibration(**exported.card.calibration)))
+    return sigmoid(evaluated(exported, squares, size).log_odds)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_served_model_gives_the_logits_and_the_decisions_of_the_engine_in_every_precision(
+    load, exported, make_card, pixels, images, tmp_path, precision
+):
+    """The threshold is put at the third score, so that another arithmetic would flip it."""
+    expected = evaluated(exported, np.stack(pixels), None, precision=precision)
+    threshold = float(np.sort(expected.log_odds)[2])
+    card = make_card(precision=precision, operating_point={"threshold_log_odds": threshold})
+    bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=card, seen_images=[])
+    model = load(tmp_path / "b")
+    logits = model._logits(pixels)
+    assert np.array_equal(model.rule.decide(logits).log_odds, expected.log_odds)
+    out = model.predict(None, images)
+    assert out["defect_score"].tolist() == sigmoid(expected.log_odds).tolist()
+    assert (out["decision"] == "reject").tolist() == (expected.log_odds >= threshold).tolist()
+    assert (out["decision"] == "reject").sum() == 3
+
+
+def test_another_precision_gives_other_scores(exported, pixels):
+    full, half = (evaluated(exported, np.stack(pixels), None, precision=name) for name in ("float32", "bfloat16"))
+    assert not np.array_equal(full.log_odds, half.log_odds)
+    assert np.allclose(full.log_odds, half.log_odds, atol=0.1)
 
 
 @pytest.mark.parametrize("size", [32, 40, 64])

@@ -16,6 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from components.data.loader import Batch
+from components.models.forward import Preprocessing
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
 from components.optim.schedules import SCHEDULES, Schedule
@@ -25,7 +26,6 @@ from components.training.engine import (
     Device,
     EpochRecord,
     Learner,
-    Preprocessing,
     Request,
     StepRecord,
     Watcher,
@@ -699,7 +699,7 @@ def test_prediction_restores_the_mode_when_a_batch_fails() -> None:
 
 def test_bfloat16_gives_logits_in_float32_near_those_of_full_precision() -> None:
     model, batch = Tiny().eval(), next(batches(0))
-    half = Device(torch.device("cpu"), torch.bfloat16).forward(model, batch, HALF)
+    half = Device(torch.device("cpu"), "bfloat16").forward(model, batch, HALF)
     full = CPU.forward(model, batch, HALF)
     assert half.dtype == torch.float32
     assert not torch.equal(half, full)

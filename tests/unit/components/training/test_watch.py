@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 from components.data.loader import Batch
+from components.models.forward import Preprocessing
 from components.optim.layerwise import LayerRates
 from components.optim.monitor.monitor import Signals, TrainingMonitor, Verdict
 from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.checkpoint import load_checkpoint, save_checkpoint
-from components.training.engine import Device, EpochRecord, Learner, Preprocessing, train_epochs
+from components.training.engine import Device, EpochRecord, Learner, train_epochs
 from components.training.watch import REST_STEPS, MonitoredTraining
 
 CPU = Device(torch.device("cpu"))

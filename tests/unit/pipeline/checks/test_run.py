@@ -39,6 +39,17 @@ def test_computing_power_that_is_not_there_is_refused_where_something_is_trained
         preflight(config, "prepare")
 
 
+def test_a_gpu_without_bfloat16_is_said_before_the_run_or_refused(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
+    found = checks._compute(smoke(compute__device="auto"), {"evaluate"})
+    assert found.detail == "cuda, float32"
+    assert found.notes == ("recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32",)
+    assert checks._compute(smoke(compute__device="auto", recipe__precision="float32"), {"evaluate"}).notes == ()
+    with pytest.raises(InputError, match=r"recipe\.precision=bfloat16"):
+        checks._compute(smoke(compute__device="auto", recipe__precision="bfloat16"), {"train"})
+
+
 def test_a_cluster_that_does_not_answer_is_refused_where_it_is_used(monkeypatch) -> None:
     def refuse(address):
         raise InputError(f"compute.ray_address={address}: no")

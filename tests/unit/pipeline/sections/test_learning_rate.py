@@ -92,6 +92,7 @@ def test_an_entry_of_ones_own_stands_beside_one_of_the_default() -> None:
         ([], "at least 1 item"),
         (["cosine", "cosine"], "there twice"),
         ([{"name": "mine", "sets": {"recipe.lr": 0.1}}], "each method gets its own"),
+        ([{"name": "mine", "sets": {"recipe.precision": "float32"}}], "in one"),
         ([{"name": "mine", "sets": {"train.epochs": 3}}], "not below recipe"),
         ([{"name": "mine", "sets": {"recipe.schedul": "cosine"}}], "did you mean schedule?"),
         ([{"name": "mine", "sets": {"recipe.optimizer": "schedulefree_sgd", "recipe.schedule": "wsd"}}], "takes no"),

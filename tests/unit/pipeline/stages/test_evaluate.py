@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 from scipy import special
 
+from components.evaluation.decision import DecisionRule
+from components.evaluation.predictions import prediction_table
 from pipeline.config import EvaluateConfig
 from pipeline.stages import evaluate
 
@@ -14,7 +16,9 @@ POINT = {
     "threshold_log_odds": special.logit(0.5), "balanced_threshold_log_odds": special.logit(0.25),
     "escape_budget": 0.05, "confidence": 0.95, "certified": False, "statement": "none",
 }  # fmt: skip
-CARD = SimpleNamespace(classes=("good", "pit"), good_classes=("good",), operating_point=POINT)
+CARD = SimpleNamespace(
+    classes=("good", "pit"), good_classes=("good",), calibration={"scale": 1.0, "bias": 0.0}, operating_point=POINT
+)
 SETTINGS = EvaluateConfig(bootstrap_samples=100)
 
 #: Four files of two tiles each: (path, is_defect, score).
@@ -40,11 +44,9 @@ def manifest_of(rows) -> pd.DataFrame:
 def measured(rows, card=CARD):
     manifest = manifest_of(rows)
     scores = manifest["score"].to_numpy()
-    probabilities = np.stack([1 - scores, scores], axis=1)
-    table = evaluate._prediction_table(manifest, probabilities, card)
-    if card.operating_point:
-        table = evaluate._decided(table, special.logit(scores), card.operating_point)
-    return table, evaluate._measure(table, probabilities, card, SETTINGS, 0)
+    decided = DecisionRule.from_card(vars(card)).decide(np.log(np.stack([1 - scores, scores], axis=1)))
+    table = prediction_table(manifest, decided, card.classes)
+    return table, evaluate._measure(table, decided.probabilities, card, SETTINGS, 0)
 
 
 def test_a_prediction_tells_the_file_of_its_tile() -> None:
@@ -83,7 +85,7 @@ def test_without_tiles_nothing_is_rolled_up() -> None:
 
 
 def test_without_a_good_class_there_is_no_decision_to_roll_up() -> None:
-    card = SimpleNamespace(classes=("crack", "pit"), good_classes=(), operating_point=None)
+    card = SimpleNamespace(**vars(CARD) | {"classes": ("crack", "pit"), "good_classes": (), "operating_point": None})
     table, metrics = measured([("a", True, 0.9), ("b", True, 0.2)], card=card)
     assert "decision" not in table
     assert metrics["per_file"] is None

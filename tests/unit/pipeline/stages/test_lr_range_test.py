@@ -105,7 +105,7 @@ def recipe(**settings: Any) -> Recipe:
 
 def conditions(optimizers: tuple[str, ...], **settings: Any) -> dict[str, Any]:
     data = SimpleNamespace(split=lambda name: range({"train": 120}[name]), framing=SimpleNamespace(size=96))
-    return measured_at(recipe(**settings), data, Device(torch.device("cpu"), torch.bfloat16), optimizers)  # type: ignore[arg-type]
+    return measured_at(recipe(**settings), data, Device(torch.device("cpu"), "bfloat16"), optimizers)  # type: ignore[arg-type]
 
 
 def test_the_conditions_name_what_the_rate_depends_on() -> None:

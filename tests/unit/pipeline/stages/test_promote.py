@@ -8,8 +8,8 @@ import pytest
 
 from components.data.files import Files
 from components.errors import InputError, ModelError
+from components.evaluation.gates import GateResult
 from pipeline.config import ComputeConfig, PromoteConfig
-from pipeline.gates import GateResult
 from pipeline.sections.data import DataConfig
 from pipeline.stages import promote
 
@@ -117,7 +117,7 @@ def test_files_are_read_from_wherever_the_source_has_them(place) -> None:
     files = Files("memory://promote-test")
     decisions = promote._champion_decisions(place.context, place.folder, files, ["parts/a b ü"])
     assert decisions.tolist() == ["reject"]
-    with pytest.raises(InputError, match=r"1 test images are gone from memory://promote-test, for instance parts/b"):
+    with pytest.raises(InputError, match=r"1 test image is gone from memory://promote-test, for instance parts/b"):
         promote._champion_decisions(place.context, place.folder, files, ["parts/b"])
 
 
@@ -138,7 +138,7 @@ def test_a_file_that_vanishes_between_is_a_fault_of_the_source_too(place, monkey
         return found
 
     monkeypatch.setattr(Files, "stamps", then_gone)
-    with pytest.raises(InputError, match="1 test images are gone"):
+    with pytest.raises(InputError, match=r"the test image a in .* cannot be read"):
         promote._champion_decisions(place.context, place.folder, place.files, ["a"])
 
 
@@ -229,5 +229,5 @@ def test_against_a_champion_that_cannot_be_loaded_nothing_is_shown(promotion) ->
     done = promotion(champion="7", registered=None, compare=lost)
     gate = done.decision["gates"][-1]
     assert (gate["name"], gate["passed"]) == ("non-inferior to champion (version 7)", False)
-    assert "cannot be loaded, so nothing can be compared (its files are gone)" in gate["reason"]
+    assert "cannot be loaded, so nothing is compared (its files are gone)" in gate["reason"]
     assert (done.decision["alias"], done.aliases["champion"]) == ("challenger", "7")

@@ -7,7 +7,8 @@ import pytest
 
 from components.errors import InputError
 from pipeline.config import Config
-from pipeline.stage import Stage
+from pipeline.loading import load
+from pipeline.stage import Stage, fingerprint, section_values
 from pipeline.stages import STAGE_NAMES, STAGES
 
 BY_NAME = {stage.name: stage for stage in STAGES}
@@ -62,6 +63,13 @@ def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
 
 def test_the_images_and_a_file_of_weights_are_what_lies_outside_the_configuration() -> None:
     assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare", "lr_range_test", "search"]
+
+
+@pytest.mark.parametrize("name", ["lr_range_test", "compare_lr", "search", "confirm", "train"])
+def test_trainings_in_another_precision_are_other_results(name: str) -> None:
+    configs = [load("smoke", {"recipe.precision": value}) for value in ("auto", "float32", "bfloat16")]
+    stage = BY_NAME[name]
+    assert len({fingerprint(stage, section_values(config, stage.sections), {}) for config in configs}) == 3
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)

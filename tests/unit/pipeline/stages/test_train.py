@@ -73,7 +73,10 @@ def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) ->
     values = torch.tensor([25.5, 51.0, 102.0])
     card = train._model_card(
         SimpleNamespace(input=lambda stage, name: tmp_path / name, run=SimpleNamespace(id="r"), commit="c", inputs={}),
-        SimpleNamespace(preprocessing=SimpleNamespace(mean255=values, std255=values, size=32)),
+        SimpleNamespace(
+            preprocessing=SimpleNamespace(mean255=values, std255=values, size=32),
+            device=SimpleNamespace(precision="bfloat16"),
+        ),
         Recipe(model=ModelConfig(), recipe=RecipeConfig()),
         SimpleNamespace(classes=("pit", "scratch"), good_classes=(), framing=framing),
         Calibration(1.0, 0.0),
@@ -82,7 +85,7 @@ def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) ->
     assert card.mean == (0.1, 0.2, 0.4)
     read = ModelCard.from_json(card.to_json())
     assert Framing.from_dict(read.framing) == framing
-    assert read.input_size == 32
+    assert (read.input_size, read.precision) == (32, "bfloat16")
 
 
 def test_outputs_that_are_not_finite_are_an_error_that_names_the_rate_and_what_the_range_test_found(

@@ -338,3 +338,47 @@ def test_what_cannot_be_measured_is_nan() -> None:
     one_class = decision_metrics(np.array([[1.0, 0.0]]), np.array([0]), data)
     known = {name: value for name, value in one_class.items() if not math.isnan(value)}
     assert known == {"accuracy": 1.0, "specificity": 1.0}
+
+
+# --- device and precision
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A CUDA device of some compute capability, which emulates bfloat16 where it has no units for it."""
+
+    def install(*capability: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: capability)
+
+    return install
+
+
+def precision_of(precision: str, device: str = "auto") -> tuple[str, str]:
+    found = training.resolve_device(ComputeConfig(device=device), precision)
+    return found.target.type, found.precision
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((8, 6), "bfloat16"), ((9, 0), "bfloat16")]
+)
+def test_auto_takes_bfloat16_only_where_the_gpu_has_units_for_it(gpu, capability, expected) -> None:
+    gpu(*capability)
+    assert precision_of("auto") == ("cuda", expected)
+    assert precision_of("float32") == ("cuda", "float32")
+    assert precision_of("auto", "cpu") == ("cpu", "float32")
+
+
+def test_bfloat16_is_refused_where_a_gpu_would_emulate_it_and_taken_on_a_cpu(gpu) -> None:
+    gpu(7, 5)
+    with pytest.raises(InputError, match=r"recipe\.precision=bfloat16: .* use float32 or auto"):
+        precision_of("bfloat16")
+    assert precision_of("bfloat16", "cpu") == ("cpu", "bfloat16")
+    gpu(8, 0)
+    assert precision_of("bfloat16") == ("cuda", "bfloat16")
+
+
+def test_a_learner_computes_in_the_precision_of_its_recipe(tiny) -> None:
+    assert learner(recipe()).device.precision == "float32"
+    assert learner(recipe(precision="bfloat16")).device.precision == "bfloat16"

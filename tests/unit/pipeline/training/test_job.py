@@ -16,11 +16,12 @@ from torch import nn
 
 from components.data.loader import Batch
 from components.errors import InputError
+from components.models.forward import Preprocessing
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.training.engine import Device, EpochRecord, Learner, Preprocessing, Request, StepRecord, train_epochs
+from components.training.engine import Device, EpochRecord, Learner, Request, StepRecord, train_epochs
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import checkpoints, placement

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipeline.data.per_file import worst_per_file
+from components.evaluation.predictions import worst_per_file
 
 
 def predictions(*rows) -> pd.DataFrame:

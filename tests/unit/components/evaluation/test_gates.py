@@ -2,10 +2,19 @@
 
 import pytest
 
-from pipeline.config import Gates
-from pipeline.gates import judge_gates
+from components.evaluation.gates import judge_gates
 
-ALL = Gates(min_auroc=0.9, max_escape_rate=0.1, max_overkill_rate=0.3, min_balanced_accuracy=0.8)
+
+def limits(auroc: float | None, escape: float | None, overkill: float | None, balanced: float | None) -> dict:
+    return {
+        "min_auroc": auroc,
+        "max_escape_rate": escape,
+        "max_overkill_rate": overkill,
+        "min_balanced_accuracy": balanced,
+    }
+
+
+ALL = limits(0.9, 0.1, 0.3, 0.8)
 
 
 def rate(value, low, high) -> dict:
@@ -25,7 +34,7 @@ def metrics() -> dict:
     }
 
 
-def verdicts(metrics: dict, gates: Gates) -> dict[str, bool]:
+def verdicts(metrics: dict, gates: dict) -> dict[str, bool]:
     return {gate.name.split(",")[0]: gate.passed for gate in judge_gates(metrics, gates)}
 
 
@@ -39,7 +48,7 @@ def test_a_model_whose_bounds_keep_the_limits_passes_all(metrics) -> None:
 
 
 def test_the_bound_decides_and_not_the_estimate(metrics) -> None:
-    gates = Gates(min_auroc=0.92, max_escape_rate=0.05, max_overkill_rate=0.21, min_balanced_accuracy=0.85)
+    gates = limits(0.92, 0.05, 0.21, 0.85)
     assert not any(verdicts(metrics, gates).values())
     first = judge_gates(metrics, gates)[0]
     assert (first.measured, first.limit) == (0.91, 0.92)
@@ -47,14 +56,17 @@ def test_the_bound_decides_and_not_the_estimate(metrics) -> None:
 
 
 def test_a_bound_that_just_meets_its_limit_passes(metrics) -> None:
-    gates = Gates(min_auroc=0.91, max_escape_rate=0.09, max_overkill_rate=0.25, min_balanced_accuracy=0.84)
+    gates = limits(0.91, 0.09, 0.25, 0.84)
     assert all(verdicts(metrics, gates).values())
 
 
 def test_a_gate_that_is_null_is_not_asked(metrics) -> None:
-    gates = Gates(min_auroc=None, max_escape_rate=None, max_overkill_rate=None, min_balanced_accuracy=None)
+    gates = limits(None, None, None, None)
     assert judge_gates(metrics, gates) == []
-    assert list(verdicts(metrics, Gates(max_overkill_rate=None))) == ["AUROC", "escape rate"]
+    assert list(verdicts(metrics, limits(0.9, 0.1, None, None))) == [
+        "AUROC",
+        "escape rate",
+    ]
 
 
 def test_what_could_not_be_measured_does_not_pass(metrics) -> None:
@@ -63,7 +75,7 @@ def test_what_could_not_be_measured_does_not_pass(metrics) -> None:
     assert not gate.passed
     assert gate.measured is None
     assert "no image" in gate.reason
-    assert gate.to_dict()["name"] == "escape rate, upper bound"
+    assert gate.name == "escape rate, upper bound"
 
 
 def test_an_estimate_without_a_bound_does_not_pass(metrics) -> None:

@@ -85,7 +85,7 @@ class MonitoredTraining:
             update_ratio=self._update_ratio(learner) if looks else math.nan,
             probe_loss=self._probe_loss(learner) if looks else math.nan,
             lr=record.lr,
-            resting=self._rests(record),
+            in_grace_period=self._rests(record),
         )
         self._weights = None
         return self._answer(learner, self._monitor.update(signals))

@@ -230,14 +230,14 @@ def test_the_probe_loss_is_that_of_the_weights_after_the_step_in_eval_mode(seen)
 
 def test_detectors_rest_while_a_rate_rises_and_a_while_after(seen) -> None:
     train(new_learner(warmup=8), 10, new_watcher())
-    rests = [entry.step for entry in seen if entry.resting]
+    rests = [entry.step for entry in seen if entry.in_grace_period]
     # The first step has none to compare with; the rate rises up to step 9, which is the first at the full one.
     assert rests == list(range(2, 9 + REST_STEPS))
 
 
 def test_detectors_rest_after_a_restart(seen) -> None:
     train(new_learner(schedule="cosine_restarts"), 10, new_watcher())
-    assert [entry.step for entry in seen if entry.resting] == list(range(21, 41))  # two cycles of 20 steps
+    assert [entry.step for entry in seen if entry.in_grace_period] == list(range(21, 41))  # two cycles of 20 steps
 
 
 # --- acting

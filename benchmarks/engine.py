@@ -84,9 +84,19 @@ def make_learner(images: ImageSet, backbone: str, batch_size: int, device: Devic
     layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
     optimizer = build_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.01, layers=layers)
     schedule = Schedule(
-        name="cosine", warmup_steps=10, total_steps=10_000, final_fraction=0.01, drops=2, cycles=3, cycle_growth=1.0,
-        cycle_low=0.25, rise=0.3, cooldown=0.2, plateau_factor=0.3, plateau_patience=2,
-    )  # fmt: skip
+        name="cosine",
+        warmup_steps=10,
+        total_steps=10_000,
+        final_lr_fraction=0.01,
+        schedule_drops=2,
+        schedule_cycles=3,
+        cycle_growth=1.0,
+        cycle_low=0.25,
+        rise_fraction=0.3,
+        cooldown_fraction=0.2,
+        plateau_factor=0.3,
+        plateau_patience=2,
+    )
     return Learner(
         model=model,
         stepper=Stepper(model, optimizer, schedule, clip_grad_norm=None, freeze_steps=0),

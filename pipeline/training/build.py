@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -252,15 +252,7 @@ def new_schedule(recipe: Recipe, data: TrainingData, *, total_epochs: int) -> Sc
         name=settings.schedule_name,
         warmup_steps=min(round(steps * settings.warmup_epochs), steps * total_epochs // 2),
         total_steps=steps * total_epochs,
-        final_fraction=settings.final_lr_fraction,
-        drops=settings.schedule_drops,
-        cycles=settings.schedule_cycles,
-        cycle_growth=settings.cycle_growth,
-        cycle_low=settings.cycle_low,
-        rise=settings.rise_fraction,
-        cooldown=settings.cooldown_fraction,
-        plateau_factor=settings.plateau_factor,
-        plateau_patience=settings.plateau_patience,
+        **settings.model_dump(include={field.name for field in fields(Schedule)}),
     )
 
 

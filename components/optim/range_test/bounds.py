@@ -132,7 +132,7 @@ def analyse_curves(
     rates = _rates(aligned, reading, band, shift=math.log10(factor))
     if rates["suggested"] < 10**reading.half_drop:
         warnings.append("the half-drop lies above half the diverging rate, which is suggested instead")
-    found = {"lr50": 10**reading.half_drop, "factor": factor, "abstained": False, "reason": ""}
+    found: dict[str, Any] = {"lr50": 10**reading.half_drop, "factor": factor, "abstained": False, "reason": ""}
     return LrBounds(**seen, **rates, **found, warnings=tuple(warnings))
 
 

@@ -118,14 +118,13 @@ def align_seeds(curves: pd.DataFrame, *, constant_loss: float) -> SeedCurves:
 def smoothing_kernel(log_rates: np.ndarray) -> np.ndarray:
     """Return (T, T) Gaussian weights in log-rate, unnormalised: a seed may end before the others."""
     distance = (log_rates[:, None] - log_rates[None, :]) / BANDWIDTH
-    weights: np.ndarray = np.exp(-0.5 * distance**2)
-    return weights
+    return np.asarray(np.exp(-0.5 * distance**2))
 
 
 def middle_weights(kernel: np.ndarray) -> np.ndarray:
     """Return the normalised weights (T,) with which the point in the middle is smoothed."""
-    middle: np.ndarray = kernel[len(kernel) // 2]
-    return middle / middle.sum()
+    middle = kernel[len(kernel) // 2]
+    return np.asarray(middle / middle.sum())
 
 
 def median_curve(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ def make_learner(images: ImageSet, backbone: str, batch_size: int, device: Devic
         stepper=Stepper(model, optimizer, schedule, clip_grad_norm=None, freeze_steps=0),
         loss=build_loss(None, 0.0, focal_gamma=0.0),
         device=device,
-        preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
+        preprocessing=Preprocessing.from_unit_scale(built.mean, built.std),
         seed=0,
         averaged=None,
         calibration=lambda: (),

@@ -136,8 +136,7 @@ def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
 
 def preprocessing_for(built: BuiltModel, recipe: Recipe) -> Preprocessing:
     """How the recipe's images reach the model: normalised as its weights want it, at the recipe's size."""
-    constants = built.preprocessing
-    return Preprocessing.from_unit_scale(constants.mean, constants.std, size=recipe.recipe.image_size)
+    return Preprocessing.from_unit_scale(built.mean, built.std, size=recipe.recipe.image_size)
 
 
 def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:

@@ -14,8 +14,7 @@ from typing import Any, Literal
 import torch
 
 from components.data.loader import Batch
-from components.optim.monitor.monitor import TOO_HIGH, Signals, TrainingMonitor, Verdict
-from components.optim.monitor.rules import NOTHING_LEARNED
+from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, Signals, TrainingMonitor, Verdict
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: The order of the sentences at the end of a run: the gravest first.
-ORDER = ("diverged", "oscillating", "too_slow", "overfitting", "plateau", "spike")
-
 #: Training loss as a share of the validation loss below which the training images are memorised.
 MEMORISED = 0.2
 
@@ -24,7 +21,7 @@ def conclusions(found: Sequence[Mapping[str, Any]], *, rollbacks: int, quiet: bo
     no finding called for a lower rate after the last of them.
     """
     sentences = []
-    for kind in ORDER:
+    for kind in _SENTENCES:
         same = [entry for entry in found if entry["kind"] == kind]
         if same:
             again = f" This was seen {len(same)} times." if len(same) > 1 else ""
@@ -105,6 +102,7 @@ def _times(factor: float) -> str:
     return f"{factor:.0f}×" if factor < 1000 else "more than 1000×"
 
 
+#: The gravest first, which is their order at the end of a run.
 _SENTENCES = {
     "diverged": _diverged,
     "oscillating": _oscillating,

@@ -114,8 +114,9 @@ def make_learner(setting: Setting, device: Device) -> Learner:
     layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
     optimizer = build_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.01, layers=layers)
     schedule = Schedule(
-        name="cosine", warmup_steps=10, total_steps=TOTAL_STEPS, final_fraction=0.01, drops=2, cycles=3,
-        cycle_growth=1.0, cycle_low=0.25, rise=0.3, cooldown=0.2, plateau_factor=0.3, plateau_patience=2,
+        name="cosine", warmup_steps=10, total_steps=TOTAL_STEPS, final_lr_fraction=0.01, schedule_drops=2,
+        schedule_cycles=3, cycle_growth=1.0, cycle_low=0.25, rise_fraction=0.3, cooldown_fraction=0.2,
+        plateau_factor=0.3, plateau_patience=2,
     )  # fmt: skip
     return Learner(
         model=model,
@@ -135,7 +136,7 @@ def make_model(setting: Setting) -> tuple[nn.Module, Sequence[float], Sequence[f
         built = build_model(
             backbone=setting.backbone, weights="none", num_classes=2, drop_rate=0, drop_path_rate=0, seed=0
         )
-        return built.model, built.preprocessing.mean, built.preprocessing.std
+        return built.model, built.mean, built.std
     widths = (3, 16, 32, 64)
     blocks = [
         layer

@@ -95,11 +95,11 @@ def relocate(uri: str) -> list[tuple[Path, Path]]:
         moves = dict(left.values())
         for table, (columns, key) in PLACES.items():
             for column in columns:
-                cursor.execute(f"SELECT {key}, {column} FROM {table}")
+                cursor.execute(f"SELECT {key}, {column} FROM {table}")  # noqa: S608 - names of PLACES
                 changes = [
                     (place, row) for row, entry in cursor.fetchall() if (place := _new_place(entry, moves, left))
                 ]
-                cursor.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changes)
+                cursor.executemany(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", changes)  # noqa: S608
         connection.commit()
     engine.dispose()
     return sorted(moves.items())

@@ -175,10 +175,10 @@ class _Loaded:
 def _load(data: bytes) -> _Loaded:
     try:
         return _load_all(data)
-    except OSError as error:
+    except OSError:
         if data.startswith(_JPEG) and (loaded := _load_without_end(data)):
             return loaded
-        raise error
+        raise
 
 
 def _load_all(data: bytes, *, low_bytes: bool = False) -> _Loaded:

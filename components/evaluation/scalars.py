@@ -67,7 +67,7 @@ def auroc(scores: np.ndarray, is_defect: np.ndarray) -> float:
 def average_precision(scores: np.ndarray, is_defect: np.ndarray) -> float:
     """Σ (recall step) · precision over the distinct scores, no interpolation; nan for one class."""
     defects = int(is_defect.sum())
-    if defects == 0 or defects == is_defect.size:
+    if defects in (0, is_defect.size):
         return float("nan")
     order = np.argsort(-scores, kind="stable")
     ordered = scores[order]

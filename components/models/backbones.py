@@ -1,4 +1,4 @@
-"""From a timm name to a model with its weights, a fresh classifier, and the normalisation they go with."""
+"""From a timm name to a model with its weights, a new classifier, and the normalisation of its images."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,19 +16,12 @@ CLASSIFIER_STD = 0.01
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """Channel statistics on the [0, 1] scale: `(pixels / 255 - mean) / std`."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
 class BuiltModel:
-    """A model on the CPU in train mode, float32, and what its images have to be normalised with."""
+    """A model on the CPU in train mode, float32. Its images are normalised as `(pixels / 255 - mean) / std`."""
 
     model: nn.Module
-    preprocessing: Preprocessing
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 def build_model(
@@ -40,7 +33,7 @@ def build_model(
     drop_path_rate: float,
     seed: int,
 ) -> BuiltModel:
-    """Build the classifier. What is not loaded starts from `seed`; the caller's generators stay as they are.
+    """Build the classifier. What is not loaded is drawn from `seed`; the caller's generators are not touched.
 
     Args:
         backbone: timm name, with or without a weights tag.
@@ -51,11 +44,11 @@ def build_model(
         seed: of the random start; the same seed gives the same bytes.
 
     Raises:
-        InputError: an unknown backbone, weights that cannot be had or do not fit, an unsupported rate.
+        InputError: an unknown backbone, weights that are not available or do not fit, an unsupported rate.
     """
-    if not weights.startswith("file:"):  # which is looked at when it is read
+    if not weights.startswith("file:"):  # which is checked when it is read
         check_weights(backbone, weights)
-    describe_backbone(backbone)
+    record = describe_backbone(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = _create(
@@ -69,7 +62,8 @@ def build_model(
         load_packaged(model, backbone)
     elif weights.startswith("file:"):
         load_weights_file(model, backbone, weights)
-    return BuiltModel(model, _preprocessing(backbone, weights))
+    source = packaged_weights(backbone) if weights == "package" else record
+    return BuiltModel(model, tuple(map(float, source.mean)), tuple(map(float, source.std)))
 
 
 def check_rates(backbone: str, *, drop_rate: float, drop_path_rate: float) -> None:
@@ -86,7 +80,7 @@ def _create(backbone: str, *, pretrained: bool, num_classes: int, rates: dict[st
         try:
             return timm.create_model(backbone, pretrained=pretrained, num_classes=num_classes, **rates)
         except TypeError as error:
-            # Not every architecture has both rates. A zero asks for nothing, so it may be left out.
+            # Not every architecture has both rates. A rate of zero may be left out.
             refused = next((name for name in rates if f"'{name}'" in str(error)), None)
             if refused is None:
                 raise
@@ -100,9 +94,9 @@ def _create(backbone: str, *, pretrained: bool, num_classes: int, rates: dict[st
 def _reset_classifier(model: nn.Module, backbone: str) -> None:
     """Start the classifier near zero, so that the first predictions are close to uniform.
 
-    timm draws an EfficientNet's classifier with a spread of 1/√(classes), made for a thousand of them. For two
-    the loss of tf_efficientnet_lite0 began at 4.5 on real images instead of 0.7, and the first epochs, and
-    every range test, measure how fast that is unlearned.
+    timm draws an EfficientNet's classifier with a standard deviation of 1/√(classes), made for a thousand of them. With
+    two classes the loss of tf_efficientnet_lite0 began at 4.5 on real images instead of 0.7, and the first epochs and
+    every range test measured how fast this is unlearned.
     """
     modules = dict(model.named_modules())
     for name in classifier_names(backbone):
@@ -111,13 +105,3 @@ def _reset_classifier(model: nn.Module, backbone: str) -> None:
             nn.init.normal_(head.weight, std=CLASSIFIER_STD)
             if head.bias is not None:
                 nn.init.zeros_(head.bias)
-
-
-def _preprocessing(backbone: str, weights: str) -> Preprocessing:
-    source = packaged_weights(backbone) if weights == "package" else describe_backbone(backbone)
-    return Preprocessing(_three(source.mean), _three(source.std))
-
-
-def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue

@@ -1,7 +1,7 @@
-"""What timm knows about a backbone, asked before anything is built.
+"""timm's record of a backbone, read before anything is built.
 
-The names, constants and input sizes are timm's (github.com/huggingface/pytorch-image-models); a wrong name is
-answered with the closest right ones, in the words of the configuration.
+Names, constants and input sizes are timm's (github.com/huggingface/pytorch-image-models). The error for an unknown name
+lists similar ones.
 """
 
 import difflib

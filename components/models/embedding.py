@@ -1,4 +1,4 @@
-"""A backbone as it comes, without its classifier: from images to the features that a classifier would be given."""
+"""A backbone without its classifier: from images to the features that a classifier would get."""
 
 from components.models.backbones import BuiltModel, build_model
 

@@ -1,7 +1,7 @@
-"""Cross-entropy and focal loss, the weights of the classes, and what a model that sees no image would score.
+"""Cross-entropy and focal loss, the weights of the classes, and the loss of the best constant prediction.
 
-The focal loss is that of Lin et al. (arXiv 1708.02002), over a softmax: a term that is small already counts for less.
-Weights by the effective number of images are those of Cui et al. (arXiv 1901.05555).
+The focal loss is that of Lin et al. (arXiv 1708.02002), over a softmax: the smaller a term, the less it counts. Weights
+by the effective number of images are those of Cui et al. (arXiv 1901.05555).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy import optimize, special
-from scipy.optimize import elementwise
 from torch import nn
 
 from components.errors import InputError
@@ -27,12 +26,10 @@ def class_weights(labels: np.ndarray, num_classes: int, scheme: Literal["none", 
         scheme: none or balanced.
 
     Raises:
-        InputError: an unknown scheme, or a class without an image, whose weight would be infinite.
+        InputError: a class without an image, whose weight would be infinite.
     """
     if scheme == "none":
         return None
-    if scheme != "balanced":
-        raise InputError(f"class weights {scheme!r} are unknown; use none or balanced")
     counts = _counted(labels, num_classes, what="class weights 'balanced'", remedy="use none")
     return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
 
@@ -40,8 +37,8 @@ def class_weights(labels: np.ndarray, num_classes: int, scheme: Literal["none", 
 def effective_number_weights(labels: np.ndarray, num_classes: int, beta: float) -> torch.Tensor:
     """Return the weight of each class, (K,) float32, by the effective number of its images (Cui et al. 2019).
 
-    n images are worth (1 - beta^n) / (1 - beta) that do not repeat each other, and the weight is one over that, times
-    what makes the mean weight over the images 1. beta 0 is no weighting at all; towards 1 it becomes `balanced`.
+    The effective number of n images is (1 - beta^n) / (1 - beta). The weight is its inverse, scaled so that the mean
+    weight over the images is 1. beta 0 is no weighting; towards 1 it becomes `balanced`.
 
     Args:
         labels: (N,) integers in [0, K).
@@ -72,8 +69,7 @@ def build_loss(weights: torch.Tensor | None, label_smoothing: float, *, focal_ga
 class FocalLoss(nn.Module):
     """Cross-entropy whose every term -log p is multiplied by (1 - p)^gamma.
 
-    Smoothing spreads the target over all classes, and the mean is divided by the weights of the labels, as in torch's
-    cross-entropy: with gamma 0 it is that loss.
+    Label smoothing and the weighted mean are those of torch's cross-entropy, which it equals for gamma 0.
     """
 
     weight: torch.Tensor | None
@@ -88,7 +84,7 @@ class FocalLoss(nn.Module):
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the weighted mean, a scalar. logits: (B, K); labels: (B,) int64."""
         log_p = logits.log_softmax(dim=1)
-        # Away from 0, where the power of a gamma below 1 has an infinite slope; the term itself is 0 there.
+        # Kept above 0, where the power of a gamma below 1 has an infinite slope; the term itself is 0 there.
         rest = (-log_p.expm1()).clamp_min(torch.finfo(logits.dtype).tiny ** 0.5)
         costs = rest.pow(self.gamma) * -log_p
         weight = logits.new_ones(logits.shape[1]) if self.weight is None else self.weight
@@ -106,9 +102,9 @@ def constant_predictor_loss(
     """Return the lowest loss that constant logits reach on these labels: that of knowing the class balance.
 
     With counts n, weights w and smoothing s over K classes, the loss is Σ a_c (1 - p_c)^gamma (-log p_c) / W with
-    a_c = (1 - s) w_c n_c + (s / K) w_c N and W = Σ w_c n_c. Without gamma it is lowest where p = a / Σa; without
-    weights and smoothing either it is the entropy of the class balance. The weighted mean is taken over all labels at
-    once; batch by batch it differs by what the batches' balance does.
+    a_c = (1 - s) w_c n_c + (s / K) w_c N and W = Σ w_c n_c. Its terms are convex in p; with gamma 0 it is lowest where
+    p = a / Σa, and without weights and smoothing it is then the entropy of the class balance. The weighted mean is
+    taken over all labels at once.
 
     Args:
         class_counts: (K,) images per class, their sum at least 1.
@@ -129,11 +125,11 @@ def constant_predictor_spread(
     focal_gamma: float,
     batch_size: int,
 ) -> float:
-    """Return how much that prediction's loss varies from batch to batch: a standard deviation.
+    """Return the standard deviation of that prediction's loss from batch to batch.
 
     A batch's loss is a ratio, the sum of its images' terms t_y over that of their weights w_y; to first order it varies
-    as the mean of (t_y - L w_y) / E[w] over the batch does, L being the loss on all. Nothing for classes that are
-    weighted to balance: then a constant costs the same on every batch.
+    as the mean of (t_y - L w_y) / E[w] over the batch, L being the loss on all. It is 0 for balanced weights, with
+    which the loss of a constant is the same on every batch.
 
     Args:
         class_counts: (K,) images per class, their sum at least 1.
@@ -153,7 +149,7 @@ def constant_predictor_spread(
 
 
 def _counted(labels: np.ndarray, num_classes: int, *, what: str, remedy: str) -> np.ndarray:
-    """Images per class, (K,) int; every class has some."""
+    """Return images per class, (K,) int; every class has some."""
     counts = np.bincount(labels, minlength=num_classes)
     if (counts == 0).any():
         empty = ", ".join(str(index) for index in np.flatnonzero(counts == 0))
@@ -168,47 +164,26 @@ def _counts_and_weights(class_counts: Sequence[int], weights: torch.Tensor | Non
 
 
 def _constant_targets(counts: np.ndarray, weight: np.ndarray, label_smoothing: float) -> np.ndarray:
-    """What each class weighs in the loss of a constant prediction."""
-    return (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()
+    """Return the factor of each class in the loss of a constant prediction."""
+    targets = (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()
+    return np.asarray(targets)
 
 
 def _constant_costs(targets: np.ndarray, gamma: float) -> np.ndarray:
-    """What a label of each class costs, (K,), under the best constant prediction; 0 for a class that weighs nothing."""
+    """Return the loss of a label of each class, (K,), under the best constant prediction; 0 where the target is 0."""
     costs = np.zeros_like(targets)
     some = targets > 0
     share = targets[some] / targets[some].sum()
-    if gamma == 0 or share.size == 1:
-        costs[some] = -np.log(share)
-        return costs
-    logits = _best_logits(np.log(share), gamma)
-    costs[some] = special.expit(-logits) ** gamma * np.logaddexp(0, -logits)
+    log_p = np.log(share)
+    if gamma and share.size > 1:
+
+        def loss(logits: np.ndarray) -> tuple[float, np.ndarray]:
+            log_p = special.log_softmax(logits)
+            rest = np.maximum(-np.expm1(log_p), 1e-300)
+            slopes = share * (gamma * rest ** (gamma - 1) * np.exp(log_p) * log_p - rest**gamma)
+            return share @ (rest**gamma * -log_p), slopes - np.exp(log_p) * slopes.sum()
+
+        found = optimize.minimize(loss, log_p, jac=True, method="BFGS", options={"gtol": 1e-12})
+        log_p = special.log_softmax(found.x)
+    costs[some] = (-np.expm1(log_p)) ** gamma * -log_p
     return costs
-
-
-def _best_logits(log_share: np.ndarray, gamma: float) -> np.ndarray:
-    """log(p / (1 - p)), (K,), of the p that make Σ share_c (1 - p_c)^gamma (-log p_c) lowest among those of sum 1.
-
-    Every term is convex in p, so they are the p at which all terms fall equally fast: share_c · slope(p_c) is the same
-    for all. Their sum falls as that common slope rises; it is sought where the sum is 1.
-    """
-
-    def at(log_slope: float) -> np.ndarray:
-        def gap(logits: np.ndarray, log_share: np.ndarray) -> np.ndarray:
-            return log_share + _log_slope(logits, gamma) - log_slope
-
-        start = np.zeros_like(log_share)
-        bracket = elementwise.bracket_root(gap, start, args=(log_share,)).bracket
-        return elementwise.find_root(gap, bracket, args=(log_share,)).x
-
-    # Where all p are at least, and at most, 1 / K.
-    equal = log_share + _log_slope(np.full_like(log_share, -np.log(log_share.size - 1)), gamma)
-    low, high = equal.min() - 1e-9, equal.max() + 1e-9
-    return at(optimize.brentq(lambda slope: special.expit(at(slope)).sum() - 1, low, high, xtol=1e-13))
-
-
-def _log_slope(logits: np.ndarray, gamma: float) -> np.ndarray:
-    """log of how fast (1 - p)^gamma (-log p) falls in p: (1 - p)^(gamma - 1) ((1 - p) / p - gamma log p)."""
-    surprise = np.logaddexp(0, -logits)
-    # log(surprise), which underflows for a p that is almost 1.
-    log_surprise = np.where(logits > 30, -logits, np.log(np.maximum(surprise, 1e-300)))
-    return (gamma - 1) * -np.logaddexp(0, logits) + np.logaddexp(-logits, np.log(gamma) + log_surprise)

@@ -1,6 +1,6 @@
-"""A backbone without its values, on torch's meta device: its tensors' names and shapes, and the image sizes it takes.
+"""A backbone on torch's meta device: its tensors' names and shapes, and the image sizes that it takes.
 
-Nothing is allocated and nothing computed, so that it tells beforehand what would stop a training.
+Nothing is allocated or computed, so that faults which would stop a training show before it.
 """
 
 import functools
@@ -27,7 +27,7 @@ def skeleton(backbone: str) -> nn.Module:
 def check_input_size(backbone: str, size: int, *, where: str) -> None:
     """Refuse an image size that the architecture cannot take.
 
-    Most vision transformers fix theirs; of too small an image, others leave nothing after some layers.
+    Most vision transformers have a fixed size; in other networks too small an image vanishes after some layers.
 
     Args:
         backbone: timm name, with or without a weights tag.
@@ -45,7 +45,7 @@ def check_input_size(backbone: str, size: int, *, where: str) -> None:
             "that takes any"
         )
     if record.fixed_input_size or _passes(backbone, size) or not _passes(backbone, own):
-        return  # what does not pass at its own size cannot be tried without values
+        return  # a network that does not pass its own size cannot be tried without values
     taken = [f"{other}" for other in sorted({*USUAL_SIZES, own}) if _passes(backbone, other)]
     raise InputError(
         f"{where}: {KEY}={backbone!r} cannot take images of {size} px; of the usual sizes it takes "
@@ -55,7 +55,7 @@ def check_input_size(backbone: str, size: int, *, where: str) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _passes(backbone: str, size: int) -> bool:
-    """Whether an image of that size comes out at the other end, as far as shapes tell."""
+    """Whether an image of that size passes all layers, as far as shapes show."""
     try:
         with torch.no_grad():
             skeleton(backbone)(torch.empty(1, 3, size, size, device="meta"))

@@ -1,12 +1,10 @@
-"""A weights file as people have it: what it is by its first bytes and its header, and which tensors fill a model.
+"""Reads a safetensors file of weights: refuses other files by their first bytes, and matches tensors to a model's.
 
-A training framework wraps a network and saves the wrapper's names (`module.`, `model.`, `backbone.`), a download leaves
-a web page or a pointer. All of it shows before anything is trained. Nothing is ever unpickled.
+Training frameworks wrap a network and save the wrapper's names (`module.`, `model.`, `backbone.`), and a failed
+download leaves a web page or a pointer. All faults show before anything is trained. Nothing is ever unpickled.
 """
 
-import json
 import os
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +19,18 @@ from components.models.catalogue import classifier_names, describe_backbone
 
 KEY = "model.weights"
 SUFFIX = ".safetensors"
-#: Of what safetensors calls them. Others are quantised: they mean nothing without their scales.
+#: In safetensors' names. Other types are quantised, and their values mean nothing without their scales.
 FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
-#: torch.compile puts it before the names of what it has compiled, anywhere in a name.
+#: torch.compile writes it before the names of what it has compiled, anywhere in a name.
 COMPILED = "_orig_mod."
-#: Counted by a batch norm and used by nothing: older files lack them.
+#: A batch norm counts them and nothing uses them; older files lack them.
 COUNTER = "num_batches_tracked"
 CONVERSION = (
     "convert it where you trust it: safetensors.torch.save_file(torch.load(old, weights_only=True), new), of a "
     "checkpoint its state_dict"
 )
-#: First bytes of what lies in the place of weights, in lower case; what it is, and what to do.
-STRANGERS: tuple[tuple[bytes, str, str], ...] = (
+#: First bytes, in lower case, of other files that people give; what each is, and what to do.
+OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the weights", "run `git lfs pull` where the repository lies"),
     (b"/annex/objects/", "a git-annex pointer, not the weights", "run `git annex get` where the repository lies"),
     (b"../.git/annex/", "a git-annex pointer, not the weights", "run `git annex get` where the repository lies"),
@@ -40,17 +38,12 @@ STRANGERS: tuple[tuple[bytes, str, str], ...] = (
     (b"pk\x03\x04", "a zip archive, as torch.save writes it (a pickle can run code)", CONVERSION),
     (b"\x80", "a pickle, which can run code", CONVERSION),
     (b"\x1f\x8b", "compressed (gzip)", "unpack it"),
-    (b"\xfd7zxz", "compressed (xz)", "unpack it"),
-    (b"7z\xbc\xaf", "compressed (7z)", "unpack it"),
-    (b"\x28\xb5\x2f\xfd", "compressed (zstd)", "unpack it"),
-    (b"\x89hdf", "an HDF5 file, as Keras writes it", "give the weights of a timm model"),
-    (b"gguf", "a GGUF file of a language model", "give the weights of a timm model"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor as the header of the file has it. dtype: safetensors' name of it."""
+    """A tensor in the file's header. dtype: safetensors' name of it."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -60,8 +53,8 @@ class Stored:
 class Fit:
     """Which tensor of the file fills which of the model.
 
-    names: by the model's name the file's, classifier included where it fits. widened: names of the model's first
-    convolutions that one input channel of the file is spread over. notes: in words, what is not taken as it lies there.
+    names: from the model's names to the file's, including the classifier's where they fit. widened: names of the first
+    convolutions over whose input channels the file's single one is spread. notes: the changes, in words.
     """
 
     names: dict[str, str]
@@ -70,12 +63,15 @@ class Fit:
 
 
 def check_weights_file(backbone: str, weights: str, model: nn.Module) -> str:
-    """Read the file as a training would, without filling the model; what is to be said of it, in words.
+    """Read the file as a training would, without filling the model; return what was found, in words.
 
-    model: of the backbone, with any classifier, on any device.
+    Args:
+        backbone: timm name.
+        weights: `file:/path.safetensors`.
+        model: of the backbone, with any classifier, on any device.
 
     Raises:
-        InputError: no such file, something else than weights, weights of another architecture, not finite values.
+        InputError: no such file, no safetensors file, weights of another architecture, values that are not finite.
     """
     path = weights_path(weights)
     fit = match(read_header(path, weights), model, backbone, weights)
@@ -95,7 +91,7 @@ def load_weights_file(model: nn.Module, backbone: str, weights: str) -> None:
 
 
 def weights_path(weights: str) -> Path:
-    """The file that `file:…` names. Raises InputError where there is none that may be read."""
+    """Return the file that `file:…` names. Raises InputError where there is none that may be read."""
     path = Path(weights.removeprefix("file:"))
     try:
         path = path.expanduser()
@@ -115,57 +111,33 @@ def weights_path(weights: str) -> Path:
 
 
 def read_header(path: Path, weights: str) -> dict[str, Stored]:
-    """Each tensor's type and shape. Raises InputError for what is no safetensors file, or not a whole one."""
+    """Return each tensor's type and shape. Raises InputError for anything but a complete safetensors file."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
     if not head.strip(b"\x00"):
         raise InputError(f"{KEY}={weights!r} is empty ({size} bytes); fetch it again")
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, what, remedy in STRANGERS:
+    for magic, what, remedy in OTHER_FILES:
         if start.startswith(magic):
             raise InputError(f"{KEY}={weights!r} is {what}; {remedy}")
     if all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
         said = head[:60].decode("ascii").splitlines()[0]
         raise InputError(f"{KEY}={weights!r} is not a safetensors file but text ({said!r}); download the file itself")
-    promised = _promised_size(path, size)
-    if promised is not None and promised > size:
-        raise InputError(
-            f"{KEY}={weights!r} is cut off: its header tells of {promised} bytes, and it has {size}; fetch it again"
-        )
     try:
         with safe_open(path, framework="pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             return {name: Stored(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{KEY}={weights!r} is not a safetensors file ({error}); convert it first") from error
-
-
-def _promised_size(path: Path, size: int) -> int | None:
-    """Bytes that the file has by its own header; None where it has no header. A header that is cut off promises more.
-
-    The format: the header's length in eight bytes, the header in JSON, then the tensors (github.com/huggingface/
-    safetensors).
-    """
-    with path.open("rb") as file:
-        first = file.read(9)
-        if len(first) < 9 or first[8:] != b"{":
-            return None
-        (length,) = struct.unpack("<Q", first[:8])
-        if 8 + length > size:
-            return 8 + length
-        try:
-            records = json.loads(first[8:] + file.read(length - 1))
-            ends = [record["data_offsets"][1] for name, record in records.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return None
-    return 8 + length + max(ends, default=0)
+        raise InputError(
+            f"{KEY}={weights!r} is not a complete safetensors file ({error}); fetch it again, or convert it first"
+        ) from error
 
 
 def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights: str) -> Fit:
     """Find each tensor of the model in the file, under the names that a wrapper has given them.
 
-    A classifier of another shape, or none, is left to its random start.
+    A classifier that the file lacks, or has in another shape, keeps its random start.
 
     Raises:
         InputError: the file holds another architecture, several networks, or numbers that are quantised.
@@ -194,7 +166,12 @@ def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights
             f"(first: {_first(missing, surplus, unlike, stored, inside, own)}); give the backbone they were trained "
             "with"
         )
-    _check_types({name: stored[whole] for name, whole in body.items()}, weights)
+    for name, whole in body.items():
+        if stored[whole].dtype not in FLOAT_TYPES and not name.endswith((COUNTER, "index")):
+            raise InputError(
+                f"{KEY}={weights!r}: {name} is {stored[whole].dtype}, which is quantised; give the weights in float32, "
+                "float16 or bfloat16"
+            )
     outside = len(stored) - len(inside)
     types = {stored[whole].dtype for whole in body.values()} & {"F64", "F16", "BF16"}
     notes = [
@@ -207,12 +184,12 @@ def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights
 
 
 def _prefix(names: Iterable[str], own: Mapping[str, object], weights: str) -> str:
-    """What stands before the names of the model in the file: that which most of them bear.
+    """Return the prefix that most of the model's names have in the file, often an empty one.
 
-    Raises InputError where two do so alike, as in a file of a student and a teacher.
+    Raises InputError where two prefixes are equally frequent, as in a file of a student and a teacher.
     """
     names = set(names)
-    # Names that end alike say little (`weight`); the longest say most.
+    # Short names (`weight`) end many others; long ones are specific.
     anchors = [*sorted(own, key=len)[-20:], next(iter(own))]
     found = {""} | {name.removesuffix(anchor) for anchor in anchors for name in names if name.endswith(f".{anchor}")}
     counts = {prefix: sum(f"{prefix}{name}" in names for name in own) for prefix in found}
@@ -228,13 +205,13 @@ def _prefix(names: Iterable[str], own: Mapping[str, object], weights: str) -> st
 
 
 def _stems(backbone: str) -> set[str]:
-    """Names of the convolutions that see the image."""
+    """Return the names of the convolutions whose input is the image."""
     first = describe_backbone(backbone).first_conv or ()
     return {f"{name}.weight" for name in ((first,) if isinstance(first, str) else first)}
 
 
 def _one_channel(stored: tuple[int, ...], own: tuple[int, ...]) -> bool:
-    """Whether the first convolution was made for grey images, and fits but for that."""
+    """Whether the first convolution takes grey images and fits otherwise."""
     return len(own) == 4 and len(stored) == 4 and own[1] == 3 and stored == (own[0], 1, *own[2:])
 
 
@@ -256,17 +233,8 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "a single number"
 
 
-def _check_types(body: Mapping[str, Stored], weights: str) -> None:
-    for name, tensor in body.items():
-        if tensor.dtype not in FLOAT_TYPES and not name.endswith((COUNTER, "index")):
-            raise InputError(
-                f"{KEY}={weights!r}: {name} is {tensor.dtype}, which is quantised; give the weights in float32, "
-                "float16 or bfloat16"
-            )
-
-
 def _tensors(path: Path, fit: Fit, weights: str) -> dict[str, torch.Tensor]:
-    """By the model's names. Raises InputError for values that are not finite, also once they are float32."""
+    """Return them by the model's names. Raises InputError for values that are not finite in float32."""
     tensors = {}
     with safe_open(path, framework="pt") as file:
         for name, whole in fit.names.items():

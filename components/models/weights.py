@@ -1,7 +1,7 @@
-"""Where starting weights come from: nowhere, timm's hub, an installed package, or a file.
+"""Where starting weights come from: a random start, timm's hub, an installed package, or a file.
 
-Weights that cannot be had are an error with a remedy, never a silent random start: a search over learning
-rates on the wrong start answers a question nobody asked.
+Weights that are not available are an error with a remedy, never a silent random start, whose learning rates would be
+others.
 """
 
 import importlib
@@ -63,7 +63,9 @@ WEIGHT_PACKAGES: dict[str, PackagedWeights] = {
 
 
 def check_weights(backbone: str, weights: str) -> str:
-    """Find out before any work whether the weights can be had and fit; at most one request. What was found, in words.
+    """Find out before any work whether the weights are available and fit; return what was found, in words.
+
+    It sends one request to the hub at most.
 
     Args:
         backbone: timm name, with or without a weights tag.
@@ -116,7 +118,7 @@ def load_packaged(model: nn.Module, backbone: str) -> None:
 
 
 def _packaged_tensors(backbone: str, model: nn.Module) -> dict[str, torch.Tensor]:
-    """The package's tensors by the model's names; both follow timm's order."""
+    """Return the package's tensors by the model's names; both follow timm's order."""
     package = packaged_weights(backbone)
     stored = torch.load(package.file(), map_location="cpu", weights_only=True)
     own = model.state_dict()
@@ -128,7 +130,7 @@ def _packaged_tensors(backbone: str, model: nn.Module) -> dict[str, torch.Tensor
     heads = tuple(f"{name}." for name in classifier_names(backbone))
     renamed: dict[str, torch.Tensor] = {}
     for own_name, (stored_name, tensor) in zip(own, stored.items(), strict=True):
-        # Position decides; the last word of the name (weight, bias, running_mean, …) and the shape are the check on it.
+        # The position decides; the last word of the name (weight, bias, running_mean, …) and the shape are checked.
         alike = own_name.rpartition(".")[2] == stored_name.rpartition(".")[2]
         if not alike or (tensor.shape != own[own_name].shape and not own_name.startswith(heads)):
             raise InputError(
@@ -152,11 +154,11 @@ def _check_hub(backbone: str, record: PretrainedCfg) -> str:
     try:  # one attempt: timm's own download would repeat it for most of a minute before it gives up
         get_hf_file_metadata(hf_hub_url(repo, names[0], revision=revision or None), timeout=HUB_TIMEOUT_SECONDS)
     except RemoteEntryNotFoundError:
-        pass  # the repository answers and keeps its weights under another name, which timm tries next
-    except Exception as error:  # proxies, TLS, DNS, offline mode, access rights: all mean the same here
+        pass  # the repository answers and has its weights under another name, which timm tries next
+    except Exception as error:  # proxies, TLS, DNS, offline mode, access rights: the remedy is the same
         raise InputError(
-            f"{KEY}='pretrained': the weights of {backbone!r} are neither cached nor to be had from the "
-            f"model hub ({type(error).__name__}); check the network, or use {_offline_ways(backbone)}"
+            f"{KEY}='pretrained': the weights of {backbone!r} are neither cached nor available from the model hub "
+            f"({type(error).__name__}); check the network, or use {_offline_ways(backbone)}"
         ) from error
     return "to be downloaded from the hub"
 

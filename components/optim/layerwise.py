@@ -1,8 +1,8 @@
 """Parameter groups: rates by layer and by part, and no weight decay on norms and biases.
 
-The layers are timm's own (after BEiT, arXiv 2106.08254, and discriminative rates of ULMFiT, 1801.06146). timm leaves
-its factor in `lr_scale`, which only timm's own schedulers apply. Here it is multiplied into `lr`, so that nothing that
-sets the rate later can ignore it.
+The layers are timm's own (after BEiT, arXiv 2106.08254, and discriminative rates of ULMFiT, 1801.06146). timm writes
+the factor of a layer to `lr_scale`, which only timm's own schedulers apply. Here it is multiplied into `lr`, so that
+whatever sets the rate later cannot ignore it.
 """
 
 from collections.abc import Mapping
@@ -23,29 +23,16 @@ class LayerRates:
     """How the rates of the layers relate.
 
     layer_decay: factor from one layer to the next, in (0, 1]; 1 for none. towards: the end with the smaller rates.
-    head_ratio: rate of the classifier as a multiple of what the decay leaves it, positive.
+    head_ratio: factor on the rate of the classifier, positive.
     """
 
     layer_decay: float
     towards: Literal["input", "output"]
     head_ratio: float
 
-    def __post_init__(self) -> None:
-        """Raise InputError for a value outside its range."""
-        if not 0 < self.layer_decay <= 1:
-            raise InputError(
-                f"recipe.layer_decay={self.layer_decay}: must be in (0, 1]; use 1 for equal rates, 0.75–0.95 else"
-            )
-        if self.towards not in ("input", "output"):
-            raise InputError(f"recipe.layer_decay_towards={self.towards}: unknown; use input or output")
-        if not 0 < self.head_ratio < float("inf"):
-            raise InputError(
-                f"recipe.head_lr_ratio={self.head_ratio}: must be a positive finite number; use 1 for the body's rate"
-            )
-
 
 def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers: LayerRates) -> list[dict[str, Any]]:
-    """Return torch parameter groups of what is trainable, from the input to the output.
+    """Return torch parameter groups of the trainable parameters, from the input to the output.
 
     Each has `params`, `name` (unique, the same for the same model and `layers`), `part` (`head` or `body`),
     `lr_ratio`, `lr` (= the rate asked for × lr_ratio), `decays` (whether weight decay applies to it at all) and
@@ -54,8 +41,8 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers
     Args:
         model: a timm model, or any module; in the latter each matrix begins a layer.
         lr: of a layer whose ratio is 1.
-        weight_decay: for matrices and kernels; vectors (norms, biases), and what the model itself exempts, get 0.
-        layers: how the rates relate.
+        weight_decay: of matrices and kernels; vectors (norms, biases) and what the model itself exempts get 0.
+        layers: how the rates of the layers relate.
 
     Raises:
         InputError: nothing to train.
@@ -129,7 +116,7 @@ def _layer_numbers(model: nn.Module) -> Mapping[str, int]:
 
 
 def _exempt_by_model(model: nn.Module) -> set[str]:
-    """Return what the architecture itself wants free of decay (position embeddings, for instance)."""
+    """Return the parameters that the architecture itself exempts from decay (position embeddings, for instance)."""
     named = getattr(model, "no_weight_decay", None)
     return set(named()) if callable(named) else set()
 

@@ -86,7 +86,7 @@ class Stepper:
         self._decaying = [bool(group.get("decays", True)) for group in groups]
         self._clip = clip_grad_norm
         self._plateau = PlateauRule(
-            reduction=schedule.plateau_factor, patience=schedule.plateau_patience, least=schedule.final_fraction
+            reduction=schedule.plateau_factor, patience=schedule.plateau_patience, least=schedule.final_lr_fraction
         )
         self._freeze_steps = freeze_steps
         self._body = FrozenBody(model, [weight for group in groups if _in_body(group) for weight in group["params"]])

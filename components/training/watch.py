@@ -4,7 +4,7 @@ Watching changes nothing: the same weights come out, bit for bit, unless a verdi
 to go back to the best epoch and on at half the rate; a rate is never raised.
 
 Nothing here reads a value back from the device: the engine fetches what `measure` gives. In a training of more than
-`LOOKS * probe_every` steps the probe is measured once per look of the monitor, and the cosine ten times: more would
+`WINDOWS * probe_every` steps the probe is measured once per look of the monitor, and the cosine ten times: more would
 make the mean of a look a little steadier, at a cost that shows (the probe is a forward pass, the cosine a copy of all
 gradients).
 """
@@ -19,9 +19,8 @@ from typing import Any, Literal
 import torch
 
 from components.data.loader import Batch
-from components.optim.monitor.monitor import TOO_HIGH, Signals, TrainingMonitor, Verdict
-from components.optim.monitor.rules import NOTHING_LEARNED
-from components.optim.monitor.windows import LOOKS
+from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, Signals, TrainingMonitor, Verdict
+from components.optim.monitor.windows import WINDOWS
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.
@@ -60,7 +59,7 @@ class MonitoredTraining:
         self._probe = probe
         self._action = action
         self._max_rollbacks = max_rollbacks
-        self._probe_every = max(probe_every, math.ceil(total_steps / LOOKS))
+        self._probe_every = max(probe_every, math.ceil(total_steps / WINDOWS))
         self._cosine_every = max(1, self._probe_every // COSINES)
         self._monitor = TrainingMonitor(total_steps=total_steps, chance_loss=chance_loss)
         self._unknown = torch.tensor(math.nan)
@@ -109,7 +108,7 @@ class MonitoredTraining:
             update_ratio=update_ratio,
             probe_loss=probe_loss,
             lr=record.lr,
-            resting=self._rests(record),
+            in_grace_period=self._rests(record),
         )
         return self._answer(learner, self._monitor.update(signals))
 

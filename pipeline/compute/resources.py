@@ -174,6 +174,7 @@ def _ask_cluster(address: str) -> list[Node]:
             capture_output=True,
             text=True,
             timeout=CLUSTER_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise _unreachable(address, f"no answer in {CLUSTER_SECONDS:.0f} s") from error

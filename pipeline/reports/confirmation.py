@@ -88,6 +88,6 @@ def _notes(values: dict[str, Any]) -> list[str]:
 
 
 def _shown(value: float, *, sign: bool) -> str:
-    if value != value:
+    if math.isnan(value):
         return "diverged" if not sign else "–"
     return f"{value:+.4f}" if sign else f"{value:.4f}"

@@ -163,7 +163,12 @@ class TrialSession:
         job, trunk = self._job, self._job.learner.stepper
         total = trunk.steps + extra
         schedule = replace(
-            trunk.schedule, name="wsd", warmup_steps=0, total_steps=total, cooldown=extra / total, final_fraction=0.0
+            trunk.schedule,
+            name="wsd",
+            warmup_steps=0,
+            total_steps=total,
+            cooldown_fraction=extra / total,
+            final_lr_fraction=0.0,
         )
         fork = new_learner(
             job.spec.recipe,

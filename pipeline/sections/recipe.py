@@ -13,7 +13,7 @@ from pipeline.sections.base import Place, Section
 Augmentation = Literal[
     "horizontal_flip", "vertical_flip", "quarter_turns", "shift", "light", "noise", "blur", "dropout"
 ]
-Schedule = Literal[
+ScheduleName = Literal[
     "auto",
     "fixed",
     "step",
@@ -39,7 +39,7 @@ OWN_OPTIMIZERS = (
     "schedulefree_adamw",
     "schedulefree_sgd",
 )
-SCHEDULE_FREE = ("schedulefree_adamw", "schedulefree_sgd")
+SCHEDULE_FREE = tuple(name for name in OWN_OPTIMIZERS if name.startswith("schedulefree_"))
 
 
 def _known_optimizer(name: str) -> str:
@@ -118,7 +118,7 @@ class RecipeConfig(Section):
     image_size: int | None = Field(default=None, ge=32)
     """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
     `data.image_size`, which it must not exceed."""
-    schedule: Schedule = "auto"
+    schedule: ScheduleName = "auto"
     """How the rate moves over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and
     fixed for the schedule-free optimizers, which take no other."""

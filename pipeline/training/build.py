@@ -10,7 +10,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import cv2
@@ -157,8 +157,7 @@ def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
 
 def preprocessing_for(built: BuiltModel, recipe: Recipe) -> Preprocessing:
     """How the recipe's images reach the model: normalised as its weights want it, at the recipe's size."""
-    constants = built.preprocessing
-    return Preprocessing.from_unit_scale(constants.mean, constants.std, size=recipe.recipe.image_size)
+    return Preprocessing.from_unit_scale(built.mean, built.std, size=recipe.recipe.image_size)
 
 
 def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
@@ -273,15 +272,7 @@ def new_schedule(recipe: Recipe, data: TrainingData, *, total_epochs: int) -> Sc
         name=settings.schedule_name,
         warmup_steps=min(round(steps * settings.warmup_epochs), steps * total_epochs // 2),
         total_steps=steps * total_epochs,
-        final_fraction=settings.final_lr_fraction,
-        drops=settings.schedule_drops,
-        cycles=settings.schedule_cycles,
-        cycle_growth=settings.cycle_growth,
-        cycle_low=settings.cycle_low,
-        rise=settings.rise_fraction,
-        cooldown=settings.cooldown_fraction,
-        plateau_factor=settings.plateau_factor,
-        plateau_patience=settings.plateau_patience,
+        **settings.model_dump(include={field.name for field in fields(Schedule)}),
     )
 
 

@@ -1,1 +1,1 @@
-"""The training monitor's rules: what loss, gradients and weights say of the learning rate."""
+"""The training monitor: what losses, gradients and weight updates show about the learning rate."""

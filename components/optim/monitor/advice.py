@@ -1,30 +1,27 @@
-"""Findings of the monitor in words: what happened, since when, and what to do about it."""
+"""The monitor's findings in words: what happened, in which epoch, and what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: The gravest first; the order of the sentences at the end of a run.
-ORDER = ("diverged", "oscillating", "too_slow", "overfitting", "plateau", "spike")
-
-#: Training loss as a share of the validation loss below which there is nothing more to learn from these images.
-BY_HEART = 0.2
+#: Training loss as a share of the validation loss below which the training images are memorised.
+MEMORISED = 0.2
 
 
 def advise(kind: str, epoch: int, evidence: Mapping[str, float]) -> str:
-    """One sentence or two on one finding; epoch: in which it was found, from 1."""
+    """Return one or two sentences on a finding; epoch: from 1."""
     return _SENTENCES[kind](epoch, evidence)
 
 
 def conclusions(found: Sequence[Mapping[str, Any]], *, rollbacks: int, quiet: bool) -> list[str]:
-    """A sentence per kind of finding: of its first occurrence, and how often it came.
+    """Return a sentence per kind of finding, on its first occurrence and how often it occurred.
 
     found: `kind`, `epoch` and `evidence` of each, in order. rollbacks: how often the rate was halved. quiet: whether
-    nothing called for a lower rate after the last of them.
+    no finding called for a lower rate after the last of them.
     """
     sentences = []
-    for kind in ORDER:
+    for kind in _SENTENCES:
         same = [entry for entry in found if entry["kind"] == kind]
         if same:
             again = f" This was seen {len(same)} times." if len(same) > 1 else ""
@@ -64,7 +61,7 @@ def _oscillating(epoch: int, evidence: Mapping[str, float]) -> str:
             "learns nothing either, look at the labels."
         )
     return (
-        f"The loss oscillated from epoch {epoch}: it rises, and successive gradients point back at each other "
+        f"The loss oscillated from epoch {epoch}: it rises, and successive gradients point against each other "
         f"(cosine {evidence['cosine']:.2f}): the rate is too high; lower it."
     )
 
@@ -79,15 +76,10 @@ def _too_slow(epoch: int, evidence: Mapping[str, float]) -> str:
 
 
 def _plateau(epoch: int, evidence: Mapping[str, float]) -> str:
-    stood = f"The validation loss stood still over the {evidence['epochs']:.0f} epochs up to {epoch}"
-    if evidence["train_loss"] < BY_HEART * evidence["val_loss"]:
-        return (
-            f"{stood}, and the training images are known by heart: more images or augmentation help more than a rate."
-        )
-    return (
-        f"{stood}: a lower rate may get further from there; use the schedule plateau, or one that cools down (wsd, "
-        "cosine)."
-    )
+    stopped = f"The validation loss stopped falling over the {evidence['epochs']:.0f} epochs up to {epoch}"
+    if evidence["train_loss"] < MEMORISED * evidence["val_loss"]:
+        return f"{stopped}, and the training images are memorised: more images or augmentation help more than a rate."
+    return f"{stopped}: a lower rate may help; use the schedule plateau, or one that cools down (wsd, cosine)."
 
 
 def _overfitting(epoch: int, evidence: Mapping[str, float]) -> str:
@@ -101,8 +93,8 @@ def _overfitting(epoch: int, evidence: Mapping[str, float]) -> str:
 def _spike(epoch: int, evidence: Mapping[str, float]) -> str:
     times = evidence["loss"] / evidence["recent_mean_loss"]
     return (
-        f"The loss of a batch in epoch {epoch} was {_times(times)} the recent mean and normal again at once: a bad "
-        "batch rather than the rate; look at its images and labels."
+        f"The loss of a batch in epoch {epoch} was {_times(times)} the recent mean and normal again at once: the batch "
+        "is at fault rather than the rate; look at its images and labels."
     )
 
 
@@ -110,6 +102,7 @@ def _times(factor: float) -> str:
     return f"{factor:.0f}×" if factor < 1000 else "more than 1000×"
 
 
+#: The gravest first, which is their order at the end of a run.
 _SENTENCES = {
     "diverged": _diverged,
     "oscillating": _oscillating,

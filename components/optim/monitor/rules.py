@@ -1,9 +1,9 @@
-"""The monitor's rules: each takes what was seen so far and returns the numbers that prove its case, or None.
+"""The monitor's rules: each takes the statistics so far and returns the numbers that prove its finding, or None.
 
-Slopes are Theil and Sen's (the median of all pairwise ones) and are believed where Kendall's τ has p < 0.05: neither
-is moved by a single wild value. Losses are compared with the chance loss, that of the best predictor that sees no
-image, so that one set of thresholds serves any number of classes. The thresholds come from trainings of a perceptron
-and a convolutional network, with SGD and AdamW, at rates from 1/100 to 30 times the best (`benchmarks/monitor.py`).
+Slopes are Theil and Sen's (the median of all pairwise slopes) and count where Kendall's τ has p < 0.05: a single
+outlier changes neither. Losses are compared with the chance loss, that of the best constant prediction, so that one set
+of thresholds serves any number of classes. The thresholds come from trainings of a perceptron and a convolutional
+network, with SGD and AdamW, at rates from 1/100 to 30 times the best (`benchmarks/monitor.py`).
 """
 
 from __future__ import annotations
@@ -14,45 +14,48 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from components.optim.monitor.windows import Look, mean_known
+from components.optim.monitor.windows import WindowStats, mean_known
 
 Evidence = dict[str, float]
 
 SIGNIFICANT = 0.05
-#: Mean cosine between successive gradients below which they point back at each other.
+#: Mean cosine between successive gradients below which they point against each other.
 BACK_AND_FORTH = -0.1
-#: Relative change of the weights in one step: the largest of a training that counts as large (good rates: 0.025 to
-#: 0.08), and the usual one at the highest rate that counts as small (1/100 of good rates: 0.0003 to 0.001).
+#: Relative change of the weights in one step: from here on the largest of a training is large (good rates: 0.025 to
+#: 0.08), and below here the usual one at the highest rate is small (1/100 of good rates: 0.0003 to 0.001).
 LARGE_STEPS, SMALL_STEPS = 1e-2, 2e-3
 #: Share of the chance loss above which nothing was learned; of the first gradients' norm, below which they vanished.
 NOTHING_LEARNED, VANISHED = 0.97, 0.4
-#: Share of the training before which slowness is not judged; of the chance loss, above which an end is far off.
+#: Share of the training before which slowness is not judged; share of the chance loss above which a final loss is poor.
 SETTLED, FAR = 0.25, 0.6
-#: Pace of a window, by the pace so far: below, the loss is levelling off, and it is not the rate that holds it up.
+#: Recent slope as a share of the slope so far: below it the loss is levelling off, whatever the rate.
 LEVELLING = 1 / 3
-#: Epochs that show a plateau, and as a share of those so far; gain from its first half to its second that is none.
+#: Epochs that show a plateau, at least and as a share of those so far; smallest gain from its first half to its second.
 PLATEAU_EPOCHS, PLATEAU_SHARE, NO_GAIN = 6, 0.25, 0.01
-#: Share of the highest rate: where a schedule has gone below, the loss stands still because the training ends.
+#: Share of the highest rate: once a schedule is below it, the loss stops falling because the training ends.
 STILL_HIGH = 0.5
-#: Epochs that are averaged, rise of the validation loss over its best, and fall of the training loss since then.
+#: Epochs in an average, rise of the validation loss above its best, and fall of the training loss since then.
 OVERFIT_EPOCHS, OVERFIT_RISE, OVERFIT_FALL = 3, 0.05, 0.1
 
 
-def oscillating(window: Sequence[Look], *, baseline: float) -> Evidence | None:
-    """Too high: the probe loss rises, successive gradients point back at each other, and they are larger than before.
+def oscillating(recent: Sequence[WindowStats], *, baseline: float) -> Evidence | None:
+    """Too high: the probe loss rises, successive gradients point against each other, and they are larger than before.
 
-    window: of `Looks.window`. baseline: gradient norm at the start, NaN if unknown. All three are needed: a cosine of
-    −0.2 was measured at the best rate of SGD with momentum, while the loss fell. Nor may the training loss fall: where
-    images are learned by heart, all three hold as well.
+    All three are needed: a cosine of −0.2 was measured at the best rate of SGD with momentum, while the loss fell. Nor
+    may the training loss fall: where images are memorised, all three hold as well.
+
+    Args:
+        recent: of `WindowHistory.recent`.
+        baseline: gradient norm at the start, NaN if unknown.
     """
-    if not window or math.isnan(baseline):
+    if not recent or math.isnan(baseline):
         return None
-    slope, p = _trend([look.step for look in window], [look.probe_loss for look in window])
-    cosine = mean_known([look.cosine for look in window])
-    norm = float(np.median([look.grad_norm for look in window]))
+    slope, p = _trend([window.step for window in recent], [window.probe_loss for window in recent])
+    cosine = mean_known([window.cosine for window in recent])
+    norm = float(np.median([window.grad_norm for window in recent]))
     if not (slope > 0 and p < SIGNIFICANT and cosine < BACK_AND_FORTH and norm > baseline):
         return None
-    train_slope, _ = _trend([look.step for look in window], [look.loss for look in window])
+    train_slope, _ = _trend([window.step for window in recent], [window.loss for window in recent])
     if train_slope < 0:
         return None
     return {
@@ -65,16 +68,23 @@ def oscillating(window: Sequence[Look], *, baseline: float) -> Evidence | None:
     }
 
 
-def collapsed(window: Sequence[Look], *, first_norm: float, largest_update: float, chance: float) -> Evidence | None:
-    """Too high: large steps threw the weights to where the loss is that of chance and gradients are near nothing.
+def collapsed(
+    recent: Sequence[WindowStats], *, first_norm: float, largest_update: float, chance: float
+) -> Evidence | None:
+    """Too high: after large steps the loss is that of chance and the gradients are nearly zero.
 
-    first_norm: median gradient norm of the first steps. largest_update: largest update ratio so far. The usual end of
-    a rate 30 times too high that does not reach infinity; the cosine says nothing there.
+    This is the usual result of a rate 30 times too high whose loss stays finite; the cosine shows nothing there.
+
+    Args:
+        recent: of `WindowHistory.recent`.
+        first_norm: median gradient norm of the first steps.
+        largest_update: largest update ratio so far.
+        chance: the chance loss.
     """
-    if not window:
+    if not recent:
         return None
-    loss = mean_known([look.loss for look in window])
-    norm = float(np.median([look.grad_norm for look in window]))
+    loss = mean_known([window.loss for window in recent])
+    norm = float(np.median([window.grad_norm for window in recent]))
     if not (loss >= NOTHING_LEARNED * chance and norm < VANISHED * first_norm and largest_update >= LARGE_STEPS):
         return None
     return {
@@ -87,26 +97,33 @@ def collapsed(window: Sequence[Look], *, first_norm: float, largest_update: floa
 
 
 def too_slow(
-    window: Sequence[Look], *, first: Look | None, largest_update: float, total_steps: int, chance: float
+    recent: Sequence[WindowStats], *, first: WindowStats | None, largest_update: float, total_steps: int, chance: float
 ) -> Evidence | None:
-    """Too low: small steps down a steady slope that will not get far by the end of the training.
+    """Too low: small steps down a steady slope that leads to a poor loss at the end of the training.
 
-    first: the first look that did not rest. largest_update: largest update ratio so far; once a step was large, small
-    ones mean weights that were thrown far out by a rate too high. The loss is extrapolated along the window's slope as
-    if the rate stayed as it is. A mean cosine above 0.2 is a witness and no condition: on noisy images it was −0.07 to
-    0.16 at a hundredth of the best rate, and 0.1 to 0.37 with AdamW at the best one.
+    The loss is extrapolated along the recent slope as if the rate stayed the same. The mean cosine is evidence and no
+    condition: on noisy images it was −0.07 to 0.16 at a hundredth of the best rate, and 0.1 to 0.37 with AdamW at the
+    best one.
+
+    Args:
+        recent: of `WindowHistory.recent`.
+        first: the first window outside of a grace period.
+        largest_update: largest update ratio so far. After a large step, small ones mean large weights, the result of a
+            rate that was too high.
+        total_steps: of the training.
+        chance: the chance loss.
     """
-    if not window or first is None or window[-1].step < SETTLED * total_steps or largest_update >= LARGE_STEPS:
+    if not recent or first is None or recent[-1].step < SETTLED * total_steps or largest_update >= LARGE_STEPS:
         return None
-    update = float(np.median([look.update_ratio / look.lr for look in window])) * max(
-        look.highest_lr for look in window
+    update = float(np.median([window.update_ratio / window.lr for window in recent])) * max(
+        window.highest_lr for window in recent
     )
-    slope, p = _trend([look.step for look in window], [look.probe_loss for look in window])
+    slope, p = _trend([window.step for window in recent], [window.probe_loss for window in recent])
     if not (update < SMALL_STEPS and slope < 0 and p < SIGNIFICANT):
         return None
-    now = float(np.median([look.probe_loss for look in window[-3:]]))
-    end = now + slope * (total_steps - window[-1].step)
-    if end < FAR * chance or _levels_off(window, first, now):
+    now = float(np.median([window.probe_loss for window in recent[-3:]]))
+    end = now + slope * (total_steps - recent[-1].step)
+    if end < FAR * chance or _levels_off(recent, first, now):
         return None
     return {
         "probe_loss": now,
@@ -114,14 +131,14 @@ def too_slow(
         "chance_loss": chance,
         "p_value": p,
         "update_ratio": update,
-        "cosine": mean_known([look.cosine for look in window]),
+        "cosine": mean_known([window.cosine for window in recent]),
     }
 
 
 def plateau(train_losses: Sequence[float], val_losses: Sequence[float], rates: Sequence[float]) -> Evidence | None:
-    """The validation loss has stopped falling while the rate is still high; of all epochs so far, one value each.
+    """The validation loss has stopped falling while the rate is still high; one value for each epoch so far.
 
-    Neither a falling trend over the latest epochs nor a gain from their first half to their second, of either loss.
+    There is neither a falling trend over the latest epochs nor a gain from their first half to their second.
     """
     count = max(PLATEAU_EPOCHS, math.ceil(PLATEAU_SHARE * len(val_losses)))
     if len(val_losses) < count or min(rates[-count:]) < STILL_HIGH * max(rates):
@@ -138,10 +155,10 @@ def plateau(train_losses: Sequence[float], val_losses: Sequence[float], rates: S
 
 
 def overfitting(train_losses: Sequence[float], val_losses: Sequence[float]) -> Evidence | None:
-    """The validation loss has risen from its best while the training loss fell on; of all epochs so far.
+    """The validation loss has risen from its best while the training loss fell on; one value for each epoch so far.
 
-    Both best and present are means over a few epochs, so that one lucky epoch is no best, and the present ones must all
-    be above it. A trend is not asked for: once the training images are known by heart, the loss stands high and still.
+    The best and the latest are means over a few epochs, so that one lucky epoch is no best, and the latest must all be
+    above it. A trend is no condition: once the training images are memorised, the loss stays high and constant.
     """
     if len(val_losses) < 2 * OVERFIT_EPOCHS or not np.isfinite([*train_losses, *val_losses]).all():
         return None
@@ -163,21 +180,21 @@ def overfitting(train_losses: Sequence[float], val_losses: Sequence[float]) -> E
 
 
 def _trend(x: Sequence[float] | range, y: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Theil–Sen slope and the p-value of Kendall's τ; a p-value of 1 where all values are alike."""
+    """Return the Theil–Sen slope and the p-value of Kendall's τ; a p-value of 1 where all values are equal."""
     slope = float(stats.theilslopes(y, x).slope)
     p = float(stats.kendalltau(x, y).pvalue)
     return slope, 1.0 if math.isnan(p) else p
 
 
-def _levels_off(window: Sequence[Look], first: Look, now: float) -> bool:
-    """Whether the probe loss falls far slower than it did, per unit of rate, so that a schedule's fall is no excuse."""
-    recent = -_trend([look.distance for look in window], [look.probe_loss for look in window])[0]
-    whole = (first.probe_loss - now) / max(window[-1].distance - first.distance, 1e-30)
-    return whole > 0 and recent < LEVELLING * whole
+def _levels_off(recent: Sequence[WindowStats], first: WindowStats, now: float) -> bool:
+    """Whether the probe loss falls far slower than before, per unit of rate because a schedule lowers it as well."""
+    latest = -_trend([window.distance for window in recent], [window.probe_loss for window in recent])[0]
+    whole = (first.probe_loss - now) / max(recent[-1].distance - first.distance, 1e-30)
+    return whole > 0 and latest < LEVELLING * whole
 
 
 def _half_gain(values: np.ndarray) -> float:
-    """By how much the second half's median is below the first's, as a share of it."""
+    """Return by how much the second half's median is below the first's, as a share of it."""
     half = len(values) // 2
     before, after = float(np.median(values[:half])), float(np.median(values[-half:]))
     return (before - after) / max(abs(before), 1e-30)

@@ -1,38 +1,55 @@
-"""What the monitor remembers: a record per look, with the means of the steps since the last; a bounded number of them.
+"""The monitor's memory: statistics of windows of steps, a bounded number of them.
 
-A look ends with a measurement of the probe batch, at most a hundred times in a training: in a long one several
-measurements make one look, whose mean is steadier, so that a slope has the same meaning in short and long trainings.
+A window ends with a measurement of the probe batch. There are at most a hundred in a training: in a long one a window
+holds several measurements, and their mean is steadier, so that a slope means the same in short and long trainings.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from components.optim.monitor.monitor import Signals
-
-#: Looks in a training, if it is long enough for them.
-LOOKS = 100
-#: Looks in a window: fewer prove no slope, more are late.
+#: Windows in a training that is long enough for them.
+WINDOWS = 100
+#: Windows that a rule looks at: fewer prove no slope, more react late.
 FEWEST, MOST = 10, 20
-#: Looks after a rest whose gradient norms make the baseline.
-BASELINE_LOOKS = 5
-#: Steps at the very start whose gradient norms stand for weights that no step has moved far.
+#: Windows outside of grace periods whose gradient norms are the baseline.
+BASELINE_WINDOWS = 5
+#: Steps at the very start whose gradient norms belong to weights near their initial values.
 FIRST_STEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """Some steps up to `step`. loss, probe_loss, grad_norm, cosine: means over what is known of them, else NaN.
+class Signals:
+    """What was measured in one optimizer step.
 
-    update_ratio: the largest. lr: of the last step. highest_lr: of all steps so far; distance: the sum of their rates.
-    resting: whether any of the steps rested.
+    step: its number, from 1. loss: of its batch. grad_norm: before clipping. cosine: between its gradient and that of
+    the step before, NaN where unknown. update_ratio: length of the step divided by that of the weights; probe_loss: on
+    the fixed batch; both NaN where not measured. lr: of the fastest group. in_grace_period: during warmup, after a
+    restart or after unfreezing, when the loss is not judged.
+    """
+
+    step: int
+    loss: float
+    grad_norm: float
+    cosine: float
+    update_ratio: float
+    probe_loss: float
+    lr: float
+    in_grace_period: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowStats:
+    """Statistics of the steps of one window, the last of which is `step`.
+
+    loss, probe_loss, grad_norm, cosine: means of the known values, else NaN. update_ratio: the largest. lr: of the last
+    step. highest_lr: of all steps so far; distance: the sum of their rates. in_grace_period: whether any step was.
     """
 
     step: int
@@ -44,55 +61,56 @@ class Look:
     lr: float
     highest_lr: float
     distance: float
-    resting: bool
+    in_grace_period: bool
 
 
-class Looks:
-    """Gathers steps into looks.
+class WindowHistory:
+    """Gathers steps into windows.
 
-    first: the first look that did not rest. largest_update: largest update ratio of all looks, NaN before one is known.
+    first: the first window outside of a grace period. largest_update: largest update ratio so far, NaN before one is
+    known.
     """
 
     def __init__(self, *, total_steps: int, start: int) -> None:
-        """Take the length of the training, and the step from which it is looked at."""
-        self.first: Look | None = None
+        """Take the length of the training, and the step after which the first window begins."""
+        self.first: WindowStats | None = None
         self.largest_update = math.nan
         self._total_steps = total_steps
-        self._last_look = start
-        self._looks: deque[Look] = deque(maxlen=MOST)
-        self._steps: list[tuple[float, float, float, float, float]] = []
+        self._last_end = start
+        self._windows: list[WindowStats] = []
+        self._steps: list[list[float]] = []
         self._distance = 0.0
         self._highest_lr = 0.0
-        self._rested = False
+        self._in_grace_period = False
         self._first_norms: list[float] = []
         self._baseline_norms: list[float] = []
 
-    def update(self, signals: Signals) -> Look | None:
-        """Take a step; return the look that it ends."""
-        self._steps.append((signals.loss, signals.probe_loss, signals.grad_norm, signals.cosine, signals.update_ratio))
+    def update(self, signals: Signals) -> WindowStats | None:
+        """Take a step; return the window that it ends."""
+        self._steps.append([signals.loss, signals.probe_loss, signals.grad_norm, signals.cosine, signals.update_ratio])
         self._distance += signals.lr
         self._highest_lr = max(self._highest_lr, signals.lr)
-        self._rested |= signals.resting
+        self._in_grace_period |= signals.in_grace_period
         if len(self._first_norms) < FIRST_STEPS:
             self._first_norms.append(signals.grad_norm)
-        if math.isnan(signals.probe_loss) or signals.step - self._last_look < self._total_steps / LOOKS:
+        if math.isnan(signals.probe_loss) or signals.step - self._last_end < self._total_steps / WINDOWS:
             return None
-        return self._end_look(signals.step, signals.lr)
+        return self._end_window(signals.step, signals.lr)
 
-    def window(self) -> list[Look]:
-        """The latest looks without rest between them; empty where there are too few to judge."""
-        looks: list[Look] = []
-        for look in reversed(self._looks):
-            early = len(looks) >= FEWEST and self._last_look - look.step > MOST / LOOKS * self._total_steps
-            if look.resting or early:
+    def recent(self) -> list[WindowStats]:
+        """Return the latest windows after the last grace period; [] where there are too few to judge."""
+        windows: list[WindowStats] = []
+        for window in reversed(self._windows):
+            early = len(windows) >= FEWEST and self._last_end - window.step > MOST / WINDOWS * self._total_steps
+            if window.in_grace_period or early:
                 break
-            looks.append(look)
-        return looks[::-1] if len(looks) >= FEWEST else []
+            windows.append(window)
+        return windows[::-1] if len(windows) >= FEWEST else []
 
     @property
     def baseline_norm(self) -> float:
-        """Median gradient norm of the first looks that did not rest; NaN before there are enough."""
-        return float(np.median(self._baseline_norms)) if len(self._baseline_norms) == BASELINE_LOOKS else math.nan
+        """Median gradient norm of the first windows outside of grace periods; NaN before there are enough."""
+        return float(np.median(self._baseline_norms)) if len(self._baseline_norms) == BASELINE_WINDOWS else math.nan
 
     @property
     def first_norm(self) -> float:
@@ -100,32 +118,18 @@ class Looks:
         return float(np.median(self._first_norms)) if self._first_norms else math.nan
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "first": None if self.first is None else list(astuple(self.first)),
-            "largest_update": self.largest_update,
-            "last_look": self._last_look,
-            "looks": [list(astuple(look)) for look in self._looks],
-            "steps": [list(step) for step in self._steps],
-            "distance": self._distance,
-            "highest_lr": self._highest_lr,
-            "rested": self._rested,
-            "first_norms": list(self._first_norms),
-            "baseline_norms": list(self._baseline_norms),
-        }
+        state = copy.deepcopy(vars(self))
+        state["_windows"] = [asdict(window) for window in self._windows]
+        return state | {"first": None if self.first is None else asdict(self.first)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.first = None if state["first"] is None else _look(state["first"])
-        self.largest_update = state["largest_update"]
-        self._last_look = state["last_look"]
-        self._looks = deque((_look(values) for values in state["looks"]), maxlen=MOST)
-        self._steps = [tuple(step) for step in state["steps"]]
-        self._distance, self._highest_lr = state["distance"], state["highest_lr"]
-        self._rested = state["rested"]
-        self._first_norms, self._baseline_norms = list(state["first_norms"]), list(state["baseline_norms"])
+        vars(self).update(copy.deepcopy(dict(state)))
+        self._windows = [WindowStats(**values) for values in state["_windows"]]
+        self.first = None if state["first"] is None else WindowStats(**state["first"])
 
-    def _end_look(self, step: int, lr: float) -> Look:
+    def _end_window(self, step: int, lr: float) -> WindowStats:
         losses, probe_losses, norms, cosines, ratios = zip(*self._steps, strict=True)
-        look = Look(
+        window = WindowStats(
             step=step,
             loss=mean_known(losses),
             probe_loss=mean_known(probe_losses),
@@ -135,23 +139,19 @@ class Looks:
             lr=lr,
             highest_lr=self._highest_lr,
             distance=self._distance,
-            resting=self._rested,
+            in_grace_period=self._in_grace_period,
         )
-        self._looks.append(look)
-        self._last_look, self._steps, self._rested = step, [], False
-        if not look.update_ratio <= self.largest_update:
-            self.largest_update = look.update_ratio
-        if not look.resting:
-            self.first = self.first or look
-            self._baseline_norms = [*self._baseline_norms, look.grad_norm][:BASELINE_LOOKS]
-        return look
+        self._windows = [*self._windows, window][-MOST:]
+        self._last_end, self._steps, self._in_grace_period = step, [], False
+        if not window.update_ratio <= self.largest_update:
+            self.largest_update = window.update_ratio
+        if not window.in_grace_period:
+            self.first = self.first or window
+            self._baseline_norms = [*self._baseline_norms, window.grad_norm][:BASELINE_WINDOWS]
+        return window
 
 
 def mean_known(values: Sequence[float]) -> float:
-    """The mean without NaN; NaN where nothing else is there."""
+    """Return the mean without NaN; NaN where nothing else is there."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
-
-
-def _look(values: Sequence[Any]) -> Look:
-    return Look(**dict(zip((entry.name for entry in fields(Look)), values, strict=True)))

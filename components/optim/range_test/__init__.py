@@ -1,1 +1,1 @@
-"""What the curves of a learning-rate range test say: bounds, the suggestion, and the reasons to abstain."""
+"""The learning-rate range test's analysis: from the curves of several seeds to a rate and the bounds of the search."""

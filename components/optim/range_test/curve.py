@@ -1,10 +1,9 @@
-"""The arithmetic of a range test: from noisy losses per seed to one curve, its noise and its drop.
+"""From the noisy losses of several seeds to one smooth curve, its noise and its drop. All rates are log10.
 
-Three choices matter. The filter is centred: a causal average lags by more than a decade. The curve is cut at
-its argmin *before* the isotonic fit: a decreasing fit over the rising tail pools it with the drop and moves
-everything to the right. Each seed is smoothed before the median is taken: with 2 % defects in batches of 16
-the constant prediction's loss is 0.10 in the mean and 0.02 in the median, and a median of raw losses would
-look like learning. Rates are log10 throughout.
+The smoothing is centred, since a causal average lags by more than a decade. Each seed is smoothed before the median is
+taken: with 2 % defects in batches of 16 the constant prediction's loss is 0.10 in the mean and 0.02 in the median, and
+a median of raw losses would look like learning. The curve is cut at its lowest point *before* the isotonic fit: a
+decreasing fit over the rising tail pools it with the drop and moves everything to the right.
 """
 
 import math
@@ -17,10 +16,10 @@ from sklearn.isotonic import IsotonicRegression
 from components.optim.range_test.divergence import divergence_onset
 
 BANDWIDTH = 0.1  # decades, standard deviation of the smoothing kernel
-START = 0.5  # decades at the low end that tell where the loss starts
-FLOOR = 0.15  # decades on either side of the argmin that tell how low the loss got
+START = 0.5  # decades at the low end whose mean is the start of the curve
+FLOOR = 0.15  # decades on either side of the lowest point whose median is the floor of the curve
 MIN_NOISE_POINTS = 8
-NOISE_WINDOW = 1.0  # decades before the lowest point in which the noise is looked at by itself
+NOISE_WINDOW = 1.0  # decades before the lowest point whose noise is also estimated by itself
 MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2)
 
 
@@ -28,8 +27,8 @@ MEDIAN_INEFFICIENCY = math.sqrt(math.pi / 2)
 class SeedCurves:
     """Losses on one grid of rates.
 
-    log_rates: (T,) rising. losses: (S, T), inf from a seed's divergence on. onsets: (S,) log10 rate at which
-    each seed diverged, inf where it did not.
+    log_rates: (T,) rising. losses: (S, T), inf from a seed's divergence on. onsets: (S,) log10 rate at which each seed
+    diverged, inf where it did not.
     """
 
     log_rates: np.ndarray
@@ -47,11 +46,12 @@ class SeedCurves:
 class CurveFit:
     """The drop of one curve, up to its lowest point. Rates are log10, losses in nats.
 
-    smooth: (m,) the curve while it is finite. fitted: (cut + 1,) the decreasing fit. start: mean level over
-    the first half decade. reference: the level from which the drop counts. floor: median level around the
-    lowest point; the lowest value itself is the luckiest of many, and a drop measured to it is too large.
+    log_rates: (T,). smooth: (m,) the curve while it is finite. fitted: (cut + 1,) the decreasing fit. start: mean level
+    over the first half decade. reference: the level from which the drop counts. floor: median level around the lowest
+    point; the lowest value itself is the luckiest of many, and a drop measured to it is too large.
     """
 
+    log_rates: np.ndarray
     smooth: np.ndarray
     fitted: np.ndarray
     start: float
@@ -68,27 +68,27 @@ class CurveFit:
         """What the loss fell by, counted from the reference; negative where it never got there."""
         return self.reference - self.floor
 
-    def crossing(self, log_rates: np.ndarray, share: float) -> float:
+    def crossing(self, share: float) -> float:
         """Return the log10 rate at which this share of the drop is reached, linear between the points."""
         level = self.reference - share * self.drop
         first = int(np.argmax(self.fitted <= level))
         if first == 0:
-            return float(log_rates[0])
+            return float(self.log_rates[0])
         above, below = self.fitted[first - 1], self.fitted[first]
         step = (above - level) / (above - below)
-        return float(log_rates[first - 1] + step * (log_rates[first] - log_rates[first - 1]))
+        return float(self.log_rates[first - 1] + step * (self.log_rates[first] - self.log_rates[first - 1]))
 
 
 def align_seeds(curves: pd.DataFrame, *, constant_loss: float) -> SeedCurves:
     """Put the seeds on one grid and mark where each diverged.
 
-    A seed has diverged at its first non-finite loss or gradient norm, where the median-of-5 rule says so, or
-    at its last step where it ended before the others. Steps that a seed skipped are interpolated.
+    A seed has diverged at its first loss or gradient norm that is not finite, where the median-of-5 rule says so, or at
+    its last step if it ended before the others. Steps that a seed skipped are interpolated.
 
     Args:
         curves: columns seed, step, lr, loss and, if recorded, grad_norm; a step has the same lr in all seeds.
-        constant_loss: sets the floor of the median-of-5 rule, together with log 2, the least any uniform
-            prediction costs.
+        constant_loss: loss of the best constant prediction. The floor of the median-of-5 rule is twice this, and at
+            least twice log 2, the least that a uniform prediction costs.
 
     Raises:
         ValueError: seeds with different rates at the same step.
@@ -118,7 +118,18 @@ def align_seeds(curves: pd.DataFrame, *, constant_loss: float) -> SeedCurves:
 def smoothing_kernel(log_rates: np.ndarray) -> np.ndarray:
     """Return (T, T) Gaussian weights in log-rate, unnormalised: a seed may end before the others."""
     distance = (log_rates[:, None] - log_rates[None, :]) / BANDWIDTH
-    return np.exp(-0.5 * distance**2)
+    return np.asarray(np.exp(-0.5 * distance**2))
+
+
+def middle_weights(kernel: np.ndarray) -> np.ndarray:
+    """Return the normalised weights (T,) with which the point in the middle is smoothed."""
+    middle = kernel[len(kernel) // 2]
+    return np.asarray(middle / middle.sum())
+
+
+def median_curve(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return (T,): the median over the smoothed seeds, inf where at least half of them have diverged."""
+    return np.median(smooth_seeds(losses, kernel), axis=0)
 
 
 def smooth_seeds(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:
@@ -142,7 +153,7 @@ def fit_drop(log_rates: np.ndarray, curve: np.ndarray, *, reference: float) -> C
 
     Args:
         log_rates: (T,).
-        curve: (T,) the smoothed median, inf behind the common divergence; its first value finite.
+        curve: (T,) of `median_curve`; its first value is finite.
         reference: the level from which the drop counts.
     """
     smooth = curve[: finite_length(curve)]
@@ -151,23 +162,24 @@ def fit_drop(log_rates: np.ndarray, curve: np.ndarray, *, reference: float) -> C
     fitted = IsotonicRegression(increasing=False).fit_transform(rates, smooth[: cut + 1])
     start = float(smooth[log_rates[: len(smooth)] <= log_rates[0] + START].mean())
     near = np.abs(log_rates[: len(smooth)] - log_rates[cut]) <= FLOOR
-    return CurveFit(smooth, fitted, start, reference, float(np.median(smooth[near])))
+    return CurveFit(log_rates, smooth, fitted, start, reference, float(np.median(smooth[near])))
 
 
 def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: int, least: float) -> float:
-    """Return the standard deviation of the smoothed median curve, in nats.
+    """Return the standard deviation of `median_curve`, in nats.
 
-    From second differences of the mean over seeds, which a trend does not touch and which see noise that the seeds
-    share; then what the kernel leaves of it (√Σk²), and what a median costs against a mean. Of the whole way to the
-    lowest point and of its last part the noisier counts: a network that still says the same of all images costs the
-    same on every batch, whatever it holds, and the noise begins when it has learned the class balance.
+    It is estimated from second differences of the mean over seeds, which a trend does not change and which contain the
+    noise that the seeds share. It is multiplied by what the kernel leaves of it (√Σk²) and by the inefficiency of a
+    median. The estimate over all steps up to the lowest point is compared with that over the last of them, and the
+    larger one counts: a network that still predicts the same for all images has the same loss on every batch, so noise
+    begins only after it has learned the class balance.
 
     Args:
-        losses: (S, T) as aligned; at least one seed finite up to `until`.
+        losses: (S, T) as aligned.
         kernel: (T, T).
-        until: position of the curve's lowest point; what comes after it is not looked at.
-        window: steps of the last part.
-        least: standard deviation of one batch's loss that is known to be there, at least 0.
+        until: position of the curve's lowest point; later steps are ignored.
+        window: how many of the last steps up to there are also taken by themselves.
+        least: standard deviation of one batch's loss that is known to exist, at least 0.
     """
     until = max(until, MIN_NOISE_POINTS)
     reaching = [row for row in losses if finite_length(row) >= until]
@@ -176,6 +188,5 @@ def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: i
     squares = np.diff(np.mean([row[:until] for row in reaching], axis=0), n=2) ** 2 / 6
     noisier = max(float(np.mean(squares)), float(np.mean(squares[-max(window, MIN_NOISE_POINTS) :])))
     noisier = max(noisier, least**2 / len(reaching))
-    middle = kernel[len(kernel) // 2] / kernel[len(kernel) // 2].sum()
     median_cost = MEDIAN_INEFFICIENCY if len(losses) > 2 else 1.0
-    return math.sqrt(noisier) * float(np.sqrt(np.sum(middle**2))) * median_cost
+    return math.sqrt(noisier) * float(np.sqrt(np.sum(middle_weights(kernel) ** 2))) * median_cost

@@ -1,4 +1,4 @@
-"""When a ramp has diverged: a median-of-5 rule, shared by the run that stops and the analysis of it."""
+"""When a ramp has diverged: a median-of-5 rule that the run uses to stop and the analysis uses to cut the curve."""
 
 import math
 import statistics
@@ -10,10 +10,10 @@ RISE = 4.0
 
 
 class DivergenceMonitor:
-    """Fires on a non-finite loss, or where the median of five exceeds 4 × the best such median *and* `floor`.
+    """Fires on a loss that is not finite, or where the median of five exceeds 4 × the lowest such median *and* `floor`.
 
-    The floor keeps a loss that has come close to zero from counting every rebound as an explosion. A single
-    bad batch cannot fire it: three of five have to be high.
+    Without the floor, every rebound of a loss near zero would count. A single bad batch cannot fire it: three of five
+    losses have to be high.
     """
 
     def __init__(self, *, floor: float) -> None:
@@ -22,7 +22,7 @@ class DivergenceMonitor:
         self._best = math.inf
 
     def update(self, loss: float) -> bool:
-        """Take the next loss and say whether the run has diverged by now."""
+        """Take the next loss; return whether the run has diverged."""
         if not math.isfinite(loss):
             return True
         self._recent.append(loss)
@@ -34,7 +34,7 @@ class DivergenceMonitor:
 
 
 def divergence_onset(losses: Sequence[float], *, floor: float) -> int | None:
-    """Return where the divergence shows, or None: two before the rule fires, at the centre of its window."""
+    """Return the position of the divergence, or None: two before the rule fires, at the centre of its window."""
     monitor = DivergenceMonitor(floor=floor)
     for position, loss in enumerate(losses):
         if monitor.update(loss):

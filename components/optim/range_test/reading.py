@@ -1,4 +1,4 @@
-"""Reading one aligned range test: its half-drop, its noise, the valley rule, and whether to believe them."""
+"""Reads the curves of one range test: the half-drop rate, the noise, the valley rule, and whether to believe them."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from components.optim.range_test.curve import (
     curve_noise,
     finite_length,
     fit_drop,
-    smooth_seeds,
+    median_curve,
     smoothing_kernel,
 )
 from components.optim.range_test.valley import valley_index
@@ -28,7 +28,7 @@ MIN_POINTS = 10
 
 @dataclass(frozen=True)
 class Reading:
-    """One curve, read: the fit of its drop, its noise in nats, and two rules' log10 rates."""
+    """fit: of the median curve. noise: its standard deviation, nats. half_drop, valley: log10 rates of two rules."""
 
     fit: CurveFit
     noise: float
@@ -37,20 +37,20 @@ class Reading:
 
 
 def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: float) -> Reading | None:
-    """Return the reading, or None where too little of the curve is finite.
+    """Return the reading, or None where fewer than `MIN_POINTS` of the curve are finite.
 
-    The drop counts from the constant predictor's loss, so that learning the class balance is worth nothing.
-    Where the curve starts clearly below that (a start that already knows something), it counts from there.
+    The drop counts from the constant predictor's loss, so that learning the class balance counts as nothing. Where the
+    curve starts clearly below that loss (the model already knows something), it counts from the start.
 
     Args:
         aligned: the curves.
         constant_loss: loss of the best constant prediction.
-        constant_spread: standard deviation of that loss from batch to batch. No curve has less noise: where defects
-            are rare, it is lowest where a few batches happened to hold none, and these look quiet, too.
+        constant_spread: standard deviation of that loss from batch to batch, the least noise that any curve has. Where
+            defects are rare, a few batches without any of them have a low loss and would look quiet.
     """
     rates = aligned.log_rates
     kernel = smoothing_kernel(rates)
-    curve = np.median(smooth_seeds(aligned.losses, kernel), axis=0)
+    curve = median_curve(aligned.losses, kernel)
     if finite_length(curve) < MIN_POINTS:
         return None
     window = int(np.searchsorted(rates, rates[0] + NOISE_WINDOW))
@@ -59,21 +59,21 @@ def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: fl
     fit = fit_drop(rates, curve, reference=constant_loss)
     if fit.start < constant_loss - DROP_IN_NOISE * noise:
         fit = fit_drop(rates, curve, reference=fit.start)
-    # What lies above the reference is the way to the class balance: a valley there would be none of the drop's.
+    # Above the reference the model learns the class balance; a valley there is none of the drop.
     below = np.minimum(fit.smooth, fit.reference)
     valley = valley_index(below, resolution=VALLEY_RESOLUTION * max(fit.drop, 0.0))
-    return Reading(fit, noise, fit.crossing(rates, 0.5), float(rates[valley]))
+    return Reading(fit, noise, fit.crossing(0.5), float(rates[valley]))
 
 
 def reason_to_abstain(
     reading: Reading, band: tuple[float, float], *, factor: float, fell: float, constant_loss: float
 ) -> str:
-    """Return why the curves carry no suggestion, or an empty string.
+    """Return why the curves give no suggestion, or an empty string.
 
     Args:
         reading: of the curve.
         band: (low, high) log10 interval of the half-drop over the resampled curves.
-        factor: suggestion by half-drop rate, at least 1; the valley has to be near to either or between them.
+        factor: suggestion divided by half-drop rate, at least 1. The valley must be near one of the two or between.
         fell: share of the resampled curves that fell below the reference.
         constant_loss: loss of the best constant prediction.
     """

@@ -1,10 +1,9 @@
-"""The valley rule of fastai's LR finder, as a cross-check: another way of reading the same curve.
+"""The valley rule of fastai's LR finder, a second way to read the same curve.
 
-Rule as fastai states it (github.com/fastai/fastai, `callback.schedule.valley`), written anew: take the
-longest decreasing subsequence of the losses, of length L and ending at e; its window starts at e - L, and the
-suggestion is int(L/3) + int(L/6) further on. On a loss that never falls it silently returns the lowest rate,
-which is why it only checks here and never decides. One thing is added, a resolution: on a curve without noise
-every step of a flat plateau falls by a hair, and the rule would call the plateau part of the valley.
+fastai states it in `callback.schedule.valley` (github.com/fastai/fastai): take the longest decreasing subsequence of
+the losses, of length L and ending at e; its window starts at e - L, and the suggestion is int(L/3) + int(L/6) further
+on. On a loss that never falls it returns the lowest rate, which is why it only checks here and never decides. We add a
+resolution: on a curve without noise every step of a flat plateau falls by a tiny amount and would count as a valley.
 """
 
 import numpy as np
@@ -22,9 +21,9 @@ def valley_index(losses: np.ndarray, *, resolution: float) -> int:
 
 
 def longest_decrease(losses: np.ndarray, *, resolution: float) -> tuple[int, int]:
-    """Return the length of the longest subsequence of which each member is lower than the one before it.
+    """Return the length of the longest subsequence in which each member is lower than the one before it, and its end.
 
-    Lower by more than the resolution. The second number is the first position at which one of that length ends.
+    Lower by more than the resolution. The end is the first position at which one of that length ends. The time is
     O(n²), for a few hundred steps.
     """
     lengths = np.ones(len(losses), dtype=np.int64)

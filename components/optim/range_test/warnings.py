@@ -1,9 +1,8 @@
-"""What a user should know about a range test whose result stands: a thin plan, a ramp cut off, seeds at odds.
+"""Warnings about a range test that has a result: too few seeds or steps, a ramp that ends too early, seeds that differ.
 
-The held-out loss is a check and not the measure. It is smoother, because its batch is fixed, but it is
-recorded every few steps only, its own constant prediction is another one (a few hundred images), and what has
-to fall for a training to move is the loss that is trained on. Where the two tell different stories, the user
-is told.
+The held-out loss is only a check. Its batch is fixed, which makes it smoother, but it is recorded every few steps, it
+has another constant prediction (of a few hundred images), and a training moves by the training loss. Where the two
+contradict each other, the user is warned.
 """
 
 import numpy as np
@@ -15,19 +14,19 @@ from components.optim.range_test.curve import (
     align_seeds,
     finite_length,
     fit_drop,
-    smooth_seeds,
+    median_curve,
     smoothing_kernel,
 )
 
-EDGE = 0.15  # decades from an end of the ramp that count as at the end
+EDGE = 0.15  # decades from an end of the ramp that count as its end
 SEEDS_APART = 1.0  # decades
 HELD_OUT_APART = 0.75  # decades
 HELD_OUT_POINTS = 10
-SEEDS, STEPS_PER_DECADE, DECADES = 3, 20, 5  # what is advised
+SEEDS, STEPS_PER_DECADE, DECADES = 3, 20, 5  # recommended minima
 
 
 def plan_warnings(aligned: SeedCurves) -> list[str]:
-    """Return in what the test was smaller than advised, as far as the curves tell."""
+    """Return where the test was smaller than recommended, as far as the curves show."""
     seeds, rates = len(aligned.losses), aligned.log_rates
     decades = float(rates[-1] - rates[0])
     warnings = []
@@ -41,7 +40,7 @@ def plan_warnings(aligned: SeedCurves) -> list[str]:
 
 
 def curve_warnings(aligned: SeedCurves, fit: CurveFit, *, constant_loss: float) -> list[str]:
-    """Return what the shape of the curve says about the test."""
+    """Return what the shape of the curve shows about the test."""
     rates = aligned.log_rates
     warnings = []
     if fit.reference < constant_loss:
@@ -49,7 +48,7 @@ def curve_warnings(aligned: SeedCurves, fit: CurveFit, *, constant_loss: float) 
             f"the loss starts at {fit.start:.3f}, below that of a constant prediction ({constant_loss:.3f}); "
             "the drop is counted from there; start the ramp lower, unless the model knows these images already"
         )
-    if fit.drop > 0 and fit.crossing(rates, 0.1) <= rates[0] + EDGE:
+    if fit.drop > 0 and fit.crossing(0.1) <= rates[0] + EDGE:
         warnings.append("the loss falls from the first rates on: start the ramp lower")
     if aligned.diverged_at is None and rates[fit.cut] >= rates[-1] - EDGE:
         warnings.append("the loss was still falling when the ramp ended: end it higher")
@@ -61,10 +60,10 @@ def curve_warnings(aligned: SeedCurves, fit: CurveFit, *, constant_loss: float) 
 
 
 def held_out_warnings(curves: pd.DataFrame, half_drop: float, *, constant_loss: float) -> list[str]:
-    """Return where the held-out loss contradicts the training loss; nothing where it was measured too rarely.
+    """Return where the held-out loss contradicts the training loss; [] where it was measured at too few steps.
 
     Args:
-        curves: as recorded; `heldout_loss` may be missing.
+        curves: the recorded steps; `heldout_loss` may be missing.
         half_drop: log10 rate at which the training loss has fallen half-way.
         constant_loss: loss of the best constant prediction on the training images.
     """
@@ -75,7 +74,7 @@ def held_out_warnings(curves: pd.DataFrame, half_drop: float, *, constant_loss: 
     if aligned_steps["step"].nunique() < HELD_OUT_POINTS:
         return []
     aligned = align_seeds(aligned_steps, constant_loss=constant_loss)
-    curve = np.median(smooth_seeds(aligned.losses, smoothing_kernel(aligned.log_rates)), axis=0)
+    curve = median_curve(aligned.losses, smoothing_kernel(aligned.log_rates))
     if finite_length(curve) < HELD_OUT_POINTS:
         return []
     fit = fit_drop(aligned.log_rates, curve, reference=constant_loss)
@@ -84,7 +83,7 @@ def held_out_warnings(curves: pd.DataFrame, half_drop: float, *, constant_loss: 
             f"the held-out loss never fell below that of a constant prediction ({constant_loss:.3f}): "
             "the training loss may have fallen by memorising"
         ]
-    held_out = fit.crossing(aligned.log_rates, 0.5)
+    held_out = fit.crossing(0.5)
     if abs(held_out - half_drop) > HELD_OUT_APART:
         return [f"the held-out loss is half-way down at {10**held_out:.1e}, the training loss at {10**half_drop:.1e}"]
     return []

@@ -1,10 +1,10 @@
 """The weight-decay range test (Smith, arXiv 1803.09820, section 5): the largest decay that still permits a high rate.
 
-Both regularise, so they are chosen together: range tests under several weight decays, and of these the largest whose
-diverging rate is not reduced. Where some ramp does not diverge, the rate of lowest loss is compared instead, for all of
-them: a decoupled decay strong enough to pull the weights to zero never diverges, and must not win by that. If that
-rate is the same under all, nothing is recommended: a ramp of a hundred steps hardly feels a decoupled decay (AdamW's
-curves under 0.001, 0.1 and 1 were measured to be the same up to their lowest point), and a training of thousands does.
+Weight decay and rate both regularise, so they are chosen together: of range tests under several weight decays, the
+largest decay wins whose diverging rate is not reduced. Where some ramp does not diverge, the rates of lowest loss are
+compared instead, for all of them, because a decoupled decay strong enough to pull the weights to zero never diverges.
+If that rate is the same under all, the test abstains: a ramp of a hundred steps hardly changes under a decoupled decay
+(AdamW's curves under 0.001, 0.1 and 1 were measured to be the same up to their lowest point), a long training does.
 """
 
 import math
@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from components.optim.range_test.bounds import LrBounds
 
-#: Decades by which a limit may lie lower and count as not reduced: the width of the median-of-5 window at 20 steps per
-#: decade, within which a divergence cannot be placed.
+#: Decades by which a limit may lie lower without counting as reduced: the width of the median-of-5 window at 20 steps
+#: per decade, which is the resolution of a divergence.
 TOLERANCE = 0.25
 
 
 @dataclass(frozen=True)
 class DecayLimit:
-    """One weight decay, the rate it permits (None where its range test abstained), and whether that is reduced."""
+    """One weight decay, the rate that it permits (None where its range test abstained), and whether that is reduced."""
 
     weight_decay: float
     limit: float | None
@@ -30,10 +30,10 @@ class DecayLimit:
 
 @dataclass(frozen=True, kw_only=True)
 class DecayVerdict:
-    """What the test says about one optimizer.
+    """The result for one optimizer.
 
-    recommended: a weight decay, None where it abstained, and `reason` says why. measure: what `limits` are. limits: in
-    rising order of weight decay. note: what a user should know of a verdict that stands, or empty.
+    recommended: a weight decay, None where the test abstained, for the `reason` given. measure: the kind of rate in
+    `limits`, which rise in weight decay. note: a remark on the recommendation, or empty.
     """
 
     optimizer: str
@@ -50,10 +50,10 @@ class DecayVerdict:
 
 
 def choose_weight_decay(tests: Mapping[float, LrBounds], *, optimizer: str) -> DecayVerdict:
-    """Pick the largest weight decay whose limit lies at most `TOLERANCE` decades below the highest limit.
+    """Recommend the largest weight decay whose limit lies at most `TOLERANCE` decades below the highest limit.
 
     Args:
-        tests: from weight decay (at least 0) to what its range test says; those that abstained are never picked.
+        tests: the range test's result by weight decay (at least 0); those that abstained are never recommended.
         optimizer: of all of them.
     """
     readable = {decay: bounds for decay, bounds in sorted(tests.items()) if not bounds.abstained}

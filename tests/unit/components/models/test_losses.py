@@ -156,11 +156,6 @@ def test_balanced_weights_of_an_empty_class_are_refused():
         class_weights(np.array([0, 1]), 3, "balanced")
 
 
-def test_an_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="none or balanced"):
-        class_weights(np.array([0, 1]), 2, "focal")
-
-
 # --- weights by the effective number of images
 
 

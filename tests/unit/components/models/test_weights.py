@@ -38,7 +38,7 @@ def test_packaged_weights_fill_every_tensor_but_the_classifier():
     body = [(own[name], tensor) for name, tensor in zip(own, stored, strict=True) if "classifier" not in name]
     assert len(body) == len(stored) - 2
     assert all(torch.equal(mine, theirs) for mine, theirs in body)
-    assert built.preprocessing.mean == built.preprocessing.std == (0.5, 0.5, 0.5)
+    assert built.mean == built.std == (0.5, 0.5, 0.5)
 
 
 @packaged
@@ -90,7 +90,7 @@ def test_a_file_with_a_tensor_of_another_shape_is_refused(tmp_path):
     [
         ("missing.safetensors", None, "no such file"),
         ("weights.pth", b"x", "must name a .safetensors file"),
-        ("broken.safetensors", b"not tensors", "is not a safetensors file"),
+        ("broken.safetensors", b"not tensors", "is not a safetensors file but text"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, name, content, said):

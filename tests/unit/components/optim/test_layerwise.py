@@ -122,19 +122,3 @@ def test_a_model_without_a_classifier_ends_with_its_last_layer():
 def test_a_model_without_anything_to_train_is_refused():
     with pytest.raises(InputError, match="requires a gradient"):
         grouped(nn.Linear(2, 2).requires_grad_(False))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"layer_decay": 0.0}, "recipe.layer_decay=0.0"),
-        ({"layer_decay": 1.1}, "recipe.layer_decay=1.1"),
-        ({"layer_decay": math.nan}, "recipe.layer_decay=nan"),
-        ({"towards": "sideways"}, "recipe.layer_decay_towards=sideways"),
-        ({"head_ratio": 0.0}, "recipe.head_lr_ratio=0.0"),
-        ({"head_ratio": math.inf}, "recipe.head_lr_ratio=inf"),
-    ],
-)
-def test_rates_that_cannot_be_are_refused_with_their_key(changes, said):
-    with pytest.raises(InputError, match=said):
-        grouped(plain(), **changes)

@@ -13,13 +13,13 @@ from components.optim.schedules import SCHEDULES, PlateauRule, Schedule, multipl
 PLAN = {
     "total_steps": 110,
     "warmup_steps": 10,
-    "final_fraction": 0.01,
-    "drops": 2,
-    "cycles": 2,
+    "final_lr_fraction": 0.01,
+    "schedule_drops": 2,
+    "schedule_cycles": 2,
     "cycle_growth": 1.0,
     "cycle_low": 0.25,
-    "rise": 0.3,
-    "cooldown": 0.2,
+    "rise_fraction": 0.3,
+    "cooldown_fraction": 0.2,
     "plateau_factor": 0.3,
     "plateau_patience": 1,
 }
@@ -99,7 +99,7 @@ def test_those_that_only_fall_never_rise_after_warmup(name):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_no_step_of_a_training_has_a_rate_of_zero_or_above_the_peak(name):
-    assert all(0 < at(name, step, final_fraction=0.001) <= 1 for step in range(110))
+    assert all(0 < at(name, step, final_lr_fraction=0.001) <= 1 for step in range(110))
 
 
 def test_step_drops_at_equal_distances():
@@ -123,7 +123,7 @@ def test_one_cycle_is_at_its_peak_when_the_rise_is_over():
 def test_wsd_cools_down_as_one_minus_the_root():
     # the last 20 of 100 steps: a quarter of the cooldown takes half of the way
     assert [at("wsd", step) for step in (89, 90, 95)] == pytest.approx([1.0, 1.0, 0.01 + 0.99 * 0.5])
-    assert at("wsd", 35, cooldown=1.0) == pytest.approx(0.01 + 0.99 * 0.5)
+    assert at("wsd", 35, cooldown_fraction=1.0) == pytest.approx(0.01 + 0.99 * 0.5)
 
 
 def test_cosine_agrees_with_torch():
@@ -138,7 +138,9 @@ def test_restarts_agree_with_torch(cycles, growth, total):
     def build(optimizer):
         return lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=first, T_mult=growth, eta_min=0.01)
 
-    ours = plan("cosine_restarts", total_steps=total, warmup_steps=0, cycles=cycles, cycle_growth=float(growth))
+    ours = plan(
+        "cosine_restarts", total_steps=total, warmup_steps=0, schedule_cycles=cycles, cycle_growth=float(growth)
+    )
     assert [multiplier(ours, step) for step in range(total)] == pytest.approx(torch_values(build, total))
 
 
@@ -162,7 +164,7 @@ def test_the_triangular_ones_agree_with_torch(name, mode, gamma):
             optimizer, 0.25, 1.0, step_size_up=10, mode=mode, gamma=gamma, cycle_momentum=False
         )
 
-    ours = plan(name, total_steps=60, warmup_steps=0, cycles=3)
+    ours = plan(name, total_steps=60, warmup_steps=0, schedule_cycles=3)
     assert [multiplier(ours, step) for step in range(60)] == pytest.approx(torch_values(build, 60))
 
 
@@ -235,32 +237,13 @@ def test_the_others_are_refused_without_a_length(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes", "said"),
-    [
-        ("poly", {}, "recipe.schedule=poly: unknown.*fixed, step, exponential, cosine"),
-        ("cosine", {"warmup_steps": 110}, "recipe.warmup_epochs.*110 steps"),
-        ("fixed", {"warmup_steps": -1}, "recipe.warmup_epochs.*-1 steps"),
-        ("cosine", {"total_steps": 0}, "0 steps"),
-        ("exponential", {"final_fraction": 0.0}, r"recipe.final_lr_fraction=0.0: must be in \(0, 1\]"),
-        ("exp_range", {"final_fraction": 0.0}, r"recipe.final_lr_fraction=0.0"),
-        ("cosine", {"final_fraction": 1.5}, "1.5"),
-        ("cosine", {"final_fraction": math.nan}, "nan"),
-        ("step", {"drops": 0}, "recipe.schedule_drops=0"),
-        ("triangular", {"cycles": 0}, "recipe.schedule_cycles=0"),
-        ("cosine_restarts", {"cycle_growth": 0.5}, "recipe.cycle_growth=0.5"),
-        ("triangular2", {"cycle_low": 1.0}, "recipe.cycle_low=1.0"),
-        ("one_cycle", {"rise": 1.0}, "recipe.rise_fraction=1.0"),
-        ("wsd", {"cooldown": 0.0}, "recipe.cooldown_fraction=0.0"),
-        ("plateau", {"plateau_factor": 1.0}, "recipe.plateau_factor=1.0"),
-        ("plateau", {"plateau_patience": -1}, "recipe.plateau_patience=-1"),
-    ],
+    ("changes", "said"),
+    [({"warmup_steps": 110}, "recipe.warmup_epochs.*110 steps"), ({"total_steps": 0}, "0 steps")],
 )
-def test_a_plan_that_cannot_be_is_refused_with_its_key(name, changes, said):
+def test_a_length_that_cannot_be_is_refused_with_its_key(changes, said):
     with pytest.raises(InputError, match=said):
-        plan(name, **changes)
+        plan("cosine", **changes)
 
 
-def test_all_faults_are_said_together_and_settings_without_use_are_none():
-    with pytest.raises(InputError, match=r"schedule_cycles=0.*cycle_low=2"):
-        plan("triangular", cycles=0, cycle_low=2.0)
-    assert at("fixed", 50, cycles=0, drops=0, rise=7.0, cooldown=0.0) == 1.0
+def test_settings_that_a_schedule_does_not_use_are_ignored():
+    assert at("fixed", 50, schedule_cycles=0, schedule_drops=0, rise_fraction=7.0, cooldown_fraction=0.0) == 1.0

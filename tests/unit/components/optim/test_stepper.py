@@ -18,13 +18,13 @@ TOTAL, WARMUP, EPOCH = 24, 4, 4  # steps
 PLAN = {
     "total_steps": TOTAL,
     "warmup_steps": WARMUP,
-    "final_fraction": 0.01,
-    "drops": 2,
-    "cycles": 2,
+    "final_lr_fraction": 0.01,
+    "schedule_drops": 2,
+    "schedule_cycles": 2,
     "cycle_growth": 1.0,
     "cycle_low": 0.25,
-    "rise": 0.3,
-    "cooldown": 0.2,
+    "rise_fraction": 0.3,
+    "cooldown_fraction": 0.2,
     "plateau_factor": 0.5,
     "plateau_patience": 1,
 }

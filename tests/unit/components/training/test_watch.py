@@ -62,13 +62,13 @@ def new_learner(*, optimizer: str = "sgd", lr: float = 0.05, schedule: str = "fi
         name=schedule,
         warmup_steps=warmup,
         total_steps=40,
-        final_fraction=0.01,
-        drops=2,
-        cycles=2,
+        final_lr_fraction=0.01,
+        schedule_drops=2,
+        schedule_cycles=2,
         cycle_growth=1.0,
         cycle_low=0.25,
-        rise=0.3,
-        cooldown=0.2,
+        rise_fraction=0.3,
+        cooldown_fraction=0.2,
         plateau_factor=0.3,
         plateau_patience=2,
     )
@@ -236,14 +236,14 @@ def test_the_probe_loss_is_that_of_the_weights_after_the_step_in_eval_mode(seen)
 
 def test_detectors_rest_while_a_rate_rises_and_a_while_after(seen) -> None:
     train(new_learner(warmup=8), 10, new_watcher())
-    rests = [entry.step for entry in seen if entry.resting]
+    rests = [entry.step for entry in seen if entry.in_grace_period]
     # The first step has none to compare with; the rate rises up to step 9, which is the first at the full one.
     assert rests == list(range(2, 9 + REST_STEPS))
 
 
 def test_detectors_rest_after_a_restart(seen) -> None:
     train(new_learner(schedule="cosine_restarts"), 10, new_watcher())
-    assert [entry.step for entry in seen if entry.resting] == list(range(21, 41))  # two cycles of 20 steps
+    assert [entry.step for entry in seen if entry.in_grace_period] == list(range(21, 41))  # two cycles of 20 steps
 
 
 # --- acting

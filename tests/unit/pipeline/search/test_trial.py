@@ -45,7 +45,7 @@ def tiny(monkeypatch) -> None:
                 nn.Conv2d(3, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
                 nn.Dropout(recipe.model.drop_rate), nn.Linear(24, 2),
             )  # fmt: skip
-        return SimpleNamespace(model=model, preprocessing=SimpleNamespace(mean=(0.5,) * 3, std=(0.5,) * 3))
+        return SimpleNamespace(model=model, mean=(0.5,) * 3, std=(0.5,) * 3)
 
     monkeypatch.setattr(training, "new_model", build)
 

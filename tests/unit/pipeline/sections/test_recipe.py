@@ -1,14 +1,16 @@
 """The recipe's keys for the learning rate: what goes together, and what is refused in which words."""
 
+from dataclasses import fields
+
 import pytest
 
 from components.errors import InputError
 from components.evaluation.objectives import DECIDING
 from components.optim.optimizers import OPTIMIZERS
-from components.optim.schedules import SCHEDULES
+from components.optim.schedules import SCHEDULES, Schedule
 from pipeline.loading import load
 from pipeline.overriding import override
-from pipeline.sections.recipe import OWN_OPTIMIZERS, SCHEDULE_FREE, RecipeConfig, Schedule
+from pipeline.sections.recipe import OWN_OPTIMIZERS, SCHEDULE_FREE, RecipeConfig, ScheduleName
 from pipeline.stage import fingerprint, section_values
 from pipeline.stages import STAGES
 
@@ -25,7 +27,7 @@ def test_the_configuration_knows_the_optimizers_that_the_components_have() -> No
 
 
 def test_the_configuration_knows_the_schedules_that_the_components_have() -> None:
-    assert set(Schedule.__args__) - {"auto"} == set(SCHEDULES)
+    assert set(ScheduleName.__args__) - {"auto"} == set(SCHEDULES)
 
 
 @pytest.mark.parametrize("name", ["lamb", "lion", "adan"])
@@ -38,6 +40,26 @@ def test_an_unknown_optimizer_is_answered_with_those_that_are_known() -> None:
     assert message.startswith("recipe.optimizer=adamq: ")
     assert "sgd, momentum" in message
     assert "adamw" in message
+
+
+def test_a_schedule_takes_its_settings_from_the_keys_of_the_same_names() -> None:
+    keys = {field.name for field in fields(Schedule)} - {"name", "warmup_steps", "total_steps"}
+    assert keys <= set(RecipeConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[("final_lr_fraction", value) for value in ("0", "1.5", ".nan")],
+        *[("schedule_drops", "0"), ("schedule_cycles", "0"), ("cycle_growth", "0.5"), ("cycle_low", "1")],
+        *[("rise_fraction", "1"), ("cooldown_fraction", "0"), ("plateau_factor", "1"), ("plateau_patience", "-1")],
+        *[("warmup_epochs", "-1"), ("lr", "0"), ("lr", ".nan"), ("weight_decay", "-1")],
+        *[("layer_decay", "0"), ("layer_decay", "1.1"), ("head_lr_ratio", "0"), ("head_lr_ratio", ".inf")],
+        ("layer_decay_towards", "sideways"),
+    ],
+)
+def test_a_value_outside_its_range_is_refused_with_its_key(key: str, value: str) -> None:
+    assert refusal({f"recipe.{key}": value}).startswith(f"recipe.{key}")
 
 
 def test_an_unknown_schedule_is_answered_with_those_that_are_known() -> None:

@@ -215,8 +215,8 @@ def test_the_probe_is_told_on_the_console_and_logged_with_its_evidence() -> None
 def bounds(optimizer: str, *, suggested: float = 1e-3) -> LrBounds:
     return LrBounds(
         optimizer=optimizer, lower=1e-4, suggested=suggested, upper=1e-2, band=(5e-4, 2e-3), abstained=False, reason="",
-        source="range_test", lr10=None, lr50=None, lr90=None, lr_min=None, lr_div=None, valley=None, drop=None,
-        noise=None, constant_loss=0.69, warnings=(), fit={"lr": [], "loss": []},
+        lr50=None, lr_min=None, lr_div=None, valley=None, drop=None, noise=None, constant_loss=0.69, warnings=(),
+        fit={"lr": [], "loss": []}, factor=2.0,
     )  # fmt: skip
 
 

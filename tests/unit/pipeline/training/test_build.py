@@ -50,7 +50,7 @@ def tiny(monkeypatch) -> None:
 
     class Built:
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
-        preprocessing = type("Constants", (), {"mean": (0.5,) * 3, "std": (0.5,) * 3})
+        mean = std = (0.5,) * 3
 
     monkeypatch.setattr(training, "new_model", lambda recipe, data, *, seed: Built)
 
@@ -68,8 +68,13 @@ def test_every_key_of_the_schedule_arrives() -> None:
     }  # fmt: skip
     found = training.new_schedule(recipe(**keys), data(), total_epochs=6)  # 8 images, 2 steps an epoch
     assert (found.name, found.warmup_steps, found.total_steps) == ("exp_range", 3, 12)
-    assert (found.final_fraction, found.drops, found.cycles, found.cycle_growth) == (0.02, 4, 5, 2.0)
-    assert (found.cycle_low, found.rise, found.cooldown) == (0.3, 0.4, 0.6)
+    assert (found.final_lr_fraction, found.schedule_drops, found.schedule_cycles, found.cycle_growth) == (
+        0.02,
+        4,
+        5,
+        2.0,
+    )
+    assert (found.cycle_low, found.rise_fraction, found.cooldown_fraction) == (0.3, 0.4, 0.6)
     assert (found.plateau_factor, found.plateau_patience) == (0.7, 8)
 
 

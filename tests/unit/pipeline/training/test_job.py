@@ -151,10 +151,19 @@ def new_learner(optimizer: str = "adamw") -> Learner:
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
     layers = LayerRates(layer_decay=0.5, towards="input", head_ratio=1.0)
     schedule = Schedule(
-        name="fixed" if OPTIMIZERS[optimizer].schedule_free else "cosine", warmup_steps=2, total_steps=EPOCHS * STEPS,
-        final_fraction=0.01, drops=2, cycles=2, cycle_growth=1.0, cycle_low=0.25, rise=0.3, cooldown=0.2,
-        plateau_factor=0.3, plateau_patience=2,
-    )  # fmt: skip
+        name="fixed" if OPTIMIZERS[optimizer].schedule_free else "cosine",
+        warmup_steps=2,
+        total_steps=EPOCHS * STEPS,
+        final_lr_fraction=0.01,
+        schedule_drops=2,
+        schedule_cycles=2,
+        cycle_growth=1.0,
+        cycle_low=0.25,
+        rise_fraction=0.3,
+        cooldown_fraction=0.2,
+        plateau_factor=0.3,
+        plateau_patience=2,
+    )
     built = build_optimizer(model, name=optimizer, lr=0.05, weight_decay=0.01, layers=layers)
     return Learner(
         model=model,

@@ -1,4 +1,4 @@
-"""The monitor on sequences of signals made by hand: each kind, near misses, rest, restoring, words at the end."""
+"""The monitor on signals made by hand: each kind, near misses, grace periods, restoring, words at the end."""
 
 import json
 import math
@@ -14,18 +14,18 @@ STEPS = 400
 
 def signals(step: int, **changes) -> Signals:
     """A quiet step; the probe is measured every ten."""
-    looks = step % 10 == 0
+    measured = step % 10 == 0
     values = {
         "step": step,
         "loss": 0.5,
         "grad_norm": 1.0,
         "cosine": 0.0,
-        "update_ratio": 0.02 if looks else math.nan,
-        "probe_loss": 0.5 if looks else math.nan,
+        "update_ratio": 0.02 if measured else math.nan,
+        "probe_loss": 0.5 if measured else math.nan,
         "lr": 0.1,
-        "resting": False,
+        "in_grace_period": False,
     }
-    if not looks:
+    if not measured:
         changes = {name: value for name, value in changes.items() if name not in ("update_ratio", "probe_loss")}
     return Signals(**(values | changes))
 
@@ -79,7 +79,7 @@ def test_a_quiet_training_gives_no_verdict_and_no_advice() -> None:
 
 def test_an_oscillation_is_told_once_with_its_numbers() -> None:
     (verdict,) = watch(oscillating())
-    # Of the first window's ten looks half oscillate: mean cosine −0.15, and a median norm between 1 and 2.
+    # Of the first ten windows half oscillate: mean cosine −0.15, and a median norm between 1 and 2.
     assert (verdict.kind, verdict.step, verdict.epoch) == ("oscillating", 100, 1)
     assert verdict.evidence["cosine"] < -0.1
     assert verdict.evidence["grad_norm"] > verdict.evidence["grad_norm_baseline"] == 1.0
@@ -97,7 +97,7 @@ def test_an_oscillation_that_went_away_is_told_again() -> None:
 
 def test_a_collapse_to_chance_counts_as_a_rate_too_high() -> None:
     (verdict,) = watch(collapsed())
-    assert (verdict.kind, verdict.step) == ("oscillating", 100)  # the first window there is
+    assert (verdict.kind, verdict.step) == ("oscillating", 100)  # the first step with ten windows
     assert verdict.evidence["largest_update_ratio"] == 0.1
 
 
@@ -127,22 +127,24 @@ def test_a_loss_that_explodes_is_a_divergence() -> None:
     assert "18× its recent mean" in verdict.advice
 
 
-def test_a_step_with_a_verdict_on_its_loss_counts_for_the_looks_as_well() -> None:
+def test_a_step_with_a_verdict_on_its_loss_belongs_to_its_window_as_well() -> None:
     watcher = monitor()
     watch([*quiet(99), signals(100, loss=math.nan, grad_norm=math.nan)], watcher)
-    assert watcher.state_dict()["looks"]["last_look"] == 100
+    assert watcher.state_dict()["_windows"]["_last_end"] == 100
 
 
 @pytest.mark.parametrize("sequence", [oscillating(), slow(), collapsed()], ids=["oscillating", "slow", "collapsed"])
-def test_detectors_rest_when_they_are_told_to(sequence) -> None:
-    assert watch([Signals(**(vars(entry) | {"resting": True})) for entry in sequence]) == []
+def test_nothing_is_judged_in_a_grace_period(sequence) -> None:
+    assert watch([Signals(**(vars(entry) | {"in_grace_period": True})) for entry in sequence]) == []
 
 
-def test_a_rest_is_forgotten_only_by_a_whole_window_after_it() -> None:
+def test_after_a_grace_period_ten_windows_are_needed() -> None:
     sequence = slow(240)
-    sequence[94] = Signals(**(vars(sequence[94]) | {"resting": True}))  # step 95 spoils the look at 100
+    sequence[94] = Signals(
+        **(vars(sequence[94]) | {"in_grace_period": True})
+    )  # step 95 spoils the window that ends at 100
     (verdict,) = watch(sequence)
-    assert verdict.step == 200  # ten looks, from 110 to 200
+    assert verdict.step == 200  # ten windows, from 110 to 200
 
 
 # --- epochs
@@ -159,11 +161,11 @@ def test_a_plateau_is_told_in_its_epoch_with_the_step_under_way() -> None:
     assert "schedule plateau" in verdicts[5].advice
 
 
-def test_a_plateau_of_images_known_by_heart_is_not_blamed_on_the_rate() -> None:
+def test_a_plateau_of_memorised_images_is_not_blamed_on_the_rate() -> None:
     watcher = monitor()
     watch(quiet(60), watcher)
     verdicts = [watcher.epoch_ended(epoch, 0.01, 0.7, 0.9) for epoch in range(1, 7)]
-    assert "known by heart" in verdicts[-1].advice
+    assert "memorised" in verdicts[-1].advice
 
 
 def test_overfitting_is_told_and_is_no_matter_of_the_rate() -> None:
@@ -192,7 +194,7 @@ def test_epochs_after_the_one_gone_back_to_are_forgotten() -> None:
     for epoch in range(1, 6):
         watcher.epoch_ended(epoch, 0.6, 0.7, 0.9)
     watcher.rolled_back(step=20, epoch=2)
-    assert watcher.state_dict()["val_losses"] == [0.7, 0.7]
+    assert watcher.state_dict()["_val_losses"] == [0.7, 0.7]
     assert [watcher.epoch_ended(epoch, 0.6, 0.7, 0.9) for epoch in (3, 4, 5)] == [None] * 3
 
 

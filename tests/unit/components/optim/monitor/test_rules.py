@@ -1,21 +1,21 @@
-"""Each rule on looks and epochs made by hand: one case that it proves, and the near misses that it lets pass."""
+"""Each rule on windows and epochs made by hand: one case that it proves, and the near misses that it lets pass."""
 
 import math
 
 import pytest
 
 from components.optim.monitor import rules
-from components.optim.monitor.windows import Look
+from components.optim.monitor.windows import WindowStats
 
 CHANCE = 1.0
 
 
 def window(*, probe, loss=None, cosine=0.0, grad_norm=1.0, start=0, update_ratio=0.001):
-    """Ten looks, ten steps apart, each 1 further in distance; probe, loss: (first, last) of a straight line."""
+    """Ten windows, ten steps apart, each 1 further in distance; probe, loss: (first, last) of a straight line."""
     first, last = probe
     losses = probe if loss is None else loss
     return [
-        Look(
+        WindowStats(
             step=start + 10 * (n + 1),
             loss=losses[0] + (losses[1] - losses[0]) * n / 9,
             probe_loss=first + (last - first) * n / 9,
@@ -25,7 +25,7 @@ def window(*, probe, loss=None, cosine=0.0, grad_norm=1.0, start=0, update_ratio
             lr=0.05,
             highest_lr=0.1,
             distance=start / 10 + n + 1.0,
-            resting=False,
+            in_grace_period=False,
         )
         for n in range(10)
     ]
@@ -37,7 +37,7 @@ def window(*, probe, loss=None, cosine=0.0, grad_norm=1.0, start=0, update_ratio
 def test_a_rising_loss_with_gradients_to_and_fro_that_have_grown_is_an_oscillation() -> None:
     evidence = rules.oscillating(window(probe=(0.5, 0.95), cosine=-0.2, grad_norm=3.0), baseline=2.0)
     assert evidence is not None
-    assert evidence["probe_loss_per_100_steps"] == pytest.approx(0.5)  # 0.05 per look of 10 steps
+    assert evidence["probe_loss_per_100_steps"] == pytest.approx(0.5)  # 0.05 per window of 10 steps
     assert (evidence["cosine"], evidence["grad_norm"], evidence["grad_norm_baseline"]) == (pytest.approx(-0.2), 3, 2)
 
 
@@ -52,7 +52,7 @@ def test_a_rising_loss_with_gradients_to_and_fro_that_have_grown_is_an_oscillati
         ({}, math.nan),
         ({"loss": (0.5, 0.4)}, 2.0),
     ],
-    ids=["falling", "flat", "no to and fro", "cosine unknown", "small gradients", "no baseline", "training loss falls"],
+    ids=["falling", "flat", "no reversal", "cosine unknown", "small gradients", "no baseline", "training loss falls"],
 )
 def test_it_takes_all_signs_together_to_be_an_oscillation(changes, baseline) -> None:
     values = {"probe": (0.5, 0.95), "cosine": -0.2, "grad_norm": 3.0} | changes
@@ -69,8 +69,8 @@ def test_no_window_proves_nothing() -> None:
 
 
 def test_chance_level_without_gradients_after_large_steps_is_a_collapse() -> None:
-    looks = window(probe=(1.0, 1.0), grad_norm=0.3)
-    evidence = rules.collapsed(looks, first_norm=1.0, largest_update=0.05, chance=CHANCE)
+    recent = window(probe=(1.0, 1.0), grad_norm=0.3)
+    evidence = rules.collapsed(recent, first_norm=1.0, largest_update=0.05, chance=CHANCE)
     assert evidence == {
         "loss": pytest.approx(1.0),
         "chance_loss": 1.0,
@@ -86,17 +86,17 @@ def test_chance_level_without_gradients_after_large_steps_is_a_collapse() -> Non
     ids=["something was learned", "gradients are there", "small steps", "steps unknown"],
 )
 def test_less_than_that_is_no_collapse(loss, grad_norm, largest) -> None:
-    looks = window(probe=(loss, loss), grad_norm=grad_norm)
-    assert rules.collapsed(looks, first_norm=1.0, largest_update=largest, chance=CHANCE) is None
+    recent = window(probe=(loss, loss), grad_norm=grad_norm)
+    assert rules.collapsed(recent, first_norm=1.0, largest_update=largest, chance=CHANCE) is None
 
 
 # --- too slow
 
 
 def slow(*, probe=(1.0, 0.955), start=200, total_steps=400, update_ratio=0.0008, first_probe=1.1, largest_update=0.002):
-    looks = window(probe=probe, start=start, update_ratio=update_ratio)
+    recent = window(probe=probe, start=start, update_ratio=update_ratio)
     first = window(probe=(first_probe, first_probe))[0]
-    return rules.too_slow(looks, first=first, largest_update=largest_update, total_steps=total_steps, chance=CHANCE)
+    return rules.too_slow(recent, first=first, largest_update=largest_update, total_steps=total_steps, chance=CHANCE)
 
 
 def test_a_steady_slope_that_ends_far_off_is_too_slow() -> None:

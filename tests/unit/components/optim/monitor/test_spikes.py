@@ -9,12 +9,12 @@ from components.optim.monitor.spikes import CALM, LossWatch
 LEVEL = [0.5, 0.6] * 15  # recent mean 0.55, largest 0.6
 
 
-def events(losses, *, floor=0.7, resting=(), norms=None):
-    """(kind, step) of all events; steps from 1. resting: steps at rest."""
+def events(losses, *, floor=0.7, in_grace_period=(), norms=None):
+    """(kind, step) of all events; steps from 1. in_grace_period: steps in one."""
     watch, found = LossWatch(floor=floor), []
     for step, loss in enumerate(losses, start=1):
         norm = 1.0 if norms is None else norms.get(step, 1.0)
-        event = watch.update(step, loss, norm, resting=step in resting)
+        event = watch.update(step, loss, norm, in_grace_period=step in in_grace_period)
         if event is not None:
             found.append((event.kind, event.step))
     return found
@@ -23,9 +23,9 @@ def events(losses, *, floor=0.7, resting=(), norms=None):
 def test_one_high_loss_is_a_spike_at_its_step_once_the_next_is_normal() -> None:
     watch = LossWatch(floor=0.7)
     for step, loss in enumerate(LEVEL, start=1):
-        assert watch.update(step, loss, 1.0, resting=False) is None
-    assert watch.update(31, 3.0, 1.0, resting=False) is None  # might be a divergence still
-    event = watch.update(32, 0.5, 1.0, resting=False)
+        assert watch.update(step, loss, 1.0, in_grace_period=False) is None
+    assert watch.update(31, 3.0, 1.0, in_grace_period=False) is None  # might be a divergence still
+    event = watch.update(32, 0.5, 1.0, in_grace_period=False)
     assert event is not None
     assert (event.kind, event.step) == ("spike", 31)
     assert event.evidence == {
@@ -52,7 +52,7 @@ def test_a_second_divergence_is_told_after_a_calm_while() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_is_a_divergence_at_once_even_at_rest(value) -> None:
-    assert events([0.7, value], resting={1, 2}) == [("diverged", 2)]
+    assert events([0.7, value], in_grace_period={1, 2}) == [("diverged", 2)]
 
 
 def test_a_gradient_that_is_not_finite_is_a_divergence_too() -> None:
@@ -84,8 +84,8 @@ def test_spikes_far_apart_stay_spikes() -> None:
 
 
 def test_at_rest_high_losses_are_neither_but_count_once_the_rest_is_over() -> None:
-    assert events([*LEVEL, *[3.0] * 8, 0.5], resting=range(31, 40)) == []
-    assert events([*LEVEL, *[3.0] * 8], resting=range(31, 38)) == [("diverged", 31)]
+    assert events([*LEVEL, *[3.0] * 8, 0.5], in_grace_period=range(31, 40)) == []
+    assert events([*LEVEL, *[3.0] * 8], in_grace_period=range(31, 38)) == [("diverged", 31)]
 
 
 def test_a_restored_watch_goes_on_as_the_saved_one() -> None:
@@ -98,6 +98,6 @@ def test_a_restored_watch_goes_on_as_the_saved_one() -> None:
                 state = watch.state_dict()
                 watch = LossWatch(floor=0.7)
                 watch.load_state_dict(state)
-            event = watch.update(step, loss, 1.0, resting=False)
+            event = watch.update(step, loss, 1.0, in_grace_period=False)
             found += [] if event is None else [(event.kind, event.step)]
         assert found == [("spike", 31), ("diverged", 36)]

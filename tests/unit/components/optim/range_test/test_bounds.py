@@ -40,9 +40,8 @@ def test_a_planted_half_drop_is_found_without_noise(ramps, half_drop):
     assert math.log10(bounds.lr50 / half_drop) == pytest.approx(0, abs=0.02)
     assert bounds.suggested == pytest.approx(bounds.lr50 * FAMILY_FACTOR["adaptive"])
     assert bounds.lower < bounds.suggested < bounds.upper
-    # 10 % and 90 % of a logistic drop of width 0.15 lie 0.15 · ln 9 = 0.33 decades on either side
-    assert math.log10(bounds.lr10 / half_drop) == pytest.approx(-0.33, abs=0.06)
-    assert math.log10(bounds.lr90 / half_drop) == pytest.approx(0.33, abs=0.06)
+    # A tenth of a logistic drop of width 0.15 is reached 0.15 · ln 9 = 0.33 decades earlier.
+    assert math.log10(bounds.lower / half_drop) == pytest.approx(-0.33, abs=0.06)
 
 
 def test_a_planted_half_drop_is_found_under_noise(ramps):
@@ -105,7 +104,6 @@ def test_curves_without_a_drop_make_it_abstain_with_the_defaults_and_a_reason(ra
     bounds = analyse(ramps.record(lr, losses(lr, ramps)))
     assert bounds.abstained
     assert reason in bounds.reason
-    assert bounds.source == "default"
     assert (bounds.lower, bounds.upper) == SPEC.default_bounds
     assert bounds.suggested == SPEC.default_lr
     assert bounds.lr50 is None
@@ -325,13 +323,6 @@ def test_a_lowest_point_early_on_a_flat_floor_does_not_hold_the_suggestion_back(
     assert 3 * bounds.lr_min < bounds.lr50 * FAMILY_FACTOR["adaptive"]
     assert bounds.suggested == pytest.approx(bounds.lr50 * FAMILY_FACTOR["adaptive"])
     assert bounds.upper == pytest.approx(bounds.suggested)
-
-
-def test_a_record_from_before_there_was_a_factor_is_read(ramps):
-    lr = ramps.rates()
-    record = analyse(ramps.record(lr, [ramps.falling(lr)] * 3)).to_dict()
-    assert record.pop("factor") == FAMILY_FACTOR["adaptive"]
-    assert LrBounds.from_dict(record).factor == 1.0
 
 
 def test_the_same_curves_and_seed_give_the_same_bounds(ramps):

@@ -88,11 +88,11 @@ def test_the_curve_is_cut_at_its_lowest_point_before_the_fit():
     assert x[fit.cut] == pytest.approx(-2, abs=0.06)
     assert (np.diff(fit.fitted) <= 0).all()
     # drop: 0.6, half of it is reached at -5 + 0.3 / 0.2 = -3.5, up to the floor's averaging
-    assert fit.crossing(x, 0.5) == pytest.approx(-3.5, abs=0.15)
+    assert fit.crossing(0.5) == pytest.approx(-3.5, abs=0.15)
 
 
 def test_the_crossing_is_linear_between_two_points():
     x = np.array([-3.0, -2.0, -1.0])
     fit = fit_drop(x, np.array([1.0, 1.0, 0.0]), reference=1.0)
     assert fit.drop == pytest.approx(1.0)
-    assert fit.crossing(x, 0.25) == pytest.approx(-1.75)
+    assert fit.crossing(0.25) == pytest.approx(-1.75)

@@ -17,10 +17,7 @@ def found(lr_div: float | None = None, *, lr_min: float = 1e-2, abstained: bool 
         band=(1e-3, 1e-3),
         abstained=abstained,
         reason="flat" if abstained else "",
-        source="default" if abstained else "range_test",
-        lr10=1e-4,
         lr50=1e-3,
-        lr90=5e-3,
         lr_min=lr_min,
         lr_div=lr_div,
         valley=1e-3,
@@ -29,6 +26,7 @@ def found(lr_div: float | None = None, *, lr_min: float = 1e-2, abstained: bool 
         constant_loss=0.69,
         warnings=(),
         fit={"lr": [], "loss": []},
+        factor=1.0,
     )
 
 

@@ -9,11 +9,8 @@ import numpy as np
 import pandas as pd
 
 from components.data.manifest import classes_of
-from components.report.figures import (
-    augmentation_grid,
-    sample_grid,
-    split_counts,
-)
+from components.report.figures_data import split_counts
+from components.report.galleries import augmentation_grid, sample_grid
 from components.report.html import Section, render_report
 from pipeline.data.findings import (
     DataFindings,

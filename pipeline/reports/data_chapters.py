@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from components.report.figures import leakage_figure, near_duplicate_figure, shortcuts_figure
+from components.report.figures_audit import leakage_figure, near_duplicate_figure, shortcuts_figure
 from components.report.html import Section
 from pipeline.data.findings import DataFindings, counted, exact_duplicates, joined
 from pipeline.reports.data_galleries import conflicts_figure, cut, doubtful_figure, largest_figure, pairs_figure

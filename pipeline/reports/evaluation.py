@@ -9,15 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from components.report.figures import (
-    confused_pairs_figure,
-    confusion_figure,
-    gallery,
-    learning_curves,
-    range_test_figure,
-    roc_figure,
-    score_histogram,
-)
+from components.report.figures_evaluation import confused_pairs_figure, confusion_figure, roc_figure, score_histogram
+from components.report.figures_lr import range_test_figure
+from components.report.figures_training import learning_curves
+from components.report.galleries import gallery
 from components.report.html import Section, render_report
 from components.serving.bundle import ModelCard
 from pipeline.reports.confirmation import confirmation_section

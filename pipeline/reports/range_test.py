@@ -16,7 +16,9 @@ from rich.table import Table
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayVerdict
-from components.report.figures import backbones_figure, range_test_figure, range_tests_figure, weight_decay_figure
+from components.report.figures_backbones import backbones_figure
+from components.report.figures_lr import range_test_figure
+from components.report.figures_range_tests import range_tests_figure, weight_decay_figure
 from components.report.style import rate
 from components.training.engine import Device
 from components.training.ramp import recycling_warning

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from components.report.figures import (
-    importance_figure,
-    parallel_coordinates,
-    pareto_figure,
-    rung_agreement_figure,
-    rung_survival_figure,
-    search_figure,
-    trial_cost_figure,
-)
+from components.report.figures_search import search_figure
+from components.report.figures_search_agreement import rung_agreement_figure
+from components.report.figures_search_cost import trial_cost_figure
+from components.report.figures_search_importance import importance_figure
+from components.report.figures_search_parallel import parallel_coordinates
+from components.report.figures_search_pareto import pareto_figure
+from components.report.figures_search_survival import rung_survival_figure
 from components.report.html import Section, render_report
 from components.search.agreement import agreement_warning, rung_agreement, survival
 from components.search.importance import importances, scales

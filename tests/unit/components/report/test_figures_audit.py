@@ -7,7 +7,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report import figures_audit, style
+from components.report import figures_audit, galleries, style
 from components.report.html import figure_png
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -49,7 +49,7 @@ def test_near_duplicates_are_drawn_for_any_threshold_and_without_a_pair(threshol
 
 
 def test_a_pair_stands_side_by_side_with_a_gap_between(image: np.ndarray) -> None:
-    figure = figures_audit.pairs_gallery([(image, image + 100)], ["0.93"], "Pairs")
+    figure = galleries.pairs_gallery([(image, image + 100)], ["0.93"], "Pairs")
     shown = np.asarray(figure.axes[0].images[0].get_array())
     assert shown.shape == (10, 21, 3)
     assert (shown[:, :10] == 100).all()
@@ -58,16 +58,14 @@ def test_a_pair_stands_side_by_side_with_a_gap_between(image: np.ndarray) -> Non
 
 
 def test_groups_are_rows_with_a_name_each_and_captions_where_there_are_any(image: np.ndarray) -> None:
-    figure = figures_audit.groups_gallery(
-        [[image] * 3, [image] * 2], ["a", "b"], [["", "", ""], ["good", "pit"]], "All"
-    )
+    figure = galleries.groups_gallery([[image] * 3, [image] * 2], ["a", "b"], [["", "", ""], ["good", "pit"]], "All")
     assert sum(len(axes.images) for axes in figure.axes) == 5
     assert {"All", "a", "b", "good", "pit"} <= _words(figure)
 
 
 def test_a_long_name_of_a_group_does_not_move_its_pictures(image: np.ndarray) -> None:
     def places(name: str) -> list[tuple[float, ...]]:
-        figure = figures_audit.groups_gallery([[image] * 3], [name], [[""] * 3], "All")
+        figure = galleries.groups_gallery([[image] * 3], [name], [[""] * 3], "All")
         figure_png(figure)
         return [axes.get_position().bounds for axes in figure.axes]
 
@@ -93,8 +91,8 @@ def test_a_suspicious_shortcut_has_a_colour_of_its_own(shortcuts: pd.DataFrame) 
     ("figure", "reason"),
     [
         (figures_audit.near_duplicate_figure(np.empty(0), np.empty(0), 0.9), "no pairs were compared"),
-        (figures_audit.pairs_gallery([], [], "Pairs"), "none"),
-        (figures_audit.groups_gallery([], [], [], "Groups"), "none"),
+        (galleries.pairs_gallery([], [], "Pairs"), "none"),
+        (galleries.groups_gallery([], [], [], "Groups"), "none"),
         (figures_audit.leakage_figure({}), "nothing was measured"),
         (figures_audit.shortcuts_figure(pd.DataFrame()), "no cue was tried"),
     ],

@@ -86,16 +86,15 @@ def effective_observations(hits: np.ndarray, groups: np.ndarray, *, confidence: 
     """How many independent observations N grouped ones are worth for their mean; N when no group has two.
 
     Korn–Graubard: N over the design effect (between-group variance over the binomial one), times the
-    ratio of squared t quantiles for the degrees of freedom. Never above N, and never below N²/Σm² (Kish,
-    m the group sizes: images of one group wholly alike). With no hit, or nothing but hits, the variance
-    says nothing and the lower end is taken.
+    ratio of squared t quantiles for the degrees of freedom. Never above N, and never below `kish_size`.
+    With no hit, or nothing but hits, the variance says nothing and the lower end is taken.
     """
     total = hits.size
     _, codes = np.unique(groups, return_inverse=True)
     sizes = np.bincount(codes)
     if sizes.size == total:
         return float(total)
-    floor = total**2 / float(np.sum(sizes.astype(float) ** 2))
+    floor = kish_size(groups)
     rate = float(hits.mean())
     if rate in (0.0, 1.0) or sizes.size < 2:
         return floor
@@ -107,6 +106,12 @@ def effective_observations(hits: np.ndarray, groups: np.ndarray, *, confidence: 
     tail = (1 + confidence) / 2
     freedom = (stats.t.ppf(tail, total - 1) / stats.t.ppf(tail, sizes.size - 1)) ** 2
     return float(np.clip(total * binomial / clustered * freedom, floor, total))
+
+
+def kish_size(groups: np.ndarray) -> float:
+    """N²/Σm² (Kish; m the group sizes): what N images are worth if those of one group are wholly alike."""
+    _, sizes = np.unique(groups, return_counts=True)
+    return float(sizes.sum() ** 2 / np.sum(sizes.astype(float) ** 2))
 
 
 def defects_needed(misses: int, budget: float, *, confidence: float) -> int:

@@ -79,11 +79,9 @@ def _notes(values: dict[str, Any]) -> list[str]:
     if values["difference"] is None:
         return []
     known = values["se_seeds"] is not None
-    between = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
-    freedom = "" if values["freedom"] is None else f", {values['freedom']:.1f} degrees of freedom"
+    seeds = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
     return [
-        f"Standard error of the difference: {between}, {values['se_sampling']:.4f} from which images the validation "
-        f"split holds{freedom}."
+        f"Standard error of the difference: {seeds}, {values['se_sampling']:.4f} from the choice of validation images."
     ]
 
 

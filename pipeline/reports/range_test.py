@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData
 
 if TYPE_CHECKING:
-    from pipeline.range_test.backbone_probe import ProbeVerdict
+    from pipeline.range_test.backbone_probe import ProbedBackbone
 
 VOIDED_BY = (
     "Another backbone, optimizer or data set voids this result, and so does another way of training: "
@@ -92,7 +92,7 @@ def name_test(backbone: str, optimizer: str, *, own: str, several: bool) -> Curv
     return CurveName(f"{backbone}, {optimizer}" if several else optimizer, key)
 
 
-def report_probe(context: StageContext, verdicts: Sequence[ProbeVerdict], objective: str) -> None:
+def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], objective: str) -> None:
     """Say how the backbones rank and which of them stay; log the evidence: a table, a figure, the scores."""
     table = _table(f"Frozen backbones, {objective.replace('_', ' ')}", "backbone", "score", "interval", "s", "")
     for verdict in verdicts:
@@ -105,7 +105,7 @@ def report_probe(context: StageContext, verdicts: Sequence[ProbeVerdict], object
             style="" if verdict.kept else "dim",
         )
     context.console.table(table)
-    records = [verdict.to_dict() for verdict in verdicts]
+    records = [asdict(verdict) for verdict in verdicts]
     context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
     context.run.log_table(pd.DataFrame(records), "tables/backbones.json")
     context.log_figure(backbones_figure(records, metric_name=objective), "figures/backbones.png")

@@ -46,7 +46,7 @@ STAGES: tuple[Stage, ...] = (
         name="lr_range_test",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=5,
+        version=6,
         unhashed=(
             *SCHEDULE_KEYS,
             *("recipe.lr", "recipe.warmup_epochs", "recipe.freeze_epochs"),

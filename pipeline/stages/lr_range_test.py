@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -87,7 +87,7 @@ def _backbones(
     probed = probe_backbones(context, backbones, configured, settings, place, seed=seed)
     verdicts = keep_best(probed, keep=settings.keep_backbones, configured=own)
     report_probe(context, verdicts, configured.recipe.objective)
-    _write(context, "backbones", {verdict.backbone: verdict.to_dict() for verdict in verdicts})
+    _write(context, "backbones", {verdict.backbone: asdict(verdict) for verdict in verdicts})
     kept = [verdict.backbone for verdict in verdicts if verdict.kept]
     return sorted(kept, key=lambda name: name != own)
 

@@ -18,7 +18,7 @@ from components.data.loader import ImageSet
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayLimit, DecayVerdict
 from components.training.engine import Device
-from pipeline.range_test.backbone_probe import Probed, ProbeVerdict
+from pipeline.range_test.backbone_probe import ProbedBackbone
 from pipeline.reports.range_test import (
     file_safe,
     measured_at,
@@ -194,10 +194,10 @@ def test_the_backbone_is_named_where_there_are_several(backbone: str, several: b
     assert (name.label, name.key) == (label, key)
 
 
-def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> ProbeVerdict:
-    return ProbeVerdict(
-        backbone=backbone, score=score, low=low, high=None if low is None else score + 0.02, features=8, penalty=0.01,
-        seconds=12.4, images_per_second=50.0, kept=kept, reason="the best" if kept else "not the best",
+def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> ProbedBackbone:
+    return ProbedBackbone(
+        backbone=backbone, score=score, low=low, high=None if low is None else score + 0.02, seconds=12.4,
+        images_per_second=50.0, kept=kept, reason="the best" if kept else "not the best",
     )  # fmt: skip
 
 
@@ -259,9 +259,7 @@ def stage(monkeypatch, tmp_path):
     def backbones(scores: dict[str, float], *, weights: str = "package", keep: int = 1) -> tuple[list[str], Said]:
         said = Said()
         probed = [verdict(name, score, kept=True, low=score - 0.3) for name, score in scores.items()]
-        made = [Probed(**{k: v for k, v in one.to_dict().items() if k not in ("kept", "reason")})
-                for one in probed]  # fmt: skip
-        monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: made)
+        monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: probed)
         context = SimpleNamespace(console=said, run=said, log_figure=said.log_figure, directory=tmp_path)
         configured = Recipe(model=ModelConfig(backbone="a", weights=weights), recipe=RecipeConfig())
         settings = RangeTestConfig(backbones=tuple(scores), keep_backbones=keep)

@@ -162,8 +162,8 @@ def _is_missing(value: object) -> bool:
 
 
 def _keep_units_on_line(text: str) -> str:
-    """A per cent sign stays with its number."""
-    return text.replace(" %", "\u00a0%")
+    """A per cent sign, and what stands behind ±, stay with their number."""
+    return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
 def _paragraphs(text: str) -> list[str]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from components.optim.optimizers import optimizer_spec
@@ -23,6 +22,7 @@ from components.report.style import rate
 from components.training.engine import Device
 from components.training.ramp import recycling_warning
 from pipeline.console import Console
+from pipeline.reports.page import DASH, terminal_table
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData
@@ -94,17 +94,21 @@ def name_test(backbone: str, optimizer: str, *, own: str, several: bool) -> Curv
 
 def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], objective: str) -> None:
     """Say how the backbones rank and which of them stay; log the evidence: a table, a figure, the scores."""
-    table = _table(f"Frozen backbones, {objective.replace('_', ' ')}", "backbone", "score", "interval", "s", "")
-    for verdict in verdicts:
-        table.add_row(
-            verdict.backbone,
-            f"{verdict.score:.3f}",
-            "–" if verdict.low is None else f"{verdict.low:.3f} … {verdict.high:.3f}",
-            f"{verdict.seconds:.0f}",
-            ("kept: " if verdict.kept else "dropped: ") + verdict.reason,
-            style="" if verdict.kept else "dim",
+    rows = [
+        (
+            (
+                verdict.backbone,
+                f"{verdict.score:.3f}",
+                DASH if verdict.low is None else f"{verdict.low:.3f} … {verdict.high:.3f}",
+                f"{verdict.seconds:.0f}",
+                ("kept: " if verdict.kept else "dropped: ") + verdict.reason,
+            ),
+            "" if verdict.kept else "dim",
         )
-    context.console.table(table)
+        for verdict in verdicts
+    ]
+    title = f"Frozen backbones, {objective.replace('_', ' ')}"
+    context.console.table(terminal_table(title, ("backbone", "score", "interval", "s", ""), rows))
     records = [asdict(verdict) for verdict in verdicts]
     context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
     context.run.log_table(pd.DataFrame(records), "tables/backbones.json")
@@ -114,7 +118,7 @@ def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], obje
 def report_test(
     context: StageContext, data: TrainingData, recipe: Recipe, curve: pd.DataFrame, bounds: LrBounds, name: CurveName
 ) -> None:
-    """Say the result of one test; log its bounds, its curve per step, table and figure."""
+    """Say the result of one test; log its bounds, its curve per step and its figure."""
     console = context.console
     longest = int(curve.groupby("seed").size().max())
     recycled = recycling_warning(steps=longest, batch_size=recipe.recipe.batch_size, images=len(data.split("train")))
@@ -136,7 +140,6 @@ def report_test(
     context.run.log_metrics({f"{name.key}_lower": bounds.lower, f"{name.key}_upper": bounds.upper})
     figure = range_test_figure(curve, bounds.to_dict(), title=f"Learning-rate range test: {name.label}")
     context.log_figure(figure, f"figures/range_test_{name.key}.png")
-    context.run.log_table(curve.drop(columns="heldout_loss"), f"tables/range_test_{name.key}.json")  # it is nan mostly
 
 
 def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBounds]]) -> None:
@@ -157,17 +160,21 @@ def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBoun
 
 
 def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:
-    table = _table(f"Learning-rate range test{of}", "optimizer", "rate", "band", "search between", "diverges")
-    for name, found in bounds.items():
-        table.add_row(
-            name,
-            rate(found.suggested),
-            "abstains: defaults" if found.abstained else _span(found.band),
-            _span((found.lower, found.upper)),
-            "–" if found.lr_div is None else rate(found.lr_div),
-            style="yellow" if found.abstained else "",
+    rows = [
+        (
+            (
+                name,
+                rate(found.suggested),
+                "abstains: defaults" if found.abstained else _span(found.band),
+                _span((found.lower, found.upper)),
+                DASH if found.lr_div is None else rate(found.lr_div),
+            ),
+            "yellow" if found.abstained else "",
         )
-    return table
+        for name, found in bounds.items()
+    ]
+    columns = ("optimizer", "rate", "band", "search between", "diverges")
+    return terminal_table(f"Learning-rate range test{of}", columns, rows)
 
 
 def report_weight_decays(
@@ -201,13 +208,6 @@ def file_safe(name: str) -> str:
     if len(safe) <= MOST_KEY_CHARS:
         return safe
     return f"{safe[:MOST_KEY_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, no_wrap=bool(column))
-    return table
 
 
 def _span(ends: tuple[float, float]) -> str:

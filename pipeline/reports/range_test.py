@@ -1,25 +1,21 @@
-"""What the range test tells: on the console, in MLflow's run, and under which conditions its result holds."""
+"""What the range test tells: at the terminal and in MLflow's run."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayVerdict
-from components.report.figures_backbones import backbones_figure
-from components.report.figures_lr import range_test_figure
-from components.report.figures_range_tests import range_tests_figure, weight_decay_figure
+from components.report.figures_lr import range_test_figure, weight_decay_figure
 from components.report.style import rate
-from components.training.engine import Device
 from components.training.ramp import recycling_warning
 from pipeline.console import Console
 from pipeline.reports.page import DASH, terminal_table
@@ -30,15 +26,6 @@ from pipeline.training.build import TrainingData
 if TYPE_CHECKING:
     from pipeline.range_test.backbone_probe import ProbedBackbone
 
-VOIDED_BY = (
-    "Another backbone, optimizer or data set voids this result, and so does another way of training: "
-    "run the range test again. A search that varies the batch size scales the rate as `batch_size` says."
-)
-BATCH_RULES = {
-    "sgd": "the rate follows the batch size linearly: twice the images per step, twice the rate",
-    "adaptive": "the rate follows the square root of the batch size: four times the images per step, twice the rate",
-}
-
 
 @dataclass(frozen=True)
 class CurveName:
@@ -46,35 +33,6 @@ class CurveName:
 
     label: str
     key: str
-
-
-def measured_at(recipe: Recipe, data: TrainingData, device: Device, optimizers: Sequence[str]) -> dict[str, Any]:
-    """The conditions of the test, for conditions.json: JSON values, `measured_at` and how the result carries over."""
-    settings = recipe.recipe
-    return {
-        "measured_at": {
-            "backbone": recipe.model.backbone,
-            "weights": recipe.model.weights,
-            "images": len(data.split("train")),
-            "image_size": settings.image_size or data.framing.size,
-            "batch_size": settings.batch_size,
-            "weight_decay": settings.weight_decay,
-            "layer_decay": settings.layer_decay,
-            "layer_decay_towards": settings.layer_decay_towards,
-            "head_lr_ratio": settings.head_lr_ratio,
-            "augment_strength": settings.augment_strength,
-            "loss": settings.loss,
-            "focal_gamma": settings.loss_gamma,
-            "class_weights": settings.class_weights if settings.loss != "class_balanced" else "effective number",
-            "label_smoothing": settings.label_smoothing,
-            "clip_grad_norm": settings.clip_grad_norm,
-            "device": device.target.type,
-            "precision": "float32" if device.autocast is None else str(device.autocast).removeprefix("torch."),
-            "learning": "all layers, also where the recipe freezes the body for its first epochs",
-        },
-        "batch_size": {name: BATCH_RULES[optimizer_spec(name).family] for name in optimizers},
-        "note": VOIDED_BY,
-    }
 
 
 def say_conditions(console: Console, recipe: Recipe) -> None:
@@ -93,7 +51,7 @@ def name_test(backbone: str, optimizer: str, *, own: str, several: bool) -> Curv
 
 
 def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], objective: str) -> None:
-    """Say how the backbones rank and which of them stay; log the evidence: a table, a figure, the scores."""
+    """Say how the backbones rank and which of them are kept; log the table and the scores."""
     rows = [
         (
             (
@@ -109,10 +67,8 @@ def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], obje
     ]
     title = f"Frozen backbones, {objective.replace('_', ' ')}"
     context.console.table(terminal_table(title, ("backbone", "score", "interval", "s", ""), rows))
-    records = [asdict(verdict) for verdict in verdicts]
     context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
-    context.run.log_table(pd.DataFrame(records), "tables/backbones.json")
-    context.log_figure(backbones_figure(records, metric_name=objective), "figures/backbones.png")
+    context.run.log_table(pd.DataFrame(verdicts), "tables/backbones.json")
 
 
 def report_test(
@@ -143,20 +99,9 @@ def report_test(
 
 
 def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBounds]]) -> None:
-    """Put all tests beside each other: tables on the console, and a figure where there are several.
-
-    bounds: by backbone and optimizer. Backbones are named where there are several.
-    """
-    several = len(bounds) > 1
+    """Say the results of all tests, one table per backbone. bounds: by backbone and optimizer."""
     for backbone, own in bounds.items():
-        context.console.table(_bounds_table(own, f": {backbone}" if several else ""))
-    records = [
-        found.to_dict() | ({"backbone": backbone} if several else {})
-        for backbone, own in bounds.items()
-        for found in own.values()
-    ]
-    if len(records) > 1:
-        context.log_figure(range_tests_figure(records), "figures/range_tests.png")
+        context.console.table(_bounds_table(own, f": {backbone}" if len(bounds) > 1 else ""))
 
 
 def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:

@@ -1,13 +1,11 @@
-"""Figures of the audit: they name what they count, mark what is suspicious, and hold pictures side by side."""
+"""Near duplicates and galleries of findings: they name what they count, and hold pictures side by side."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report import figures_audit, galleries, style
+from components.report import figures_data, galleries
 from components.report.html import figure_png
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -18,32 +16,24 @@ def image() -> np.ndarray:
     return np.full((10, 10, 3), 100, dtype=np.uint8)
 
 
-@pytest.fixture
-def shortcuts() -> pd.DataFrame:
-    return pd.DataFrame(
-        {"name": ["file format", "border"], "score": [0.97, 0.5], "low": [0.95, 0.44], "high": [0.99, 0.56],
-         "chance": [0.5, 0.5], "suspicious": [True, False]}
-    )  # fmt: skip
-
-
 def test_near_duplicates_count_both_kinds_and_name_the_threshold() -> None:
     background = np.linspace(-0.4, 0.7, 1500)
-    words = _words(figures_audit.near_duplicate_figure(background, np.array([0.95, 1.0]), 0.92))
+    words = _words(figures_data.near_duplicate_figure(background, np.array([0.95, 1.0]), 0.92))
     assert {"unrelated pairs, 1,500 of them", "near duplicates, 2 pairs", "threshold 0.920"} <= words
 
 
 def test_correlations_beyond_the_axis_are_drawn_in_its_outermost_bins() -> None:
     background = np.concatenate([np.full(9999, 0.5), [-1.0]])
-    figure = figures_audit.near_duplicate_figure(background, np.array([1.0, 1.0, 0.9999]), 0.9)
+    figure = figures_data.near_duplicate_figure(background, np.array([1.0, 1.0, 0.9999]), 0.9)
     bars = figure.axes[0].patches
-    above, below = bars[: figures_audit.HISTOGRAM_BINS], bars[figures_audit.HISTOGRAM_BINS :]
+    above, below = bars[: figures_data.HISTOGRAM_BINS], bars[figures_data.HISTOGRAM_BINS :]
     assert above[0].get_height() > 0
-    assert [bar.get_height() < 0 for bar in below] == [False] * (figures_audit.HISTOGRAM_BINS - 1) + [True]
+    assert [bar.get_height() < 0 for bar in below] == [False] * (figures_data.HISTOGRAM_BINS - 1) + [True]
 
 
 @pytest.mark.parametrize("threshold", [-1.0, 0.0, 0.9, 1.0])
 def test_near_duplicates_are_drawn_for_any_threshold_and_without_a_pair(threshold: float) -> None:
-    figure = figures_audit.near_duplicate_figure(np.array([0.1, 0.2]), np.empty(0), threshold)
+    figure = figures_data.near_duplicate_figure(np.array([0.1, 0.2]), np.empty(0), threshold)
     assert figure_png(figure).startswith(PNG_SIGNATURE)
     assert "near duplicates, 0 pairs" in _words(figure)
 
@@ -72,29 +62,12 @@ def test_a_long_name_of_a_group_does_not_move_its_pictures(image: np.ndarray) ->
     assert places("a") == places("a long name " * 9)
 
 
-def test_leakage_gives_each_accuracy_with_its_interval() -> None:
-    figure = figures_audit.leakage_figure({"random folds": (0.982, 0.975, 0.988), "grouped folds": (0.638, 0.6, 0.68)})
-    assert {"98.2 %  (97.5 % to 98.8 %)", "63.8 %  (60.0 % to 68.0 %)", "random folds", "grouped folds"} <= _words(
-        figure
-    )
-    assert [bar.get_width() for bar in figure.axes[0].patches] == [0.982, 0.638]
-
-
-def test_a_suspicious_shortcut_has_a_colour_of_its_own(shortcuts: pd.DataFrame) -> None:
-    figure = figures_audit.shortcuts_figure(shortcuts)
-    colours = {text.get_text(): to_hex(text.get_color()).upper() for text in figure.axes[0].get_yticklabels()}
-    assert colours == {"file format": style.VERMILLION, "border": style.INK}
-    assert {"97.0 %", "50.0 %"} <= _words(figure)
-
-
 @pytest.mark.parametrize(
     ("figure", "reason"),
     [
-        (figures_audit.near_duplicate_figure(np.empty(0), np.empty(0), 0.9), "no pairs were compared"),
+        (figures_data.near_duplicate_figure(np.empty(0), np.empty(0), 0.9), "no pairs were compared"),
         (galleries.pairs_gallery([], [], "Pairs"), "none"),
         (galleries.groups_gallery([], [], [], "Groups"), "none"),
-        (figures_audit.leakage_figure({}), "nothing was measured"),
-        (figures_audit.shortcuts_figure(pd.DataFrame()), "no cue was tried"),
     ],
 )
 def test_nothing_to_draw_is_said_in_words(figure: Figure, reason: str) -> None:

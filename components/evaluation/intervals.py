@@ -122,16 +122,10 @@ def defects_needed(misses: int, budget: float, *, confidence: float) -> int:
     """
     if not 0 < budget < 1:
         raise ValueError(f"budget={budget}: only a rate above 0 and below 1 can be proved")
-    low, high = misses, max(2 * misses, 1)
-    while upper_bound(misses, high, confidence=confidence) > budget:
-        low, high = high, 2 * high
-    while high - low > 1:  # low fails, high suffices
-        middle = (low + high) // 2
-        if upper_bound(misses, middle, confidence=confidence) > budget:
-            low = middle
-        else:
-            high = middle
-    return high
+    needed = max(int(special.bdtrin(misses, 1 - confidence, budget)) - 1, misses)  # one less, for rounding
+    while upper_bound(misses, needed, confidence=confidence) > budget:
+        needed += 1
+    return needed
 
 
 def percentile_interval(values: np.ndarray, *, confidence: float) -> Interval:

@@ -27,8 +27,8 @@ HOW_TO_READ = (
     "A figure after ± is half of the 95 % t interval over the seeds; with three seeds it is 2.5 times their spread, so "
     "it is wide, and two methods may differ though their intervals overlap. The column Δ compares seed by seed with "
     "the method at the top, which cancels what a seed does to both: where its interval reaches 0, the method is within "
-    "the noise of the best, and the data give no reason to prefer either. Steps and seconds to the target count "
-    "training alone, up to where the validation loss first falls to the target; methods that never get there have none."
+    "the noise of the best, and the data give no reason to prefer either. Steps to the target count up to where the "
+    "validation loss first falls to the target; methods that never reach it have none."
 )
 
 
@@ -148,12 +148,11 @@ def write_comparison_report(
     (context.directory / "comparison.md").write_text(markdown_table(summary), encoding="utf-8")
     measure = summary["measure"]
     order = [entry["name"] for entry in summary["entries"] if not entry["failed"]]
-    quality = pd.DataFrame(comparison_rows(summary)).drop(columns=["rate", "steps to target", "time"])
     sections = [
         Section(
             "Results",
             f"{noise_words(summary)}\n\n{conditions(summary)}",
-            tables=[(f"Sorted by {_name(measure)}", quality), ("Cost", _cost(summary))],
+            tables=[(f"Sorted by {_name(measure)}", pd.DataFrame(comparison_rows(summary)))],
             figures=[("Results", _results_figure(summary, trainings))],
             notes=rate_notes(summary),
         ),
@@ -209,20 +208,6 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Within its noise", *((str(within), "other methods") if several else (DASH, "not known from one seed"))),
         methods,
     ]
-
-
-def _cost(summary: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "method": entry["name"],
-                "steps to target": _reached(entry["steps_to_target"]),
-                "seconds to target": decimal(entry["seconds_to_target"]["mean"], 1),
-                "time of a training": _time(entry["seconds"]["mean"]),
-            }
-            for entry in summary["entries"]
-        ]
-    )
 
 
 def _choices(summary: Mapping[str, Any]) -> pd.DataFrame:

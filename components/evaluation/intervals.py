@@ -86,16 +86,15 @@ def effective_observations(hits: np.ndarray, groups: np.ndarray, *, confidence: 
     """How many independent observations N grouped ones are worth for their mean; N when no group has two.
 
     Korn–Graubard: N over the design effect (between-group variance over the binomial one), times the
-    ratio of squared t quantiles for the degrees of freedom. Never above N, and never below N²/Σm² (Kish,
-    m the group sizes: images of one group wholly alike). With no hit, or nothing but hits, the variance
-    says nothing and the lower end is taken.
+    ratio of squared t quantiles for the degrees of freedom. Never above N, and never below `kish_size`.
+    With no hit, or nothing but hits, the variance says nothing and the lower end is taken.
     """
     total = hits.size
     _, codes = np.unique(groups, return_inverse=True)
     sizes = np.bincount(codes)
     if sizes.size == total:
         return float(total)
-    floor = total**2 / float(np.sum(sizes.astype(float) ** 2))
+    floor = kish_size(groups)
     rate = float(hits.mean())
     if rate in (0.0, 1.0) or sizes.size < 2:
         return floor
@@ -109,6 +108,12 @@ def effective_observations(hits: np.ndarray, groups: np.ndarray, *, confidence: 
     return float(np.clip(total * binomial / clustered * freedom, floor, total))
 
 
+def kish_size(groups: np.ndarray) -> float:
+    """N²/Σm² (Kish; m the group sizes): what N images are worth if those of one group are wholly alike."""
+    _, sizes = np.unique(groups, return_counts=True)
+    return float(sizes.sum() ** 2 / np.sum(sizes.astype(float) ** 2))
+
+
 def defects_needed(misses: int, budget: float, *, confidence: float) -> int:
     """The smallest number of defectives at which `misses` still prove an escape rate of at most `budget`.
 
@@ -117,16 +122,10 @@ def defects_needed(misses: int, budget: float, *, confidence: float) -> int:
     """
     if not 0 < budget < 1:
         raise ValueError(f"budget={budget}: only a rate above 0 and below 1 can be proved")
-    low, high = misses, max(2 * misses, 1)
-    while upper_bound(misses, high, confidence=confidence) > budget:
-        low, high = high, 2 * high
-    while high - low > 1:  # low fails, high suffices
-        middle = (low + high) // 2
-        if upper_bound(misses, middle, confidence=confidence) > budget:
-            low = middle
-        else:
-            high = middle
-    return high
+    needed = max(int(special.bdtrin(misses, 1 - confidence, budget)) - 1, misses)  # one less, for rounding
+    while upper_bound(misses, needed, confidence=confidence) > budget:
+        needed += 1
+    return needed
 
 
 def percentile_interval(values: np.ndarray, *, confidence: float) -> Interval:

@@ -1,21 +1,20 @@
 """A linear classifier on frozen features: what can be told apart by them, and so how good a start they are.
 
 The linear probe of Alain & Bengio 2016 (arXiv 1610.01644) and of transfer studies since (Kornblith et al. 2019,
-arXiv 1805.08974: it ranks backbones much as fine-tuning them does). Logistic regression on standardised features; how
-strongly it is held back is chosen by cross-validation that keeps whole groups together.
+arXiv 1805.08974: it ranks backbones much as fine-tuning them does). Logistic regression on standardised features; the
+strength of its L2 penalty is chosen by cross-validation that keeps whole groups together.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -25,15 +24,6 @@ PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FOLDS = 4
 MAX_STEPS = 500
 _LEAST = 1e-12
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a candidate stays, and why, in words."""
-
-    name: str
-    kept: bool
-    reason: str
 
 
 def linear_probe(
@@ -59,40 +49,31 @@ def linear_probe(
         if splits:
             losses = [_held_out_loss(features, labels, splits, each, balanced=balanced) for each in PENALTIES]
             penalty = PENALTIES[int(np.argmin(losses))]
-        classifier = _classifier(penalty, balanced=balanced)
-        _fit(classifier, features, labels)
-        return _probabilities(classifier, held_out, num_classes), penalty
+        return _fit_predict(features, labels, held_out, num_classes, penalty, balanced=balanced), penalty
 
 
 def choose_candidates(
-    names: Sequence[str],
-    scores: Sequence[float],
-    intervals: Sequence[tuple[float | None, float | None]],
-    *,
-    keep: int,
-    always: str,
-) -> list[Verdict]:
-    """Keep the `keep` best, but none whose interval lies wholly below the best's; and the one that always stays.
+    scores: Mapping[str, tuple[float, float | None, float | None]], *, keep: int, always: str
+) -> dict[str, tuple[bool, str]]:
+    """Keep the `keep` best, but none whose interval lies wholly below the best's; and `always` in any case.
 
-    scores: greater is better, no NaN. intervals: low and high of each; None where there is none, which excludes nobody.
-    Returns them best first; of equal scores the earlier one is better.
+    scores: score (greater is better, no NaN), low and high of its interval; None where there is none, which excludes
+    nobody. Returns for each whether it stays and why, best first; of equal scores the earlier one is better.
     """
-    order = sorted(range(len(names)), key=lambda number: -scores[number])
-    lowest = intervals[order[0]][0]
-    verdicts = []
-    for rank, number in enumerate(order):
-        high = intervals[number][1]
-        hopeless = rank > 0 and lowest is not None and high is not None and high < lowest
-        if hopeless:
-            reason = f"its interval ends at {high:.3f}, below the best's, which begins at {lowest:.3f}"
-        elif rank >= keep:
-            reason = "not the best" if keep == 1 else f"not among the {keep} best"
-        else:
-            reason = "the best" if rank == 0 else f"among the {keep} best"
-        stays = not hopeless and rank < keep
-        if names[number] == always and not stays:
+    order = sorted(scores, key=lambda name: -scores[name][0])
+    lowest = scores[order[0]][1]
+    verdicts = {}
+    for rank, name in enumerate(order):
+        high = scores[name][2]
+        stays = rank < keep
+        reason = "the best" if keep == 1 or rank == 0 else f"among the {keep} best"
+        if rank > 0 and lowest is not None and high is not None and high < lowest:
+            stays, reason = False, f"its interval ends at {high:.3f}, below the best's, which begins at {lowest:.3f}"
+        elif not stays:
+            reason = f"not {reason}"
+        if name == always and not stays:
             stays, reason = True, f"the configured one; {reason}"
-        verdicts.append(Verdict(names[number], stays, reason))
+        verdicts[name] = stays, reason
     return verdicts
 
 
@@ -116,32 +97,34 @@ def _held_out_loss(
     balanced: bool,
 ) -> float:
     """Mean negative log-likelihood over all folds; with `balanced` of each class first, then over the classes."""
-    losses, of = [], []
+    losses = []
     for inside, outside in splits:
-        classifier = _classifier(penalty, balanced=balanced)
-        _fit(classifier, features[inside], labels[inside])
-        found = _probabilities(classifier, features[outside], int(labels.max()) + 1)
+        found = _fit_predict(
+            features[inside], labels[inside], features[outside], int(labels.max()) + 1, penalty, balanced=balanced
+        )
         losses.append(-np.log(np.maximum(found[np.arange(len(outside)), labels[outside]], _LEAST)))
-        of.append(labels[outside])
-    loss, label = np.concatenate(losses), np.concatenate(of)
+    loss, label = np.concatenate(losses), labels[np.concatenate([outside for _, outside in splits])]
     if not balanced:
         return float(loss.mean())
     return float(np.mean([loss[label == one].mean() for one in np.unique(label)]))
 
 
-def _classifier(penalty: float, *, balanced: bool) -> Pipeline:
+def _fit_predict(
+    features: np.ndarray,
+    labels: np.ndarray,
+    held_out: np.ndarray,
+    num_classes: int,
+    penalty: float,
+    *,
+    balanced: bool,
+) -> np.ndarray:
+    """(M, num_classes) probabilities of the held-out rows."""
     regression = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=MAX_STEPS)
-    return make_pipeline(StandardScaler(), regression)
-
-
-def _fit(classifier: Pipeline, features: np.ndarray, labels: np.ndarray) -> None:
+    classifier = make_pipeline(StandardScaler(), regression)
     with warnings.catch_warnings():
-        # Where it matters, at a weak penalty, a fit that is cut short is one that is held back a little more.
+        # It matters at a weak penalty alone, and there a fit that is cut short is one under a little more penalty.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(features, labels)
-
-
-def _probabilities(classifier: Pipeline, features: np.ndarray, num_classes: int) -> np.ndarray:
-    found = np.zeros((len(features), num_classes))
-    found[:, classifier.classes_] = classifier.predict_proba(features)
+    found = np.zeros((len(held_out), num_classes))
+    found[:, classifier.classes_] = classifier.predict_proba(held_out)
     return found

@@ -1,7 +1,7 @@
-"""How sure an objective is: one model's, or by how much one model is ahead of another on the same images.
+"""The uncertainty of an objective, or of its difference between two models on the same images.
 
-Efron's percentile bootstrap over whole groups. The two sides of a difference are scored on the same resamples, so that
-what makes some images hard for both cancels out.
+Efron's percentile bootstrap over whole groups. Both models of a difference are scored on the same resamples, so that
+what makes some images hard for both cancels.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ def paired_objective_difference(
     samples: int,
     seed: int,
 ) -> ObjectiveInterval:
-    """By how much a model's objective is above the reference's, on the same images; above 0 it is ahead.
+    """A model's objective minus the reference's, on the same images.
 
     logits, reference: (N, K), or (S, N, K) for models of several seeds, whose objectives are averaged; the
-    numbers of seeds may differ. The rest is as for `objective_interval`. The limits say nothing of how seeds differ:
-    with few of them, the spread between seeds has to be added to the variance.
+    numbers of seeds may differ. The rest is as for `objective_interval`. The limits hold no spread between seeds: with
+    few of them, it has to be added to the variance.
     """
     ours = _mean_score(objective, logits, labels, classes, good_classes)
     theirs = _mean_score(objective, reference, labels, classes, good_classes)
@@ -118,21 +118,18 @@ def _resampled(
     keys = everything if groups is None else np.asarray(groups)
     units = len(np.unique(keys))
     value = statistic(everything)
-    if math.isnan(value):
-        return ObjectiveInterval(
-            value=None, low=None, high=None, variance=None, units=units, confidence=confidence, samples=samples,
-            dropped=samples,
-        )  # fmt: skip
-    values = bootstrap_values(statistic, keys, samples=samples, seed=seed)[:, 0]
+    values = np.full(samples, math.nan)
+    if not math.isnan(value):
+        values = bootstrap_values(statistic, keys, samples=samples, seed=seed)[:, 0]
     limits = percentile_interval(values, confidence=confidence)
     kept = values[~np.isnan(values)]
     return ObjectiveInterval(
-        value=value,
+        value=None if math.isnan(value) else value,
         low=limits.low,
         high=limits.high,
         variance=float(kept.var(ddof=1)) * units / (units - 1) if kept.size > 1 and units > 1 else None,
         units=units,
         confidence=confidence,
-        samples=limits.samples,
+        samples=samples,
         dropped=limits.dropped,
     )

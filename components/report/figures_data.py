@@ -1,42 +1,22 @@
-"""Figures of the images themselves: samples of each class, the splits, augmentation, and galleries of single cases."""
+"""Figures of the data: images per class and split, and near duplicates beside unrelated pairs."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from components.display import width
 from components.report import pictures, style
 
-GALLERY_COLUMNS = 6
-MIN_SAMPLE_COLUMNS, MIN_VERSION_COLUMNS = 8, 6
-INCHES_PER_CHAR = 0.082
-"""Of a bold class name, about."""
 LABEL_CHARS = 30
 """A class name beside a bar is broken into lines of this many characters."""
 MIN_LABELLED_SHARE = 0.055
 """A bar segment narrower than this share of the longest bar has no room for its count."""
 
-
-def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
-    """One row of images per class, its name at the left. Images: (H, W, 3) uint8."""
-    rows = {name: images for name, images in images_by_class.items() if len(images)}
-    if not rows:
-        return style.empty_figure("Samples", "no images to show")
-    columns = max(len(images) for images in rows.values())
-    longest = max(width(line) for name in rows for line in pictures.wrapped(name, pictures.NAME_CHARS).split("\n"))
-    figure, grid = pictures.places(
-        len(rows), columns, fitting=max(columns, MIN_SAMPLE_COLUMNS), left=0.2 + INCHES_PER_CHAR * longest
-    )
-    for axes, (name, images) in zip(grid, rows.items(), strict=True):
-        for place, image in zip(axes, images, strict=False):
-            pictures.show(place, image)
-        pictures.row_name(axes[0], name)
-    pictures.heading(figure, "Samples of each class")
-    return style.finish(figure)
+HISTOGRAM_BINS = 60
+CLOSEST = 0.9995
+"""Correlations above this are drawn at it: the axis widens towards 1, which lies at infinity."""
+CORRELATION_TICKS = (-0.5, 0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.9995)
 
 
 def split_counts(counts: pd.DataFrame) -> Figure:
@@ -46,81 +26,74 @@ def split_counts(counts: pd.DataFrame) -> Figure:
     """
     if counts.empty or int(counts.to_numpy().sum()) == 0:
         return style.empty_figure("Images per class and split", "no images")
-    every = len(counts)
-    if every > style.MOST_CLASSES:
+    choice = ""
+    if len(counts) > style.MOST_CLASSES:
+        half = style.MOST_CLASSES // 2
+        choice = f"the {half} classes with most images and the {half} with fewest, of {len(counts):,}"
         largest = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
-        counts = pd.concat([largest.head(style.MOST_CLASSES // 2), largest.tail(style.MOST_CLASSES // 2)])
-    figure = style.new_figure(style.WIDTH, 1.1 + 0.4 * len(counts))
-    axes = figure.add_subplot()
-    style.quiet_axes(axes, grid=None)
+        counts = pd.concat([largest.head(half), largest.tail(half)])
+    figure, axes = style.plot(1.1 + 0.4 * len(counts), grid=None)
     totals = counts.sum(axis=1).to_numpy()
     longest = float(totals.max())
     left = np.zeros(len(counts))
-    positions = list(range(len(counts)))
     for order, split in enumerate(counts.columns):
         values = counts[split].to_numpy(dtype=float)
         color = style.SPLIT_COLORS.get(str(split), style.CYCLE[order % len(style.CYCLE)])
-        axes.barh(positions, values, left=left, height=0.66, color=color, edgecolor=style.PAPER, label=str(split))
-        for position, value, start in zip(positions, values, left, strict=True):
-            if value >= MIN_LABELLED_SHARE * longest:
-                axes.text(
-                    start + value / 2, position, f"{value:,.0f}", ha="center", va="center",
-                    fontsize=style.SMALL_SIZE, color=_ink_on(color),
-                )  # fmt: skip
-        left += values
-    for position, total in zip(positions, totals, strict=True):
-        axes.text(
-            total + 0.012 * longest,
-            position,
-            _sum_text(counts.iloc[position].to_numpy(), longest),
-            va="center",
-            fontsize=style.SMALL_SIZE,
-            color=style.MUTED,
+        bars = axes.barh(
+            range(len(counts)), values, left=left, height=0.66, color=color, edgecolor=style.PAPER, label=str(split)
         )
-    names = [pictures.wrapped(str(name), LABEL_CHARS, lines=2) for name in counts.index]
-    axes.set_yticks(positions, names, fontsize=style.TEXT_SIZE, color=style.INK)
-    axes.set_ylim(len(counts) - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_xlim(0, 1.08 * longest)
+        shown = [f"{value:,.0f}" if value >= MIN_LABELLED_SHARE * longest else "" for value in values]
+        axes.bar_label(bars, shown, label_type="center", fontsize=style.SMALL_SIZE, color=_ink_on(color))
+        left += values
+    for position, (total, values) in enumerate(zip(totals, counts.to_numpy(), strict=True)):
+        style.note(axes, _sum_text(values, longest), (total, position), offset=(7, 0), color=style.MUTED)
+    style.name_rows(axes, [pictures.wrapped(str(name), LABEL_CHARS, lines=2) for name in counts.index])
+    axes.set(xticks=[], xlim=(0, 1.08 * longest))
     axes.spines["bottom"].set_visible(False)
+    style.title(axes, "Images per class and split", choice)
+    style.key(axes, axes.get_legend_handles_labels()[0], drop=6)
+    return style.finish(figure)
+
+
+def near_duplicate_figure(background: np.ndarray, correlations: np.ndarray, threshold: float) -> Figure:
+    """Correlations of unrelated pairs above, of confirmed pairs below the line, each to its own scale.
+
+    background: (M,), correlations: (P,) in [-1, 1]. The axis is Fisher's z, on which a correlation's spread does not
+    depend on its value; the bins at the ends hold what lies beyond them.
+    """
+    background, correlations = (np.asarray(values, dtype=float) for values in (background, correlations))
+    known = np.concatenate([background, correlations])
+    if not known.size:
+        return style.empty_figure("Near duplicates", "no pairs were compared")
+    figure, axes = style.plot(3.6, grid=None)
+    low = min(float(np.quantile(known, 0.001)), threshold) - 0.05
+    left, right = (float(value) for value in np.arctanh(np.clip([low, CLOSEST], -CLOSEST, CLOSEST)))
+    edges = np.linspace(left, right, HISTOGRAM_BINS + 1)
+    for values, sign, color, name in (
+        (background, 1, style.MUTED, f"unrelated pairs, {background.size:,} of them"),
+        (correlations, -1, style.BLUE, f"near duplicates, {correlations.size:,} pairs"),
+    ):
+        counts = np.histogram(np.arctanh(np.clip(values, np.tanh(left), CLOSEST)).clip(left, right), edges)[0]
+        heights = 0.8 * counts / max(int(counts.max()), 1)
+        axes.bar(edges[:-1], sign * heights, width=np.diff(edges), align="edge", color=color, edgecolor=style.PAPER,
+                 linewidth=0.5)  # fmt: skip
+        style.note(
+            axes, name, (0.006, 0.96 if sign > 0 else 0.04), at="axes fraction", va="top" if sign > 0 else "bottom",
+            size=style.TEXT_SIZE, bold=True, color=color, over_lines=True,
+        )  # fmt: skip
+    axes.axhline(0, color=style.INK, linewidth=0.8)
+    place = float(np.arctanh(np.clip(threshold, -CLOSEST, CLOSEST)))
+    axes.axvline(place, color=style.VERMILLION, linewidth=1.3, zorder=4)
+    style.note(
+        axes, f"threshold {threshold:.3f}", (place, 0), offset=(-5, -6), ha="right", va="top", bold=True,
+        color=style.VERMILLION, over_lines=True,
+    )  # fmt: skip
+    shown = [tick for tick in CORRELATION_TICKS if left - 1e-9 <= np.arctanh(tick) <= right + 1e-9]
+    axes.set_xticks([float(np.arctanh(tick)) for tick in shown], [f"{tick:g}".replace("-", "−") for tick in shown])
+    axes.set(xlim=(left, right), ylim=(-1.05, 1.05), yticks=[])
     axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    half = style.MOST_CLASSES // 2
-    choice = f"the {half} classes with most images and the {half} with fewest, of {every:,}"
-    style.title(axes, "Images per class and split", choice if every > style.MOST_CLASSES else "")
-    swatches, _ = axes.get_legend_handles_labels()
-    style.key(axes, swatches, drop=6)
-    return style.finish(figure)
-
-
-def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str) -> Figure:
-    """Single images with a caption under each. images: (H, W, 3) uint8, as many as captions."""
-    if not len(images):
-        return style.empty_figure(title, "none")
-    columns = min(GALLERY_COLUMNS, len(images))
-    rows = -(-len(images) // columns)
-    below = pictures.LINE * pictures.line_count(captions) + 0.1
-    figure, grid = pictures.places(rows, columns, fitting=GALLERY_COLUMNS, below=below)
-    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
-        pictures.show(axes, image)
-        pictures.caption(axes, str(caption))
-    pictures.heading(figure, title)
-    return style.finish(figure)
-
-
-def augmentation_grid(rows: Sequence[Sequence[np.ndarray]]) -> Figure:
-    """A row per image: as it is, and beside it what a training may see of it. Images: (H, W, 3) uint8."""
-    rows = [row for row in rows if len(row) > 1]
-    if not rows:
-        return style.empty_figure("Augmentation", "training sees every image as it is")
-    columns = max(len(row) for row in rows)
-    figure, grid = pictures.places(len(rows), columns, fitting=max(columns, MIN_VERSION_COLUMNS), apart=0.25, top=0.2)
-    for axes, images in zip(grid, rows, strict=True):
-        for place, image in zip(axes, images, strict=False):
-            pictures.show(place, image)
-    pictures.title_above(grid[0, 0], "as it is", color=style.MUTED)
-    pictures.title_above(grid[0, 1], "as training may see it", color=style.MUTED)
-    pictures.heading(figure, "Augmentation")
+    style.title(axes, "How alike unrelated images are", "a near duplicate has to be more alike than that")
+    style.label_axes(axes, x="correlation of the thumbnails beyond what look-alikes reach")
     return style.finish(figure)
 
 

@@ -22,6 +22,7 @@ CLASS_COLUMNS = 22
 """A class name beside the confusion is broken into lines of so many columns."""
 MOST_BARS = 25
 THRESHOLD_COLORS = (style.INK, style.GREEN, style.PURPLE, style.ORANGE)
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#F3F6F9", "#9CC7E3", style.BLUE])
 
 
 def roc_figure(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
@@ -30,44 +31,46 @@ def roc_figure(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[
     log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds; rejected when at or above.
     """
     log_odds, is_defect = np.asarray(log_odds, dtype=float), np.asarray(is_defect, dtype=bool)
+    if not is_defect.size:
+        return style.empty_figure("ROC", "no images")
     if is_defect.all() or not is_defect.any():
-        return style.empty_figure("ROC", _one_class(is_defect))
+        kind = "defective" if is_defect.all() else "good"
+        return style.empty_figure("ROC", f"all {is_defect.size:,} images are {kind}: nothing to separate")
     figure = style.new_figure(style.WIDTH, 4.5)
     roc, errors = figure.subplots(1, 2, width_ratios=[1, 1.15])
-    cuts = np.unique(log_odds)
-    escape = np.append(np.searchsorted(np.sort(log_odds[is_defect]), cuts, side="left") / is_defect.sum(), 1.0)
-    overkill = np.append(
-        1 - np.searchsorted(np.sort(log_odds[~is_defect]), cuts, side="left") / (~is_defect).sum(), 0.0
-    )
+    defective, good = np.sort(log_odds[is_defect]), np.sort(log_odds[~is_defect])
+    cuts = np.append(np.unique(log_odds), np.inf)
+    escape = np.searchsorted(defective, cuts, side="left") / defective.size
+    overkill = 1 - np.searchsorted(good, cuts, side="left") / good.size
     style.quiet_axes(roc, grid="both")
     roc.plot(overkill, 1 - escape, color=style.BLUE, linewidth=2, solid_joinstyle="round", clip_on=False, zorder=3)
-    roc.plot([0, 1], [0, 1], color=style.FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    roc.plot([0, 1], [0, 1], color=style.FAINT, zorder=1, **style.DASHES)
     roc.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     area = -float(np.trapezoid(1 - escape, overkill))
-    style.title(roc, "ROC", f"area {area:.4f}; {is_defect.sum():,} defective, {(~is_defect).sum():,} good images")
+    style.title(roc, "ROC", f"area {area:.4f}; {defective.size:,} defective, {good.size:,} good images")
     style.label_axes(roc, x="overkill: good images rejected", y="sensitivity: defective images rejected")
-    _error_curves(errors, np.append(cuts, np.inf), escape, overkill, thresholds)
+    _error_curves(errors, cuts, escape, overkill, thresholds)
     for order, (name, threshold) in enumerate(thresholds.items()):
-        place = (
-            float((log_odds[~is_defect] >= threshold).mean()),
-            float((log_odds[is_defect] >= threshold).mean()),
-        )
-        _name_point(roc, place, name, order)
+        place = float((good >= threshold).mean()), float((defective >= threshold).mean())
+        color = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)]
+        roc.scatter(*place, s=52, color=color, edgecolors=style.PAPER, linewidths=1.2, zorder=5, clip_on=False)
+        row = 0.2 - 0.115 * order
+        roc.scatter(0.36, row, s=40, color=color, zorder=5)
+        text = f"{name}\nescape {style.percent(1 - place[1])}, overkill {style.percent(place[0])}"
+        style.note(roc, text, (0.4, row), color=color)
     return style.finish(figure)
 
 
 def score_histogram(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Mapping[str, float]) -> Figure:
     """Scores of good images above, of defective ones below the line, as shares of each, on a logit axis.
 
-    log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds. The outermost bins hold
-    what lies beyond the axis.
+    log_odds: (N,) finite; is_defect: (N,) bool; thresholds: log-odds. The outermost bins hold what lies beyond the
+    axis.
     """
     log_odds, is_defect = np.asarray(log_odds, dtype=float), np.asarray(is_defect, dtype=bool)
     if not log_odds.size:
         return style.empty_figure("Defect scores", "no images")
-    figure = style.new_figure(style.WIDTH, 3.9)
-    axes = figure.add_subplot()
-    style.quiet_axes(axes)
+    figure, axes = style.plot(3.9)
     reach = _reach(log_odds, thresholds)
     edges = np.linspace(-reach, reach, HISTOGRAM_BINS + 1)
     places = np.clip(log_odds, -reach, reach)
@@ -82,53 +85,50 @@ def score_histogram(log_odds: np.ndarray, is_defect: np.ndarray, thresholds: Map
             edges[:-1], sign * share, width=np.diff(edges), align="edge", color=color, alpha=0.85,
             edgecolor=style.PAPER, linewidth=0.6,
         )  # fmt: skip
-        axes.annotate(
-            f"{name} ({kind.sum():,})", (0.012, 0.93 if sign > 0 else 0.07), xycoords="axes fraction",
-            va="center", fontsize=style.TEXT_SIZE, fontweight="bold", color=color, zorder=6,
+        style.note(
+            axes, f"{name} ({kind.sum():,})", (0.012, 0.93 if sign > 0 else 0.07), at="axes fraction",
+            size=style.TEXT_SIZE, bold=True, color=color,
         )  # fmt: skip
     axes.set_ylim(-1.25 * peak, 1.25 * peak)
     axes.axhline(0, color=style.INK, linewidth=0.8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * abs(value):.3g} %")
-    _logit_axis(axes, reach)
-    for order, (name, threshold) in enumerate(thresholds.items()):
-        _threshold_line(axes, float(np.clip(threshold, -reach, reach)), name, threshold, order)
+    _threshold_axis(axes, reach, thresholds)
     style.title(axes, "Defect scores", "share of the images of each kind; right of a threshold is rejected")
     style.label_axes(axes, x="calibrated defect score")
     return style.finish(figure)
 
 
 def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequence[str]) -> Figure:
-    """Counts, rows actual and columns predicted; shade and per cent are shares of the row. matrix: (K, K)."""
+    """Counts, rows actual and columns predicted, shaded by their share of the row. matrix: (K, K)."""
     table = np.asarray(matrix, dtype=float)
     if not table.size or table.sum() == 0:
         return style.empty_figure("Confusion", "no images")
     count = len(classes)
     cell = next((inches for most, inches in CELL_INCHES.items() if count <= most), MIN_CELL_INCHES)
-    figure = style.new_figure(max(cell * count + 2.0, 4.6), max(cell * count + 1.2, 3.0))
-    axes = figure.add_subplot()
-    style.quiet_axes(axes, grid=None)
+    figure, axes = style.plot(max(cell * count + 1.2, 3.0), width=max(cell * count + 2.0, 4.6), grid=None)
     share = np.divide(table, table.sum(axis=1, keepdims=True), out=np.zeros_like(table), where=table > 0)
-    shades = LinearSegmentedColormap.from_list("shades", ["#F3F6F9", "#9CC7E3", style.BLUE])
-    axes.pcolormesh(share, cmap=shades, vmin=0, vmax=1, edgecolors=style.PAPER, linewidth=2)
-    for row in range(count):
-        for column in range(count):
-            _cell(axes, row, column, table[row, column], share[row, column], small=count > 8)
+    axes.pcolormesh(share, cmap=_SHADES, vmin=0, vmax=1, edgecolors=style.PAPER, linewidth=2)
+    with_shares = count <= min(CELL_INCHES)
+    for (row, column), images in np.ndenumerate(table):
+        part = share[row, column]
+        color = style.PAPER if part > 0.8 else style.INK if images else style.FAINT
+        place = (column + 0.5, row + (0.42 if with_shares else 0.5))
+        size = style.TITLE_SIZE if with_shares else style.SMALL_SIZE
+        style.note(axes, f"{images:,.0f}", place, ha="center", size=size, color=color)
+        if with_shares and images:
+            style.note(axes, style.percent(part), (column + 0.5, row + 0.7), ha="center", size=7.5, color=color)
     names = [pictures.wrapped(str(name), CLASS_COLUMNS, lines=2) for name in classes]
     turned = count > 4 or max(len(name) for name in names) > 12
-    axes.set_xticks(
-        np.arange(count) + 0.5,
-        # A second line of a turned name would run into its neighbour.
-        [pictures.wrapped(str(name), CLASS_COLUMNS, lines=1) for name in classes] if turned else names,
-        rotation=40 if turned else 0,
-        rotation_mode="anchor" if turned else "default",
-        ha="right" if turned else "center",
-    )
+    # A second line of a turned name would run into its neighbour.
+    columns = [pictures.wrapped(str(name), CLASS_COLUMNS, lines=1) for name in classes] if turned else names
+    axes.set_xticks(np.arange(count) + 0.5, columns, rotation=40 if turned else 0, ha="right" if turned else "center",
+                    rotation_mode="anchor" if turned else "default")  # fmt: skip
     axes.set_yticks(np.arange(count) + 0.5, names)
     axes.tick_params(length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
     axes.set(ylim=(count, 0), aspect="equal", anchor="W")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    style.title(axes, "Confusion", f"{table.sum():,.0f} images; per cent of the actual class")
+    axes.spines[:].set_visible(False)
+    what = "number and share of the actual class" if with_shares else "shaded by the share of the actual class"
+    style.title(axes, "Confusion", f"{table.sum():,.0f} images; {what}")
     style.label_axes(axes, x="predicted", y="actual")
     return style.finish(figure)
 
@@ -141,24 +141,20 @@ def confused_pairs_figure(pairs: Sequence[Mapping[str, Any]]) -> Figure:
     if not pairs:
         return style.empty_figure("Confusion", "no image was taken for one of another class")
     shown = pairs[:MOST_BARS]
-    figure = style.new_figure(style.WIDTH, 1.2 + 0.34 * len(shown))
-    axes = figure.add_subplot()
-    style.quiet_axes(axes, grid=None)
+    figure, axes = style.plot(1.2 + 0.34 * len(shown), grid=None)
     for place, pair in enumerate(shown):
         axes.barh(place, pair["images"], height=0.66, color=style.VERMILLION)
-        axes.annotate(
-            f"{pair['images']:,}, {style.percent(pair['share'])} of the class", (pair["images"], place), xytext=(5, 0),
-            textcoords="offset points", va="center", fontsize=style.SMALL_SIZE, color=style.MUTED,
-        )  # fmt: skip
-    names = [
-        " → ".join(pictures.wrapped(pair[side], CLASS_COLUMNS, lines=1) for side in ("actual", "predicted"))
-        for pair in shown
-    ]
-    axes.set_yticks(range(len(shown)), names, fontsize=style.TEXT_SIZE, color=style.INK)
-    axes.set(ylim=(len(shown) - 0.5, -0.5), xlim=(0, 1.3 * shown[0]["images"]), xticks=[])
-    axes.tick_params(axis="y", length=0)
-    for side in ("bottom", "left"):
-        axes.spines[side].set_visible(False)
+        text = f"{pair['images']:,}, {style.percent(pair['share'])} of the class"
+        style.note(axes, text, (pair["images"], place), offset=(5, 0), color=style.MUTED)
+    style.name_rows(
+        axes,
+        [
+            " → ".join(pictures.wrapped(pair[side], CLASS_COLUMNS, lines=1) for side in ("actual", "predicted"))
+            for pair in shown
+        ],
+    )
+    axes.set(xlim=(0, 1.3 * shown[0]["images"]), xticks=[])
+    axes.spines["bottom"].set_visible(False)
     style.title(axes, "The most confused classes", "images of the first class that were predicted as the second")
     return style.finish(figure)
 
@@ -176,75 +172,32 @@ def _error_curves(
     ):
         # An image at the cut itself is rejected: the rate changes just above it, hence steps from the left.
         rates = np.concatenate([[first], values])
-        axes.plot(places, 100 * rates, color=color, linewidth=2, drawstyle="steps-pre")
+        axes.plot(places, rates, color=color, linewidth=2, drawstyle="steps-pre")
         where = int(np.argmin(np.abs(rates - 0.6)))
-        axes.annotate(
-            name, (places[where], 60), xytext=(8 * side, 0), textcoords="offset points", va="center",
-            ha="left" if side > 0 else "right", fontsize=style.TEXT_SIZE, fontweight="bold", color=color,
-            path_effects=style.halo(), zorder=6,
+        style.note(
+            axes, name, (places[where], 0.6), offset=(8 * side, 0), ha="left" if side > 0 else "right",
+            size=style.TEXT_SIZE, bold=True, color=color, over_lines=True,
         )  # fmt: skip
-    axes.set_ylim(0, 112)
-    axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-    _logit_axis(axes, reach)
-    for order, (name, threshold) in enumerate(thresholds.items()):
-        _threshold_line(axes, float(np.clip(threshold, -reach, reach)), name, threshold, order)
+    axes.set_ylim(0, 1.12)
+    style.percent_axis(axes.yaxis)
+    _threshold_axis(axes, reach, thresholds)
     style.title(axes, "The trade", "a higher threshold rejects less: fewer good images, and fewer defective ones")
     style.label_axes(axes, x="threshold on the defect score")
 
 
-def _name_point(axes: Axes, place: tuple[float, float], name: str, order: int) -> None:
-    color = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)]
-    axes.scatter(*place, s=52, color=color, edgecolors=style.PAPER, linewidths=1.2, zorder=5, clip_on=False)
-    row = 0.2 - 0.115 * order
-    axes.scatter(0.36, row, s=40, color=color, zorder=5)
-    axes.text(
-        0.4,
-        row,
-        f"{name}\nescape {style.percent(1 - place[1])}, overkill {style.percent(place[0])}",
-        fontsize=style.SMALL_SIZE,
-        linespacing=1.35,
-        va="center",
-        color=color,
-    )
-
-
-def _threshold_line(axes: Axes, place: float, name: str, threshold: float, order: int) -> None:
-    color, threshold = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)], float(special.expit(threshold))
-    axes.axvline(place, color=color, linewidth=1.3, zorder=4)
-    middle = sum(axes.get_xlim()) / 2
-    axes.annotate(
-        f"{name} {style.number(round(threshold, 4)) if threshold >= 1e-3 else style.rate(threshold)}",
-        (place, 1),
-        xytext=(4 if place <= middle else -4, -3 - 12 * order),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="left" if place <= middle else "right",
-        va="top",
-        fontsize=style.SMALL_SIZE,
-        fontweight="bold",
-        color=color,
-        zorder=7,
-        path_effects=style.halo(),
-    )
-
-
-def _cell(axes: Axes, row: int, column: int, count: float, share: float, *, small: bool) -> None:
-    color = style.PAPER if share > 0.8 else (style.FAINT if count == 0 else style.INK)
-    size = style.SMALL_SIZE if small else style.TITLE_SIZE
-    middle = column + 0.5
-    axes.text(
-        middle,
-        row + (0.5 if small else 0.42),
-        f"{count:,.0f}",
-        ha="center",
-        va="center",
-        fontsize=size,
-        color=color,
-    )
-    if not small and count:
-        axes.text(
-            middle, row + 0.7, style.percent(share), ha="center", va="center",
-            fontsize=style.SMALL_SIZE - 0.5, color=color,
+def _threshold_axis(axes: Axes, reach: float, thresholds: Mapping[str, float]) -> None:
+    """Scores on a logit axis from -reach to reach, and a named line for each threshold."""
+    shown = [tick for tick in SCORE_TICKS if abs(special.logit(tick)) <= reach + 1e-9]
+    axes.set_xticks([float(special.logit(tick)) for tick in shown], [f"{tick:g}" for tick in shown])
+    axes.set_xlim(-reach, reach)
+    for order, (name, log_odds) in enumerate(thresholds.items()):
+        color, score = THRESHOLD_COLORS[order % len(THRESHOLD_COLORS)], float(special.expit(log_odds))
+        place = float(np.clip(log_odds, -reach, reach))
+        axes.axvline(place, color=color, linewidth=1.3, zorder=4)
+        style.note(
+            axes, f"{name} {style.number(round(score, 4)) if score >= 1e-3 else style.rate(score)}", (place, 1),
+            offset=(4 if place <= 0 else -4, -3 - 12 * order), at=("data", "axes fraction"),
+            ha="left" if place <= 0 else "right", va="top", bold=True, color=color, over_lines=True,
         )  # fmt: skip
 
 
@@ -254,15 +207,3 @@ def _reach(log_odds: np.ndarray, thresholds: Mapping[str, float]) -> float:
     far = [abs(value) + np.log(2) for value in thresholds.values()]
     inner = np.abs(np.quantile(log_odds[np.isfinite(log_odds)], [0.01, 0.99]))
     return float(np.clip(max(*far, *inner, 0.0), special.logit(0.99), -special.logit(SCORE_TICKS[0])))
-
-
-def _logit_axis(axes: Axes, reach: float) -> None:
-    shown = [tick for tick in SCORE_TICKS if abs(special.logit(tick)) <= reach + 1e-9]
-    axes.set_xticks([float(special.logit(tick)) for tick in shown], [f"{tick:g}" for tick in shown])
-    axes.set_xlim(-reach, reach)
-
-
-def _one_class(is_defect: np.ndarray) -> str:
-    if not is_defect.size:
-        return "no images"
-    return f"all {is_defect.size:,} images are {'defective' if is_defect.all() else 'good'}: nothing to separate"

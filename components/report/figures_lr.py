@@ -1,4 +1,4 @@
-"""The figure of the range test: the loss as the learning rate rises, and the bounds that follow from it."""
+"""Figures of the range test: the loss as the learning rate rises, with the bounds that follow or by weight decay."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -18,7 +19,10 @@ LABEL_SHARE = 0.115
 """What a label takes of the width of the axes; where two would meet, the second goes a row down."""
 END_SHARE = 0.13
 """Nearer than this share to the right end, a label stands left of its line."""
-FIT_COLOR, FIT_DASHES = style.ORANGE, (0, (4, 1.4))
+REASON_COLUMNS = 64
+SMOOTHING_DECADES = 0.1
+MEASURE_NAMES = {"lr_div": "diverging rate", "lr_min": "rate of lowest loss"}
+_DECAYS = LinearSegmentedColormap.from_list("decays", [style.SKY, style.BLUE, style.PURPLE, style.VERMILLION])
 
 
 def range_test_figure(curves: pd.DataFrame, bounds: Mapping[str, Any], title: str) -> Figure:
@@ -30,55 +34,89 @@ def range_test_figure(curves: pd.DataFrame, bounds: Mapping[str, Any], title: st
     usable = curves[np.isfinite(curves["loss"]) & (curves["lr"] > 0)]
     if usable.empty:
         return style.empty_figure(title, "the range test recorded no finite loss")
-    figure = style.new_figure(style.WIDTH, 4.5)
-    axes = figure.add_subplot()
-    style.quiet_axes(axes)
+    figure, axes = style.plot(4.5)
     axes.set_xscale("log")
     median = usable.groupby("step", sort=True).agg(lr=("lr", "median"), loss=("loss", "median"))
-    for _, one in usable.groupby("seed", sort=True):
-        axes.plot(one["lr"], one["loss"], color=style.FAINT, linewidth=0.7, alpha=0.9)
-    axes.plot(median["lr"], median["loss"], color=style.INK, linewidth=1.5, zorder=4)
+    seeds = [
+        axes.plot(one["lr"], one["loss"], color=style.FAINT, linewidth=0.7, alpha=0.9, label="one seed")[0]
+        for _, one in usable.groupby("seed", sort=True)
+    ]
+    name = f"median of {len(seeds)} seeds" if len(seeds) > 1 else "median (one seed)"
     handles = [
-        Line2D([], [], color=style.FAINT, linewidth=1, label="one seed"),
-        Line2D([], [], color=style.INK, linewidth=1.5, label=_median_of(usable["seed"].nunique())),
+        seeds[0],
+        *axes.plot(median["lr"], median["loss"], color=style.INK, linewidth=1.5, zorder=4, label=name),
         *_fit(axes, bounds),
         *_held_out(axes, usable),
     ]
     axes.set_ylim(*_loss_limits(median["loss"].to_numpy(), room=0.6 if bounds["abstained"] else 0.12))
     axes.set_xlim(float(usable["lr"].min()), float(curves["lr"].max()))
-    handles += _mark_bounds(axes, bounds)
-    style.title(axes, title, _subtitle(bounds))
+    handles += _spans(axes, bounds)
+    _mark_rates(axes, bounds)
+    span = f"{style.rate(bounds['lower'])} … {style.rate(bounds['upper'])}"
     if bounds["abstained"]:
-        _say_abstained(axes, str(bounds["reason"]))
+        style.title(axes, title, f"The test abstains; the search uses the optimizer's default range {span}")
+        _write_reason(axes, str(bounds["reason"]))
+    else:
+        style.title(axes, title, f"Search range {span}, suggestion {style.rate(bounds['suggested'])}")
     style.label_axes(axes, x="learning rate", y="loss")
     style.key(axes, handles)
     return style.finish(figure)
 
 
-def _median_of(seeds: int) -> str:
-    return f"median of {seeds} seeds" if seeds > 1 else "median (one seed)"
+def weight_decay_figure(curves: pd.DataFrame, verdict: Mapping[str, Any]) -> Figure:
+    """The smoothed median curve under each weight decay, its limit a tick on the axis, the recommended one bold.
+
+    curves: of one optimizer: columns weight_decay, seed, step, lr (> 0), loss (nan allowed). verdict: of
+    `DecayVerdict.to_dict`.
+    """
+    title = f"Weight-decay range test: {verdict['optimizer']}"
+    usable = curves[np.isfinite(curves["loss"]) & (curves["lr"] > 0)]
+    if usable.empty:
+        return style.empty_figure(title, "the range tests recorded no finite loss")
+    figure, axes = style.plot(4.5)
+    axes.set_xscale("log")
+    limits = {entry["weight_decay"]: entry["limit"] for entry in verdict["limits"]}
+    handles, lowest, start = [], np.inf, 0.0
+    for place, (decay, one) in enumerate(usable.groupby("weight_decay", sort=True)):
+        color = _DECAYS(place / max(len(limits) - 1, 1))
+        rates, losses = _smoothed_median(one)
+        chosen, limit = decay == verdict["recommended"], limits[decay]
+        found = "abstains" if limit is None else style.rate(limit)
+        label = f"weight decay {decay:g}: {found}{' (recommended)' if chosen else ''}"
+        width = 2.6 if chosen else 1.3
+        handles += axes.plot(rates, losses, color=color, linewidth=width, zorder=4 if chosen else 3, label=label)
+        if limit is not None:
+            axes.axvline(limit, ymax=0.09, color=color, linewidth=3.0 if chosen else 2.0, zorder=5)
+        lowest, start = min(lowest, float(losses.min())), max(start, float(losses[0]))
+    drop = max(start - lowest, 0.25 * start, 1e-6)
+    axes.set_ylim(lowest - 0.12 * drop, start + 0.8 * drop)
+    axes.set_xlim(float(usable["lr"].min()), float(usable["lr"].max()))
+    style.title(axes, title, _decay_subtitle(verdict))
+    style.label_axes(axes, x="learning rate", y="training loss, median of the seeds")
+    style.key(axes, handles)
+    return style.finish(figure)
 
 
 def _fit(axes: Axes, bounds: Mapping[str, Any]) -> list[Line2D]:
     fit = bounds.get("fit") or {}
     rates, losses = fit.get("lr") or [], fit.get("loss") or []
-    if not len(rates):
+    if not rates:
         return []
-    axes.plot(rates, losses, color=FIT_COLOR, linewidth=2.0, linestyle=FIT_DASHES, zorder=5)
-    return [Line2D([], [], color=FIT_COLOR, linewidth=2.0, linestyle=FIT_DASHES, label="decreasing fit")]
+    return axes.plot(
+        rates, losses, color=style.ORANGE, linewidth=2.0, linestyle=(0, (4, 1.4)), zorder=5, label="decreasing fit"
+    )
 
 
 def _held_out(axes: Axes, usable: pd.DataFrame) -> list[Line2D]:
     """The median held-out loss, where it was measured."""
-    if "heldout_loss" not in usable:
+    if "heldout_loss" not in usable or usable["heldout_loss"].isna().all():
         return []
     measured = usable[np.isfinite(usable["heldout_loss"].to_numpy(dtype=float))]
-    if measured.empty:
-        return []
     median = measured.groupby("step", sort=True)[["lr", "heldout_loss"]].median()
-    look = {"color": style.PURPLE, "marker": "o", "markersize": 3.6, "linestyle": "none"}
-    axes.plot(median["lr"], median["heldout_loss"], zorder=4.5, **look)  # type: ignore[arg-type]
-    return [Line2D([], [], label="held-out images", **look)]  # type: ignore[arg-type]
+    return axes.plot(
+        median["lr"], median["heldout_loss"], color=style.PURPLE, marker="o", markersize=3.6, linestyle="none",
+        zorder=4.5, label="held-out images",
+    )  # fmt: skip
 
 
 def _loss_limits(losses: np.ndarray, *, room: float) -> tuple[float, float]:
@@ -88,77 +126,66 @@ def _loss_limits(losses: np.ndarray, *, room: float) -> tuple[float, float]:
     return least - room * drop, min(float(losses.max()), start + 0.8 * drop) + 0.34 * drop
 
 
-def _mark_bounds(axes: Axes, bounds: Mapping[str, Any]) -> list[Line2D]:
-    """Lines and spans of what was found, each named; returns what the key has to say of the spans."""
-    lower, upper, suggested = bounds["lower"], bounds["upper"], bounds["suggested"]
+def _spans(axes: Axes, bounds: Mapping[str, Any]) -> list[Line2D]:
+    """Shade the range, the band of the suggestion, and what lies beyond the divergence; what the key says of them."""
     color = style.MUTED if bounds["abstained"] else style.BLUE
-    axes.axvspan(lower, upper, color=color, alpha=0.07, linewidth=0)
-    handles = [_patch(color, 0.14, "default range" if bounds["abstained"] else "search range")]
+    axes.axvspan(bounds["lower"], bounds["upper"], color=color, alpha=0.07, linewidth=0)
+    handles = [style.swatch(color, 0.14, "default range" if bounds["abstained"] else "search range")]
     if bounds.get("band") and not bounds["abstained"] and None not in bounds["band"]:
         axes.axvspan(*bounds["band"], color=color, alpha=0.20, linewidth=0)
-        handles.append(_patch(color, 0.32, "band of the suggestion"))
-    marks = [(lower, "lower", color, 1.0, "-"), (upper, "upper", color, 1.0, "-")]
-    if suggested is not None:
-        marks.append((suggested, "default" if bounds["abstained"] else "suggested", color, 2.0, "-"))
-    if bounds.get("valley") is not None:
-        marks.append((bounds["valley"], "valley", style.GREEN, 1.3, ":"))
-    low, high = axes.get_xlim()
+        handles.append(style.swatch(color, 0.32, "band of the suggestion"))
     if bounds.get("lr_div") is not None:
-        marks.append((bounds["lr_div"], "diverges", style.VERMILLION, 1.3, (0, (2, 1.5))))  # type: ignore[arg-type]
-        axes.axvspan(bounds["lr_div"], high, color=style.VERMILLION, alpha=0.06, linewidth=0)
-    row, taken = 0, -np.inf
-    for place, name, color, width, dashes in sorted(mark for mark in marks if low <= mark[0] <= high):
-        share = np.log10(place / low) / np.log10(high / low)
-        flipped = share > 1 - END_SHARE
-        row = row + 1 if share - flipped * LABEL_SHARE < taken else 0
-        taken = share + (not flipped) * LABEL_SHARE
-        axes.axvline(place, color=color, linewidth=width, linestyle=dashes, zorder=3)
-        _name_mark(axes, place, f"{name} {style.rate(place)}", color, row=row, flipped=flipped)
+        axes.axvspan(bounds["lr_div"], axes.get_xlim()[1], color=style.VERMILLION, alpha=0.06, linewidth=0)
     return handles
 
 
-def _name_mark(axes: Axes, place: float, text: str, color: str, *, row: int, flipped: bool) -> None:
+def _mark_rates(axes: Axes, bounds: Mapping[str, Any]) -> None:
+    """A named line for each rate that was found."""
+    color = style.MUTED if bounds["abstained"] else style.BLUE
+    marks: list[tuple[float | None, str, str, float, Any]] = [
+        (bounds["lower"], "lower", color, 1.0, "-"),
+        (bounds["upper"], "upper", color, 1.0, "-"),
+        (bounds["suggested"], "default" if bounds["abstained"] else "suggested", color, 2.0, "-"),
+        (bounds.get("valley"), "valley", style.GREEN, 1.3, ":"),
+        (bounds.get("lr_div"), "diverges", style.VERMILLION, 1.3, (0, (2, 1.5))),
+    ]
+    low, high = axes.get_xlim()
+    shown = [(rate, *rest) for rate, *rest in marks if rate is not None and low <= rate <= high]
+    row, taken = 0, -np.inf
+    for rate, name, color, width, dashes in sorted(shown, key=lambda mark: mark[0]):
+        share = np.log10(rate / low) / np.log10(high / low)
+        at_end = share > 1 - END_SHARE
+        row = row + 1 if share - at_end * LABEL_SHARE < taken else 0
+        taken = share + (not at_end) * LABEL_SHARE
+        axes.axvline(rate, color=color, linewidth=width, linestyle=dashes, zorder=3)
+        style.note(
+            axes, f"{name} {style.rate(rate)}", (rate, 1), offset=(-4 if at_end else 4, -4 - 12 * row),
+            at=("data", "axes fraction"), ha="right" if at_end else "left", va="top", color=color,
+            bold=name in ("suggested", "default"), over_lines=True,
+        )  # fmt: skip
+
+
+def _write_reason(axes: Axes, reason: str) -> None:
     axes.annotate(
-        text,
-        (place, 1),
-        xytext=(-4 if flipped else 4, -4 - 12 * row),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right" if flipped else "left",
-        va="top",
-        fontsize=style.SMALL_SIZE,
-        fontweight="bold" if text.startswith(("suggested", "default")) else "normal",
-        color=color,
-        zorder=6,
-        path_effects=style.halo(),
-    )
+        textwrap.fill(f"No verdict: {reason}", REASON_COLUMNS), (0.02, 0.05), xycoords="axes fraction", va="bottom",
+        fontsize=style.TEXT_SIZE, color=style.INK, zorder=7,
+        bbox={"facecolor": "#FFF4DE", "edgecolor": style.ORANGE, "linewidth": 0.8, "boxstyle": "round,pad=0.5"},
+    )  # fmt: skip
 
 
-def _patch(color: str, alpha: float, label: str) -> Line2D:
-    """A block of the key, as wide as its lines."""
-    return Line2D([], [], color=color, alpha=alpha, linewidth=7, solid_capstyle="butt", label=label)
+def _smoothed_median(one: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    median = one.groupby("step", sort=True)[["lr", "loss"]].median()
+    rates = median["lr"].to_numpy()
+    apart = (np.log10(rates)[:, None] - np.log10(rates)[None, :]) / SMOOTHING_DECADES
+    weights = np.exp(-0.5 * apart**2)
+    return rates, weights @ median["loss"].to_numpy() / weights.sum(axis=1)
 
 
-def _subtitle(bounds: Mapping[str, Any]) -> str:
-    span = f"{style.rate(bounds['lower'])} … {style.rate(bounds['upper'])}"
-    if bounds["abstained"]:
-        return f"The test abstains; the search uses the optimizer's default range {span}"
-    return f"Search range {span}, suggestion {style.rate(bounds['suggested'])}"
-
-
-def _say_abstained(axes: Axes, reason: str) -> None:
-    axes.annotate(
-        textwrap.fill(f"No verdict: {reason}", 64),
-        (0.02, 0.05),
-        xycoords="axes fraction",
-        va="bottom",
-        fontsize=style.TEXT_SIZE,
-        color=style.INK,
-        zorder=7,
-        bbox={
-            "facecolor": "#FFF4DE",
-            "edgecolor": style.ORANGE,
-            "linewidth": 0.8,
-            "boxstyle": "round,pad=0.5",
-        },
+def _decay_subtitle(verdict: Mapping[str, Any]) -> str:
+    if verdict["recommended"] is None:
+        return f"No verdict: {verdict['reason']}"
+    measure = MEASURE_NAMES[verdict["measure"]]
+    return (
+        f"recipe.weight_decay={verdict['recommended']:g}: the largest whose {measure} (ticks) is not reduced by more "
+        f"than {verdict['tolerance_decades']:g} decades"
     )

@@ -1,4 +1,4 @@
-"""The course of one training: losses, the validation metric, and the learning rate, epoch by epoch."""
+"""The curves of one training: losses, the validation metric, and the learning rate, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -32,29 +32,34 @@ def learning_curves(
         return style.empty_figure("Training", "no epoch has been completed")
     figure = style.new_figure(style.WIDTH, 3.3)
     loss, metric, rate = figure.subplots(1, 3, width_ratios=[2.2, 2.0, 1.8])
-    for axes in (loss, metric, rate):
+    for axes, name in ((loss, "Loss"), (metric, "Validation metric"), (rate, "Learning rate")):
         style.quiet_axes(axes)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         style.label_axes(axes, x="epoch")
+        style.title(axes, name)
     _line(loss, history, "train_loss", style.MUTED, "training")
     _line(loss, history, "val_loss", style.BLUE, "validation")
-    _line(metric, history, "val_score", style.BLUE, "")
+    _line(metric, history, "val_score", style.BLUE)
     if steps is None or steps.empty:
-        _line(rate, history, "lr", style.GREEN, "")
+        _line(rate, history, "lr", style.GREEN)
     else:
         _rates(rate, history, steps)
     rate.yaxis.set_major_formatter(lambda value, _: style.rate(value) if value > 0 else "0")
     rate.set_ylim(bottom=0)
-    style.title(loss, "Loss")
-    style.title(metric, "Validation metric")
-    style.title(rate, "Learning rate")
-    _mark_best(loss, history, "val_loss", best_epoch, named=False)
-    _mark_best(metric, history, "val_score", best_epoch, named=True)
-    _mark_verdicts(loss, history, ledger)
+    _mark_best(loss, history, "val_loss", best_epoch)
+    best = _mark_best(metric, history, "val_score", best_epoch)
+    if best is not None:
+        late = best_epoch > history["epoch"].median()
+        style.note(
+            metric, f"best {style.number(round(best, 4))}, epoch {best_epoch}", (best_epoch, 0),
+            offset=(-6 if late else 6, 6), at=("data", "axes fraction"), ha="right" if late else "left", va="baseline",
+            size=style.TEXT_SIZE, bold=True, color=style.VERMILLION, over_lines=True,
+        )  # fmt: skip
+    _mark_findings(loss, history, ledger)
     return style.finish(figure)
 
 
-def _line(axes: Axes, history: pd.DataFrame, column: str, color: str, name: str) -> None:
+def _line(axes: Axes, history: pd.DataFrame, column: str, color: str, name: str = "") -> None:
     """One column over the epochs, named at its right end instead of in a legend."""
     known = history[np.isfinite(history[column].to_numpy(dtype=float))]
     if known.empty:
@@ -62,34 +67,19 @@ def _line(axes: Axes, history: pd.DataFrame, column: str, color: str, name: str)
     marker = "o" if len(known) <= 15 else ""
     axes.plot(known["epoch"], known[column], color=color, linewidth=1.8, marker=marker, markersize=3.5)
     if name:
-        axes.annotate(
-            name, (known["epoch"].iloc[-1], known[column].iloc[-1]), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=style.TEXT_SIZE, color=color,
-            annotation_clip=False,
-        )  # fmt: skip
+        end = known["epoch"].iloc[-1], known[column].iloc[-1]
+        style.note(axes, name, end, offset=(6, 0), size=style.TEXT_SIZE, color=color)
 
 
-def _mark_best(axes: Axes, history: pd.DataFrame, column: str, best_epoch: int, *, named: bool) -> None:
+def _mark_best(axes: Axes, history: pd.DataFrame, column: str, best_epoch: int) -> float | None:
+    """Mark the best epoch; its value, None where it was not measured."""
     rows = history[history["epoch"] == best_epoch]
     if rows.empty or not np.isfinite(rows[column].iloc[0]):
-        return
+        return None
     value = float(rows[column].iloc[0])
-    axes.axvline(best_epoch, color=style.FAINT, linewidth=0.9, linestyle=(0, (3, 2)), zorder=1)
+    axes.axvline(best_epoch, color=style.FAINT, zorder=1, **style.DASHES)
     axes.scatter([best_epoch], [value], s=46, color=style.VERMILLION, zorder=4, edgecolors=style.PAPER)
-    if named:
-        late = best_epoch > history["epoch"].median()
-        axes.annotate(
-            f"best {style.number(round(value, 4))}, epoch {best_epoch}",
-            (best_epoch, 0),
-            xytext=(-6 if late else 6, 6),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="right" if late else "left",
-            fontsize=style.TEXT_SIZE,
-            fontweight="bold",
-            color=style.VERMILLION,
-            path_effects=style.halo(),
-        )
+    return value
 
 
 def _rates(axes: Axes, history: pd.DataFrame, steps: pd.DataFrame) -> None:
@@ -107,15 +97,14 @@ def _rates(axes: Axes, history: pd.DataFrame, steps: pd.DataFrame) -> None:
     for rate, name in ((fastest, "fastest layers"), (slowest, "slowest")):
         peak = int(np.argmax(rate))
         late = epochs[peak] > epochs[-1] / 2
-        axes.annotate(
-            name, (epochs[peak], rate[peak]), xytext=(-4 if late else 4, 3), textcoords="offset points",
-            ha="right" if late else "left", va="bottom", fontsize=style.SMALL_SIZE, color=style.GREEN,
-            path_effects=style.halo(),
+        style.note(
+            axes, name, (epochs[peak], rate[peak]), offset=(-4 if late else 4, 3), ha="right" if late else "left",
+            va="bottom", color=style.GREEN, over_lines=True,
         )  # fmt: skip
 
 
-def _mark_verdicts(axes: Axes, history: pd.DataFrame, ledger: Sequence[Mapping[str, Any]]) -> None:
-    """A row of ticks per kind of verdict, above the curves; the first of a row carries its name."""
+def _mark_findings(axes: Axes, history: pd.DataFrame, ledger: Sequence[Mapping[str, Any]]) -> None:
+    """A row of ticks per kind of finding, above the curves; the first of a row carries its name."""
     kinds = list(dict.fromkeys(entry["kind"] for entry in ledger))
     if not kinds:
         return
@@ -135,10 +124,9 @@ def _mark_verdicts(axes: Axes, history: pd.DataFrame, ledger: Sequence[Mapping[s
         name += f", rolled back{f' ×{back}' if back > 1 else ''}" if back else ""
         name += ", stopped" if any(entry["action"] == "stop" for entry in entries) else ""
         late = places.max() > last / 2
-        axes.annotate(
-            name, (places.min() if late else places.max(), height), xycoords=("data", "axes fraction"),
-            xytext=(-5 if late else 5, 0), textcoords="offset points", ha="right" if late else "left", va="center",
-            fontsize=style.SMALL_SIZE, color=style.VERMILLION, path_effects=style.halo(),
+        style.note(
+            axes, name, (places.min() if late else places.max(), height), offset=(-5 if late else 5, 0),
+            at=("data", "axes fraction"), ha="right" if late else "left", color=style.VERMILLION, over_lines=True,
         )  # fmt: skip
 
 

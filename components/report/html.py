@@ -89,20 +89,17 @@ def figure_png(figure: Figure) -> bytes:
     return _DRAWN[figure]
 
 
-def figure_svg(figure: Figure) -> bytes:
-    """The figure as SVG bytes with its text as outlines, the same for the same figure."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "escapement", "svg.fonttype": "path"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
-
-
 def figure_uri(figure: Figure) -> str:
-    """A data URI: SVG for drawings, PNG for photographs and for drawings that would be too heavy."""
+    """A data URI: SVG for drawings, PNG for photographs and for drawings that would be too heavy.
+
+    The text of an SVG is outlines, and the same figure gives the same bytes.
+    """
     if not any(axes.images for axes in figure.axes):
-        drawing = figure_svg(figure)
-        if len(drawing) <= MAX_SVG_BYTES:
-            return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode("ascii")
+        buffer = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": "escapement", "svg.fonttype": "path"}):
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        if len(buffer.getvalue()) <= MAX_SVG_BYTES:
+            return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return "data:image/png;base64," + base64.b64encode(figure_png(figure)).decode("ascii")
 
 
@@ -165,8 +162,8 @@ def _is_missing(value: object) -> bool:
 
 
 def _keep_units_on_line(text: str) -> str:
-    """A per cent sign stays with its number."""
-    return text.replace(" %", "\u00a0%")
+    """A per cent sign, and what stands behind ±, stay with their number."""
+    return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
 def _paragraphs(text: str) -> list[str]:

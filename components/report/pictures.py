@@ -48,14 +48,13 @@ def places(
     figure = style.new_figure(style.WIDTH, total)
     figure.set_layout_engine("none")
     grid = np.empty((rows, columns), dtype=object)
-    for row in range(rows):
-        upper = total - HEADING - top - row * pitch - above
-        for column in range(columns):
-            x = MARGIN + left + column * (width + GAP) + (apart if column else 0.0)
-            box = (x / style.WIDTH, (upper - height) / total, width / style.WIDTH, height / total)
-            grid[row, column] = figure.add_axes(box)
-            grid[row, column].set_axis_off()
-            grid[row, column].set(xticks=[], yticks=[])  # hidden ones would be made all the same, at 5 ms an image
+    for row, column in np.ndindex(rows, columns):
+        x = MARGIN + left + column * (width + GAP) + (apart if column else 0.0)
+        lower = total - HEADING - top - row * pitch - above - height
+        axes = figure.add_axes((x / style.WIDTH, lower / total, width / style.WIDTH, height / total))
+        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])  # hidden ones would be made all the same, at 5 ms an image
+        grid[row, column] = axes
     return figure, grid
 
 
@@ -64,69 +63,34 @@ def show(axes: Axes, image: np.ndarray | None) -> None:
     if image is not None:
         axes.imshow(image, interpolation="antialiased", aspect="equal")
         axes.set_anchor("NW")
-        axes.set_axis_off()
 
 
-def caption(axes: Axes, text: str, *, color: str = style.MUTED) -> None:
+def caption(axes: Axes, text: str) -> None:
     """Lines of text below an image, flush with its left edge and no wider than its place."""
-    axes.annotate(
-        _fitted(text, _inches(axes, axes.get_position().x1), style.SMALL_SIZE),
-        (0, 0),
-        xytext=(0, -4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="left",
-        va="top",
-        fontsize=style.SMALL_SIZE,
-        linespacing=1.25,
-        color=color,
-    )
+    text = _fitted(text, _inches(axes, axes.get_position().x1), style.SMALL_SIZE)
+    style.note(axes, text, (0, 0), offset=(0, -4), at="axes fraction", va="top", color=style.MUTED)
 
 
 def row_name(axes: Axes, text: str) -> None:
     """The name of a row of images, to the left of its first one."""
-    axes.annotate(
-        wrapped(text, NAME_CHARS),
-        (0, 0.5),
-        xytext=(-8, 0),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="center",
-        fontsize=style.TEXT_SIZE,
-        fontweight="bold",
-        color=style.INK,
-    )
+    style.note(
+        axes, wrapped(text, NAME_CHARS), (0, 0.5), offset=(-8, 0), at="axes fraction", ha="right",
+        size=style.TEXT_SIZE, bold=True,
+    )  # fmt: skip
 
 
 def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
     """One line over an image, flush with its left edge; it may run over the images beside it."""
-    axes.annotate(
-        _fitted(text, _inches(axes, 1.0), style.TEXT_SIZE),
-        (0, 1),
-        xytext=(0, 4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="left",
-        va="bottom",
-        fontsize=style.TEXT_SIZE,
-        color=color,
-    )
+    text = _fitted(text, _inches(axes, 1.0), style.TEXT_SIZE)
+    style.note(axes, text, (0, 1), offset=(0, 4), at="axes fraction", va="bottom", size=style.TEXT_SIZE, color=color)
 
 
 def heading(figure: Figure, text: str) -> None:
     """The title of a figure of many places."""
     width, height = figure.get_size_inches()
-    figure.text(
-        MARGIN / width,
-        1 - 0.14 / height,
-        _fitted(text, width - 2 * MARGIN, style.TITLE_SIZE),
-        ha="left",
-        va="top",
-        fontsize=style.TITLE_SIZE,
-        fontweight="bold",
-        color=style.INK,
-    )
+    text = _fitted(text, width - 2 * MARGIN, style.TITLE_SIZE)
+    figure.text(MARGIN / width, 1 - 0.14 / height, text, ha="left", va="top", fontsize=style.TITLE_SIZE,
+                fontweight="bold", color=style.INK)  # fmt: skip
 
 
 def line_count(texts: Iterable[str]) -> int:

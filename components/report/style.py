@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, LogFormatter
@@ -29,6 +31,10 @@ GOOD, DEFECTIVE = BLUE, VERMILLION
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SPLIT_COLORS = {"train": "#0072B2", "val": "#5AA9D6", "calibration": "#E69F00", "test": "#5E6876"}
+
+DOT: dict[str, Any] = {"marker": "o", "markersize": 6.5, "linestyle": "none", "zorder": 5}
+BLOCK: dict[str, Any] = {"linewidth": 9, "solid_capstyle": "butt", "zorder": 2}
+DASHES: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (3, 2))}
 
 TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 11.5, 9.0, 8.0
 
@@ -47,6 +53,14 @@ def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that many inches, laid out by constraints."""
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.06, hspace=0.06)
     return Figure(figsize=(width, height), layout=layout, facecolor=PAPER, dpi=110)
+
+
+def plot(height: float, *, width: float = WIDTH, grid: str | None = "y") -> tuple[Figure, Axes]:
+    """A figure of that many inches with one pair of quiet axes."""
+    figure = new_figure(width, height)
+    axes = figure.add_subplot()
+    quiet_axes(axes, grid=grid)
+    return figure, axes
 
 
 def quiet_axes(axes: Axes, *, grid: str | None = "y") -> None:
@@ -68,16 +82,50 @@ def title(axes: Axes, text: str, subtitle: str = "") -> None:
     text = shortened(letters.shown(text), TITLE_COLUMNS)
     axes.set_title(text, loc="left", fontsize=TITLE_SIZE, fontweight="bold", color=INK, pad=24 if subtitle else 10)
     if subtitle:
-        axes.annotate(
-            subtitle,
-            (0, 1),
-            xytext=(0, 9),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=TEXT_SIZE,
-            color=MUTED,
-            annotation_clip=False,
-        )
+        note(axes, subtitle, (0, 1), offset=(0, 9), at="axes fraction", va="baseline", size=TEXT_SIZE, color=MUTED)
+
+
+def note(
+    axes: Axes,
+    text: str,
+    place: tuple[float, float],
+    *,
+    offset: tuple[float, float] = (0, 0),
+    at: str | tuple[str, str] = "data",
+    ha: str = "left",
+    va: str = "center",
+    size: float = SMALL_SIZE,
+    color: str = INK,
+    bold: bool = False,
+    over_lines: bool = False,
+) -> None:
+    """Write a text `offset` points from a place, which may lie beyond the axes.
+
+    at: what the place counts in, as `annotate` takes it. over_lines: with a rim of paper around the text.
+    """
+    axes.annotate(
+        text, place, xytext=offset, xycoords=at, textcoords="offset points", ha=ha, va=va, fontsize=size,
+        fontweight="bold" if bold else "normal", color=color, linespacing=1.25, annotation_clip=False, zorder=7,
+        path_effects=halo() if over_lines else None,
+    )  # fmt: skip
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """One row for each name, from the top, with the name beside it in the place of an axis."""
+    axes.set_yticks(range(len(names)), list(names), fontsize=TEXT_SIZE, color=INK)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def percent_axis(axis: Axis) -> None:
+    """Ticks at the quarters of a share."""
+    axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
+
+
+def swatch(color: str, alpha: float, label: str) -> Line2D:
+    """A block of a key."""
+    return Line2D([], [], color=color, alpha=alpha, linewidth=7, solid_capstyle="butt", label=label)
 
 
 def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
@@ -165,7 +213,7 @@ def number(value: float | None) -> str:
 
 def rate(value: float) -> str:
     """A learning rate with two digits: 3e-4, 1.2e-3, 0.05."""
-    if 0.01 <= value < 100:
+    if value == 0 or 0.01 <= value < 100:
         return f"{value:.2g}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

@@ -1,7 +1,7 @@
-"""Each method of the comparison at its own rate: which ones are tried, and which of them is taken.
+"""The learning rate of each method of the comparison: which rates are tried, and which of them is taken.
 
-A method that is judged at another's rate loses for that alone. So each tries a few multiples of what the range test
-suggests for its optimizer, for a part of the length, with a seed that no later training uses.
+A method that is judged at another's rate loses for that alone. So each tries a few multiples of the rate that the range
+test suggests for its optimizer, in shorter trainings, with a seed that no later training uses.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class RateChoice:
-    """The multiple that a method goes on with; None where every one that was tried diverged.
+    """The multiple of the suggestion that a method is trained with; None where every one that was tried diverged.
 
     edge: `lowest` or `highest` where it is at an end of those tried, so that the best may lie beyond; "" otherwise.
     scores: of every factor that was tried, None where it diverged.
@@ -65,17 +65,16 @@ def methods_of(base: Recipe, settings: CompareConfig, bounds: Mapping[str, LrBou
     methods = []
     for entry in settings.entries:
         recipe = recipes[entry.name]
-        found = bounds[recipe.recipe.optimizer]
-        suggested = found.suggested * batch_factor(
-            recipe.recipe.optimizer, batch_size=recipe.recipe.batch_size, measured=base.recipe.batch_size
-        )
+        optimizer = recipe.recipe.optimizer
+        factor = batch_factor(optimizer, batch_size=recipe.recipe.batch_size, measured=base.recipe.batch_size)
+        suggested = bounds[optimizer].suggested * factor
         methods.append(
             Method(
                 name=entry.name,
                 sets=dict(entry.sets),
                 recipe=override(recipe, {"recipe.lr": suggested}),
                 suggested=suggested,
-                abstained=found.abstained,
+                abstained=bounds[optimizer].abstained,
             )
         )
     return tuple(methods)

@@ -1,9 +1,7 @@
-"""Whether the winner of a search is taken: it has to be ahead of the defaults, with confidence, over several seeds.
+"""Whether the winner of a search is taken: it has to be better than the defaults, with confidence, over several seeds.
 
 Two things make the measured difference uncertain: the seeds, and which images the validation split happens to hold. The
-variance of the first is read off the differences per seed, that of the second comes from a bootstrap over groups of
-images, and counts as known from as many values as there are groups; their sum has about the degrees of freedom of
-Satterthwaite (1946, Biometrics Bulletin 2:110).
+first is seen in the differences per seed, the second in a bootstrap over groups of images.
 """
 
 from __future__ import annotations
@@ -15,9 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
-
+from components.evaluation.paired_seeds import paired_lower_bound
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 
@@ -42,7 +38,7 @@ class Verdict:
     """What was decided. Of the rest, what was not measured is None.
 
     difference: mean over the seeds of winner − defaults. low: its one-sided lower bound. se_seeds, se_sampling: the two
-    parts of its standard error. freedom: degrees of freedom of their sum.
+    parts of its standard error, from the seeds and from the choice of images.
     """
 
     chosen: str
@@ -51,7 +47,6 @@ class Verdict:
     low: float | None = None
     se_seeds: float | None = None
     se_sampling: float | None = None
-    freedom: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,37 +74,26 @@ def judge(
     """Take the winner where the lower bound of the mean difference is above 0.
 
     differences: winner − defaults, one per seed, at least one. variance: of their mean, over resampled images; None
-    where that has none. units: groups of images that were resampled, at least two where there is a variance.
+    where it has none. units: groups of images that were resampled, at least two where there is a variance.
     """
-    values = np.asarray(differences, dtype=float)
-    count, mean = values.size, float(values.mean())
-    if variance is None or not math.isfinite(mean):
+    bound = None
+    if variance is not None:
+        bound = paired_lower_bound(differences, variance=variance, units=units, confidence=confidence)
+    if bound is None:
         return Verdict(
             chosen=DEFAULTS,
             statement=f"The defaults are kept: these validation images, in {units} group{'s' if units != 1 else ''}, "
-            f"give {objective} no value or no uncertainty, so that nothing says that the winner is better.",
+            f"give {objective} no value or no uncertainty, so that nothing shows that the winner is better.",
         )
-    between = float(values.var(ddof=1)) / count if count > 1 else None
-    freedom = satterthwaite((between or 0.0, variance), (count, units))
-    low = mean - float(stats.t.ppf(confidence, freedom)) * math.sqrt((between or 0.0) + variance)
-    chosen = WINNER if low > 0 else DEFAULTS
+    chosen = WINNER if bound.low > 0 else DEFAULTS
     return Verdict(
         chosen=chosen,
-        statement=_in_words(chosen, mean, low, count, confidence, objective),
-        difference=mean,
-        low=low,
-        se_seeds=None if between is None else math.sqrt(between),
-        se_sampling=math.sqrt(variance),
-        freedom=freedom,
+        statement=_in_words(chosen, bound.difference, bound.low, len(differences), confidence, objective),
+        difference=bound.difference,
+        low=bound.low,
+        se_seeds=bound.se_seeds,
+        se_sampling=bound.se_sampling,
     )
-
-
-def satterthwaite(variances: Sequence[float], counts: Sequence[int]) -> float:
-    """Degrees of freedom of the sum of variances, each known from so many values; of one that is 0, as many as all."""
-    parts = [(variance, count - 1) for variance, count in zip(variances, counts, strict=True) if variance]
-    if not parts:
-        return float(max(counts) - 1)
-    return sum(variance for variance, _ in parts) ** 2 / sum(variance**2 / free for variance, free in parts)
 
 
 def diverged(winner: Sequence[int], defaults: Sequence[int], *, others: Sequence[float]) -> Verdict:

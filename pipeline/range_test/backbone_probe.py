@@ -1,8 +1,7 @@
-"""The probe: which of several backbones make of these images what a classifier can work with, found out in seconds.
+"""The probe: backbones ranked by a linear classifier on their frozen features, within seconds.
 
-Each embeds a sample of the images with the weights it comes with, and a linear classifier learns on that. The hopeless
-are dropped before anything is trained. What a backbone makes of a sample is kept below `storage.root`, so that another
-choice of backbones costs only those that are new.
+Each backbone embeds a sample of the images with its pretrained weights. Those that are clearly worse are dropped before
+anything is trained. Features are kept below `storage.root`: another choice of backbones costs only the new ones.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +41,7 @@ RARE_SHARE = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What a backbone makes of the sample. train: (N, F), held_out: (M, F), float32. seconds: the start included."""
+    """Of the sample. train: (N, F), held_out: (M, F), float32. seconds: to compute them, loading the model included."""
 
     train: np.ndarray
     held_out: np.ndarray
@@ -52,33 +50,22 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
-    """A backbone's score. low, high: of its interval, None where there is none. penalty: the classifier's own, C."""
+class ProbedBackbone:
+    """A backbone's score, its interval (None where there is none), and whether it is kept, with the reason."""
 
     backbone: str
     score: float
     low: float | None
     high: float | None
-    features: int
-    penalty: float
     seconds: float
     images_per_second: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeVerdict(Probed):
-    """And what became of it."""
-
-    kept: bool
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    kept: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
-    """A backbone to probe, as it is handed to a worker. known: its features, where they are kept."""
+    """A backbone to probe, as it is handed to a worker. known: its features from an earlier run."""
 
     recipe: Recipe
     settings: RangeTestConfig
@@ -95,19 +82,18 @@ def probe_backbones(
     place: Place,
     *,
     seed: int,
-) -> list[Probed]:
-    """Each backbone's score on the validation split, in their order: here one by one, on a cluster beside each other.
+) -> list[ProbedBackbone]:
+    """Each backbone's score on the validation split, in their order; on a cluster they run in parallel.
 
-    Raises InputError where one makes something of the images that is not finite.
+    Raises InputError where features are not finite.
     """
-    files = {}
-    probes = []
+    files, probes = {}, []
     for backbone in backbones:
         recipe = configured.model_copy(update={"model": configured.model.model_copy(update={"backbone": backbone})})
         files[backbone] = _features_file(context, recipe, settings, seed)
         known = _read(files[backbone])
         probes.append(_Probe(recipe=recipe, settings=settings, seed=seed, place=place, known=known))
-    found: dict[str, Probed] = {}
+    found = {}
     with context.console.bar("probing backbones", len(probes)) as advance:
         for probe, (probed, features) in perform(_run, probes, place):
             found[probed.backbone] = probed
@@ -117,29 +103,22 @@ def probe_backbones(
     return [found[backbone] for backbone in backbones]
 
 
-def keep_best(probed: Sequence[Probed], *, keep: int, configured: str) -> list[ProbeVerdict]:
-    """The verdicts, best first: see `choose_candidates`."""
+def keep_best(probed: Sequence[ProbedBackbone], *, keep: int, configured: str) -> list[ProbedBackbone]:
+    """The same with what is kept, best first: see `choose_candidates`."""
     by_name = {one.backbone: one for one in probed}
-    verdicts = choose_candidates(
-        list(by_name),
-        [one.score for one in probed],
-        [(one.low, one.high) for one in probed],
-        keep=keep,
-        always=configured,
-    )
-    return [
-        ProbeVerdict(**asdict(by_name[verdict.name]), kept=verdict.kept, reason=verdict.reason) for verdict in verdicts
-    ]
+    scores = {name: (one.score, one.low, one.high) for name, one in by_name.items()}
+    chosen = choose_candidates(scores, keep=keep, always=configured)
+    return [replace(by_name[name], kept=kept, reason=reason) for name, (kept, reason) in chosen.items()]
 
 
-def _run(probe: _Probe) -> tuple[Probed, Features]:
-    """Embed the sample, unless that is known, learn on one part of it and score on the other."""
+def _run(probe: _Probe) -> tuple[ProbedBackbone, Features]:
+    """Embed the sample, unless its features are known; train the classifier on one part, score it on the other."""
     data, recipe = probe.place.open(), probe.recipe
     sample = {name: _sample(data, name, probe) for name in ("train", "val")}
     features = probe.known or _embed(sample["train"][0], sample["val"][0], probe)
     started = time.perf_counter()
     (train, groups), (val, val_groups) = sample["train"], sample["val"]
-    probabilities, penalty = linear_probe(
+    probabilities, _ = linear_probe(
         features.train,
         train.labels,
         groups,
@@ -160,27 +139,24 @@ def _run(probe: _Probe) -> tuple[Probed, Features]:
         seed=probe.seed,
     )
     assert found.value is not None  # every split has images of both kinds
-    return Probed(
+    return ProbedBackbone(
         backbone=recipe.model.backbone,
         score=found.value,
         low=found.low,
         high=found.high,
-        features=features.train.shape[1],
-        penalty=penalty,
         seconds=round(features.seconds + time.perf_counter() - started, 2),
         images_per_second=round(features.images_per_second, 1),
     ), features
 
 
 def _sample(data: TrainingData, split: str, probe: _Probe) -> tuple[ImageSet, np.ndarray]:
-    """Images of a split and their groups. Classes have their shares; of the training images rare ones have more."""
+    """Images of a split and their groups, drawn in the shares of the classes; for training, more of rare classes."""
     images, groups = data.split(split), data.manifest.loc[data.manifest["split"] == split, "group"].to_numpy()
-    size, rare = probe.settings.probe_images, 0
-    if split == "train":
-        rare = int(RARE_SHARE * size / len(data.classes))
-    else:
-        size *= VALIDATION_RATIO
-    chosen = draw_by_class(images.labels, size=size, rare=rare, seed=probe.seed)
+    size, in_training = probe.settings.probe_images, split == "train"
+    rare = int(RARE_SHARE * size / len(data.classes)) if in_training else 0
+    chosen = draw_by_class(
+        images.labels, size=size if in_training else VALIDATION_RATIO * size, rare=rare, seed=probe.seed
+    )
     return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen]), groups[chosen]
 
 
@@ -215,6 +191,7 @@ def _features_file(context: StageContext, recipe: Recipe, settings: RangeTestCon
     """Where the features are kept: named by the prepared data and by all else that they depend on."""
     weights = recipe.model.weights
     identity = {
+        "format": 2,
         "backbone": recipe.model.backbone,
         "weights": file_sha256(Path(weights.removeprefix("file:"))) if weights.startswith("file:") else weights,
         "image_size": recipe.recipe.image_size,
@@ -229,9 +206,11 @@ def _read(path: Path) -> Features | None:
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as kept:
-        seconds, images_per_second = map(float, kept["pace"])
         return Features(
-            train=kept["train"], held_out=kept["held_out"], seconds=seconds, images_per_second=images_per_second
+            train=kept["train"],
+            held_out=kept["held_out"],
+            seconds=float(kept["seconds"]),
+            images_per_second=float(kept["images_per_second"]),
         )
 
 
@@ -239,8 +218,7 @@ def _keep(features: Features, path: Path, storage: Path) -> None:
     """Write the features, whole or not at all; those of prepared data that are gone are removed."""
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as draft, draft.open("wb") as stream:
-        pace = np.array([features.seconds, features.images_per_second])
-        np.savez(stream, train=features.train, held_out=features.held_out, pace=pace)
+        np.savez(stream, **vars(features))
     records = [read_record(folder) for folder in (storage / "prepare").iterdir()]
     standing = {record.result_id for record in records if record is not None}
     for file in path.parent.glob("*.npz"):

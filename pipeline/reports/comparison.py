@@ -1,9 +1,8 @@
-"""The comparison for people: one table, as Markdown, on the console and in an HTML report with its figures."""
+"""The comparison of methods for people: one table, as Markdown, at the terminal and in an HTML page with figures."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,14 +10,16 @@ from rich.table import Table
 
 from components.display import markdown
 from components.report.figures_comparison import comparison_curves, comparison_dots, comparison_rates
-from components.report.html import Section, render_report
+from components.report.html import Section
 from pipeline.comparison.results import STATEMENT
 from pipeline.console import duration
+from pipeline.reports.page import DASH, decimal, plural, terminal_table, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DASH = "–"
+    from pipeline.stage import StageContext
+
 #: Characters that the whole table takes on a terminal.
 WIDE = 150
 NAMES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
@@ -26,57 +27,56 @@ HOW_TO_READ = (
     "A figure after ± is half of the 95 % t interval over the seeds; with three seeds it is 2.5 times their spread, so "
     "it is wide, and two methods may differ though their intervals overlap. The column Δ compares seed by seed with "
     "the method at the top, which cancels what a seed does to both: where its interval reaches 0, the method is within "
-    "the noise of the best, and the data give no reason to prefer either. Steps and seconds to the target count "
-    "training alone, up to where the validation loss first falls to the target; methods that never get there have none."
+    "the noise of the best, and the data give no reason to prefer either. Steps to the target count up to where the "
+    "validation loss first falls to the target; methods that never reach it have none."
 )
 
 
 def comparison_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """The table as text, a row per method, the best first."""
     measure = summary["measure"]
-    others = [name for name in _shown_metrics(summary) if name != measure]
-    rows = []
-    for entry in summary["entries"]:
-        gap = entry["gap_to_best"] if entry["name"] != summary["best"] else None
-        rows.append(
-            {
-                "method": entry["name"],
-                _name(measure): _with_interval(entry["metrics"][measure]),
-                "Δ to the best": _signed(gap) if gap else DASH,
-                **{_name(metric): _with_interval(entry["metrics"][metric]) for metric in others},
-                "rate": _rate(entry),
-                "steps to target": _reached(entry["steps_to_target"]),
-                "time": _time(entry["seconds"]["mean"]),
-            }
-        )
-    return rows
+    return [
+        {
+            "method": entry["name"],
+            _name(measure): _with_interval(entry["metrics"][measure]),
+            "Δ to the best": DASH
+            if entry["name"] == summary["best"]
+            else _with_interval(entry["gap_to_best"], sign="+"),
+            **{_name(metric): _with_interval(entry["metrics"][metric]) for metric in _shown_metrics(summary)[1:]},
+            "rate": _rate(entry),
+            "steps to target": _reached(entry["steps_to_target"]),
+            "time": _time(entry["seconds"]["mean"]),
+        }
+        for entry in summary["entries"]
+    ]
 
 
 def console_table(summary: Mapping[str, Any], *, width: int) -> Table:
     """The table; bold are the methods within the noise of the best. A narrow terminal gets the columns it can hold."""
-    table = Table(title="Methods, each at its own rate (validation split)", title_justify="left")
     rows = comparison_rows(summary)
     left_out = () if width >= WIDE else ("accuracy", "sensitivity", "specificity")
     columns = [column for column in rows[0] if column not in left_out]
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for row, entry in zip(rows, summary["entries"], strict=True):
-        table.add_row(*(row[column] for column in columns), style="bold" if entry["within_noise"] else "")
-    return table
+    return terminal_table(
+        "Methods, each at its own rate (validation split)",
+        columns,
+        [
+            ([row[column] for column in columns], "bold" if entry["within_noise"] else "")
+            for row, entry in zip(rows, summary["entries"], strict=True)
+        ],
+    )
 
 
 def markdown_table(summary: Mapping[str, Any]) -> str:
     """The table with what is needed to read it, for a document."""
     rows = comparison_rows(summary)
-    columns = list(rows[0])
     lines = [
-        "| " + " | ".join(columns) + " |",
-        "|" + "|".join("---" if number == 0 else "--:" for number in range(len(columns))) + "|",
+        "| " + " | ".join(rows[0]) + " |",
+        "|---" + "|--:" * (len(rows[0]) - 1) + "|",
         *("| " + " | ".join(map(markdown, row.values())) + " |" for row in rows),
         "",
         conditions(summary),
         "",
-        *(markdown(line) for line in (noise_words(summary), *rate_notes(summary)) if line),
+        *(markdown(line) for line in (noise_words(summary), *rate_notes(summary))),
     ]
     return "\n".join(lines) + "\n"
 
@@ -89,8 +89,7 @@ def conditions(summary: Mapping[str, Any]) -> str:
     if summary["target_val_loss"] is not None:
         origin = "" if summary["target_given"] else ", the median of the lowest that the methods reach"
         target = f" Target: a validation loss of {summary['target_val_loss']:.3f}{origin}."
-    epochs = f"{summary['epochs']} epoch{'s' if summary['epochs'] != 1 else ''}"
-    return f"{epochs}, {seeds} seed{'s' if seeds != 1 else ''}: {interval}.{target} {STATEMENT}"
+    return f"{plural(summary['epochs'], 'epoch')}, {plural(seeds, 'seed')}: {interval}.{target} {STATEMENT}"
 
 
 def noise_words(summary: Mapping[str, Any]) -> str:
@@ -128,117 +127,109 @@ def rate_notes(summary: Mapping[str, Any]) -> list[str]:
         elif entry["diverged"]:
             notes.append(
                 f"{entry['name']}: {entry['diverged']} of {entry['trainings']} trainings diverged; its figures are "
-                "those of the others, and it stands last."
+                "those of the others, and it ranks last."
             )
     return notes
 
 
-def comparison_figures(
-    summary: Mapping[str, Any], trainings: pd.DataFrame, curves: pd.DataFrame, rates: pd.DataFrame
-) -> dict[str, Figure]:
-    """File name → figure, of the full trainings. Tables: as `comparison_results` makes them."""
-    compared = [entry for entry in summary["entries"] if not entry["failed"]]
-    order = [entry["name"] for entry in compared]
-    metrics, ends = _shown_metrics(summary), ("mean", "low", "high")
-    intervals = {
-        metric: pd.DataFrame(
-            [{"entry": e["name"], **{key: e["metrics"][metric][key] for key in ends}} for e in compared],
-            columns=["entry", *ends],
-        ).astype({"mean": float, "low": float, "high": float})
-        for metric in metrics
-    }  # fmt: skip
-    within = {entry["name"]: entry["within_noise"] for entry in compared}
-    return {
-        "results": comparison_dots(intervals, trainings, within),
-        "val_loss": comparison_curves(curves, metric="val_loss", order=order),
-        summary["measure"]: comparison_curves(curves, metric=summary["measure"], order=order),
-        "rates": comparison_rates(rates, order=order),
-    }
+def write_comparison_report(
+    context: StageContext,
+    summary: Mapping[str, Any],
+    trainings: pd.DataFrame,
+    curves: pd.DataFrame,
+    rates: pd.DataFrame,
+    *,
+    backbone: str,
+) -> None:
+    """Write comparison.md, and comparison.html with its figures, which are logged to MLflow as well.
 
-
-def write_html(summary: Mapping[str, Any], figures: Mapping[str, Figure], path: Path, *, subtitle: str) -> None:
-    """One file that stands alone."""
+    trainings, curves, rates: of the trainings at full length, as `pipeline.comparison.results` makes them.
+    """
+    (context.directory / "comparison.md").write_text(markdown_table(summary), encoding="utf-8")
     measure = summary["measure"]
-    results, val_loss, by_measure, rates = figures.values()
+    order = [entry["name"] for entry in summary["entries"] if not entry["failed"]]
     sections = [
         Section(
             "Results",
             f"{noise_words(summary)}\n\n{conditions(summary)}",
-            tables=[(f"Sorted by {_name(measure)}", _quality(summary)), ("Cost", _cost(summary))],
-            figures=[("", results)],
+            tables=[(f"Sorted by {_name(measure)}", pd.DataFrame(comparison_rows(summary)))],
+            figures=[("Results", _results_figure(summary, trainings))],
             notes=rate_notes(summary),
         ),
         Section("How to read it", HOW_TO_READ),
-        Section("Learning curves", figures=[("", val_loss), ("", by_measure)]),
+        Section(
+            "Learning curves",
+            figures=[
+                ("Validation loss", comparison_curves(curves, metric="val_loss", order=order)),
+                (_name(measure), comparison_curves(curves, metric=measure, order=order)),
+            ],
+        ),
         Section(
             "Learning rates",
-            "What each method's steps really used, warmup included. Its peak is the rate that was chosen for it.",
+            "The rate of every step, warmup included. A method's peak is the rate that was chosen for it.",
             tables=[("How the rates were chosen", _choices(summary))],
-            figures=[("", rates)],
+            figures=[("Learning rates", comparison_rates(rates, order=order))],
         ),
     ]
-    html = render_report(
-        title="Learning-rate methods compared", subtitle=subtitle, headline=_headline(summary), sections=sections
+    write_page(
+        context,
+        "comparison.html",
+        title="Learning-rate methods compared",
+        subtitle=f"{backbone}, {len(summary['entries'])} methods, each at a rate of its own",
+        headline=_headline(summary),
+        sections=sections,
     )
-    path.write_text(html, encoding="utf-8")
+
+
+def _results_figure(summary: Mapping[str, Any], trainings: pd.DataFrame) -> Figure:
+    ends = ["mean", "low", "high"]
+    compared = [entry for entry in summary["entries"] if not entry["failed"]]
+    intervals = {
+        metric: pd.DataFrame(
+            [{"entry": entry["name"], **{end: entry["metrics"][metric][end] for end in ends}} for entry in compared],
+            columns=["entry", *ends],
+        ).astype(dict.fromkeys(ends, float))
+        for metric in _shown_metrics(summary)
+    }
+    return comparison_dots(intervals, trainings, {entry["name"]: entry["within_noise"] for entry in compared})
 
 
 def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     entries = summary["entries"]
     trainings = sum(entry["trainings"] for entry in entries)
-    shown = [
-        ("Methods", str(len(entries)), f"{trainings} trainings of {summary['epochs']} epochs"),
+    methods = ("Methods", str(len(entries)), f"{trainings} trainings of {plural(summary['epochs'], 'epoch')}")
+    if summary["best"] is None:
+        return [methods]
+    best, several = entries[0], len(summary["seeds"]) > 1
+    within = sum(entry["within_noise"] is True for entry in entries) - 1
+    return [
+        ("Best", best["name"], f"rate {best['lr']:.2g}"),
+        (_name(summary["measure"]), _with_interval(best["metrics"][summary["measure"]]), "validation split"),
+        ("Within its noise", *((str(within), "other methods") if several else (DASH, "not known from one seed"))),
+        methods,
     ]
-    if summary["best"] is not None:
-        best = entries[0]
-        within = sum(entry["within_noise"] is True for entry in entries) - 1
-        noise = "not known from one seed" if len(summary["seeds"]) < 2 else "other methods"
-        shown = [
-            ("Best", best["name"], f"rate {best['lr']:.2g}"),
-            (_name(summary["measure"]), _with_interval(best["metrics"][summary["measure"]]), "validation split"),
-            ("Within its noise", str(within) if len(summary["seeds"]) > 1 else DASH, noise),
-            *shown,
-        ]
-    return shown
 
 
-def _quality(summary: Mapping[str, Any]) -> pd.DataFrame:
-    """The table without rate and cost, each figure kept on one line with its interval."""
-    table = pd.DataFrame(comparison_rows(summary)).drop(columns=["rate", "steps to target", "time"])
-    return table.apply(lambda column: column.str.replace(" ± ", "\u00a0±\u00a0"))
-
-
-def _cost(summary: Mapping[str, Any]) -> pd.DataFrame:
+def _choices(summary: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 "method": entry["name"],
-                "steps to target": _reached(entry["steps_to_target"]),
-                "seconds to target": _number(entry["seconds_to_target"]["mean"], "–", digits=1),
-                "time of a training": _time(entry["seconds"]["mean"]),
-                "rate": _rate(entry),
+                "suggestion": f"{entry['suggested']:.2g}",
+                "from": "default (range test abstained)" if entry["abstained"] else "range test",
+                **{
+                    f"{float(factor):.2g}×": "diverged" if score is None else decimal(score)
+                    for factor, score in entry["rate_scores"].items()
+                },
+                "taken": _rate(entry),
             }
             for entry in summary["entries"]
         ]
     )
 
 
-def _choices(summary: Mapping[str, Any]) -> pd.DataFrame:
-    rows = []
-    for entry in summary["entries"]:
-        tried = {
-            f"{float(factor):.2g}×": _number(score, "diverged", digits=3)
-            for factor, score in entry["rate_scores"].items()
-        }
-        source = "default (range test abstained)" if entry["abstained"] else "range test"
-        rows.append(
-            {"method": entry["name"], "suggestion": f"{entry['suggested']:.2g}", "from": source, **tried,
-             "taken": _rate(entry)}
-        )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def _shown_metrics(summary: Mapping[str, Any]) -> Sequence[str]:
+    """What methods are ranked by, then others."""
     if summary["measure"] == "auroc":
         return ("auroc", "accuracy", "sensitivity", "specificity")
     return ("balanced_accuracy", "accuracy")
@@ -248,18 +239,9 @@ def _name(metric: str) -> str:
     return NAMES.get(metric, metric)
 
 
-def _with_interval(repeats: Mapping[str, Any]) -> str:
-    if repeats["mean"] is None:
-        return DASH
-    half = "" if repeats["high"] is None else f" ± {repeats['high'] - repeats['mean']:.3f}"
-    return f"{repeats['mean']:.3f}{half}"
-
-
-def _signed(repeats: Mapping[str, Any]) -> str:
-    if repeats["mean"] is None:
-        return DASH
-    half = "" if repeats["high"] is None else f" ± {repeats['high'] - repeats['mean']:.3f}"
-    return f"{repeats['mean']:+.3f}".replace("-", "−") + half
+def _with_interval(over_seeds: Mapping[str, Any], *, sign: str = "") -> str:
+    half = "" if over_seeds["high"] is None else f" ± {over_seeds['high'] - over_seeds['mean']:.3f}"
+    return decimal(over_seeds["mean"], sign=sign) + half
 
 
 def _rate(entry: Mapping[str, Any]) -> str:
@@ -269,16 +251,12 @@ def _rate(entry: Mapping[str, Any]) -> str:
     return f"{entry['lr']:.2g} ({entry['factor']:.2g}×{mark})"
 
 
-def _reached(reach: Mapping[str, Any]) -> str:
-    if reach["mean"] is None:
+def _reached(target: Mapping[str, Any]) -> str:
+    if target["mean"] is None:
         return DASH
-    some = "" if reach["reached"] == reach["count"] else f" ({reach['reached']} of {reach['count']})"
-    return f"{reach['mean']:,.0f}{some}"
+    some = "" if target["reached"] == target["count"] else f" ({target['reached']} of {target['count']})"
+    return f"{target['mean']:,.0f}{some}"
 
 
 def _time(seconds: float | None) -> str:
     return DASH if seconds is None else duration(seconds)
-
-
-def _number(value: float | None, missing: str, *, digits: int) -> str:
-    return missing if value is None else f"{value:.{digits}f}"

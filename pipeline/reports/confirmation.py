@@ -13,6 +13,7 @@ from rich.table import Table
 from components.report.figures_search_confirmation import confirmation_figure
 from components.report.html import Section
 from pipeline.confirmation.verdict import DEFAULTS, WINNER
+from pipeline.reports.page import terminal_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,14 +24,12 @@ def confirmation_section(folder: Path) -> Section:
     values = json.loads((folder / "confirmation.json").read_text(encoding="utf-8"))
     if not values["trainings"]:
         return Section("Confirmation", values["statement"])
-    text = (
-        f"The winner of the search and the defaults were trained at full length with {len(values['seeds'])} seeds, and "
-        f"compared by {values['objective']} on the validation split, each at its best epoch.\n\n{values['statement']}"
-    )
+    trainings = pd.DataFrame(values["trainings"]).rename(columns=lambda name: name.replace("_", " "))
     return Section(
         "Confirmation",
-        text,
-        tables=[("Scores per seed", scores_table(values)), ("Trainings", trainings_table(values))],
+        f"The winner of the search and the defaults were trained at full length with {len(values['seeds'])} seeds, and "
+        f"compared by {values['objective']} on the validation split, each at its best epoch.\n\n{values['statement']}",
+        tables=[("Scores per seed", scores_table(values)), ("Trainings", trainings)],
         figures=[("Confirmation", seeds_figure(values))],
         notes=_notes(values),
     )
@@ -38,7 +37,10 @@ def confirmation_section(folder: Path) -> Section:
 
 def seeds_figure(values: dict[str, Any]) -> Figure:
     """Each recipe's score per seed, and the difference with its bound."""
-    scores = {label: [_number(score) for score in values["scores"][label]] for label in (DEFAULTS, WINNER)}
+    scores = {
+        label: [math.nan if score is None else score for score in values["scores"][label]]
+        for label in (DEFAULTS, WINNER)
+    }
     return confirmation_figure(
         scores,
         difference=values["difference"],
@@ -55,39 +57,22 @@ def scores_table(values: dict[str, Any]) -> pd.DataFrame:
     return table.assign(difference=table[WINNER] - table[DEFAULTS])
 
 
-def trainings_table(values: dict[str, Any]) -> pd.DataFrame:
-    """A row per training."""
-    return pd.DataFrame(values["trainings"]).rename(columns={"best_epoch": "best epoch", "run_id": "run id"})
-
-
 def console_table(values: dict[str, Any]) -> Table:
     """The scores for the terminal."""
-    table = Table(title=f"Confirmation: {values['objective']}", title_justify="left")
     frame = scores_table(values)
-    for column in frame.columns:
-        table.add_column(column, justify="right")
-    for row in frame.itertuples(index=False):
-        table.add_row(str(row[0]), *(_shown(value, sign=place == 2) for place, value in enumerate(row[1:])))
-    return table
-
-
-def _number(score: float | None) -> float:
-    return math.nan if score is None else score
+    rows = [
+        ((str(seed), *("diverged" if math.isnan(score) else f"{score:.4f}" for score in scores),
+          "–" if math.isnan(difference) else f"{difference:+.4f}"), "")
+        for seed, *scores, difference in frame.itertuples(index=False)
+    ]  # fmt: skip
+    return terminal_table(f"Confirmation: {values['objective']}", list(frame.columns), rows)
 
 
 def _notes(values: dict[str, Any]) -> list[str]:
     if values["difference"] is None:
         return []
     known = values["se_seeds"] is not None
-    between = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
-    freedom = "" if values["freedom"] is None else f", {values['freedom']:.1f} degrees of freedom"
+    seeds = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
     return [
-        f"Standard error of the difference: {between}, {values['se_sampling']:.4f} from which images the validation "
-        f"split holds{freedom}."
+        f"Standard error of the difference: {seeds}, {values['se_sampling']:.4f} from the choice of validation images."
     ]
-
-
-def _shown(value: float, *, sign: bool) -> str:
-    if math.isnan(value):
-        return "diverged" if not sign else "–"
-    return f"{value:+.4f}" if sign else f"{value:.4f}"

@@ -9,12 +9,9 @@ import numpy as np
 import pandas as pd
 
 from components.data.manifest import classes_of
-from components.report.figures import (
-    augmentation_grid,
-    sample_grid,
-    split_counts,
-)
-from components.report.html import Section, render_report
+from components.report.figures_data import split_counts
+from components.report.galleries import augmentation_grid, sample_grid
+from components.report.html import Section
 from pipeline.data.findings import (
     DataFindings,
     counted,
@@ -24,8 +21,9 @@ from pipeline.data.findings import (
     split_table,
     warnings_of,
 )
-from pipeline.reports.data_chapters import MOST_ROWS, audit_chapters, limited
+from pipeline.reports.data_chapters import MOST_ROWS, audit_chapters
 from pipeline.reports.data_galleries import cut
+from pipeline.reports.page import DASH, decimal, first_rows, write_page
 
 if TYPE_CHECKING:
     from components.data.pack.reader import Pack
@@ -46,24 +44,21 @@ def write_data_report(
 
     augmented: per image a row of (S, S, 3) uint8: the image, then versions of it of rising strength.
     """
-    chapters = [
-        _first_looks(findings),
-        _splits(findings),
-        _samples(findings, pack),
-        *audit_chapters(findings, pack),
-        _augmentation(augmented),
-        _faults(findings),
-    ]
-    for chapter in chapters:
-        for caption, figure in chapter.figures:
-            context.log_figure(figure, f"figures/{_slug(caption)}.png")
-    html = render_report(
+    write_page(
+        context,
+        "data_report.html",
         title="Data report",
         subtitle=findings.listing_description,
         headline=_headline(findings),
-        sections=chapters,
+        sections=[
+            _first_looks(findings),
+            _splits(findings),
+            _samples(findings, pack),
+            *audit_chapters(findings, pack),
+            _augmentation(augmented),
+            _faults(findings),
+        ],
     )
-    (context.directory / "data_report.html").write_text(html, encoding="utf-8")
 
 
 def _headline(findings: DataFindings) -> list[tuple[str, str, str]]:
@@ -74,15 +69,14 @@ def _headline(findings: DataFindings) -> list[tuple[str, str, str]]:
         ("Classes", str(len(names)), cut(", ".join(names), 60)),
         (
             "Near-duplicate groups",
-            "–" if near is None else f"{near_duplicate_groups(findings):,}",
+            DASH if near is None else f"{near_duplicate_groups(findings):,}",
             "not looked for" if near is None else f"{counted(len(near.pairs), 'pair')}; kept in one split",
         ),
         ("Quarantined", f"{len(findings.quarantine):,}", "files that cannot be used"),
     ]
     if probe is not None and probe.overstatement is not None:
-        points = f"{100 * probe.overstatement:+.1f}".replace("-", "−")
         hint = "points of accuracy that it would overstate" if probe.leaks else "points: cannot be told from none"
-        tiles.append(("Random split", points, hint))
+        tiles.append(("Random split", decimal(100 * probe.overstatement, 1, sign="+"), hint))
     return tiles
 
 
@@ -95,12 +89,13 @@ def _first_looks(findings: DataFindings) -> Section:
 def _splits(findings: DataFindings) -> Section:
     manifest = findings.manifest
     counts, folds, metadata = split_table(manifest), fold_table(manifest), _metadata_table(manifest)
-    tables = [("Images per class and split", _named(counts, "class"))]
+    tables = [("Images per class and split", counts.rename_axis(index="class", columns=None))]
     if folds.shape[1]:
-        tables.append(("Images per class and fold, within train and val", _named(folds.add_prefix("fold "), "class")))
+        folds = folds.add_prefix("fold ").rename_axis(index="class", columns=None)
+        tables.append(("Images per class and fold, within train and val", folds))
     text = ["Groups never cross a split or a fold.", *findings.notes]
     if len(metadata):
-        tables.append(limited("Images per metadata and split", metadata, MOST_ROWS, "manifest.parquet"))
+        tables.append(first_rows("Images per metadata and split", metadata, MOST_ROWS, "manifest.parquet"))
     return Section(
         "Splits",
         "\n\n".join(text),
@@ -117,12 +112,12 @@ def _metadata_table(manifest: pd.DataFrame) -> pd.DataFrame:
         counts = counts.loc[counts.sum(axis=1).sort_values(ascending=False, kind="stable").index]
         rest = counts.iloc[MOST_VALUES:]
         if len(rest) > 1:
-            others = rest.sum().to_frame(f"{len(rest):,} others").T
-            counts = pd.concat([counts.iloc[:MOST_VALUES], others])
-        block = counts.reset_index(names="value")
-        block.insert(0, "metadata", column.removeprefix("meta_"))
-        blocks.append(block)
-    return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+            counts = pd.concat([counts.head(MOST_VALUES), rest.sum().to_frame(f"{len(rest):,} others").T])
+        blocks.append(counts.reset_index(names="value").assign(metadata=column.removeprefix("meta_")))
+    if not blocks:
+        return pd.DataFrame()
+    table = pd.concat(blocks, ignore_index=True)
+    return table[["metadata", *table.columns.drop("metadata")]]
 
 
 def _samples(findings: DataFindings, pack: Pack) -> Section:
@@ -141,7 +136,7 @@ def _samples(findings: DataFindings, pack: Pack) -> Section:
         "Samples",
         "As the model sees them.",
         figures=[(f"Samples: spread over each class{choice}.", sample_grid(samples))],
-        tables=[limited("What the files are", table, MOST_KINDS, "statistics.parquet")],
+        tables=[first_rows("What the files are", table, MOST_KINDS, "statistics.parquet")],
     )
 
 
@@ -151,13 +146,10 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 def _augmentation(augmented: Sequence[Sequence[np.ndarray]]) -> Section:
-    text = (
-        "What a training may see of an image. A defect has to stay one in each version: where it does not, lower "
-        "recipe.augment_strength, or take the step that does it out of recipe.augment."
-    )
     return Section(
         "Augmentation",
-        text,
+        "What a training may see of an image. A defect has to stay one in each version: where it does not, lower "
+        "recipe.augment_strength, or take the step that does it out of recipe.augment.",
         figures=[
             ("Augmentation: a row per image, the stronger the further to the right.", augmentation_grid(augmented))
         ],
@@ -173,17 +165,8 @@ def _faults(findings: DataFindings) -> Section:
         text.append(f"{counted(turned, 'file')} turned upright, as their EXIF orientation says.")
     if len(pages):
         text.append(f"{counted(len(pages), 'file')} of several pages or frames: the first of each was taken.")
-        tables.append(limited("Files of several pages", pages, MOST_ROWS, "statistics.parquet"))
+        tables.append(first_rows("Files of several pages", pages, MOST_ROWS, "statistics.parquet"))
     if len(findings.quarantine):
         text.append(f"{counted(len(findings.quarantine), 'file')} set aside; no image of them is in the data set.")
-        tables.insert(0, limited("Files set aside", findings.quarantine, MOST_ROWS, "quarantine.csv"))
+        tables.insert(0, first_rows("Files set aside", findings.quarantine, MOST_ROWS, "quarantine.csv"))
     return Section("Faults", "\n\n".join(text) or "None was found.", tables=tables)
-
-
-def _named(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    return table.rename_axis(index=name, columns=None)
-
-
-def _slug(caption: str) -> str:
-    """The name that a caption begins with, as a file's."""
-    return caption.partition(":")[0].lower().replace(" ", "_")

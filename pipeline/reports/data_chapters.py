@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from components.report.figures import leakage_figure, near_duplicate_figure, shortcuts_figure
+from components.report.figures_data import near_duplicate_figure
 from components.report.html import Section
 from pipeline.data.findings import DataFindings, counted, exact_duplicates, joined
 from pipeline.reports.data_galleries import conflicts_figure, cut, doubtful_figure, largest_figure, pairs_figure
+from pipeline.reports.page import first_rows, share
 
 if TYPE_CHECKING:
     from components.data.pack.reader import Pack
@@ -31,13 +31,6 @@ def audit_chapters(findings: DataFindings, pack: Pack) -> list[Section]:
     if findings.audited:
         return [*chapters, _doubtful(findings, pack)]
     return [*chapters, Section("Leakage, shortcuts, doubtful labels", "Not looked for: data.audit is off.")]
-
-
-def limited(caption: str, table: pd.DataFrame, most: int, artifact: str) -> tuple[str, pd.DataFrame]:
-    """A table of at most `most` rows, whose caption says where the rest is."""
-    if len(table) > most:
-        caption = f"{caption}: {most} of {len(table):,} rows; all of them are in {artifact}"
-    return caption, table.head(most).reset_index(drop=True)
 
 
 def _duplicates(findings: DataFindings, pack: Pack) -> Section:
@@ -69,43 +62,43 @@ def _leakage(findings: DataFindings) -> Section:
     probe = findings.probe
     if probe is None:
         return Section("Leakage", "Not probed.")
+    if probe.random_interval is None or probe.grouped_interval is None:
+        return Section("Leakage", probe.statement)
     text = (
         f"{probe.statement}\n\nEach of {probe.images:,} images gets the label of the image most like it in the other "
         "folds: once with folds drawn at random, once with folds that keep groups whole. What the first has over the "
         "second is memory, not recognition."
     )
-    measured = {
-        "random folds": (probe.random_accuracy, probe.random_interval),
-        "grouped folds": (probe.grouped_accuracy, probe.grouped_interval),
-    }
-    bars = {
-        name: (value, *interval)
-        for name, (value, interval) in measured.items()
-        if value is not None and interval is not None
-    }
-    figures = [("Leakage: bars with their 95 % intervals.", leakage_figure(bars))] if bars else []
-    return Section("Leakage", text if len(bars) == len(measured) else probe.statement, figures=figures)
+    rows = [
+        ("random", probe.random_accuracy, probe.random_interval),
+        ("keeping groups whole", probe.grouped_accuracy, probe.grouped_interval),
+    ]
+    table = pd.DataFrame(
+        [(folds, share(accuracy), f"{share(low)} to {share(high)}") for folds, accuracy, (low, high) in rows],
+        columns=["folds", "accuracy", "95 % interval"],
+    )
+    return Section("Leakage", text, tables=[("Accuracy of the most similar image's label", table)])
 
 
 def _shortcuts(findings: DataFindings) -> Section:
     text = (
-        "A model takes whatever tells the classes apart. Where something beside the part does, such as the file's "
-        "format or the time of day, the figures of a test split are good and the line is not. Each cue is tried alone, "
-        "under folds that keep groups whole; the score is that of the class which it tells best from the others."
+        "A model uses whatever separates the classes. Where something other than the part does, such as the file's "
+        "format or the time of day, the results on a test split are good and those on the line are not. Each cue is "
+        "tried alone, under folds that keep groups whole; the score is that of the class that it separates best."
     )
-    measured = [cue for cue in findings.shortcuts if cue.label]
-    records = pd.DataFrame([asdict(cue) for cue in measured])
     table = pd.DataFrame(
-        {
-            "cue": [cue.name.replace(" ", "\u00a0") for cue in findings.shortcuts],
-            "interval": [
-                f"{100 * cue.low:.0f}–{100 * cue.high:.0f}\u00a0%" if cue.label else None for cue in findings.shortcuts
-            ],
-            "what it says": [cue.statement for cue in findings.shortcuts],
-        }
+        [
+            {
+                "cue": cue.name.replace(" ", "\u00a0"),
+                "score": share(cue.score) if cue.label else None,
+                "95 % interval": f"{share(cue.low)} to {share(cue.high)}" if cue.label else None,
+                "chance": share(cue.chance) if cue.label else None,
+                "what it says": cue.statement,
+            }
+            for cue in findings.shortcuts
+        ]
     )
-    figures = [("Shortcuts: points with their 95 % intervals.", shortcuts_figure(records))] if measured else []
-    return Section("Shortcuts", text, tables=[("Cue by cue", table)], figures=figures)
+    return Section("Shortcuts", text, tables=[("Balanced accuracy of each cue alone", table)])
 
 
 def _conflicts(findings: DataFindings, pack: Pack) -> Section:
@@ -127,7 +120,7 @@ def _conflicts(findings: DataFindings, pack: Pack) -> Section:
     return Section(
         "Conflicting labels",
         text,
-        tables=[limited("Sets of images", table, MOST_ROWS, "label_conflicts.csv")],
+        tables=[first_rows("Sets of images", table, MOST_ROWS, "label_conflicts.csv")],
         figures=[("Conflicts: label and name of each image.", conflicts_figure(findings, pack))],
     )
 
@@ -142,10 +135,5 @@ def _doubtful(findings: DataFindings, pack: Pack) -> Section:
     return Section(
         "Doubtful labels",
         text,
-        figures=[
-            (
-                "Doubtful labels: what the image is labelled, and what most of its neighbours are.",
-                doubtful_figure(findings, pack),
-            )
-        ],
+        figures=[("Doubtful labels: the label, and that of most neighbours.", doubtful_figure(findings, pack))],
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from components.display import shortened
-from components.report.figures import gallery, groups_gallery, pairs_gallery
+from components.report.galleries import gallery, groups_gallery, pairs_gallery
 from pipeline.data.findings import DataFindings, counted, shown_images
 
 if TYPE_CHECKING:

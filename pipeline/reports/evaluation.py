@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from components.report.figures import (
-    confused_pairs_figure,
-    confusion_figure,
-    gallery,
-    learning_curves,
-    range_test_figure,
-    roc_figure,
-    score_histogram,
-)
-from components.report.html import Section, render_report
+from components.report.figures_evaluation import confused_pairs_figure, confusion_figure, roc_figure, score_histogram
+from components.report.figures_lr import range_test_figure
+from components.report.figures_training import learning_curves
+from components.report.galleries import gallery
+from components.report.html import Section
 from components.serving.bundle import ModelCard
 from pipeline.reports.confirmation import confirmation_section
+from pipeline.reports.page import decimal, interval, share, write_page
 from pipeline.reports.search import search_section
 from pipeline.stage import StageContext
 
@@ -52,41 +48,38 @@ class EvaluationReport:
 
 def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
     """Write report.html; log each figure to MLflow as well."""
-    sections = [
-        *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
-        _class_section(report),
-        _training_section(report),
-        search_section(report.context.inputs["search"].directory),
-        confirmation_section(report.context.inputs["confirm"].directory),
-        _range_test_section(report),
-        _provenance_section(report),
-    ]
-    for section in sections:
-        for name, figure in section.figures:
-            report.context.log_figure(figure, f"figures/{_slug(name)}.png")
-    html = render_report(
+    write_page(
+        report.context,
+        "report.html",
         title="Inspection model report",
         subtitle=f"{report.card.backbone} at {report.card.input_size} px on {report.metrics['images']:,} test "
         f"images of {len(report.card.classes)} classes",
         headline=_headline(report),
-        sections=sections,
+        sections=[
+            *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
+            _class_section(report),
+            _training_section(report),
+            search_section(report.context.inputs["search"].directory),
+            confirmation_section(report.context.inputs["confirm"].directory),
+            _range_test_section(report),
+            _provenance_section(report),
+        ],
     )
-    (report.context.directory / "report.html").write_text(html, encoding="utf-8")
 
 
 def _headline(report: EvaluationReport) -> list[tuple[str, str, str]]:
     if report.metrics["ranking"] is None:
         overall = report.metrics["class_metrics"]
         shown = {"Accuracy": overall["accuracy"], "Balanced accuracy": overall["balanced_accuracy"]}
-        return [(name, _percent(record["value"]), _interval(record)) for name, record in shown.items()]
+        return [(name, share(record["value"]), interval(record)) for name, record in shown.items()]
     auroc = report.metrics["ranking"]["auroc"]
     point = report.metrics["operating_points"]["escape_budget"]
     balanced = report.metrics["operating_points"]["balanced"]["balanced_accuracy"]
     return [
-        ("AUROC", _decimal(auroc["value"]), _interval(auroc, percent=False)),
-        ("Escape rate", _percent(point["escape_rate"]["value"]), _interval(point["escape_rate"])),
-        ("Overkill rate", _percent(point["overkill_rate"]["value"]), _interval(point["overkill_rate"])),
-        ("Balanced accuracy", _percent(balanced["value"]), "at the balanced threshold"),
+        ("AUROC", decimal(auroc["value"]), interval(auroc, as_share=False)),
+        ("Escape rate", share(point["escape_rate"]["value"]), interval(point["escape_rate"])),
+        ("Overkill rate", share(point["overkill_rate"]["value"]), interval(point["overkill_rate"])),
+        ("Balanced accuracy", share(balanced["value"]), "at the balanced threshold"),
     ]
 
 
@@ -137,21 +130,15 @@ def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title
 
 def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
     rows = [
-        {
-            "figure": name.replace("_", " "),
-            "value": _percent(point[name]["value"]),
-            "interval": _interval(point[name]),
-            "count": f"{point[name]['numerator']} of {point[name]['denominator']}",
-        }
+        (share(point[name]["value"]), interval(point[name]), f"{point[name]['numerator']} of "
+         f"{point[name]['denominator']}")
         for name in RATES
-    ]
-    for name in ("balanced_accuracy", "mcc"):
-        record = point[name]
-        interval = _interval(record, percent=False)
-        rows.append(
-            {"figure": name.replace("_", " "), "value": _decimal(record["value"]), "interval": interval, "count": ""}
-        )
-    return pd.DataFrame(rows)
+    ]  # fmt: skip
+    scores = ("balanced_accuracy", "mcc")
+    rows += [(decimal(point[name]["value"]), interval(point[name], as_share=False), "") for name in scores]
+    table = pd.DataFrame(rows, columns=["value", "interval", "count"])
+    table.insert(0, "figure", [name.replace("_", " ") for name in (*RATES, *scores)])
+    return table
 
 
 def _class_section(report: EvaluationReport) -> Section:
@@ -161,22 +148,22 @@ def _class_section(report: EvaluationReport) -> Section:
             {
                 "class": name,
                 "images": values["images"],
-                "recall": _percent(values["recall"]["value"]),
-                "recall interval": _interval(values["recall"]),
-                "precision": _percent(values["precision"]["value"]),
+                "recall": share(values["recall"]["value"]),
+                "recall interval": interval(values["recall"]),
+                "precision": share(values["precision"]["value"]),
             }
             for name, values in metrics["per_class"].items()
         ]
     )
-    pairs = pd.DataFrame(metrics["confused_pairs"][:MOST_PAIRS])
-    if len(pairs):
-        pairs["share"] = [f"{_percent(share)} of the actual class" for share in pairs["share"]]
     tables = [("Per class", per_class)]
     if metrics["confusion_matrix"] is not None:
         figure = confusion_figure(metrics["confusion_matrix"], report.metrics["classes"])
     else:
         figure = confused_pairs_figure(metrics["confused_pairs"])
-        tables += [("The most frequent errors", pairs)] if len(pairs) else []
+        pairs = pd.DataFrame(metrics["confused_pairs"][:MOST_PAIRS])
+        if len(pairs):
+            pairs["share"] = [f"{share(part)} of the actual class" for part in pairs["share"]]
+            tables.append(("The most frequent errors", pairs))
     text = "The class of highest probability, whatever the operating point."
     return Section("Classes", text, tables=tables, figures=[("Confusion", figure)])
 
@@ -207,12 +194,17 @@ def _training_section(report: EvaluationReport) -> Section:
 
 
 def _range_test_section(report: EvaluationReport) -> Section:
+    """The range tests of the backbone that was trained in the end, by optimizer."""
     curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
     curves = curves[curves["backbone"] == report.card.backbone]
-    figures = []
-    for name, record in _bounds(report).items():
-        figure = range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}")
-        figures.append((f"Range test {name}", figure))
+    text = report.context.input("lr_range_test", "backbone_bounds.json").read_text(encoding="utf-8")
+    figures = [
+        (
+            f"Range test {name}",
+            range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}"),
+        )
+        for name, record in json.loads(text)[report.card.backbone].items()
+    ]
     return Section(
         "Learning-rate range test",
         "Short runs under a rising rate show where this model starts to learn and where it diverges. "
@@ -230,30 +222,5 @@ def _provenance_section(report: EvaluationReport) -> Section:
     return Section("Provenance", tables=[("What this was made from", pd.DataFrame(rows))])
 
 
-def _bounds(report: EvaluationReport) -> dict[str, dict[str, Any]]:
-    """The records of the range test by optimizer, for the backbone that was trained in the end."""
-    text = report.context.input("lr_range_test", "backbone_bounds.json").read_text(encoding="utf-8")
-    return json.loads(text)[report.card.backbone]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}\u00a0%"  # a cell breaks at blanks
-
-
-def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _interval(record: dict[str, Any], *, percent: bool = True) -> str:
-    if record["low"] is None:
-        return "–"
-    show = _percent if percent else _decimal
-    return f"{show(record['low'])} to {show(record['high'])}"
-
-
 def _setting(value: Any) -> str:  # noqa: ANN401 - whatever a setting may be
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _slug(name: str) -> str:
-    return name.lower().replace(" ", "_")

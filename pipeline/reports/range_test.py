@@ -1,4 +1,4 @@
-"""What the range test tells: on the console, in MLflow's run, and under which conditions its result holds."""
+"""What the range test tells: at the terminal and in MLflow's run."""
 
 from __future__ import annotations
 
@@ -6,36 +6,25 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayVerdict
-from components.report.figures import backbones_figure, range_test_figure, range_tests_figure, weight_decay_figure
+from components.report.figures_lr import range_test_figure, weight_decay_figure
 from components.report.style import rate
-from components.training.engine import Device
 from components.training.ramp import recycling_warning
 from pipeline.console import Console
+from pipeline.reports.page import DASH, terminal_table
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData
 
 if TYPE_CHECKING:
-    from pipeline.range_test.backbone_probe import ProbeVerdict
-
-VOIDED_BY = (
-    "Another backbone, optimizer or data set voids this result, and so does another way of training: "
-    "run the range test again. A search that varies the batch size scales the rate as `batch_size` says."
-)
-BATCH_RULES = {
-    "sgd": "the rate follows the batch size linearly: twice the images per step, twice the rate",
-    "adaptive": "the rate follows the square root of the batch size: four times the images per step, twice the rate",
-}
+    from pipeline.range_test.backbone_probe import ProbedBackbone
 
 
 @dataclass(frozen=True)
@@ -44,35 +33,6 @@ class CurveName:
 
     label: str
     key: str
-
-
-def measured_at(recipe: Recipe, data: TrainingData, device: Device, optimizers: Sequence[str]) -> dict[str, Any]:
-    """The conditions of the test, for conditions.json: JSON values, `measured_at` and how the result carries over."""
-    settings = recipe.recipe
-    return {
-        "measured_at": {
-            "backbone": recipe.model.backbone,
-            "weights": recipe.model.weights,
-            "images": len(data.split("train")),
-            "image_size": settings.image_size or data.framing.size,
-            "batch_size": settings.batch_size,
-            "weight_decay": settings.weight_decay,
-            "layer_decay": settings.layer_decay,
-            "layer_decay_towards": settings.layer_decay_towards,
-            "head_lr_ratio": settings.head_lr_ratio,
-            "augment_strength": settings.augment_strength,
-            "loss": settings.loss,
-            "focal_gamma": settings.loss_gamma,
-            "class_weights": settings.class_weights if settings.loss != "class_balanced" else "effective number",
-            "label_smoothing": settings.label_smoothing,
-            "clip_grad_norm": settings.clip_grad_norm,
-            "device": device.target.type,
-            "precision": device.precision,
-            "learning": "all layers, also where the recipe freezes the body for its first epochs",
-        },
-        "batch_size": {name: BATCH_RULES[optimizer_spec(name).family] for name in optimizers},
-        "note": VOIDED_BY,
-    }
 
 
 def say_conditions(console: Console, recipe: Recipe) -> None:
@@ -90,29 +50,31 @@ def name_test(backbone: str, optimizer: str, *, own: str, several: bool) -> Curv
     return CurveName(f"{backbone}, {optimizer}" if several else optimizer, key)
 
 
-def report_probe(context: StageContext, verdicts: Sequence[ProbeVerdict], objective: str) -> None:
-    """Say how the backbones rank and which of them stay; log the evidence: a table, a figure, the scores."""
-    table = _table(f"Frozen backbones, {objective.replace('_', ' ')}", "backbone", "score", "interval", "s", "")
-    for verdict in verdicts:
-        table.add_row(
-            verdict.backbone,
-            f"{verdict.score:.3f}",
-            "–" if verdict.low is None else f"{verdict.low:.3f} … {verdict.high:.3f}",
-            f"{verdict.seconds:.0f}",
-            ("kept: " if verdict.kept else "dropped: ") + verdict.reason,
-            style="" if verdict.kept else "dim",
+def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], objective: str) -> None:
+    """Say how the backbones rank and which of them are kept; log the table and the scores."""
+    rows = [
+        (
+            (
+                verdict.backbone,
+                f"{verdict.score:.3f}",
+                DASH if verdict.low is None else f"{verdict.low:.3f} … {verdict.high:.3f}",
+                f"{verdict.seconds:.0f}",
+                ("kept: " if verdict.kept else "dropped: ") + verdict.reason,
+            ),
+            "" if verdict.kept else "dim",
         )
-    context.console.table(table)
-    records = [verdict.to_dict() for verdict in verdicts]
+        for verdict in verdicts
+    ]
+    title = f"Frozen backbones, {objective.replace('_', ' ')}"
+    context.console.table(terminal_table(title, ("backbone", "score", "interval", "s", ""), rows))
     context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
-    context.run.log_table(pd.DataFrame(records), "tables/backbones.json")
-    context.log_figure(backbones_figure(records, metric_name=objective), "figures/backbones.png")
+    context.run.log_table(pd.DataFrame(verdicts), "tables/backbones.json")
 
 
 def report_test(
     context: StageContext, data: TrainingData, recipe: Recipe, curve: pd.DataFrame, bounds: LrBounds, name: CurveName
 ) -> None:
-    """Say the result of one test; log its bounds, its curve per step, table and figure."""
+    """Say the result of one test; log its bounds, its curve per step and its figure."""
     console = context.console
     longest = int(curve.groupby("seed").size().max())
     recycled = recycling_warning(steps=longest, batch_size=recipe.recipe.batch_size, images=len(data.split("train")))
@@ -134,38 +96,30 @@ def report_test(
     context.run.log_metrics({f"{name.key}_lower": bounds.lower, f"{name.key}_upper": bounds.upper})
     figure = range_test_figure(curve, bounds.to_dict(), title=f"Learning-rate range test: {name.label}")
     context.log_figure(figure, f"figures/range_test_{name.key}.png")
-    context.run.log_table(curve.drop(columns="heldout_loss"), f"tables/range_test_{name.key}.json")  # it is nan mostly
 
 
 def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBounds]]) -> None:
-    """Put all tests beside each other: tables on the console, and a figure where there are several.
-
-    bounds: by backbone and optimizer. Backbones are named where there are several.
-    """
-    several = len(bounds) > 1
+    """Say the results of all tests, one table per backbone. bounds: by backbone and optimizer."""
     for backbone, own in bounds.items():
-        context.console.table(_bounds_table(own, f": {backbone}" if several else ""))
-    records = [
-        found.to_dict() | ({"backbone": backbone} if several else {})
-        for backbone, own in bounds.items()
-        for found in own.values()
-    ]
-    if len(records) > 1:
-        context.log_figure(range_tests_figure(records), "figures/range_tests.png")
+        context.console.table(_bounds_table(own, f": {backbone}" if len(bounds) > 1 else ""))
 
 
 def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:
-    table = _table(f"Learning-rate range test{of}", "optimizer", "rate", "band", "search between", "diverges")
-    for name, found in bounds.items():
-        table.add_row(
-            name,
-            rate(found.suggested),
-            "abstains: defaults" if found.abstained else _span(found.band),
-            _span((found.lower, found.upper)),
-            "–" if found.lr_div is None else rate(found.lr_div),
-            style="yellow" if found.abstained else "",
+    rows = [
+        (
+            (
+                name,
+                rate(found.suggested),
+                "abstains: defaults" if found.abstained else _span(found.band),
+                _span((found.lower, found.upper)),
+                DASH if found.lr_div is None else rate(found.lr_div),
+            ),
+            "yellow" if found.abstained else "",
         )
-    return table
+        for name, found in bounds.items()
+    ]
+    columns = ("optimizer", "rate", "band", "search between", "diverges")
+    return terminal_table(f"Learning-rate range test{of}", columns, rows)
 
 
 def report_weight_decays(
@@ -199,13 +153,6 @@ def file_safe(name: str) -> str:
     if len(safe) <= MOST_KEY_CHARS:
         return safe
     return f"{safe[:MOST_KEY_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(column, no_wrap=bool(column))
-    return table
 
 
 def _span(ends: tuple[float, float]) -> str:

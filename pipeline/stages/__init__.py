@@ -48,7 +48,7 @@ STAGES: tuple[Stage, ...] = (
         ),
         external=_lazily("pipeline.stages.prepare", "source_digest"),
     ),
-    # → curves.parquet, lr_bounds.json, backbone_bounds.json, conditions.json; backbones.json of several backbones,
+    # → curves.parquet, lr_bounds.json, backbone_bounds.json; backbones.json of several backbones,
     #   and weight_decay.json where asked for
     Stage(
         name="lr_range_test",

@@ -32,7 +32,7 @@ from pipeline.compute.shipping import ship
 from pipeline.compute.spreading import Place
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
-from pipeline.reports.comparison import comparison_figures, console_table, markdown_table, rate_notes, write_html
+from pipeline.reports.comparison import console_table, rate_notes, write_comparison_report
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
@@ -154,15 +154,10 @@ def _write(
     rates.to_parquet(folder / "rates.parquet", index=False)
     text = json.dumps(summary, indent=2, allow_nan=False)
     (folder / "comparison.json").write_text(text, encoding="utf-8")
-    (folder / "comparison.md").write_text(markdown_table(summary), encoding="utf-8")
     full = curves["phase"] == "full"
-    figures = comparison_figures(summary, trainings[trainings["phase"] == "full"], curves[full], rates)
-    write_html(
-        summary, figures, folder / "comparison.html", subtitle=f"{backbone}, {len(summary['entries'])} methods, "
-        "each at a rate of its own",
-    )  # fmt: skip
-    for name, figure in figures.items():
-        context.log_figure(figure, f"figures/{name}.png")
+    write_comparison_report(
+        context, summary, trainings[trainings["phase"] == "full"], curves[full], rates, backbone=backbone
+    )
     context.run.log_table(trainings, "tables/comparison.json")
     for name in ("comparison.json", "comparison.md", "comparison.html", "comparison.parquet", "curves.parquet"):
         context.run.log_artifact(folder / name)

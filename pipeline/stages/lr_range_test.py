@@ -2,15 +2,14 @@
 
 Where several backbones are in question, a probe of them as they come ranks them first, and only the best are tested.
 The result becomes the bounds of the search and, where the recipe says `lr: auto`, the learning rate itself. It holds
-for the model, the data and the recipe it was measured with: the stage's fingerprint is keyed on them, and
-`conditions.json` names them.
+for the model, the data and the recipe it was measured with: the stage's fingerprint is keyed on them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,13 +17,11 @@ import pandas as pd
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
-from components.training.engine import Device
 from pipeline.compute.spreading import Place, place_of_work
 from pipeline.data.sources import log_lineage
 from pipeline.range_test.backbone_probe import keep_best, probe_backbones
 from pipeline.range_test.ramps import Curve, RangeTest, measure
 from pipeline.reports.range_test import (
-    measured_at,
     name_test,
     report_probe,
     report_test,
@@ -46,13 +43,12 @@ class _Found:
     curves: list[pd.DataFrame] = field(default_factory=list)
     decays: dict[str, DecayVerdict] = field(default_factory=dict)
     decay_curves: list[pd.DataFrame] = field(default_factory=list)
-    device: Device | None = None
 
 
 def run(
     context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, lr_range_test: RangeTestConfig
 ) -> dict[str, Any]:
-    """Probe the backbones, run the ramps, analyse them, write curves.parquet, the bounds and conditions.json.
+    """Probe the backbones, run the ramps, analyse them, write curves.parquet and the bounds.
 
     lr_bounds.json: those of the model's backbone, by optimizer. backbone_bounds.json: those of all that were tested, by
     backbone and optimizer. backbones.json: the probe's verdicts, of several backbones. With `weight_decays` also
@@ -67,7 +63,7 @@ def run(
         say_conditions(context.console, configured)
         found = _test_all(context, data, configured, lr_range_test, place, backbones, seed)
     report_tests(context, found.bounds)
-    _write_results(context, configured, data, found)
+    _write_results(context, configured, found)
     return _headline(found, backbones)
 
 
@@ -87,7 +83,7 @@ def _backbones(
     probed = probe_backbones(context, backbones, configured, settings, place, seed=seed)
     verdicts = keep_best(probed, keep=settings.keep_backbones, configured=own)
     report_probe(context, verdicts, configured.recipe.objective)
-    _write(context, "backbones", {verdict.backbone: verdict.to_dict() for verdict in verdicts})
+    _write(context, "backbones", {verdict.backbone: asdict(verdict) for verdict in verdicts})
     kept = [verdict.backbone for verdict in verdicts if verdict.kept]
     return sorted(kept, key=lambda name: name != own)
 
@@ -114,7 +110,6 @@ def _test_all(
         report_test(context, data, test.recipe, curve.steps, bounds, name)
         found.bounds.setdefault(backbone, {})[test.optimizer] = bounds
         found.curves.append(curve.steps.assign(optimizer=test.optimizer, backbone=backbone))
-        found.device = found.device or curve.device
         if len(group) > 1:
             asked = {decay: made[decay] for decay in sorted(settings.weight_decays)}
             _compare_decays(context, test.optimizer, asked, found)
@@ -160,17 +155,15 @@ def _compare_decays(
     found.decay_curves.append(table)
 
 
-def _write_results(context: StageContext, configured: Recipe, data: TrainingData, found: _Found) -> None:
+def _write_results(context: StageContext, configured: Recipe, found: _Found) -> None:
     records = {
         backbone: {optimizer: bounds.to_dict() for optimizer, bounds in own.items()}
         for backbone, own in found.bounds.items()
     }
     own = records[configured.model.backbone]
-    assert found.device is not None  # there is a test at least
     _write_table(context, "curves", found.curves)
     _write(context, "lr_bounds", own)
     _write(context, "backbone_bounds", records)
-    _write(context, "conditions", measured_at(configured, data, found.device, list(own)))
     if found.decays:
         _write_table(context, "weight_decay_curves", found.decay_curves)
         _write(context, "weight_decay", {name: verdict.to_dict() for name, verdict in found.decays.items()})

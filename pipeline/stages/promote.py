@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from components.data.files import Files
 from components.errors import InputError, ModelError
-from components.evaluation.comparison import non_inferiority
 from components.evaluation.gates import GateResult, judge_gates
+from components.evaluation.non_inferiority import non_inferiority
 from components.evaluation.predictions import worst_per_file
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images

@@ -23,7 +23,7 @@ from components.errors import InputError
 from components.evaluation.calibration import Calibration, fit_decision
 from components.evaluation.operating_point import OperatingPoint
 from components.optim.range_test.bounds import describe_rates
-from components.report.figures import learning_curves
+from components.report.figures_training import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc

@@ -48,7 +48,7 @@ def test_the_comparison_is_made_on_images_that_the_champion_has_not_seen(challen
     assert comparison["left_out_as_seen_by_champion"] == len(mine) - len(fresh)
 
 
-def test_the_comparison_gives_differences_bounds_and_an_exact_test(challenged, finished):
+def test_the_comparison_gives_differences_and_bounds(challenged, finished):
     place, done = challenged
     original, first = finished
     comparison = _decision(place, done)["comparison"]
@@ -64,7 +64,6 @@ def test_the_comparison_gives_differences_bounds_and_an_exact_test(challenged, f
         assert record["margin"] == margin
         assert record["upper_bound"] >= record["difference"]
         assert record["passed"] == (record["upper_bound"] <= margin)
-        assert 0 <= record["mcnemar_p"] <= 1
         assert record["reason"]
     assert comparison["passed"] == all(comparison[kind]["passed"] for kind in ("escape_rate", "overkill_rate"))
 

@@ -92,14 +92,7 @@ def test_a_class_with_fewer_parts_than_folds_lowers_their_number() -> None:
 
 
 def stay(scores: dict[str, tuple], *, keep: int, always: str) -> dict[str, bool]:
-    verdicts = choose_candidates(
-        list(scores),
-        [one[0] for one in scores.values()],
-        [one[1:] for one in scores.values()],
-        keep=keep,
-        always=always,
-    )
-    return {verdict.name: verdict.kept for verdict in verdicts}
+    return {name: stays for name, (stays, _) in choose_candidates(scores, keep=keep, always=always).items()}
 
 
 THREE = {"a": (0.70, 0.6, 0.82), "b": (0.90, 0.8, 0.95), "c": (0.80, 0.7, 0.88)}
@@ -129,16 +122,15 @@ def test_of_equal_scores_the_earlier_one_is_better() -> None:
 
 
 def test_each_verdict_says_why() -> None:
-    verdicts = choose_candidates(
-        ["a", "b", "c", "d"],
-        [0.9, 0.5, 0.85, 0.8],
-        [(0.8, 0.95), (0.4, 0.6), (0.7, 0.9), (0.7, 0.9)],
-        keep=2,
-        always="b",
-    )
-    assert {verdict.name: verdict.reason for verdict in verdicts} == {
+    scores = {"a": (0.9, 0.8, 0.95), "b": (0.5, 0.4, 0.6), "c": (0.85, 0.7, 0.9), "d": (0.8, 0.7, 0.9)}
+    found = choose_candidates(scores, keep=2, always="b")
+    assert {name: reason for name, (_, reason) in found.items()} == {
         "a": "the best",
         "c": "among the 2 best",
         "d": "not among the 2 best",
         "b": "the configured one; its interval ends at 0.600, below the best's, which begins at 0.800",
     }
+    assert (
+        choose_candidates({"a": (0.9, None, None), "b": (0.8, None, None)}, keep=1, always="a")["b"][1]
+        == "not the best"
+    )

@@ -99,14 +99,14 @@ def test_results_have_a_row_per_method_and_a_panel_per_metric() -> None:
     figure = comparison_dots(intervals(), single(), {"cosine": True, "adam": False, ORDER[2]: False})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["AUROC", "accuracy"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(ORDER)
-    assert {"behind it"} <= words(figure)
+    assert {"worse than the best"} <= words(figure)
     assert figure_png(figure).startswith(b"\x89PNG")
 
 
 def test_intervals_of_one_seed_are_left_out_and_nothing_is_said_of_noise() -> None:
     figure = comparison_dots(intervals(math.nan, math.nan), single(), dict.fromkeys(ORDER))
     assert all(not axes.lines for axes in figure.axes)
-    assert "behind it" not in words(figure)
+    assert "worse than the best" not in words(figure)
     assert figure_png(figure).startswith(b"\x89PNG")
 
 

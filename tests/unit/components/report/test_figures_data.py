@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report import figures_data
+from components.report import figures_data, galleries
 
 LONG = "a_very_long_class_name_of_a_defect_on_the_left_side"
 
@@ -19,7 +19,7 @@ def image() -> np.ndarray:
 @pytest.mark.parametrize("count", [2, 12])
 def test_samples_of_long_class_names_keep_clear_of_their_pictures(image: np.ndarray, count: int) -> None:
     names = [LONG, *(f"class {number}" for number in range(count - 1))]
-    figure = figures_data.sample_grid({name: [image] * 8 for name in names})
+    figure = galleries.sample_grid({name: [image] * 8 for name in names})
     figure.draw_without_rendering()
     first = min(axes.get_window_extent().x0 for axes in figure.axes)
     ends = [text.get_window_extent().x1 for axes in figure.axes for text in axes.texts]
@@ -32,9 +32,9 @@ def test_samples_of_long_class_names_keep_clear_of_their_pictures(image: np.ndar
 def test_a_class_named_like_a_formula_is_written_as_it_is(image: np.ndarray) -> None:
     names = ["$5 stain", "$6 stain"]
     for figure in (
-        figures_data.sample_grid({name: [image] for name in names}),
+        galleries.sample_grid({name: [image] for name in names}),
         figures_data.split_counts(pd.DataFrame({"train": [3, 4]}, index=names)),
-        figures_data.gallery([image], ["$1 and $2"], "From $1 to $2"),
+        galleries.gallery([image], ["$1 and $2"], "From $1 to $2"),
     ):
         named = [text for text in figure.findobj(Text) if "$" in text.get_text() and text.get_visible()]
         assert named
@@ -42,24 +42,24 @@ def test_a_class_named_like_a_formula_is_written_as_it_is(image: np.ndarray) -> 
 
 
 def test_the_augmentation_preview_sets_the_original_apart_from_its_versions(image: np.ndarray) -> None:
-    figure = figures_data.augmentation_grid([[image] * 4, [image] * 4])
-    assert {"as it is", "as training may see it"} <= _words(figure)
+    figure = galleries.augmentation_grid([[image] * 4, [image] * 4])
+    assert {"original", "augmented"} <= _words(figure)
     left, second, third, *_ = sorted({round(axes.get_position().x0, 4) for axes in figure.axes if axes.images})
     assert second - left > third - second
 
 
 def test_without_augmentation_the_preview_says_so(image: np.ndarray) -> None:
     for rows in ([], [[image]]):
-        assert "training sees every image as it is" in _words(figures_data.augmentation_grid(rows))
+        assert "training sees every image unchanged" in _words(galleries.augmentation_grid(rows))
 
 
 def test_every_picture_figure_has_the_same_width_whatever_it_shows(image: np.ndarray) -> None:
-    shown = [figures_data.gallery([image] * count, ["x"] * count, "Some") for count in (1, 5, 24)]
+    shown = [galleries.gallery([image] * count, ["x"] * count, "Some") for count in (1, 5, 24)]
     assert len({figure.get_size_inches()[0] for figure in shown}) == 1
 
 
 def test_a_caption_of_one_row_ends_above_the_pictures_of_the_next(image: np.ndarray) -> None:
-    figure = figures_data.gallery([image] * 12, ["one\ntwo\nthree"] * 12, "Some")
+    figure = galleries.gallery([image] * 12, ["one\ntwo\nthree"] * 12, "Some")
     figure.draw_without_rendering()
     tops = sorted({axes.get_window_extent().y1 for axes in figure.axes})
     lowest = min(text.get_window_extent().y0 for text in figure.axes[0].texts)

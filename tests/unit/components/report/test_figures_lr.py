@@ -8,8 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report.figures_lr import range_test_figure
-from components.report.figures_range_tests import range_tests_figure, weight_decay_figure
+from components.report.figures_lr import range_test_figure, weight_decay_figure
 from components.report.html import figure_png
 
 
@@ -69,35 +68,6 @@ def drawn(figure: Figure) -> Figure:
 
 def overlap(one: list[float], other: list[float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] - 1 and other[1] < one[3] - 1
-
-
-def test_the_overview_has_a_row_for_each_optimizer_in_the_order_given() -> None:
-    figure = range_tests_figure([record(), record(optimizer="sgd", suggested=0.02, upper=0.1)])
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["adamw", "sgd"]
-    assert {"1e-3", "0.02", "diverges"} <= words(figure)
-    low, high = figure.axes[0].get_xlim()
-    assert low < 1e-4 < 0.2 < high
-    top, bottom = figure.axes[0].transData.transform([(1e-3, 0), (1e-3, 1)])
-    assert top[1] > bottom[1]
-
-
-@pytest.mark.parametrize(
-    ("records", "said"),
-    [
-        ([record()], "Each measured with this model and data"),
-        ([record(), record(**ABSTAINED)], "1 of 2 abstained and stands at the optimizer's defaults (grey)"),
-        ([record(**ABSTAINED)] * 2, "2 of 2 abstained and stand at the optimizer's defaults (grey)"),
-    ],
-)
-def test_the_overview_says_how_many_abstained(records: list[dict[str, Any]], said: str) -> None:
-    assert said in words(range_tests_figure(records))
-
-
-def test_where_backbones_differ_their_rows_are_named_by_them() -> None:
-    figure = range_tests_figure([record(backbone="resnet18"), record(backbone="vit", optimizer="sgd")])
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["resnet18, adamw", "vit, sgd"]
-    assert {"Learning rates by backbone and optimizer", "Each measured with this recipe and data"} <= words(figure)
 
 
 def decay_curves() -> pd.DataFrame:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from components.report.figures import confusion_figure, gallery
+from components.report.figures_evaluation import confusion_figure
+from components.report.galleries import gallery
 from components.report.html import Section, figure_png, figure_uri, render_report
 
 HOSTILE = '<script>alert("x")</script>'

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from components.evaluation.methods import typical_lowest_loss
 from pipeline.comparison.rates import RateChoice
 from pipeline.comparison.results import (
     cost_of_target,
@@ -12,7 +13,6 @@ from pipeline.comparison.results import (
     rates_table,
     summarise,
     trainings_table,
-    typical_lowest_loss,
 )
 from pipeline.comparison.trainings import Trained
 from pipeline.reports.comparison import comparison_rows, console_table, markdown_table, noise_words, rate_notes
@@ -116,15 +116,15 @@ def test_without_a_good_class_methods_are_ranked_by_balanced_accuracy() -> None:
 
 
 def test_the_target_is_the_median_of_what_the_methods_reach_unless_it_is_given() -> None:
-    results = {
-        "a": [trained("a", 1, 0.7, (0.9, 0.2)), trained("a", 2, 0.7, (0.4, 0.9))],  # lowest: 0.2 and 0.4
-        "b": [trained("b", 1, 0.7, (0.8, 0.5))],
-        "c": [trained("c", 1, 0.7, (0.9, 0.7))],
-        "d": [],
-    }
-    assert typical_lowest_loss(results) == pytest.approx(0.5)
-    assert typical_lowest_loss({"d": []}) is None
-    found = summary([result for some in results.values() for result in some], list("abcd"), target=0.45)
+    results = [
+        trained("a", 1, 0.7, (0.9, 0.2)),
+        trained("a", 2, 0.7, (0.4, 0.9)),  # lowest: 0.2 and 0.4
+        trained("b", 1, 0.7, (0.8, 0.5)),
+        trained("c", 1, 0.7, (0.9, 0.7)),
+    ]
+    assert typical_lowest_loss(curves_table(results)) == pytest.approx(0.5)
+    assert typical_lowest_loss(curves_table([])) is None
+    found = summary(results, list("abcd"), target=0.45)
     assert (found["target_val_loss"], found["target_given"]) == (0.45, True)
 
 
@@ -134,7 +134,7 @@ def test_the_cost_of_the_target_is_read_off_the_line_between_two_epochs() -> Non
     assert cost_of_target(trained("a", 1, 0.7), 0.1) == (None, None)
     assert cost_of_target(trained("a", 1, 0.7), None) == (None, None)
     found = summary([trained("a", 1, 0.7), trained("a", 2, 0.7, (0.9, 0.8))], ["a"], target=0.5)
-    assert by_name(found)["a"]["steps_to_target"] == {"reached": 1, "count": 2, "mean": 17.5, "share": 0.5}
+    assert by_name(found)["a"]["steps_to_target"] == {"reached": 1, "count": 2, "mean": 17.5}
     assert comparison_rows(found)[0]["steps to target"] == "18 (1 of 2)"
 
 

@@ -13,7 +13,6 @@ VALUES = {
     "low": 0.01,
     "se_seeds": 0.005,
     "se_sampling": 0.0125,
-    "freedom": 18.0,
     "objective": "auroc",
     "confidence": 0.9,
     "seeds": [0, 1],
@@ -41,16 +40,15 @@ def test_the_chapter_holds_statement_tables_figure_and_where_the_uncertainty_com
     assert [caption for caption, _ in chapter.tables] == ["Scores per seed", "Trainings"]
     assert [caption for caption, _ in chapter.figures] == ["Confirmation"]
     assert chapter.notes == [
-        "Standard error of the difference: 0.0050 from the seeds, 0.0125 from which images the validation split holds, "
-        "18.0 degrees of freedom."
+        "Standard error of the difference: 0.0050 from the seeds, 0.0125 from the choice of validation images."
     ]
 
 
 def test_one_seed_leaves_the_spread_between_seeds_open(section) -> None:
-    (note,) = section(se_seeds=None, freedom=None).notes
+    (note,) = section(se_seeds=None).notes
     assert note == (
-        "Standard error of the difference: not known from the seeds, of which there is one, 0.0125 from which images "
-        "the validation split holds."
+        "Standard error of the difference: not known from the seeds, of which there is one, 0.0125 from the choice "
+        "of validation images."
     )
 
 

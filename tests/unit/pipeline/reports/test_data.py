@@ -229,8 +229,8 @@ def test_the_report_shows_every_finding(faulty: DataFindings, pack: np.ndarray, 
     assert set(run.figures) == {
         f"figures/{name}.png"
         for name in (
-            "splits", "samples", "near_duplicates", "pairs", "largest_groups", "leakage", "shortcuts",
-            "doubtful_labels", "conflicts", "augmentation",
+            "splits", "samples", "near_duplicates", "pairs", "largest_groups", "doubtful_labels", "conflicts",
+            "augmentation",
         )
     }  # fmt: skip
 
@@ -285,30 +285,30 @@ def test_without_the_audit_the_report_says_that_it_was_not_made(
     page, run = _page(dataclasses.replace(empty, near=None), pack, tmp_path)
     assert "Not looked for: data.audit is off." in page
     assert "data.near_duplicates: off" in page
-    assert not {"figures/leakage.png", "figures/near_duplicates.png", "figures/pairs.png"} & set(run.figures)
+    assert not {"figures/near_duplicates.png", "figures/pairs.png"} & set(run.figures)
 
 
 def test_a_probe_that_could_measure_nothing_is_a_sentence(
     clean: DataFindings, pack: np.ndarray, tmp_path: Path
 ) -> None:
     nothing = Probe(8, 0, None, None, None, None, None, None, leaks=False, statement="It takes two groups a class.")
-    page, run = _page(dataclasses.replace(clean, probe=nothing), pack, tmp_path)
+    page, _ = _page(dataclasses.replace(clean, probe=nothing), pack, tmp_path)
     assert "It takes two groups a class." in page
-    assert "figures/leakage.png" not in run.figures
+    assert "keeping groups whole" not in page
     assert "Random split" not in page
 
 
-def test_a_cue_that_could_not_be_tried_is_told_but_not_drawn(
+def test_leakage_and_cues_have_their_intervals_and_a_cue_that_could_not_be_tried_is_told(
     faulty: DataFindings, pack: np.ndarray, tmp_path: Path
 ) -> None:
-    page, run = _page(faulty, pack, tmp_path)
-    drawn = [text.get_text() for text in run.figures["figures/shortcuts.png"].axes[0].get_yticklabels()]
-    assert drawn == ["file format", "file order"]
+    page, _ = _page(faulty, pack, tmp_path)
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page.replace("\u00a0", " "))
+    rows = {cells[place]: cells[place + 1 : place + 3] for place in range(len(cells) - 2)}
+    assert rows["random"] == ["98.0 %", "96.0 % to 99.0 %"]
+    assert rows["keeping groups whole"] == ["64.0 %", "60.0 % to 68.0 %"]
+    assert rows["file format"] == ["97.0 %", "40.0 % to 100.0 %"]
+    assert rows["time stamp"] == ["–", "–"]
     assert "No times are known." in page
-    untried = dataclasses.replace(faulty, shortcuts=faulty.shortcuts[2:])
-    page, run = _page(untried, pack, tmp_path)
-    assert "No times are known." in page
-    assert "figures/shortcuts.png" not in run.figures
 
 
 def test_the_tables_name_images_instead_of_numbers(faulty: DataFindings, tmp_path: Path) -> None:

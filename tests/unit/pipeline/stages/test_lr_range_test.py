@@ -1,4 +1,4 @@
-"""The range test's stage, where it needs no training: its held-out batch, its conditions, what it recommends."""
+"""The range test's stage, where it needs no training: its held-out batch, what it recommends."""
 
 import io
 import json
@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from rich.console import Console as RichConsole
 from rich.table import Table
 
 from components.data.loader import ImageSet
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayLimit, DecayVerdict
-from components.training.engine import Device
-from pipeline.range_test.backbone_probe import Probed, ProbeVerdict
+from pipeline.range_test.backbone_probe import ProbedBackbone
 from pipeline.reports.range_test import (
     file_safe,
-    measured_at,
     name_test,
     report_probe,
     report_tests,
@@ -103,35 +100,6 @@ def recipe(**settings: Any) -> Recipe:
     return Recipe(model=ModelConfig(), recipe=RecipeConfig(**settings))
 
 
-def conditions(optimizers: tuple[str, ...], **settings: Any) -> dict[str, Any]:
-    data = SimpleNamespace(split=lambda name: range({"train": 120}[name]), framing=SimpleNamespace(size=96))
-    return measured_at(recipe(**settings), data, Device(torch.device("cpu"), "bfloat16"), optimizers)  # type: ignore[arg-type]
-
-
-def test_the_conditions_name_what_the_rate_depends_on() -> None:
-    found = json.loads(json.dumps(conditions(("sgd",), batch_size=24, weight_decay=0.05, layer_decay=0.8)))[
-        "measured_at"
-    ]
-    expected = {
-        "backbone": "resnet18", "images": 120, "image_size": 96, "batch_size": 24, "weight_decay": 0.05,
-        "layer_decay": 0.8, "head_lr_ratio": 1.0, "augment_strength": 0.5, "precision": "bfloat16",
-        "loss": "cross_entropy", "focal_gamma": 0.0,
-    }  # fmt: skip
-    assert expected.items() <= found.items()
-
-
-def test_the_conditions_name_the_size_that_the_model_sees_and_the_loss() -> None:
-    found = conditions(("sgd",), image_size=64, loss="focal", focal_gamma=1.5)["measured_at"]
-    assert (found["image_size"], found["loss"], found["focal_gamma"]) == (64, "focal", 1.5)
-
-
-def test_the_conditions_say_how_the_rate_follows_the_batch_size() -> None:
-    rules = conditions(("sgd", "schedulefree_sgd", "adamw", "lion"))["batch_size"]
-    assert ["linearly" in rule for rule in rules.values()] == [True, True, False, False]
-    assert "square root" in rules["lion"]
-    assert "voids" in conditions(("sgd",))["note"]
-
-
 def test_that_frozen_epochs_are_not_measured_is_said_where_there_are_some() -> None:
     console = Said()
     say_conditions(console, recipe())  # type: ignore[arg-type]
@@ -194,10 +162,10 @@ def test_the_backbone_is_named_where_there_are_several(backbone: str, several: b
     assert (name.label, name.key) == (label, key)
 
 
-def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> ProbeVerdict:
-    return ProbeVerdict(
-        backbone=backbone, score=score, low=low, high=None if low is None else score + 0.02, features=8, penalty=0.01,
-        seconds=12.4, images_per_second=50.0, kept=kept, reason="the best" if kept else "not the best",
+def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> ProbedBackbone:
+    return ProbedBackbone(
+        backbone=backbone, score=score, low=low, high=None if low is None else score + 0.02, seconds=12.4,
+        images_per_second=50.0, kept=kept, reason="the best" if kept else "not the best",
     )  # fmt: skip
 
 
@@ -208,7 +176,6 @@ def test_the_probe_is_told_on_the_console_and_logged_with_its_evidence() -> None
     assert "kept: the best" in said.lines[0]
     assert "0.700 … 0.820" in said.lines[0]
     assert said.metrics == {"probe_vit.a_x": 0.9, "probe_resnet18": 0.8}
-    assert said.figures == ["figures/backbones.png"]
     assert said.tables["tables/backbones.json"]["kept"].tolist() == [True, False]
 
 
@@ -221,14 +188,13 @@ def bounds(optimizer: str, *, suggested: float = 1e-3) -> LrBounds:
 
 
 def test_each_backbone_has_a_table_of_its_own() -> None:
-    for several, titles, figures in ((True, ["test: vit", "test: resnet18"], 1), (False, ["range test"], 0)):
+    for several, titles in ((True, ["test: vit", "test: resnet18"]), (False, ["range test"])):
         said = Said()
         found = {"vit": {"sgd": bounds("sgd")}, "resnet18": {"sgd": bounds("sgd")}} if several else {
             "vit": {"sgd": bounds("sgd")}
         }  # fmt: skip
         report_tests(SimpleNamespace(console=said, run=said, log_figure=said.log_figure), found)  # type: ignore[arg-type]
         assert [title in line for title, line in zip(titles, said.lines, strict=True)] == [True] * len(titles)
-        assert len(said.figures) == figures
 
 
 def planned(backbones: list[str], decays: tuple[float, ...] = ()) -> list[list[tuple]]:
@@ -259,9 +225,7 @@ def stage(monkeypatch, tmp_path):
     def backbones(scores: dict[str, float], *, weights: str = "package", keep: int = 1) -> tuple[list[str], Said]:
         said = Said()
         probed = [verdict(name, score, kept=True, low=score - 0.3) for name, score in scores.items()]
-        made = [Probed(**{k: v for k, v in one.to_dict().items() if k not in ("kept", "reason")})
-                for one in probed]  # fmt: skip
-        monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: made)
+        monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: probed)
         context = SimpleNamespace(console=said, run=said, log_figure=said.log_figure, directory=tmp_path)
         configured = Recipe(model=ModelConfig(backbone="a", weights=weights), recipe=RecipeConfig())
         settings = RangeTestConfig(backbones=tuple(scores), keep_backbones=keep)

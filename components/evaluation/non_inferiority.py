@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from components.evaluation.intervals import bootstrap_values
+from components.evaluation.intervals import bootstrap_values, kish_size
 
 
 def non_inferiority(
@@ -39,24 +39,17 @@ def non_inferiority(
     challenger = np.asarray(challenger_reject, dtype=bool)
     champion = np.asarray(champion_reject, dtype=bool)
     is_defect = np.asarray(is_defect, dtype=bool)
-    keys = np.arange(is_defect.size) if groups is None else np.asarray(groups)
-
-    def judge(name: str, kind: str, margin: float, wrong: np.ndarray, wrong_before: np.ndarray) -> dict[str, Any]:
-        where = is_defect if kind == "defective" else ~is_defect
-        return paired_difference(
-            wrong[where],
-            wrong_before[where],
-            keys[where],
-            name=name,
-            kind=kind,
-            margin=margin,
-            confidence=confidence,
-            bootstrap_samples=bootstrap_samples,
-            seed=seed,
+    groups = np.arange(is_defect.size) if groups is None else np.asarray(groups)
+    escape, overkill = (
+        paired_difference(
+            wrong[where], wrong_before[where], groups[where], name=name, kind=kind, margin=margin,
+            confidence=confidence, bootstrap_samples=bootstrap_samples, seed=seed,
         )
-
-    escape = judge("escape rate", "defective", margin_escape, ~challenger, ~champion)
-    overkill = judge("overkill rate", "good", margin_overkill, challenger, champion)
+        for name, kind, margin, where, wrong, wrong_before in (
+            ("escape rate", "defective", margin_escape, is_defect, ~challenger, ~champion),
+            ("overkill rate", "good", margin_overkill, ~is_defect, challenger, champion),
+        )
+    )  # fmt: skip
     return {
         "passed": escape["passed"] and overkill["passed"],
         "confidence": confidence,
@@ -79,12 +72,12 @@ def paired_difference(
 ) -> dict[str, Any]:
     """One error on the (N,) images that can suffer it: difference, upper bound, margin, verdict and reason.
 
-    wrong, wrong_before: (N,) bool, the challenger's and the champion's errors. mcnemar_p: exact two-sided,
-    images taken as independent; reported, not decisive.
+    wrong, wrong_before: (N,) bool, the challenger's and the champion's errors.
     """
     count = int(wrong.size)
     if count == 0:
-        return _verdict({"images": 0}, margin, None, f"no {kind} image: the {name} cannot be compared")
+        reason = f"no {kind} image: the {name} cannot be compared"
+        return {"images": 0, "upper_bound": None, "margin": margin, "passed": False, "reason": reason}
     only_challenger = int((wrong & ~wrong_before).sum())
     only_champion = int((~wrong & wrong_before).sum())
     difference = (only_challenger - only_champion) / count
@@ -93,13 +86,13 @@ def paired_difference(
         lambda index: float(change[index].mean()), groups, samples=bootstrap_samples, seed=seed
     )
     bootstrap = float(np.quantile(resampled, confidence)) if resampled.size else difference
-    worth = effective_pairs(groups)
-    share = worth / count
-    score = tango_upper_bound(only_challenger * share, only_champion * share, worth, confidence=confidence)
-    discordant = only_challenger + only_champion
-    record = {
+    effective = kish_size(groups)
+    share = effective / count
+    score = tango_upper_bound(only_challenger * share, only_champion * share, effective, confidence=confidence)
+    upper = max(bootstrap, score)
+    return {
         "images": count,
-        "effective_images": worth,
+        "effective_images": effective,
         "challenger_errors": int(wrong.sum()),
         "champion_errors": int(wrong_before.sum()),
         "only_challenger_wrong": only_challenger,
@@ -107,22 +100,13 @@ def paired_difference(
         "difference": difference,
         "bootstrap_upper_bound": bootstrap,
         "score_upper_bound": score,
-        "mcnemar_p": float(stats.binomtest(only_challenger, discordant).pvalue) if discordant else 1.0,
+        "upper_bound": upper,
+        "margin": margin,
+        "passed": upper <= margin,
+        "reason": f"{name}: challenger − champion = {100 * difference:+.2f} points on {count} {kind} images, at most "
+        f"{100 * upper:+.2f} at {100 * confidence:g} % confidence, {'within' if upper <= margin else 'above'} the "
+        f"margin of {100 * margin:.2f}",
     }
-    upper = max(bootstrap, score)
-    relation = "within" if upper <= margin else "above"
-    reason = (
-        f"{name}: challenger − champion = {100 * difference:+.2f} points on {count} {kind} images,"
-        f" at most {100 * upper:+.2f} at {100 * confidence:g} % confidence, {relation} the margin of"
-        f" {100 * margin:.2f}"
-    )
-    return _verdict(record, margin, upper, reason)
-
-
-def effective_pairs(groups: np.ndarray) -> float:
-    """N²/Σm² (m the group sizes): the worth of N images if those of one group behave alike."""
-    _, sizes = np.unique(groups, return_counts=True)
-    return float(sizes.sum() ** 2 / np.sum(sizes.astype(float) ** 2))
 
 
 def tango_upper_bound(worse: float, better: float, pairs: float, *, confidence: float) -> float:
@@ -150,8 +134,3 @@ def tango_upper_bound(worse: float, better: float, pairs: float, *, confidence: 
         middle = (low + high) / 2
         low, high = (middle, high) if is_below_bound(middle) else (low, middle)
     return high
-
-
-def _verdict(record: dict[str, Any], margin: float, upper: float | None, reason: str) -> dict[str, Any]:
-    passed = upper is not None and upper <= margin
-    return {**record, "upper_bound": upper, "margin": margin, "passed": passed, "reason": reason}

@@ -1,0 +1,107 @@
+"""Results over a few seeds: a mean with its t interval, and differences that are paired by seed.
+
+Two methods that were trained from the same seeds are compared seed by seed, so that what a seed does to both (the
+initial weights, the order of the images) cancels. Student's t, since seeds are few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """A mean over seeds. low, high: two-sided t limits, not cut to a metric's range.
+
+    Without a value `mean` is None; with fewer than two so are `low` and `high`: one seed says nothing of the spread
+    between seeds.
+    """
+
+    count: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class PairedBound:
+    """A mean difference and its one-sided lower bound.
+
+    se_seeds, se_sampling: the two parts of its standard error; se_seeds is None with one seed. degrees_of_freedom: of
+    their sum.
+    """
+
+    difference: float
+    low: float
+    se_seeds: float | None
+    se_sampling: float
+    degrees_of_freedom: float
+
+
+def mean_interval(values: Sequence[float | None], *, confidence: float) -> SeedMean:
+    """Mean ± t · sd / √n of the values that are known.
+
+    values: one per seed, None or nan where it gave none. confidence: in (0, 1). Seeds that agree exactly have an
+    interval of no width, which for a metric counted on few images is too good.
+    """
+    known = np.array([value for value in values if value is not None and math.isfinite(value)], dtype=float)
+    if not known.size:
+        return SeedMean(0, None, None, None)
+    mean = float(known.mean())
+    if known.size == 1:
+        return SeedMean(1, mean, None, None)
+    half = float(stats.t.ppf((1 + confidence) / 2, known.size - 1) * known.std(ddof=1)) / math.sqrt(known.size)
+    return SeedMean(int(known.size), mean, mean - half, mean + half)
+
+
+def difference_by_seed(
+    values: Mapping[int, float | None], reference: Mapping[int, float | None], *, confidence: float
+) -> SeedMean:
+    """The mean of values − reference, over the seeds for which both are known. Both: seed → value."""
+    pairs = [(values[seed], reference[seed]) for seed in sorted(values.keys() & reference.keys())]
+    return mean_interval(
+        [one - other for one, other in pairs if one is not None and other is not None], confidence=confidence
+    )
+
+
+def paired_lower_bound(
+    differences: Sequence[float], *, variance: float, units: int, confidence: float
+) -> PairedBound | None:
+    """The lower bound of a mean difference that varies with the seed and with the choice of validation images.
+
+    The variance between seeds is taken from the differences; to it is added that of the choice of images. The sum has
+    about the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2:110).
+
+    differences: (S,), one per seed, S ≥ 1. variance: of their mean, over resampled images. units: groups of images that
+    were resampled, at least two. None where a difference is not finite.
+    """
+    values = np.asarray(differences, dtype=float)
+    mean = float(values.mean())
+    if not math.isfinite(mean):
+        return None
+    between = float(values.var(ddof=1)) / values.size if values.size > 1 else None
+    freedom = satterthwaite((between or 0.0, variance), (values.size, units))
+    return PairedBound(
+        difference=mean,
+        low=mean - float(stats.t.ppf(confidence, freedom)) * math.sqrt((between or 0.0) + variance),
+        se_seeds=None if between is None else math.sqrt(between),
+        se_sampling=math.sqrt(variance),
+        degrees_of_freedom=freedom,
+    )
+
+
+def satterthwaite(variances: Sequence[float], counts: Sequence[int]) -> float:
+    """Degrees of freedom of the sum of variances, each known from so many values; of one that is 0, as many as all."""
+    parts = [(variance, count - 1) for variance, count in zip(variances, counts, strict=True) if variance]
+    if not parts:
+        return float(max(counts) - 1)
+    return sum(variance for variance, _ in parts) ** 2 / sum(variance**2 / free for variance, free in parts)

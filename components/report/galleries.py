@@ -1,0 +1,103 @@
+"""Figures of photographs: samples of each class, augmentation, single cases, pairs and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from components.display import width
+from components.report import pictures, style
+
+GALLERY_COLUMNS, PAIR_COLUMNS = 6, 4
+MIN_SAMPLE_COLUMNS, MIN_VERSION_COLUMNS, MIN_GROUP_COLUMNS = 8, 6, 8
+INCHES_PER_CHAR = 0.082
+"""Of a bold class name, about."""
+
+
+def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """One row of images per class, its name at the left. Images: (H, W, 3) uint8."""
+    rows = {name: images for name, images in images_by_class.items() if len(images)}
+    if not rows:
+        return style.empty_figure("Samples", "no images to show")
+    columns = max(len(images) for images in rows.values())
+    longest = max(width(line) for name in rows for line in pictures.wrapped(name, pictures.NAME_CHARS).split("\n"))
+    figure, grid = pictures.places(
+        len(rows), columns, fitting=max(columns, MIN_SAMPLE_COLUMNS), left=0.2 + INCHES_PER_CHAR * longest
+    )
+    for axes, (name, images) in zip(grid, rows.items(), strict=True):
+        for place, image in zip(axes, images, strict=False):
+            pictures.show(place, image)
+        pictures.row_name(axes[0], name)
+    pictures.heading(figure, "Samples of each class")
+    return style.finish(figure)
+
+
+def augmentation_grid(rows: Sequence[Sequence[np.ndarray]]) -> Figure:
+    """A row per image: the original, then what a training may see of it. Images: (H, W, 3) uint8."""
+    rows = [row for row in rows if len(row) > 1]
+    if not rows:
+        return style.empty_figure("Augmentation", "training sees every image unchanged")
+    columns = max(len(row) for row in rows)
+    figure, grid = pictures.places(len(rows), columns, fitting=max(columns, MIN_VERSION_COLUMNS), apart=0.25, top=0.2)
+    for axes, images in zip(grid, rows, strict=True):
+        for place, image in zip(axes, images, strict=False):
+            pictures.show(place, image)
+    pictures.title_above(grid[0, 0], "original", color=style.MUTED)
+    pictures.title_above(grid[0, 1], "augmented", color=style.MUTED)
+    pictures.heading(figure, "Augmentation")
+    return style.finish(figure)
+
+
+def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, *, fitting: int | None = None) -> Figure:
+    """Single images with a caption under each. images: (H, W, 3) uint8, as many as captions; all of the first's shape.
+
+    fitting: so many fill a row; None for GALLERY_COLUMNS.
+    """
+    if not len(images):
+        return style.empty_figure(title, "none")
+    fitting = fitting or GALLERY_COLUMNS
+    columns = min(fitting, len(images))
+    below = pictures.LINE * pictures.line_count(captions) + 0.1
+    aspect = images[0].shape[1] / images[0].shape[0]
+    figure, grid = pictures.places(-(-len(images) // columns), columns, fitting=fitting, aspect=aspect, below=below)
+    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
+        pictures.show(axes, image)
+        pictures.caption(axes, str(caption))
+    pictures.heading(figure, title)
+    return style.finish(figure)
+
+
+def pairs_gallery(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequence[str], title: str) -> Figure:
+    """Two images side by side with a caption under both. Images: (S, S, 3) uint8, all of one size."""
+    return gallery([_side_by_side(*pair) for pair in pairs], captions, title, fitting=PAIR_COLUMNS)
+
+
+def groups_gallery(
+    groups: Sequence[Sequence[np.ndarray]], names: Sequence[str], captions: Sequence[Sequence[str]], title: str
+) -> Figure:
+    """A row of images per group, its name above it, a caption under each image. Images: (H, W, 3) uint8.
+
+    names: one per group. captions: one per image, "" for none.
+    """
+    if not len(groups):
+        return style.empty_figure(title, "none")
+    columns = max(len(images) for images in groups)
+    below = pictures.LINE * pictures.line_count(text for texts in captions for text in texts) + 0.08
+    figure, grid = pictures.places(
+        len(groups), columns, fitting=max(columns, MIN_GROUP_COLUMNS), above=0.26, below=below
+    )
+    for row, images, name, texts in zip(grid, groups, names, captions, strict=True):
+        for axes, image, text in zip(row, images, texts, strict=False):
+            pictures.show(axes, image)
+            pictures.caption(axes, text)
+        pictures.title_above(row[0], name)
+    pictures.heading(figure, title)
+    return style.finish(figure)
+
+
+def _side_by_side(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(S, 2 S + gap, 3) uint8, with a white gap."""
+    gap = np.full((first.shape[0], max(first.shape[1] // 24, 1), 3), 255, dtype=np.uint8)
+    return np.concatenate([first, gap, second], axis=1)

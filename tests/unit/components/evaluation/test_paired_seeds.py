@@ -1,0 +1,105 @@
+"""Means over seeds, paired differences and their bounds, against hand arithmetic and scipy's own t test."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from components.evaluation.paired_seeds import difference_by_seed, mean_interval, paired_lower_bound, satterthwaite
+
+
+def test_no_seed_has_no_mean() -> None:
+    none = mean_interval([], confidence=0.95)
+    assert (none.count, none.mean, none.low, none.high) == (0, None, None, None)
+    assert mean_interval([None, math.nan], confidence=0.95) == none
+
+
+def test_one_seed_has_a_mean_and_no_interval() -> None:
+    one = mean_interval([0.8, None], confidence=0.95)
+    assert (one.count, one.mean, one.low, one.high) == (1, 0.8, None, None)
+
+
+def test_the_interval_of_three_is_that_of_students_table() -> None:
+    # sd of 0.8, 0.9, 1.0 is 0.1; t(0.975, 2) = 4.303; 4.303 · 0.1 / √3 = 0.2484
+    three = mean_interval([0.8, 1.0, 0.9], confidence=0.95)
+    assert three.mean == pytest.approx(0.9)
+    assert three.low == pytest.approx(0.9 - 0.2484, abs=5e-5)
+    assert three.high == pytest.approx(1.1484, abs=5e-5)  # not cut to the range of a share
+
+
+def test_the_interval_is_that_of_a_one_sample_t_test() -> None:
+    values = np.random.default_rng(0).normal(0.7, 0.05, 7)
+    ours = mean_interval(values.tolist(), confidence=0.9)
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_seeds_that_agree_have_an_interval_of_no_width() -> None:
+    same = mean_interval([0.5, 0.5, 0.5], confidence=0.95)
+    assert (same.low, same.high) == (0.5, 0.5)
+
+
+def test_what_a_seed_does_to_both_cancels_in_a_paired_difference() -> None:
+    mine, best = {1: 0.60, 2: 0.80, 3: 0.90}, {1: 0.62, 2: 0.82, 3: 0.92}
+    gap = difference_by_seed(mine, best, confidence=0.95)
+    assert gap.mean == pytest.approx(-0.02)
+    assert gap.high == pytest.approx(gap.mean, abs=1e-9)
+    alone = mean_interval(list(mine.values()), confidence=0.95)
+    assert alone.high - alone.mean > 0.3
+
+
+def test_a_paired_difference_takes_the_seeds_that_both_know() -> None:
+    gap = difference_by_seed({1: 0.5, 2: 0.9, 3: None}, {2: 0.6, 3: 0.7, 4: 0.1}, confidence=0.95)
+    assert (gap.count, gap.mean, gap.low) == (1, pytest.approx(0.3), None)
+    assert difference_by_seed({1: 0.5}, {2: 0.5}, confidence=0.95).mean is None
+
+
+# Upper quantiles of Student's t and of the normal distribution, from a printed table.
+T90_2, T90_4, T90_18, Z90 = 1.8856, 1.5332, 1.3304, 1.2816
+#: So many groups that their variance counts as known.
+MANY = 10**9
+
+
+def bound(*differences, variance, units=MANY, confidence=0.9):
+    return paired_lower_bound(differences, variance=variance, units=units, confidence=confidence)
+
+
+def test_both_variances_add_up_and_the_bound_has_the_degrees_of_freedom_of_their_sum() -> None:
+    """sd 0.01 over three seeds: 1e-4 / 3; with 2e-4 / 3 of the images it makes 1e-4, and 2 · (1 / (1/3))² = 18."""
+    found = bound(0.02, 0.03, 0.04, variance=2e-4 / 3)
+    assert found.difference == pytest.approx(0.03)
+    assert found.se_seeds == pytest.approx(math.sqrt(1e-4 / 3))
+    assert found.se_sampling == pytest.approx(math.sqrt(2e-4 / 3))
+    assert found.degrees_of_freedom == pytest.approx(18)
+    assert found.low == pytest.approx(0.03 - T90_18 * 0.01, abs=1e-6)
+
+
+def test_without_a_variance_of_the_images_the_seeds_alone_decide() -> None:
+    found = bound(0.02, 0.03, 0.04, variance=0.0)
+    assert found.degrees_of_freedom == pytest.approx(2)
+    assert found.low == pytest.approx(0.03 - T90_2 * 0.01 / math.sqrt(3), abs=1e-6)
+
+
+@pytest.mark.parametrize(("differences", "se_seeds"), [((0.02, 0.02), 0.0), ((0.02,), None)])
+def test_seeds_that_agree_and_a_single_seed_leave_the_images_and_the_normal_distribution(differences, se_seeds) -> None:
+    found = bound(*differences, variance=1e-4)
+    assert (found.se_seeds, found.degrees_of_freedom) == (se_seeds, MANY - 1)
+    assert found.low == pytest.approx(0.02 - Z90 * 0.01, abs=1e-6)
+
+
+def test_few_groups_of_images_ask_for_more() -> None:
+    found = bound(0.02, variance=1e-4, units=5)
+    assert found.degrees_of_freedom == 4
+    assert found.low == pytest.approx(0.02 - T90_4 * 0.01, abs=1e-6)
+
+
+def test_a_difference_without_a_value_has_no_bound() -> None:
+    assert bound(math.nan, 0.1, variance=1e-4) is None
+
+
+def test_the_degrees_of_freedom_lie_between_those_of_the_seeds_and_any_number() -> None:
+    assert satterthwaite((1.0, 0.0), (4, 100)) == pytest.approx(3)
+    assert satterthwaite((0.0, 1.0), (4, 100)) == pytest.approx(99)
+    assert satterthwaite((1.0, 1.0), (4, 4)) == pytest.approx(6)  # Welch's of two samples alike
+    assert satterthwaite((0.0, 0.0), (4, 100)) == 99

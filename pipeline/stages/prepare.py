@@ -41,7 +41,6 @@ from pipeline.reports.data import write_data_report
 from pipeline.sections.data import DataConfig
 from pipeline.sections.recipe import Augmentation
 from pipeline.stage import StageContext
-from pipeline.storage import SIMILAR_FOLDER
 
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 STATISTICS = [
@@ -92,12 +91,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     near = None
     if data.near_duplicates != "off":
         with watch("near_duplicates"):
-            near = find_duplicates(
-                packed.table,
-                pack,
-                symmetric=data.near_duplicates == "symmetric",
-                folder=context.storage / SIMILAR_FOLDER,
-            )
+            near = find_duplicates(packed.table, pack, symmetric=data.near_duplicates == "symmetric")
     with watch("splitting"):
         manifest = build_manifest(
             listing,

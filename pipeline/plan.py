@@ -45,12 +45,13 @@ def make_plan(
     until: str,
     force: Collection[str] = (),
     console: Console | None = None,
+    settled: Collection[PlannedStage] = (),
 ) -> list[PlannedStage]:
     """Decide for each stage up to `until` whether its result stands.
 
     Reads the data source, marks a `storage.root` that is there, and keeps the digests of the files in it for the next
-    time; nothing else is written.
-    console: shows how far that is; None: nothing is shown.
+    time; nothing else is written. console: shows how far that is; None: nothing is shown. settled: of another plan, and
+    taken over from it.
     """
     known = {stage.name for stage in stages}
     for name in [until, *force]:
@@ -58,9 +59,10 @@ def make_plan(
             raise InputError(f"stage={name}: unknown; the stages are {', '.join(sorted(known))}")
     claim_storage(config, known)
     storage = Path(config.storage.root).absolute()
-    plan: dict[str, PlannedStage] = {}
+    plan = {item.stage.name: item for item in settled}
     maker = Maker.here()
-    for stage in upstream(stages, until):
+    wanted = upstream(stages, until)
+    for stage in (stage for stage in wanted if stage.name not in plan):
         values = section_values(config, stage.sections)
         external = _external_digest(stage, config, storage, console or Console(quiet=True))
         digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
@@ -70,7 +72,7 @@ def make_plan(
         made_by = _made_by(directory, maker) if action == "reused" else ""
         reason += f"; made by {made_by}" if made_by else ""
         plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced, made_by)
-    return list(plan.values())
+    return [plan[stage.name] for stage in wanted]
 
 
 def upstream(stages: Sequence[Stage], until: str) -> list[Stage]:

@@ -210,10 +210,10 @@ def _ray(config: Config, running: Set[str]) -> Findings:
         return (f"cluster at {config.compute.ray_address}",)
     if COMPARISON not in running and not _needs_ray(config):
         return ("not needed",)
-    from components.cluster import ray_folder
+    from components.home import ray_folder
 
-    folder = ray_folder()
-    return (f"local, its files in {folder.path}", *([folder.note] if folder.note else []))
+    folder, note = ray_folder()
+    return (f"local, its files in {folder}", *([note] if note else []))
 
 
 def _needs_ray(config: Config) -> bool:

@@ -37,16 +37,9 @@ PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 def listing_of(label, *, path=None, group=None, split=None, mask=None, metadata=None):
     path = [f"{number:02d}.png" for number in range(len(label))] if path is None else path
-    return make_listing(
-        Files("/images"),
-        path=path,
-        label=label,
-        group=group,
-        split=split,
-        mask=mask,
-        metadata=metadata or {},
-        description="",
-    )
+    columns = {"path": path, "label": label, "group": group, "split": split, "mask": mask}
+    columns |= {f"meta_{name}": values for name, values in (metadata or {}).items()}
+    return make_listing(Files("/images"), columns, description="")
 
 
 def files_of(path, *, sha256=None, box=None, defect_area=None, pack_index=None):

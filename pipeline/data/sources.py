@@ -11,7 +11,7 @@ import pandas as pd
 
 from components.data.digests import file_sha256, table_sha256
 from components.data.file_index import content_digest
-from components.data.manifest import check_listing, load_earlier, load_manifest
+from components.data.manifest import SplitRules, check_listing, load_earlier, load_manifest
 from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
 from components.data.sources.spelling import settle_spelling
@@ -60,16 +60,7 @@ def read_source(storage: Path, console: Console, *, seed: int, data: DataConfig)
     if listing.left_out.text:
         say = console.warn if listing.left_out.holds_images else console.say
         say(f"left out of {listing.files.name}: {listing.left_out.text}")
-    check_listing(
-        listing,
-        good_labels=data.good_labels,
-        fractions=data.splits.model_dump(),
-        seed=seed,
-        conflict=data.split_conflict,
-        spill=data.split_spill,
-        strata=data.stratify_columns,
-        tiled=data.tile_size is not None,
-    )
+    check_listing(listing, split_rules(data, seed), tiled=data.tile_size is not None)
     digests = hash_files(listing, storage, console)
     check_readable(listing, digests, data)
     earlier = pd.DataFrame(sorted(earlier_splits(data).items()), columns=["sha256", "split"])
@@ -79,6 +70,17 @@ def read_source(storage: Path, console: Console, *, seed: int, data: DataConfig)
 def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfig) -> str:
     """What a result of `prepare` depends on beside its hashed keys."""
     return read_source(storage, console, seed=seed, data=data)[1]
+
+
+def split_rules(data: DataConfig, seed: int) -> SplitRules:
+    return SplitRules(
+        good_labels=data.good_labels,
+        fractions=data.splits.model_dump(),
+        seed=seed,
+        conflict=data.split_conflict,
+        spill=data.split_spill,
+        strata=data.stratify_columns,
+    )
 
 
 def earlier_splits(data: DataConfig) -> dict[str, str]:

@@ -30,7 +30,7 @@ from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_def
 from pipeline.data.file_warnings import file_warnings
 from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
 from pipeline.data.packing import hash_files, pack_source
-from pipeline.data.sources import earlier_splits, list_images, log_lineage
+from pipeline.data.sources import earlier_splits, list_images, log_lineage, split_rules
 from pipeline.reports.data import write_data_report
 from pipeline.sections.data import DataConfig
 from pipeline.sections.recipe import Augmentation
@@ -63,12 +63,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
             listing,
             packed.table,
             pairs=NO_PAIRS if near is None else near.pairs[["first", "second"]].to_numpy(),
-            good_labels=data.good_labels,
-            fractions=data.splits.model_dump(),
-            seed=seed,
-            conflict=data.split_conflict,
-            spill=data.split_spill,
-            strata=data.stratify_columns,
+            rules=split_rules(data, seed),
             num_folds=data.num_folds,
             earlier=earlier_splits(data),
             label_conflicts=data.label_conflicts,

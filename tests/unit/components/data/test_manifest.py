@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from components.data.files import Files
 from components.data.manifest import (
+    SplitRules,
     _check_kinds,
     build_manifest,
     check_listing,
@@ -61,13 +62,14 @@ def files_of(path, *, sha256=None, box=None, defect_area=None, pack_index=None):
     )
 
 
-def check(listing, **changes):
-    check_listing(listing, **{**SETTINGS, "tiled": False, **changes})
+def check(listing, *, tiled=False, **changes):
+    check_listing(listing, SplitRules(**{**SETTINGS, **changes}), tiled=tiled)
 
 
 def build(listing, files_table, **changes):
-    arguments = {**SETTINGS, "pairs": PAIRS, "num_folds": 2, "earlier": {}, "label_conflicts": "keep", **changes}
-    return build_manifest(listing, files_table, **arguments)
+    rules = SplitRules(**{name: changes.pop(name, value) for name, value in SETTINGS.items()})
+    arguments = {"pairs": PAIRS, "num_folds": 2, "earlier": {}, "label_conflicts": "keep", **changes}
+    return build_manifest(listing, files_table, rules=rules, **arguments)
 
 
 @pytest.fixture

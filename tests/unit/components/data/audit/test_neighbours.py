@@ -12,7 +12,6 @@ FLOORS = [-1.0, 0.6, 0.83]  # every list full, most full, few full
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(neighbours, "_TILE", 32)
     monkeypatch.setattr(neighbours, "_BLOCK_ENTRIES", 1000)
 
 

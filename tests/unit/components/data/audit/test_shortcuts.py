@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.data.audit import shortcuts
 from components.data.audit.cues import CUES
 from components.data.audit.shortcuts import audit_shortcuts
 
@@ -233,3 +234,9 @@ def test_the_same_seed_gives_the_same_audit_whatever_the_index():
     assert first == audit(statistics.set_index(np.arange(200)[::-1]), paths, labels)
     assert first[0].name == "file format"
     assert named(first, "file format").score == 1.0
+
+
+def test_each_class_against_the_others_has_its_balanced_accuracy():
+    y, told = np.array([0, 0, 0, 0, 1, 1, 2, 2]), np.array([0, 0, 0, 1, 1, 0, 2, 2])
+    # Of class 0 three of four, of the others three of four; of class 1 one of two and five of six; class 2 all.
+    assert shortcuts._against_others(told, y, 3) == pytest.approx([0.75, (1 / 2 + 5 / 6) / 2, 1.0])

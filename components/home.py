@@ -50,8 +50,9 @@ def own_folder(name: str, *, below: str | None = None) -> Path:
     """
     folder = Path(below or tempfile.gettempdir()) / f"{name}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    found = folder.lstat()
+    if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EACCES, "it is no folder of this user alone", str(folder))
     check_writable(folder)
     return folder
 

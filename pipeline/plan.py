@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from components.display import listed
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.console import Console
@@ -69,7 +70,8 @@ def make_plan(
         directory = storage / stage.name / digest[:16]
         forced = stage.name in force
         action, reason = _decide(stage, digest, directory, values, plan, forced=forced)
-        made_by = _made_by(directory, maker) if action == "reused" else ""
+        record = read_record(directory) if action == "reused" else None
+        made_by = Maker(record.commit, record.versions).unlike(maker) if record else ""
         reason += f"; made by {made_by}" if made_by else ""
         plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced, made_by)
     return [plan[stage.name] for stage in wanted]
@@ -133,21 +135,16 @@ def _decide(
     return "reused", "unchanged"
 
 
-def _made_by(directory: Path, now: Maker) -> str:
-    record = read_record(directory)
-    return "" if record is None else Maker(record.commit, record.versions).unlike(now)
-
-
 def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:
     """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
     try:
         inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))["inputs"]
     except (FileNotFoundError, ValueError, KeyError):  # killed before or while it was written
-        return "run", "was interrupted"
-    if not stage.resumes:
+        inputs = None
+    if inputs is None or not stage.resumes:
         return "run", "was interrupted"
     stale = [name for name in stage.inputs if _result_id(plan[name]) != inputs.get(name)]
-    return ("run", f"{stale[0]} was made anew since") if stale else ("continued", "goes on where it was interrupted")
+    return ("run", f"{stale[0]} was made anew since") if stale else ("continued", "resumes where it was interrupted")
 
 
 def _result_id(item: PlannedStage) -> str | None:
@@ -167,8 +164,7 @@ def _what_changed(stage: Stage, values: Mapping[str, Any], folder: Path) -> str:
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if not keys:
         return "its inputs changed"
-    shown = ", ".join(f"{key} {before.get(key)} → {now.get(key)}" for key in keys[:3])
-    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return listed([f"{key} {before.get(key)} → {now.get(key)}" for key in keys], most=3)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

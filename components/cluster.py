@@ -11,14 +11,13 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 
 from components.errors import InputError
-from components.home import SOCKET_BYTES, check_writable, own_folder
+from components.home import check_writable, ray_folder
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,49 +25,6 @@ R = TypeVar("R")
 _QUEUED_PER_CORE = 2
 #: Items that a stream has ready, and the cluster keeps in memory, before the caller asks for them.
 _ITEMS_AHEAD = 2
-#: What Ray puts behind its folder for its longest socket.
-SOCKET_NAME = "/session_2000-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
-
-
-@dataclass(frozen=True)
-class RayFolder:
-    """Where a local Ray keeps its files. note: why not where it would by itself; empty where it does."""
-
-    path: Path
-    note: str = ""
-
-
-def ray_folder() -> RayFolder:
-    """Ray's own folder where that can be written and its path is short enough for sockets, else one below /tmp.
-
-    Raises `InputError` where neither will do.
-    """
-    own = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
-    fault = _folder_fault(own)
-    if fault is None:
-        return RayFolder(own)
-    for below in (None, "/tmp"):
-        with contextlib.suppress(OSError):
-            place = own_folder("ray", below=below)
-            if _folder_fault(place) is None:
-                return RayFolder(place, f"Ray's files lie in {place}, since {own} {fault}")
-    raise InputError(
-        f"RAY_TMPDIR={os.environ.get('RAY_TMPDIR', '(not set)')}: Ray cannot start, since {own} {fault}, and /tmp "
-        "cannot be used either; set it to a folder with a short path that you may write"
-    )
-
-
-def _folder_fault(folder: Path) -> str | None:
-    """Why Ray cannot keep its sockets and files there; None where it can. Makes the folder."""
-    longest = len(os.fsencode(str(folder) + SOCKET_NAME.format(pid=os.getpid())))
-    if longest > SOCKET_BYTES:
-        return f"is {longest - SOCKET_BYTES} characters too long for its sockets"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        check_writable(folder)
-    except OSError as error:
-        return f"cannot be written ({error.strerror})"
-    return None
 
 
 def _have_token() -> None:
@@ -99,7 +55,7 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
     on_request_to_end = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
-            folder = ray_folder()
+            folder, moved = ray_folder()
             _have_token()
             ray.init(
                 address="local",  # without it, RAY_ADDRESS or a Ray that runs on this machine would be joined
@@ -108,9 +64,9 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _temp_dir=str(folder.path),
+                _temp_dir=str(folder),
                 # What does not fit into memory may be large: it goes where temporary files were asked to go.
-                object_spilling_directory=tempfile.gettempdir() if folder.note else None,
+                object_spilling_directory=tempfile.gettempdir() if moved else None,
             )
         else:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

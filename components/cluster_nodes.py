@@ -18,27 +18,17 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Node:
-    """A node, and how many cores and GPUs its tasks may have. name: Ray's own. host: its address."""
+    """A node, and how many cores and GPUs its tasks may have. name: Ray's own."""
 
     name: str
-    host: str
     cpus: int
     gpus: int
 
 
 def live_nodes() -> list[Node]:
     """The nodes of the cluster of the current `ray_session` that are alive, in a fixed order."""
-    alive = [record for record in ray.nodes() if record["Alive"]]
-    nodes = [
-        Node(
-            name=record["NodeID"],
-            host=record["NodeManagerAddress"],
-            cpus=int(record["Resources"].get("CPU", 0)),
-            gpus=int(record["Resources"].get("GPU", 0)),
-        )
-        for record in alive
-    ]
-    return sorted(nodes, key=lambda node: node.name)
+    alive = {record["NodeID"]: record["Resources"] for record in ray.nodes() if record["Alive"]}
+    return [Node(name, int(offer.get("CPU", 0)), int(offer.get("GPU", 0))) for name, offer in sorted(alive.items())]
 
 
 def own_node() -> str:

@@ -1,11 +1,22 @@
 """The exception that means: the user's input has to change, and the message says how."""
 
+from collections.abc import Callable
+
 
 class InputError(ValueError):
     """A fault in what the user gave (configuration, images, environment).
 
     The message names the key, its value, the rule and the remedy. The CLI prints it without a traceback.
     """
+
+
+def faults_of(check: Callable[[], object]) -> list[str]:
+    """What the check refuses by an InputError, one fault a line; nothing where it passes."""
+    try:
+        check()
+    except InputError as error:
+        return str(error).splitlines()
+    return []
 
 
 class ModelError(InputError):

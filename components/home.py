@@ -4,6 +4,7 @@ Containers and batch systems run programs under a number without a name and a ho
 (credentials, caches) still is.
 """
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -13,6 +14,8 @@ from components.errors import InputError
 
 #: The longest path that a Unix socket may have.
 SOCKET_BYTES = 107
+#: What Ray puts behind its folder for its longest socket.
+SOCKET_NAME = "/session_2000-01-01_00-00-00_000000_{pid}/sockets/plasma_store"
 
 
 def settle_home() -> str:
@@ -47,10 +50,46 @@ def own_folder(name: str, *, below: str | None = None) -> Path:
     """
     folder = Path(below or tempfile.gettempdir()) / f"{name}-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    found = folder.lstat()
+    if folder.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(errno.EACCES, "it is no folder of this user alone", str(folder))
     check_writable(folder)
     return folder
+
+
+def ray_folder() -> tuple[Path, str]:
+    """Where a local Ray keeps its files, and why not in the folder that Ray itself would take; empty where it does.
+
+    That is left for one below /tmp where it cannot be written, or its path is too long for sockets.
+
+    Raises `InputError` where neither will do.
+    """
+    own = Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
+    fault = _folder_fault(own)
+    if fault is None:
+        return own, ""
+    for below in (None, "/tmp"):
+        with contextlib.suppress(OSError):
+            place = own_folder("ray", below=below)
+            if _folder_fault(place) is None:
+                return place, f"Ray's files lie in {place}, since {own} {fault}"
+    raise InputError(
+        f"RAY_TMPDIR={os.environ.get('RAY_TMPDIR', '(not set)')}: Ray cannot start, since {own} {fault}, and /tmp "
+        "cannot be used either; set it to a folder with a short path that you may write"
+    )
+
+
+def _folder_fault(folder: Path) -> str | None:
+    """Why Ray cannot keep its sockets and files there; None where it can. Makes the folder."""
+    longest = len(os.fsencode(str(folder) + SOCKET_NAME.format(pid=os.getpid())))
+    if longest > SOCKET_BYTES:
+        return f"is {longest - SOCKET_BYTES} characters too long for its sockets"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder)
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+    return None
 
 
 def check_writable(folder: Path) -> None:

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from components.data.pack.reader import PACK_FOLDER
 from components.data.pack.store import sweep_store
+from components.display import listed
 from pipeline.plan import INPUTS_FILE
 from pipeline.stage import COMMIT_FILE, COMMIT_NAMES, WORK_FOLDER, StageRecord, read_record
 from pipeline.stages import STAGE_NAMES
@@ -30,7 +30,6 @@ from pipeline.storage import IMAGES_FOLDER, KEPT_FOLDERS, KEY
 #: The stage whose results hold packs.
 PACKED_BY = "prepare"
 IN_USE = "in use by another process"
-_SHOWN = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,10 +49,6 @@ class Result:
     def name(self) -> str:
         return f"{self.directory.parent.name}/{self.directory.name}"
 
-    @property
-    def days(self) -> float:
-        return max(time.time() - self.changed, 0.0) / 86400
-
 
 @dataclass(frozen=True, kw_only=True)
 class Cleaned:
@@ -66,18 +61,8 @@ class Cleaned:
     """Bytes of what is kept for every project: generated images, digests of files and the like."""
 
     def to_dict(self) -> dict[str, Any]:
-        folders = {
-            str(result.directory): {
-                "projects": result.projects,
-                "finished": result.record is not None,
-                "days": result.days,
-                "bytes": size,
-            }
-            for result, size in self.gone
-        }
         return {
-            "folders": folders,
-            "in_use": [str(result.directory) for result in self.kept if result.kept == IN_USE],
+            "folders": {str(result.directory): size for result, size in self.gone},
             "kept": {str(result.directory): result.kept for result in self.kept},
             "packed": {"shards": self.shards[0], "bytes": self.shards[1]},
             "kept_beside": self.beside,
@@ -86,14 +71,15 @@ class Cleaned:
     def lines(self, verb: str) -> Iterator[str]:
         for result, size in self.gone:
             state = "" if result.record else ", unfinished"
-            told = f"{', '.join(result.projects)}{state}, {result.days:.1f} days old, {size / 1e6:.1f} MB"
+            days = max(time.time() - result.changed, 0.0) / 86400
+            told = f"{', '.join(result.projects)}{state}, {days:.1f} days old, {size / 1e6:.1f} MB"
             yield f"{verb} {result.directory} ({told})"
         shards, size = self.shards
         if shards:
             yield f"{verb} {shards} shards of packed images that no result uses ({size / 1e6:.1f} MB)"
-        for reason, count in Counter(result.kept for result in self.kept).items():
-            names = [result.name for result in self.kept if result.kept == reason][:_SHOWN]
-            yield f"kept, {reason}: {', '.join(names)}{f' and {count - _SHOWN} more' if count > _SHOWN else ''}"
+        for reason in dict.fromkeys(result.kept for result in self.kept):
+            names = [result.name for result in self.kept if result.kept == reason]
+            yield f"kept, {reason}: {listed(names, most=3)}"
         if self.beside:
             told = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in self.beside.items())
             yield f"kept for later runs: {told}"
@@ -114,7 +100,7 @@ def clean_storage(storage: Path, *, project: str, used: Collection[Path], remove
     # After the results, whose packs hold on to shards. What is being packed has shards and no pack yet.
     prepared = storage / PACKED_BY
     packs = set(prepared.glob(f"*/{PACK_FOLDER}")) - {result.directory / PACK_FOLDER for result, _ in gone}
-    packing = any(_is_locked(lock.with_suffix("")) for lock in prepared.glob("*.lock"))
+    packing = any(_is_locked(lock) for lock in prepared.glob("*.lock"))
     return Cleaned(
         gone=gone,
         kept=kept,
@@ -130,10 +116,11 @@ def find_results(storage: Path, *, project: str, used: Collection[Path]) -> list
     found = [_judged(_read(folder), project, used) for folder in folders]
     while True:  # what a kept result was made from is kept, and so on
         needed = {name for result in found if result.kept for name in result.inputs}
-        spared = [_spared(result, needed) for result in found]
-        if spared == found:
+        spared = [result for result in found if not result.kept and result.record and result.record.result_id in needed]
+        if not spared:
             return found
-        found = spared
+        reason = "what a result that stays was made from"
+        found = [replace(result, kept=reason) if result in spared else result for result in found]
 
 
 def _remove(result: Result) -> bool:
@@ -164,16 +151,13 @@ def _leave_to_others(result: Result, project: str, used: Collection[Path]) -> No
             replace(result.record, projects=others).write()
 
 
-def _is_locked(directory: Path) -> bool:
-    """Whether a process is making this result."""
-    lock = Path(f"{directory}.lock")
+def _is_locked(lock: Path) -> bool:
+    """Whether a process is making the result of this lock file."""
     if not lock.exists():
         return False
-    try:
-        with FileLock(lock).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
+    with contextlib.suppress(Timeout), FileLock(lock).acquire(timeout=0):
+        return False
+    return True
 
 
 def _is_folder(path: Path) -> bool:
@@ -217,18 +201,12 @@ def _judged(result: Result, project: str, used: Collection[Path]) -> Result:
         return replace(result, kept=f"used by {', '.join(others)}")
     if not result.projects:
         return replace(result, kept="made by an earlier version, which named no project")
-    return replace(result, kept=IN_USE) if _is_locked(result.directory) else result
-
-
-def _spared(result: Result, needed: Collection[str]) -> Result:
-    if result.kept or result.record is None or result.record.result_id not in needed:
-        return result
-    return replace(result, kept="what a result that stays was made from")
+    return replace(result, kept=IN_USE) if _is_locked(Path(f"{result.directory}.lock")) else result
 
 
 def _remove_files(directory: Path, names: Collection[str]) -> None:
     (directory / COMMIT_FILE).unlink()  # first: half of a result must not look like a whole one
-    for path in list(_walk(directory)):
+    for path in _files(directory):
         name = path.relative_to(directory).as_posix()
         if name in names or name.startswith((f"{WORK_FOLDER}/", *COMMIT_NAMES)):
             path.unlink()
@@ -237,13 +215,11 @@ def _remove_files(directory: Path, names: Collection[str]) -> None:
             Path(folder).rmdir()
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _files(folder: Path) -> list[Path]:
     """Every file below it, and every link, which is not followed."""
-    for place, folders, files in os.walk(folder):
-        links = [name for name in folders if Path(place, name).is_symlink()]
-        yield from (Path(place, name) for name in [*files, *links])
+    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
 
 
 def _size(folder: Path) -> int:
     """Bytes; a link counts for itself."""
-    return sum(path.lstat().st_size for path in _walk(folder))
+    return sum(path.lstat().st_size for path in _files(folder))

@@ -13,7 +13,6 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -247,7 +246,6 @@ def _dotted(arguments: list[str]) -> list[str]:
     return entries
 
 
-@dataclass
 class _Attempt:
     """How far a command got, for the JSON object of its failure."""
 
@@ -282,23 +280,15 @@ def _ready(*, as_json: bool) -> Iterator[_Attempt]:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(mlflow|ray|torch|albumentations)(\.|$)")
     attempt = _Attempt()
     try:
-        with _failure_as_json(attempt, as_json=as_json):
-            yield attempt
-    except KeyboardInterrupt as error:  # Typer by itself would end without a word
-        for note in getattr(error, "__notes__", []):
-            _complain(note)
-        _complain("interrupted; the same command goes on from here")
-        raise typer.Exit(EXIT_INTERRUPTED) from error
-
-
-@contextlib.contextmanager
-def _failure_as_json(attempt: _Attempt, *, as_json: bool) -> Iterator[None]:
-    try:
-        yield
+        yield attempt
     except BaseException as error:
         # A command that has given its answer may still exit with a code of its own, as doctor does.
         answered = isinstance(error, SystemExit) and attempt.pipeline is None
         if as_json and not answered:
             sys.stdout.write(attempt.failure(error) + "\n")
             sys.stdout.flush()
-        raise
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        for line in (*getattr(error, "__notes__", []), "interrupted; the same command goes on from here"):
+            _complain(line)  # Typer by itself would end without a word
+        raise typer.Exit(EXIT_INTERRUPTED) from error

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from components.display import one_line
 from components.errors import InputError, ModelError
-from pipeline.checks.run import COMPARISON, checked_plan, connect
+from pipeline.checks.run import COMPARISON, checked_plan, connect, run_checks
 from pipeline.config import Config, ProjectConfig
 from pipeline.console import Console, Terminal, duration
 from pipeline.loading import for_comparison, load
@@ -191,8 +191,9 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
             f"project.name={config.project.name}: the name that all configurations without one have, so that their "
             "results cannot be told apart; give the project a name of its own, and remove older results by hand"
         )
-    used = {item.directory for item in make_plan(config, STAGES, until=STAGES[-1].name)}
-    used |= {item.directory for item in make_plan(for_comparison(config), STAGES, until=COMPARISON)}
+    plan = make_plan(config, STAGES, until=STAGES[-1].name)
+    plan += make_plan(for_comparison(config), STAGES, until=COMPARISON, settled=plan[:1])  # the images are the same
+    used = {item.directory for item in plan}
     storage = Path(config.storage.root).absolute()
     reaped = _end_dead_runs(config, storage) if remove else 0
     try:
@@ -214,11 +215,9 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
 
 def doctor(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -> None:
     """Run every check and say what each found; exit code 1 where one failed."""
-    from pipeline.doctor import run_checks
-
     checks = run_checks(config_source, overrides)
     if as_json:
-        _print_json(json.dumps({"checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in checks]}))
+        _print_json(json.dumps({"checks": [check._asdict() for check in checks]}))
     else:
         table = Table()
         for column in ("check", "", "detail"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.lookup import local_place
-from components.errors import InputError
+from components.errors import InputError, faults_of
 from pipeline.checks.image_size import image_size_faults
 from pipeline.checks.space import space_faults, with_held_values
 from pipeline.config import Config
@@ -94,7 +94,8 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         if _rate_is_asked_for(config, space):
             faults += _untested_faults("optimizers", tests.optimizers, optimizers)
         faults += _untested_faults("backbones", tests.backbones, backbones)
-    faults += _comparison_faults(config)
+    recipe = Recipe(model=config.model, recipe=config.recipe)
+    faults += faults_of(lambda: entry_recipes(recipe, config.compare_lr.entries))
     if faults:
         raise InputError("\n".join(faults))
     return config.model_copy(
@@ -145,14 +146,6 @@ def _untested_faults(key: str, tested: tuple[str, ...] | None, used: tuple[str, 
         f"lr_range_test.{key}={', '.join(tested)}: leaves out {', '.join(left_out)}, which trainings may use; "
         "add it, or null to test all that are used"
     ]
-
-
-def _comparison_faults(config: Config) -> list[str]:
-    try:
-        entry_recipes(Recipe(model=config.model, recipe=config.recipe), config.compare_lr.entries)
-    except InputError as error:
-        return str(error).splitlines()
-    return []
 
 
 def _goodless_faults(config: Config) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from components.display import listed
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.console import Console
@@ -45,12 +46,13 @@ def make_plan(
     until: str,
     force: Collection[str] = (),
     console: Console | None = None,
+    settled: Collection[PlannedStage] = (),
 ) -> list[PlannedStage]:
     """Decide for each stage up to `until` whether its result stands.
 
     Reads the data source, marks a `storage.root` that is there, and keeps the digests of the files in it for the next
-    time; nothing else is written.
-    console: shows how far that is; None: nothing is shown.
+    time; nothing else is written. console: shows how far that is; None: nothing is shown. settled: of another plan, and
+    taken over from it.
     """
     known = {stage.name for stage in stages}
     for name in [until, *force]:
@@ -58,19 +60,21 @@ def make_plan(
             raise InputError(f"stage={name}: unknown; the stages are {', '.join(sorted(known))}")
     claim_storage(config, known)
     storage = Path(config.storage.root).absolute()
-    plan: dict[str, PlannedStage] = {}
+    plan = {item.stage.name: item for item in settled}
     maker = Maker.here()
-    for stage in upstream(stages, until):
+    wanted = upstream(stages, until)
+    for stage in (stage for stage in wanted if stage.name not in plan):
         values = section_values(config, stage.sections)
         external = _external_digest(stage, config, storage, console or Console(quiet=True))
         digest = fingerprint(stage, values, {name: plan[name].fingerprint for name in stage.inputs}, external)
         directory = storage / stage.name / digest[:16]
         forced = stage.name in force
         action, reason = _decide(stage, digest, directory, values, plan, forced=forced)
-        made_by = _made_by(directory, maker) if action == "reused" else ""
+        record = read_record(directory) if action == "reused" else None
+        made_by = Maker(record.commit, record.versions).unlike(maker) if record else ""
         reason += f"; made by {made_by}" if made_by else ""
         plan[stage.name] = PlannedStage(stage, digest, directory, values, action, reason, forced, made_by)
-    return list(plan.values())
+    return [plan[stage.name] for stage in wanted]
 
 
 def upstream(stages: Sequence[Stage], until: str) -> list[Stage]:
@@ -131,21 +135,16 @@ def _decide(
     return "reused", "unchanged"
 
 
-def _made_by(directory: Path, now: Maker) -> str:
-    record = read_record(directory)
-    return "" if record is None else Maker(record.commit, record.versions).unlike(now)
-
-
 def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:
     """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
     try:
         inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))["inputs"]
     except (FileNotFoundError, ValueError, KeyError):  # killed before or while it was written
-        return "run", "was interrupted"
-    if not stage.resumes:
+        inputs = None
+    if inputs is None or not stage.resumes:
         return "run", "was interrupted"
     stale = [name for name in stage.inputs if _result_id(plan[name]) != inputs.get(name)]
-    return ("run", f"{stale[0]} was made anew since") if stale else ("continued", "goes on where it was interrupted")
+    return ("run", f"{stale[0]} was made anew since") if stale else ("continued", "resumes where it was interrupted")
 
 
 def _result_id(item: PlannedStage) -> str | None:
@@ -165,8 +164,7 @@ def _what_changed(stage: Stage, values: Mapping[str, Any], folder: Path) -> str:
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     if not keys:
         return "its inputs changed"
-    shown = ", ".join(f"{key} {before.get(key)} → {now.get(key)}" for key in keys[:3])
-    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+    return listed([f"{key} {before.get(key)} → {now.get(key)}" for key in keys], most=3)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

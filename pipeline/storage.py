@@ -15,10 +15,10 @@ from components.data.image_files import MARKER, is_clutter, is_image
 from components.errors import InputError
 from pipeline.config import Config
 
-#: Beside the folders of the stages, for the next run: digests of files, packed images, which images are alike,
-#: generated images, and what backbones make of images.
-INDEX_FOLDER, IMAGES_FOLDER, SIMILAR_FOLDER, GENERATED_FOLDER, FEATURES_FOLDER = KEPT_FOLDERS = (
-    "files", "images", "similar", "generated", "features",
+#: Beside the folders of the stages, for the next run: digests of files, packed images, generated images, and what
+#: backbones make of images.
+INDEX_FOLDER, IMAGES_FOLDER, GENERATED_FOLDER, FEATURES_FOLDER = KEPT_FOLDERS = (
+    "files", "images", "generated", "features",
 )  # fmt: skip
 #: What results and packs are called: the first digits of their fingerprint.
 KEY = re.compile(r"[0-9a-f]{16}")

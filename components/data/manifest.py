@@ -1,9 +1,8 @@
 """The manifest: one row per usable image or tile, with all that the later stages need to know about it."""
 
-import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +17,7 @@ from components.data.lookup import local_place
 from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
 from components.data.split_spill import check_left, find_spill, spill_note
-from components.data.splits import SPLITS, assign_splits
+from components.data.splits import SPLITS, SplitResult, assign_splits
 from components.display import listed
 from components.errors import InputError
 
@@ -29,6 +28,22 @@ _COLUMNS = (
 _INTEGERS = ("fold", "width", "height", "pack_index")
 _FROM_FILES = ["path", "box", "sha256", "width", "height", "mode", "format", "defect_area", "pack_index"]
 _GROUPS_SHOWN = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRules:
+    """How images become good or defective, and how they are split.
+
+    good_labels: the classes that pass; empty for a problem of defect types only. fractions, seed, conflict, strata: see
+    `assign_splits`. spill: what to do with images without a split that belong to a given one (`split_spill.py`).
+    """
+
+    good_labels: Sequence[str]
+    fractions: Mapping[str, float]
+    seed: int
+    conflict: Literal["error", "train", "majority"]
+    spill: Literal["drop", "move"]
+    strata: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -53,12 +68,7 @@ def build_manifest(
     files_table: pd.DataFrame,
     *,
     pairs: np.ndarray,
-    good_labels: Sequence[str],
-    fractions: Mapping[str, float],
-    seed: int,
-    conflict: Literal["error", "train", "majority"],
-    spill: Literal["drop", "move"],
-    strata: Sequence[str],
+    rules: SplitRules,
     num_folds: int,
     earlier: Mapping[str, str],
     label_conflicts: Literal["keep", "drop", "stop"],
@@ -67,30 +77,25 @@ def build_manifest(
 
     files_table: one row per framed image: path, box ("left,top,right,bottom"; empty throughout where images are not
     tiled), sha256, width, height, mode, format, defect_area (share of the box that the mask covers, nan without one),
-    pack_index. pairs: (P, 2) int, pack indices of near duplicates. good_labels: the classes that pass; empty for a
-    problem of defect types only, whose is_defect is missing throughout. spill: what to do with images without a split
-    that belong to a given one (`split_spill.py`). earlier: see `assign_splits`.
+    pack_index. pairs: (P, 2) int, pack indices of near duplicates. earlier: see `assign_splits`.
 
-    The table has the columns image_id (the path, with #box for a tile), path, label, is_defect, group, split, fold (-1
-    outside train and val), sha256, width, height, mode, format, pack_index, mask where the source has masks, and
-    meta_<name>; sorted by path and image_id. Raises InputError: good labels that are no class or all classes, tiles of
-    a defective image without a mask, label conflicts under "stop", and whatever the splits and folds refuse.
+    The table has the columns image_id (the path, with #box for a tile), path, label, is_defect (missing throughout
+    without good labels), group, split, fold (-1 outside train and val), sha256, width, height, mode, format,
+    pack_index, mask where the source has masks, and meta_<name>; sorted by path and image_id. Raises InputError: good
+    labels that are no class or all classes, tiles of a defective image without a mask, label conflicts under "stop",
+    and whatever the splits and folds refuse.
     """
     table = _join(listing.table, files_table)
-    table, notes = _label_tiles(table, good_labels)
-    _check_good_labels(good_labels, set(table["label"]))
+    table, notes = _label_tiles(table, rules.good_labels)
+    _check_good_labels(rules.good_labels, set(table["label"]))
     table["part"] = table["group"]
     rows = _pair_rows(table, pairs)
     table["group"] = groups.link_groups(table["sha256"], table["group"], rows)
     conflicts = groups.label_conflicts(table, rows)
     table, done = groups.apply_conflict_policy(table, conflicts, label_conflicts)
-    table, left_out, spilled = _leave_out(table, pairs, spill)
-    table["is_defect"] = _is_defect(table, good_labels)
-    with _telling(spilled):
-        splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier)
-    table["split"] = splits.split
-    _check_kinds(table)
-    folds = assign_folds(table, num_folds=num_folds, seed=seed)
+    table, left_out, spilled = _leave_out(table, pairs, rules.spill)
+    splits = _split(table, rules, earlier, spilled)
+    folds = assign_folds(table, num_folds=num_folds, seed=rules.seed)
     table["fold"] = folds.fold
     masks = ["mask"] if table["mask"].notna().any() else []
     metadata = [name for name in table.columns if name.startswith("meta_")]
@@ -104,36 +109,22 @@ def build_manifest(
     )
 
 
-def check_listing(
-    listing: Listing,
-    *,
-    good_labels: Sequence[str],
-    fractions: Mapping[str, float],
-    seed: int,
-    conflict: Literal["error", "train", "majority"],
-    spill: Literal["drop", "move"],
-    strata: Sequence[str],
-    tiled: bool,
-) -> None:
+def check_listing(listing: Listing, rules: SplitRules, *, tiled: bool) -> None:
     """Raise the InputErrors of `build_manifest` that show without reading a file: labels, groups and given splits.
 
     tiled: images will be cut into tiles, so that each may have a good part.
     """
     table = listing.table.astype("str")
     if tiled:
-        table = pd.concat([table, table.assign(label=good_labels[0])], ignore_index=True)
-    _check_good_labels(good_labels, set(table["label"]))
-    table["is_defect"] = _is_defect(table, good_labels)
+        table = pd.concat([table, table.assign(label=rules.good_labels[0])], ignore_index=True)
+    _check_good_labels(rules.good_labels, set(table["label"]))
     # As if no two files had the same bytes.
     table["sha256"] = [hashlib.sha256(path.encode()).hexdigest() for path in table["path"]]
     table["pack_index"], table["part"] = np.arange(len(table)), table["group"]
     no_pairs = np.zeros((0, 2), dtype=np.int64)
     table["group"] = groups.link_groups(table["sha256"], table["part"], no_pairs)
-    table, _, spilled = _leave_out(table, no_pairs, spill)
-    with _telling(spilled):
-        splits = assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier={})
-    table["split"] = splits.split
-    _check_kinds(table)
+    table, _, spilled = _leave_out(table, no_pairs, rules.spill)
+    _split(table, rules, {}, spilled)
 
 
 def load_earlier(address: str) -> dict[str, str]:
@@ -232,17 +223,23 @@ def _leave_out(
     return left, table[~kept], (spill_note(table, found),)
 
 
-@contextlib.contextmanager
-def _telling(spilled: tuple[str, ...]) -> Iterator[None]:
-    """Add to an InputError what was left out before: it may be why too little is there."""
+def _split(table: pd.DataFrame, rules: SplitRules, earlier: Mapping[str, str], spilled: tuple[str, ...]) -> SplitResult:
+    """Add is_defect and split to the table. spilled: what was left out before, which may be why too little is there."""
+    table["is_defect"] = ~table["label"].isin(list(rules.good_labels)) if rules.good_labels else None
     try:
-        yield
+        splits = assign_splits(
+            table,
+            fractions=rules.fractions,
+            seed=rules.seed,
+            conflict=rules.conflict,
+            strata=rules.strata,
+            earlier=earlier,
+        )
     except InputError as error:
         raise InputError("; before that, ".join([str(error), *spilled])) from error
-
-
-def _is_defect(table: pd.DataFrame, good_labels: Sequence[str]) -> pd.Series | None:
-    return ~table["label"].isin(list(good_labels)) if good_labels else None
+    table["split"] = splits.split
+    _check_kinds(table)
+    return splits
 
 
 def _pair_rows(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:

@@ -2,23 +2,30 @@
 
 A check is cheap and changes nothing. Where starting the thing itself tells more, it has a second half, which `doctor`
 alone makes. What the data source holds is checked when the plan is made, which reads it.
+
+Libraries are imported where a check needs them: a run whose results all stand waits for none of them.
 """
 
 from __future__ import annotations
 
+import functools
+import platform
 import shutil
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from components.errors import InputError
-from pipeline.compute.machine import cpu_count
+from pipeline.compute.machine import cpu_count, memory_bytes
 from pipeline.config import Config
 from pipeline.console import Console
+from pipeline.loading import load
 from pipeline.plan import PlannedStage, make_plan, upstream
+from pipeline.provenance import package_versions
 from pipeline.sections.learning_rate import backbones_in_question
 from pipeline.stages import STAGE_NAMES, STAGES
+from pipeline.storage import claim_storage
 
 if TYPE_CHECKING:
     from components.tracking import Tracker
@@ -33,25 +40,30 @@ ALL = frozenset(STAGE_NAMES)
 TRAINING = frozenset({"lr_range_test", COMPARISON, "search", "confirm", "train"})
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What a check found, in words. notes: what a person should know though nothing is refused."""
-
-    detail: str
-    notes: tuple[str, ...] = ()
+#: What a check found; then, a sentence each, what a person should know though nothing is refused.
+Findings = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """stages: of which one at least has to run, or the check is not made.
+    """stages: the check is made if one of them is to run.
 
-    find: raises `InputError` for what would stop them. start: the same by starting it, in words what happened.
+    find: of the configuration and the names of the stages that are to run; raises `InputError` for what would stop
+    them. start: the same by starting it, in words what happened.
     """
 
     name: str
     stages: frozenset[str]
-    find: Callable[[Config, Set[str]], Finding]
+    find: Callable[[Config, Set[str]], Findings]
     start: Callable[[Config], str] | None = None
+
+
+class Outcome(NamedTuple):
+    """What `doctor` says of a check. detail: what was found, or what is wrong and how to mend it."""
+
+    name: str
+    ok: bool
+    detail: str
 
 
 def checked_plan(
@@ -71,11 +83,11 @@ def checked_plan(
     running = {item.stage.name for item in plan if item.action != "reused"}
     if faults:  # as if all had to run
         running = {stage.name for stage in upstream(STAGES, until)} if until in ALL else set()
-    notes: list[str] = [] if faults else [*storage.notes]
+    notes: list[str] = [] if faults else [*storage[1:]]
     for check in CHECKS:
         if check.stages is ALL or check.stages & running:
             try:
-                notes += check.find(config, running).notes
+                notes += check.find(config, running)[1:]
             except InputError as error:
                 faults += str(error).splitlines()
     if faults:
@@ -83,7 +95,49 @@ def checked_plan(
     return plan, notes
 
 
-def check_storage(config: Config) -> Finding:
+def run_checks(config_source: str, overrides: Mapping[str, str]) -> list[Outcome]:
+    """What `doctor` does: all checks, also after one that failed, with their second halves."""
+    try:
+        config = load(config_source, overrides)
+    except InputError as error:
+        return [Outcome("configuration", False, str(error))]
+    running = {stage.name for stage in upstream(STAGES, STAGES[-1].name)}
+    checks: list[tuple[str, Callable[[], Findings]]] = [
+        ("packages", _packages),
+        ("processor", lambda: (f"{cpu_count()} cores, {memory_bytes() / 1e9:.0f} GB memory",)),
+        ("storage", lambda: check_storage(config)),
+        ("data", lambda: _data(config)),
+        *((check.name, functools.partial(_find_and_start, check, config, running)) for check in CHECKS),
+    ]
+    return [Outcome("configuration", True, f"{config_source} is valid"), *(_outcome(*check) for check in checks)]
+
+
+def _outcome(name: str, check: Callable[[], Findings]) -> Outcome:
+    try:
+        return Outcome(name, True, "; ".join(check()))
+    except (InputError, ImportError, OSError) as error:
+        return Outcome(name, False, str(error))
+
+
+def _find_and_start(check: Check, config: Config, running: Set[str]) -> Findings:
+    found = check.find(config, running)
+    return found if check.start is None else (*found, check.start(config))
+
+
+def _packages() -> Findings:
+    versions = {"python": platform.python_version(), **package_versions()}
+    return (", ".join(f"{name} {version}" for name, version in versions.items()),)
+
+
+def _data(config: Config) -> Findings:
+    from pipeline.data.sources import read_source
+
+    claim_storage(config, STAGE_NAMES)
+    storage = Path(config.storage.root).absolute()
+    return (read_source(storage, Console(), seed=config.seed, data=config.data)[0].description,)
+
+
+def check_storage(config: Config) -> Findings:
     """Raise `InputError` when the storage folder cannot be written, or has no room left."""
     from components.home import check_writable
 
@@ -100,21 +154,21 @@ def check_storage(config: Config) -> Finding:
     if free < TOO_LITTLE_BYTES:
         raise InputError(f"storage.root={root}: only {free / 1e6:.0f} MB free; give a folder with more space")
     notes = [f"storage.root={root}: only {free / 1e9:.1f} GB free"] if free < LITTLE_BYTES else []
-    return Finding(f"{root}, {free / 1e9:.0f} GB free", tuple(notes))
+    return (f"{root}, {free / 1e9:.0f} GB free", *notes)
 
 
-def _temporary_files(config: Config, running: Set[str]) -> Finding:
+def _temporary_files(config: Config, running: Set[str]) -> Findings:
     from components.home import check_temporary_files
 
-    return Finding(check_temporary_files())
+    return (check_temporary_files(),)
 
 
-def _tracking(config: Config, running: Set[str]) -> Finding:
+def _tracking(config: Config, running: Set[str]) -> Findings:
     from components.tracking import Tracker
 
     name = config.tracking.experiment or config.project.name
     Tracker.check(config.tracking.uri, experiment=name)
-    return Finding(f"experiment {name}")
+    return (f"experiment {name}",)
 
 
 def connect(config: Config) -> Tracker:
@@ -134,7 +188,7 @@ def _use_tracking(config: Config) -> str:
     return f"{tracker.shown_uri}, artifacts in {place}, {len(aliases)} aliases"
 
 
-def _compute(config: Config, running: Set[str]) -> Finding:
+def _compute(config: Config, running: Set[str]) -> Findings:
     said, notes = [], []
     if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
         from pipeline.compute.resources import check_compute
@@ -149,18 +203,18 @@ def _compute(config: Config, running: Set[str]) -> Finding:
         said.append(f"{device.target}, {device.precision}")
         if config.recipe.precision == "auto" and lacks_bfloat16(device.target):
             notes.append("recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32")
-    return Finding("; ".join(reversed(said)) or "no model is run", tuple(notes))
+    return ("; ".join(reversed(said)) or "no model is run", *notes)
 
 
-def _ray(config: Config, running: Set[str]) -> Finding:
+def _ray(config: Config, running: Set[str]) -> Findings:
     if config.compute.ray_address is not None:
-        return Finding(f"cluster at {config.compute.ray_address}")
+        return (f"cluster at {config.compute.ray_address}",)
     if COMPARISON not in running and not _needs_ray(config):
-        return Finding("not needed")
-    from components.cluster import ray_folder
+        return ("not needed",)
+    from components.home import ray_folder
 
-    folder = ray_folder()
-    return Finding(f"local, its files in {folder.path}", (folder.note,) if folder.note else ())
+    folder, note = ray_folder()
+    return (f"local, its files in {folder}", *([note] if note else []))
 
 
 def _needs_ray(config: Config) -> bool:
@@ -182,14 +236,14 @@ def _worker_cores(task: int) -> int:
     return cpu_count()
 
 
-def _search(config: Config, running: Set[str]) -> Finding:
+def _search(config: Config, running: Set[str]) -> Findings:
     from pipeline.checks.search_budget import check_search
 
     check_search(config)
-    return Finding(f"{config.search.num_trials} trials, {config.search.sampler}, {config.search.scheduler_name}")
+    return (f"{config.search.num_trials} trials, {config.search.sampler}, {config.search.scheduler_name}",)
 
 
-def _backbones(config: Config, running: Set[str]) -> Finding:
+def _backbones(config: Config, running: Set[str]) -> Findings:
     """They exist, take the images' sizes and have the rates that they are given."""
     from components.models.backbones import check_rates
     from components.models.skeleton import check_input_size
@@ -211,7 +265,7 @@ def _backbones(config: Config, running: Set[str]) -> Finding:
         said.append(f"{backbone} at {', '.join(str(size) for size in sorted(set(sizes.values())))} px")
     if faults:
         raise InputError("\n".join(faults))
-    return Finding("; ".join(said))
+    return ("; ".join(said),)
 
 
 def _highest(config: Config, rate: str) -> float:
@@ -222,7 +276,7 @@ def _highest(config: Config, rate: str) -> float:
     )
 
 
-def _weights(config: Config, running: Set[str]) -> Finding:
+def _weights(config: Config, running: Set[str]) -> Findings:
     """They can be had, and fit the backbone."""
     from components.models.catalogue import is_known
     from components.models.weights import check_weights
@@ -239,7 +293,7 @@ def _weights(config: Config, running: Set[str]) -> Finding:
         first, _, others = said.partition("; ")
         details.append(f"{name}: {first}")
         notes += [f"model.weights={weights}: {others}"] if others else []
-    return Finding("; ".join(details), tuple(notes))
+    return ("; ".join(details), *notes)
 
 
 CHECKS: tuple[Check, ...] = (

@@ -16,15 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-
 import components
-from components.cluster import ray_session
-from components.cluster_nodes import Node, live_nodes
 from components.errors import InputError
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import ComputeConfig
 
+#: Cores and GPUs that a machine has for trainings.
+Offer = tuple[int, int]
 #: How long the port of a cluster may take to answer, and then the cluster.
 PORT_SECONDS, CLUSTER_SECONDS = 5.0, 60.0
 _ASK = "import sys; from components.cluster_nodes import describe_cluster as ask; sys.stdout.write(ask(sys.argv[1]))"
@@ -45,13 +43,15 @@ def training_shares(compute: ComputeConfig) -> Shares:
     Raises `InputError` as `share_out` does, and for a cluster that cannot be reached.
     """
     if compute.ray_address is None:
-        return share_out(compute, [_this_machine(compute)])
-    with ray_session(address=compute.ray_address, num_cpus=1, num_gpus=0):
-        return share_out(compute, live_nodes())
+        return check_compute(compute)
+    with training_session(compute) as shares:
+        return shares
 
 
 def ray_for(compute: ComputeConfig, shares: Shares) -> contextlib.AbstractContextManager[None]:
     """A Ray session that holds so many trainings: a local one, or the configured cluster."""
+    from components.cluster import ray_session
+
     return ray_session(
         address=compute.ray_address,
         num_cpus=max(cpu_threads(compute), shares.concurrent * shares.cpus),
@@ -62,32 +62,34 @@ def ray_for(compute: ComputeConfig, shares: Shares) -> contextlib.AbstractContex
 @contextlib.contextmanager
 def training_session(compute: ComputeConfig) -> Iterator[Shares]:
     """Both of the above: a Ray session, and how trainings share it. A cluster is joined once."""
+    from components.cluster import ray_session
+
     if compute.ray_address is None:
         shares = training_shares(compute)
         with ray_for(compute, shares):
             yield shares
         return
     with ray_session(address=compute.ray_address, num_cpus=1, num_gpus=0):
-        yield share_out(compute, live_nodes())
+        yield share_out(compute, _live_offers())
 
 
 def check_compute(compute: ComputeConfig) -> Shares:
     """How trainings will share this machine, or the cluster. Raises `InputError` for what it cannot give."""
-    nodes = [_this_machine(compute)] if compute.ray_address is None else _ask_cluster(compute.ray_address)
-    return share_out(compute, nodes)
+    offers = [_this_machine(compute)] if compute.ray_address is None else _ask_cluster(compute.ray_address)
+    return share_out(compute, offers)
 
 
-def share_out(compute: ComputeConfig, nodes: Sequence[Node]) -> Shares:
+def share_out(compute: ComputeConfig, offers: Sequence[Offer]) -> Shares:
     """As many trainings at a time as the GPUs hold, or one per two cores, unless the configuration says otherwise.
 
     Each gets the same share, such that every node which takes part holds one at least. `compute.num_threads` limits
     the cores that are used of each node. Raises `InputError` for GPUs that are not there, and for more trainings at a
     time than there are cores or GPUs.
     """
-    gpus = _gpus_each(compute, nodes)
-    cores = {node.name: min(node.cpus, compute.num_threads or node.cpus) for node in nodes}
+    gpus = _gpus_each(compute, max((count for _, count in offers), default=0))
+    offers = [(min(cpus, compute.num_threads or cpus), count) for cpus, count in offers]
     # By node: its cores, and the trainings that its GPUs hold (as many as it has cores where they need none).
-    places = [(cores[node.name], _held(node.gpus, gpus) if gpus else cores[node.name]) for node in nodes]
+    places = [(cpus, _held(count, gpus) if gpus else cpus) for cpus, count in offers]
     places = [(cpus, held) for cpus, held in places if cpus and held]
     if compute.concurrent_trials is None:
         wanted = [held if gpus else max(1, cpus // 2) for cpus, held in places]
@@ -95,15 +97,19 @@ def share_out(compute: ComputeConfig, nodes: Sequence[Node]) -> Shares:
         concurrent = _room(places, each)
     else:
         concurrent = compute.concurrent_trials
-        each = next((n for n in range(max(cores.values(), default=1), 1, -1) if _room(places, n) >= concurrent), 1)
+        each = next(
+            (n for n in range(max((cpus for cpus, _ in offers), default=1), 1, -1) if _room(places, n) >= concurrent), 1
+        )
     if not concurrent or concurrent > _room(places, each):
         raise InputError(_too_many(compute, concurrent, _room(places, each), gpus))
     return Shares(concurrent=concurrent, cpus=each, gpus=gpus)
 
 
-def _gpus_each(compute: ComputeConfig, nodes: Sequence[Node]) -> float:
-    """What a training asks for. A node that is too small for it takes no part, but one has to be large enough."""
-    most = max((node.gpus for node in nodes), default=0)
+def _gpus_each(compute: ComputeConfig, most: int) -> float:
+    """What a training asks for. A node that is too small for it takes no part, but one has to be large enough.
+
+    most: GPUs of the largest node.
+    """
     where = "this machine" if compute.ray_address is None else "the largest node of the cluster"
     if compute.device == "cuda" and not most:
         raise InputError(f"compute.device=cuda: {where} has no GPU; use auto or cpu")
@@ -155,16 +161,25 @@ def _too_many(compute: ComputeConfig, concurrent: int, room: int, gpus: float) -
     )
 
 
-def _this_machine(compute: ComputeConfig) -> Node:
+def _this_machine(compute: ComputeConfig) -> Offer:
     import torch
 
-    return Node(name="", host="", cpus=cpu_threads(compute), gpus=torch.cuda.device_count())
+    return cpu_threads(compute), torch.cuda.device_count()
 
 
-def _ask_cluster(address: str) -> list[Node]:
-    """Its nodes, asked by a process of its own: Ray gives an address that does not answer most of a minute."""
+def _live_offers() -> list[Offer]:
+    """Of the nodes of the current Ray session."""
+    from components.cluster_nodes import live_nodes
+
+    return [(node.cpus, node.gpus) for node in live_nodes()]
+
+
+def _ask_cluster(address: str) -> list[Offer]:
+    """What its nodes offer, asked by another process: Ray gives an address that does not answer most of a minute."""
+    import ray
+
     if ray.is_initialized():
-        return live_nodes()
+        return _live_offers()
     _check_port(address)
     search = os.pathsep.join([str(Path(components.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     try:
@@ -184,7 +199,7 @@ def _ask_cluster(address: str) -> list[Node]:
             raise InputError(" ".join(message.split()))
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
         raise _unreachable(address, said[-1])
-    return [Node(**record) for record in json.loads(done.stdout.splitlines()[-1])]
+    return [(node["cpus"], node["gpus"]) for node in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _check_port(address: str) -> None:

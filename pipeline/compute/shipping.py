@@ -25,6 +25,7 @@ from filelock import FileLock
 from components.data.pack.reader import PACK_FILE, PACK_FOLDER
 from components.data.pack.shards import THUMBNAILS
 from components.errors import InputError
+from components.home import own_folder
 from pipeline.stage import COMMIT_FILE, StageRecord, read_record
 
 if TYPE_CHECKING:
@@ -135,7 +136,13 @@ def _chunks(path: Path) -> Iterator[np.ndarray]:
 
 def _cached(result_id: str, files: tuple[ShippedFile, ...]) -> Path:
     """This node's copy. One of its workers makes it, the others wait for that."""
-    place = _private_place()
+    try:
+        place = own_folder("escapement")  # which nobody else may read or prepare
+    except OSError as error:
+        raise InputError(
+            f"TMPDIR={tempfile.gettempdir()} on {socket.gethostname()}: {error.filename}: {error.strerror}; remove "
+            "it, or point TMPDIR elsewhere"
+        ) from error
     folder = place / result_id
     if not _is_whole(folder, result_id, files):
         with FileLock(place / ".lock"):
@@ -144,20 +151,6 @@ def _cached(result_id: str, files: tuple[ShippedFile, ...]) -> Path:
                 _fetch(files, folder)
     os.utime(folder)  # in use
     return folder
-
-
-def _private_place() -> Path:
-    """The folder of all copies on this machine, which nobody else may read or prepare."""
-    user = os.getuid() if hasattr(os, "getuid") else None
-    place = Path(tempfile.gettempdir()) / (f"escapement-{user}" if user is not None else "escapement")
-    place.mkdir(mode=0o700, exist_ok=True)
-    found = place.lstat()
-    if user is not None and (place.is_symlink() or found.st_uid != user or found.st_mode & 0o077):
-        raise InputError(
-            f"TMPDIR={tempfile.gettempdir()} on {socket.gethostname()}: {place.name} in it is no folder of this user "
-            "alone; remove it, or point TMPDIR elsewhere"
-        )
-    return place
 
 
 def _is_result(folder: Path, result_id: str) -> bool:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from components.data.audit.candidates import Search
 from components.data.audit.features import label_features, probe_features
 from components.data.audit.groupwise import sample_groups
 from components.data.audit.label_noise import doubtful_labels
@@ -20,7 +16,6 @@ from components.data.audit.leakage import LeakageProbe, probe_leakage
 from components.data.audit.near_duplicates import NearDuplicates, find_near_duplicates
 from components.data.audit.shortcuts import Shortcut, audit_shortcuts
 from components.data.masks import size_that_shows
-from components.whole_files import whole_file
 
 if TYPE_CHECKING:
     from components.data.pack.reader import Pack
@@ -33,8 +28,6 @@ DOUBTFUL_SHOWN = 48
 FEWEST_DEFECT_PIXELS = 4.0
 #: Below this share of defects that are too small, no warning.
 TOLERATED_SHARE = 0.05
-#: Raised when the same thumbnails are described or compared in another way.
-SEARCH_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -50,26 +43,15 @@ class Audit:
 NO_AUDIT = Audit(None, [], pd.DataFrame(columns=["row", "label", "suggested", "disagreement"]), ())
 
 
-def find_duplicates(table: pd.DataFrame, pack: Pack, *, symmetric: bool, folder: Path) -> NearDuplicates:
-    """Pairs of pack indices that show the same thing.
-
-    table: of the pack's images: pack_index, sha256, box. folder: where what was found out of an image is kept for the
-    next run, which then compares only what is new.
-    """
+def find_duplicates(table: pd.DataFrame, pack: Pack, *, symmetric: bool) -> NearDuplicates:
+    """Pairs of pack indices that show the same thing. table: of the pack's images: pack_index, sha256, box."""
     # Identical files are one image here. In the order of their content, so that the result does not depend on the order
     # in which they came into the pack.
     images = table.drop_duplicates("pack_index").sort_values(["sha256", "box"])
-    order, names = images["pack_index"].to_numpy(), (images["sha256"] + images["box"]).to_numpy(dtype=str)
-    kept = folder / f"{_framing_key(pack, symmetric=symmetric)}.npz"
-    known, earlier = _read_search(kept, names)
+    order = images["pack_index"].to_numpy()
     found = find_near_duplicates(
-        lambda start, stop: pack.thumbnails(order[start:stop]),
-        len(order),
-        symmetric=symmetric,
-        known=known,
-        earlier=earlier,
+        lambda start, stop: pack.thumbnails(order[start:stop]), len(order), symmetric=symmetric
     )
-    _write_search(kept, names, found.search)
     pairs = found.pairs.assign(first=order[found.pairs["first"]], second=order[found.pairs["second"]])
     return dataclasses.replace(found, pairs=pairs)
 
@@ -80,18 +62,18 @@ def audit_data(manifest: pd.DataFrame, statistics: pd.DataFrame, pack: Pack, *, 
     rows = sample_groups(labels, groups, max_images=MOST_IMAGES, seed=seed)
     labels, groups = labels[rows], groups[rows]
     features = probe_features(pack.thumbnails(manifest["pack_index"].to_numpy()[rows]))
-    probe = probe_leakage(features, labels, groups, seed=seed, max_images=MOST_IMAGES)
     paths = manifest["path"].to_numpy()[rows].tolist()
     measured = statistics.iloc[rows].reset_index(drop=True)
-    shortcuts = audit_shortcuts(measured, paths, labels, groups, seed=seed, max_images=MOST_IMAGES)
-    doubtful = doubtful_labels(
-        label_features(features), labels, groups, k=NEIGHBOURS, limit=DOUBTFUL_SHOWN, max_images=MOST_IMAGES, seed=seed
-    )
-    doubtful = doubtful.assign(row=rows[doubtful["row"].to_numpy(dtype=np.int64)])
+    doubtful = doubtful_labels(label_features(features), labels, groups, k=NEIGHBOURS, limit=DOUBTFUL_SHOWN)
     notes: tuple[str, ...] = ()
     if len(rows) < len(manifest):
         notes = (f"Leakage, shortcuts and labels were looked into on {len(rows):,} of {len(manifest):,} images.",)
-    return Audit(probe, shortcuts, doubtful, notes)
+    return Audit(
+        probe=probe_leakage(features, labels, groups, seed=seed),
+        shortcuts=audit_shortcuts(measured, paths, labels, groups, seed=seed),
+        doubtful=doubtful.assign(row=rows[doubtful["row"].to_numpy(dtype=np.int64)]),
+        notes=notes,
+    )
 
 
 def small_defects_note(statistics: pd.DataFrame, size: int) -> str | None:
@@ -108,24 +90,3 @@ def small_defects_note(statistics: pd.DataFrame, size: int) -> str | None:
         f"{small:.0%} of the defects span fewer than {FEWEST_DEFECT_PIXELS:g} pixels at data.image_size={size}: a "
         f"model can hardly see them; {enough} would show 95 % of them, as would data.region or data.tile_size."
     )
-
-
-def _framing_key(pack: Pack, *, symmetric: bool) -> str:
-    identity = {"version": SEARCH_VERSION, "symmetric": symmetric, **dataclasses.asdict(pack.framing)}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read_search(file: Path, names: np.ndarray) -> tuple[Search | None, np.ndarray | None]:
-    """What an earlier run found out, and the row that each image had there, -1 for a new one."""
-    if not file.is_file():
-        return None, None
-    with np.load(file, allow_pickle=False) as stored:
-        values = dict(stored)
-    rows = pd.Index(values.pop("names").astype(str)).get_indexer(pd.Index(names))
-    return Search(**values), rows
-
-
-def _write_search(file: Path, names: np.ndarray, search: Search) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as draft, draft.open("wb") as stream:
-        np.savez(stream, names=names.astype("S"), **vars(search))

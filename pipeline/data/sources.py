@@ -7,13 +7,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.data.digests import file_sha256
-from components.data.manifest import load_manifest
+import pandas as pd
+
+from components.data.digests import file_sha256, table_sha256
+from components.data.file_index import content_digest
+from components.data.manifest import SplitRules, check_listing, load_earlier, load_manifest
 from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
 from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
 from pipeline.checks.recipe_keys import OBJECTIVE_KEYS
+from pipeline.data.packing import check_readable, hash_files
 from pipeline.sections.data import DataConfig
 from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
@@ -42,6 +46,46 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
     )
     listing = list_source(data.source, options)
     return settle_spelling(listing, good_labels=data.good_labels, labels=data.label_spelling)
+
+
+def read_source(storage: Path, console: Console, *, seed: int, data: DataConfig) -> tuple[Listing, str]:
+    """What the source holds, and a digest of it: labels, groups, given splits and the bytes of every file.
+
+    What the listing alone can tell to be wrong is refused here, before any file is read. Files are read once, and again
+    only when they change. Raises `InputError`.
+    """
+    listing = list_images(data, storage)
+    for note in listing.notes:
+        console.warn(note)
+    if listing.left_out.text:
+        say = console.warn if listing.left_out.holds_images else console.say
+        say(f"left out of {listing.files.name}: {listing.left_out.text}")
+    check_listing(listing, split_rules(data, seed), tiled=data.tile_size is not None)
+    digests = hash_files(listing, storage, console)
+    check_readable(listing, digests, data)
+    earlier = pd.DataFrame(sorted(earlier_splits(data).items()), columns=["sha256", "split"])
+    return listing, content_digest(listing, digests) + table_sha256(earlier)
+
+
+def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfig) -> str:
+    """What a result of `prepare` depends on beside its hashed keys."""
+    return read_source(storage, console, seed=seed, data=data)[1]
+
+
+def split_rules(data: DataConfig, seed: int) -> SplitRules:
+    return SplitRules(
+        good_labels=data.good_labels,
+        fractions=data.splits.model_dump(),
+        seed=seed,
+        conflict=data.split_conflict,
+        spill=data.split_spill,
+        strata=data.stratify_columns,
+    )
+
+
+def earlier_splits(data: DataConfig) -> dict[str, str]:
+    """The split of each image of `data.earlier_manifest`, by sha256."""
+    return {} if data.earlier_manifest is None else load_earlier(data.earlier_manifest)
 
 
 def range_test_digest(

@@ -46,7 +46,7 @@ STAGES: tuple[Stage, ...] = (
             "data.max_quarantined_fraction",
             "data.pack",
         ),
-        external=_lazily("pipeline.stages.prepare", "source_digest"),
+        external=_lazily("pipeline.data.sources", "source_digest"),
     ),
     # → curves.parquet, lr_bounds.json, backbone_bounds.json; backbones.json of several backbones,
     #   and weight_decay.json where asked for

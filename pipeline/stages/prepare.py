@@ -10,38 +10,31 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from components.data.augment import preview
-from components.data.digests import table_sha256
-from components.data.file_index import content_digest
 from components.data.manifest import (
     Manifest,
     build_manifest,
-    check_listing,
     classes_of,
-    load_earlier,
     manifest_digest,
     save_manifest,
 )
 from components.data.pack.reader import Pack, open_pack
 from components.data.pack.store import PackResult
 from components.data.splits import SPLITS
-from pipeline.console import Console
 from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
 from pipeline.data.file_warnings import file_warnings
 from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
-from pipeline.data.packing import check_readable, hash_files, pack_source
-from pipeline.data.sources import list_images, log_lineage
+from pipeline.data.packing import hash_files, pack_source
+from pipeline.data.sources import earlier_splits, list_images, log_lineage, split_rules
 from pipeline.reports.data import write_data_report
 from pipeline.sections.data import DataConfig
 from pipeline.sections.recipe import Augmentation
 from pipeline.stage import StageContext
-from pipeline.storage import SIMILAR_FOLDER
 
 NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 STATISTICS = [
@@ -49,34 +42,6 @@ STATISTICS = [
     "modified", "brightness", "contrast", "sharpness", "border", "colour", "defect_area", "defect_pixels",
 ]  # fmt: skip
 PREVIEWED_IMAGES, PREVIEW_STRENGTHS = 4, (0.25, 0.5, 0.5, 0.75, 1.0, 1.0)
-
-
-def source_digest(storage: Path, console: Console, *, seed: int, data: DataConfig) -> str:
-    """Digest of what the source holds: labels, groups, given splits and the bytes of every file.
-
-    What the listing alone can tell to be wrong is refused here, before any file is read. Files are read once, and again
-    only when they change.
-    """
-    listing = list_images(data, storage)
-    for note in listing.notes:
-        console.warn(note)
-    if listing.left_out.text:
-        say = console.warn if listing.left_out.holds_images else console.say
-        say(f"left out of {listing.files.name}: {listing.left_out.text}")
-    check_listing(
-        listing,
-        good_labels=data.good_labels,
-        fractions=data.splits.model_dump(),
-        seed=seed,
-        conflict=data.split_conflict,
-        spill=data.split_spill,
-        strata=data.stratify_columns,
-        tiled=data.tile_size is not None,
-    )
-    digests = hash_files(listing, storage, console)
-    check_readable(listing, digests, data)
-    earlier = pd.DataFrame(sorted(_earlier_splits(data).items()), columns=["sha256", "split"])
-    return content_digest(listing, digests) + table_sha256(earlier)
 
 
 def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]:
@@ -92,25 +57,15 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     near = None
     if data.near_duplicates != "off":
         with watch("near_duplicates"):
-            near = find_duplicates(
-                packed.table,
-                pack,
-                symmetric=data.near_duplicates == "symmetric",
-                folder=context.storage / SIMILAR_FOLDER,
-            )
+            near = find_duplicates(packed.table, pack, symmetric=data.near_duplicates == "symmetric")
     with watch("splitting"):
         manifest = build_manifest(
             listing,
             packed.table,
             pairs=NO_PAIRS if near is None else near.pairs[["first", "second"]].to_numpy(),
-            good_labels=data.good_labels,
-            fractions=data.splits.model_dump(),
-            seed=seed,
-            conflict=data.split_conflict,
-            spill=data.split_spill,
-            strata=data.stratify_columns,
+            rules=split_rules(data, seed),
             num_folds=data.num_folds,
-            earlier=_earlier_splits(data),
+            earlier=earlier_splits(data),
             label_conflicts=data.label_conflicts,
         )
         save_manifest(manifest.table, context.directory / "manifest.parquet")
@@ -145,10 +100,6 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
     with watch("report"):
         _write(context, findings, pack, seed=seed, watch=watch)
     return _headline(context, findings, packed)
-
-
-def _earlier_splits(data: DataConfig) -> dict[str, str]:
-    return {} if data.earlier_manifest is None else load_earlier(data.earlier_manifest)
 
 
 def _statistics(manifest: Manifest, packed: PackResult) -> pd.DataFrame:

@@ -1,24 +1,41 @@
 """Preparing data as a user does: planted faults are found, what is known is not read again, a kill leaves no trace."""
 
+import csv
+import io
 import json
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from components.data.sources.generated import list_generated
+from components.data.sources.listing import SourceOptions
+from components.data.sources.photographs import (
+    Row,
+    encode_jpeg,
+    encode_png,
+    group_name,
+    image_path,
+    mask_path,
+    write_file,
+)
+
 pytestmark = pytest.mark.integration
 
-FAULTY = {
-    "data.source": "generated:count=360,size=256,defect_rate=0.5,faults=0.2,seed=3",
-    "data.image_size": 128,
-    "data.max_quarantined_fraction": 0.2,
-}
+FAULTS = ("duplicate", "leak", "conflict", "corrupt")
+
+_LEAK_QUALITY = 90
+_TEXT = b"This is not an image.\n"
+
+FAULTY = {"data.image_size": 128, "data.max_quarantined_fraction": 0.2, "data.group_column": "group"}
 MEGAPIXELS = {"data.source": "generated:count=120,size=768,defect_rate=0.5", "data.image_size": 64}
 
 
@@ -26,8 +43,9 @@ MEGAPIXELS = {"data.source": "generated:count=120,size=768,defect_rate=0.5", "da
 def faulty(tmp_path_factory, open_workplace):
     """A prepared data set with planted faults: its manifest, its report, and the truth."""
     place = open_workplace(tmp_path_factory.mktemp("faulty"))
-    folder = place.result(place.run("prepare", FAULTY), "prepare")
-    truth = pd.read_csv(next(place.storage.glob("generated/*/faults.csv")), keep_default_na=False)
+    settings = {"data.source": f"csv:{_faulty_images(place.folder / 'images')}"}
+    folder = place.result(place.run("prepare", FAULTY | settings), "prepare")
+    truth = pd.read_csv(place.folder / "images" / "faults.csv", keep_default_na=False)
     report = json.loads((folder / "data_report.json").read_text())
     return folder, report, truth, pd.read_parquet(folder / "manifest.parquet").set_index("image_id")
 
@@ -202,3 +220,110 @@ def _mvtec(root: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(target)
             Image.fromarray(pixels).save(root / folder / f"{number:03d}.png")
+
+
+def _faulty_images(folder: Path) -> Path:
+    """306 images of parts, 18 of them corrupt, and 18 copies of each other kind of fault; the table that lists them."""
+    options = SourceOptions(
+        path_column="path",
+        label_column="label",
+        group_column=None,
+        split_column=None,
+        mask_column=None,
+        metadata_columns=(),
+        root=None,
+        defect_threshold=0.5,
+        cache_dir=folder.parent / "drawn",
+    )
+    listing = list_generated("count=306,size=256,defect_rate=0.5,seed=3", options)
+    shutil.copytree(listing.files.uri, folder)
+    table = listing.table.rename(columns=lambda name: name.removeprefix("meta_")).fillna("")
+    rows = [Row(**row) for row in table[list(Row._fields)].to_dict("records")]
+    labels, generator = sorted(set(table["label"])), np.random.default_rng(3)
+    rows = _plant_faults(folder, rows, each=18, parts=table["group"].nunique(), labels=labels, generator=generator)
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+class _Fault(NamedTuple):
+    """A line of faults.csv. fault: one of FAULTS; of: the image that it is a copy of, or empty."""
+
+    path: str
+    fault: str
+    of: str
+
+
+def _plant_faults(
+    folder: Path, rows: Sequence[Row], *, each: int, parts: int, labels: Sequence[str], generator: np.random.Generator
+) -> list[Row]:
+    """Plant `each` of every kind of fault; write faults.csv; return the lines of all files, the copies' last.
+
+    rows: of the sound images, at least 4 × each. parts: how many there are of these. labels: all that occur.
+
+    duplicate: the same bytes under another part. leak: the same view under another part, encoded as JPEG, shifted by 1
+    or 2 pixels, up to 6 % brighter or darker. conflict: a duplicate or a leak, by turns, with another label. corrupt:
+    a file cut in half, empty or of text, by turns. No image is the origin of two faults. Raises OSError.
+    """
+    origins = [rows[number] for number in generator.permutation(len(rows))[: len(FAULTS) * each]]
+    copies, faults = [], []
+    for number, origin in enumerate(origins[: 3 * each]):
+        kind, turn = FAULTS[number // each], number % each
+        label = _other_label(origin.label, labels, generator) if kind == "conflict" else origin.label
+        changed = kind == "leak" or (kind == "conflict" and turn % 2 == 1)
+        copy = _copy(folder, origin, label, len(rows) + number, parts + number, generator if changed else None)
+        copies.append(copy)
+        faults.append(_Fault(copy.path, kind, origin.path))
+    for turn, row in enumerate(origins[3 * each :]):
+        _corrupt(folder / row.path, turn)
+        faults.append(_Fault(row.path, "corrupt", ""))
+    with (folder / "faults.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(_Fault._fields)
+        writer.writerows(sorted(faults))
+    return [*rows, *copies]
+
+
+def _other_label(label: str, labels: Sequence[str], generator: np.random.Generator) -> str:
+    others = [other for other in labels if other != label]
+    return others[int(generator.integers(len(others)))]
+
+
+def _copy(folder: Path, origin: Row, label: str, image: int, part: int, changing: np.random.Generator | None) -> Row:
+    """Copy an image and, where the label still calls for it, its mask. changing: draws how, if not byte by byte."""
+    group = group_name(part)
+    content = (folder / origin.path).read_bytes()
+    mask = (folder / origin.mask).read_bytes() if origin.mask and label != "good" else None
+    path = image_path(image, group, 1, ".jpg" if changing else Path(origin.path).suffix)
+    if changing:
+        shift = _draw_shift(changing)
+        light = changing.uniform(0.94, 1.06)
+        pixels = np.clip(_shifted(_decoded(content), shift) * light + 0.5, 0, 255).astype(np.uint8)
+        content = encode_jpeg(pixels, quality=_LEAK_QUALITY)
+        mask = encode_png(_shifted(_decoded(mask), shift)) if mask else None
+    write_file(folder, path, content)
+    if mask:
+        write_file(folder, mask_path(path), mask)
+    return origin._replace(path=path, label=label, group=group, mask=mask_path(path) if mask else "")
+
+
+def _draw_shift(generator: np.random.Generator) -> tuple[int, int]:
+    """Rows and columns: 1 or 2 pixels along at least one of them."""
+    shifts = [(down, right) for down in range(-2, 3) for right in range(-2, 3) if (down, right) != (0, 0)]
+    return shifts[int(generator.integers(len(shifts)))]
+
+
+def _shifted(pixels: np.ndarray, shift: tuple[int, int]) -> np.ndarray:
+    """The same size; what comes in at the edge repeats the edge."""
+    padded = np.pad(pixels, 2, mode="edge")
+    top, left = 2 - shift[0], 2 - shift[1]
+    return padded[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+
+
+def _decoded(content: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image)
+
+
+def _corrupt(path: Path, turn: int) -> None:
+    content = path.read_bytes()
+    path.write_bytes((content[: len(content) // 2], b"", _TEXT)[turn % 3])

@@ -87,42 +87,6 @@ def share_interval(right: np.ndarray, groups: np.ndarray, strata: np.ndarray, *,
     variance = _standard_error(residual, groups) ** 2
     if variance > 0:
         effective = min(effective, share * (1 - share) / variance)
-    low, high = _binomial_limits(np.array(share * effective), np.array(effective), confidence)
-    return share, float(low), float(high)
-
-
-def one_against_all_intervals(
-    told: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, classes: int, confidence: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`share_interval` of each class against all others, with its images and the others as the two strata.
-
-    told, labels: (N,) int, the class that was predicted and that of the image; groups: (N,) int from 0. Returns shares,
-    low and high limits, (classes,) each, of one pass over the images, where a call per class would take a thousand.
-    """
-    count, sizes = len(labels), np.bincount(groups)
-    own = np.bincount(labels, minlength=classes)
-    wrong = told != labels
-    missed = np.bincount(labels[wrong], minlength=classes) / own  # share of the class that is told as another
-    taken = np.bincount(told[wrong], minlength=classes) / (count - own)  # share of the others that is told as the class
-    share = 1 - (missed + taken) / 2
-    # A cell is a class and a group that holds images of it, or some that are told as it: all others are alike.
-    places = np.concatenate([labels, told[wrong]]) * len(sizes) + np.concatenate([groups, groups[wrong]])
-    cells, cell = np.unique(places, return_inverse=True)
-    name, size = cells // len(sizes), sizes[cells % len(sizes)]
-    held = np.bincount(cell[:count], minlength=len(cells))
-    lost = np.bincount(cell[:count], wrong, minlength=len(cells))
-    drawn = np.bincount(cell[count:], minlength=len(cells))
-    of_class = (held * missed[name] - lost) / own[name]
-    of_others = ((size - held) * taken[name] - drawn) / (count - own[name])
-    elsewhere = np.bincount(name, size**2, minlength=classes)
-    squares = np.bincount(name, (of_class + of_others) ** 2, minlength=classes)
-    squares += (taken / (count - own)) ** 2 * ((sizes**2).sum() - elsewhere)
-    variance = len(sizes) / (len(sizes) - 1) * squares / 4
-    inside = np.bincount(name, held > 0, minlength=classes)
-    outside = len(sizes) - np.bincount(name, held == size, minlength=classes)
-    effective = 4 / (1 / inside + 1 / outside)
-    known = variance > 0
-    effective[known] = np.minimum(effective[known], (share * (1 - share))[known] / variance[known])
     return share, *_binomial_limits(share * effective, effective, confidence)
 
 
@@ -134,10 +98,9 @@ def _standard_error(residuals: np.ndarray, groups: np.ndarray) -> float:
     return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(residuals))
 
 
-def _binomial_limits(hits: np.ndarray, count: np.ndarray, confidence: float) -> tuple[np.ndarray, np.ndarray]:
+def _binomial_limits(hits: float, count: float, confidence: float) -> tuple[float, float]:
     """Clopper–Pearson; both counts may be effective ones."""
-    tail = (1 - confidence) / 2
-    misses = np.maximum(count - hits, 0.0)
-    with np.errstate(invalid="ignore"):  # of no hits, or no misses, scipy knows no distribution
-        low, high = stats.beta.ppf(tail, hits, misses + 1), stats.beta.ppf(1 - tail, hits + 1, misses)
-    return np.where(hits > 0, low, 0.0), np.where(misses > 0, high, 1.0)
+    tail, misses = (1 - confidence) / 2, max(count - hits, 0.0)
+    low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
+    return low, high

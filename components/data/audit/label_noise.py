@@ -10,38 +10,35 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import pairwise_distances_chunked
 
-from components.data.audit.groupwise import sample_groups
-
 _COLUMNS = ["row", "label", "suggested", "disagreement"]
 
 
 def doubtful_labels(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, k: int, limit: int, max_images: int, seed: int
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, k: int, limit: int
 ) -> pd.DataFrame:
     """The images that most of their neighbours contradict, worst first, limit at most.
 
     features: (N, D) float32, as `label_features` gives them; labels, groups: (N,) str. k: neighbours that vote, each
-    with a weight that falls with its distance. Of more than max_images, whole groups are sampled.
+    with a weight that falls with its distance.
 
     Returns the columns row (number in features), label, suggested (the class that most of the vote is for) and
     disagreement: the share of the vote, in (0, 1], that is not for the image's label. Images whose own class has most
     of the vote are not listed, so the table can be empty. Equal disagreement is ordered by how ordinary the image is.
     """
-    rows = sample_groups(labels, groups, max_images=max_images, seed=seed)
-    codes, names = pd.factorize(labels[rows], sort=True)
-    group, _ = pd.factorize(groups[rows])
+    codes, names = pd.factorize(labels, sort=True)
+    group, _ = pd.factorize(groups)
     if len(names) < 2:
-        return _table(rows[:0], codes[:0], codes[:0], np.empty(0), np.asarray(names))
-    neighbours, distances = _neighbours(features[rows], group, k=min(k, len(rows) - 1))
+        return pd.DataFrame(columns=_COLUMNS)
+    neighbours, distances = _neighbours(features, group, k=min(k, len(codes) - 1))
     votes = _votes(codes[neighbours], distances, np.bincount(codes) / len(codes))
-    every = np.arange(len(rows))
+    every = np.arange(len(codes))
     suggested = votes.argmax(axis=1)
     disagreement = np.where(votes.any(axis=1), 1 - votes[every, codes], 0.0)
     listed = np.flatnonzero((suggested != codes) & (disagreement > 0))
     oddity = _oddity(neighbours, distances)
-    order = np.lexsort((rows[listed], oddity[listed], -disagreement[listed].round(2)))
-    worst = listed[order[:limit]]
-    return _table(rows[worst], codes[worst], suggested[worst], disagreement[worst], np.asarray(names))
+    worst = listed[np.lexsort((listed, oddity[listed], -disagreement[listed].round(2)))[:limit]]
+    values = (worst, names[codes[worst]], names[suggested[worst]], disagreement[worst])
+    return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)))
 
 
 def _neighbours(features: np.ndarray, group: np.ndarray, *, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,10 +86,3 @@ def _oddity(neighbours: np.ndarray, distances: np.ndarray) -> np.ndarray:
     own = np.divide(total, known.sum(axis=1), out=np.zeros(len(total)), where=known.any(axis=1))
     theirs = own[neighbours].mean(axis=1)
     return np.divide(own, theirs, out=np.ones(len(own)), where=theirs > 0)
-
-
-def _table(
-    rows: np.ndarray, labels: np.ndarray, suggested: np.ndarray, disagreement: np.ndarray, names: np.ndarray
-) -> pd.DataFrame:
-    values = [rows.astype(np.int64), names[labels], names[suggested], disagreement.astype(np.float64)]
-    return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)))

@@ -14,17 +14,16 @@ from components.data.audit.groupwise import (
     Estimate,
     groups_per_class,
     mean_interval,
-    sample_groups,
     share_interval,
     split_by_group,
     split_by_image,
 )
+from components.display import listed
 
 _FOLDS = 5
 _REPEATS = 3  # draws of the folds: the luck of one draw is about half a point on 1,000 images
 _CONFIDENCE = 0.95
 _FEWEST_GROUPS = 10  # below it no interval means anything
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,17 @@ class LeakageProbe:
     statement: str
 
 
-def probe_leakage(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int, max_images: int
-) -> LeakageProbe:
+def probe_leakage(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int) -> LeakageProbe:
     """Accuracy of the nearest neighbour under random and under grouped folds, and the difference in words.
 
-    features: (N, D) float32, as `probe_features` gives them; labels, groups: (N,) str. Of more than max_images, whole
-    groups are sampled. A class whose images are all in one group cannot be both learned and tested: it is left out.
-    Under five groups in the rarest class there are as many folds as it has groups.
+    features: (N, D) float32, as `probe_features` gives them; labels, groups: (N,) str. A class whose images are all in
+    one group cannot be both learned and tested: it is left out. Under five groups in the rarest class there are as many
+    folds as it has groups.
     """
-    rows = sample_groups(labels, groups, max_images=max_images, seed=seed)
-    spread = groups_per_class(labels[rows], groups[rows])
+    spread = groups_per_class(labels, groups)
     alone = sorted(spread.index[spread < 2])
-    used = rows[~np.isin(labels[rows], alone)]
-    notes = _notes(len(labels), len(rows), alone)
+    used = np.flatnonzero(~np.isin(labels, alone))
+    notes = f" Left out, because all their images are in one group: {listed(alone)}." if alone else ""
     y, _ = pd.factorize(labels[used], sort=True)
     group, _ = pd.factorize(groups[used], sort=True)
     spread = spread.drop(alone)
@@ -154,16 +150,6 @@ def _points(share: float) -> str:
     points = 100 * share
     text = f"{points:.0f}" if abs(points) >= 9.95 else f"{points:.1f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
-
-
-def _notes(total: int, sampled: int, alone: list[str]) -> str:
-    notes = ""
-    if sampled < total:
-        notes += f" Probed on {sampled:,} of {total:,} images, whole groups drawn at random."
-    if alone:
-        more = f" and {len(alone) - _SHOWN} more" if len(alone) > _SHOWN else ""
-        notes += f" Left out, because all their images are in one group: {', '.join(alone[:_SHOWN])}{more}."
-    return notes
 
 
 def _nothing_shared(images: int, folds: int, random: Estimate, notes: str) -> LeakageProbe:

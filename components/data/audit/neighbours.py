@@ -1,19 +1,12 @@
-"""The nearest descriptors of each descriptor, exactly, in bounded memory, and again after a few have changed.
+"""The nearest descriptors of each descriptor, exactly and in bounded memory."""
 
-Rows are compared in square tiles, each pair of rows once: a matrix product, then a look at its largest entry.
-Where little is alike (textures), that is all there is to do: 100,000 rows of 128 took 55 s of processor time, a
-third of what scikit-learn's brute-force search takes, which compares each pair twice and in double precision.
-"""
-
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from components.data.audit.descriptors import SYMMETRIES, inverse, transform_descriptors
+from components.data.audit.descriptors import SYMMETRIES, transform_descriptors
 
-_TILE = 1024  # rows; a tile of correlations is 4 MB
-_BLOCK_ENTRIES = 4_000_000  # correlations that `nearest` holds at a time: 16 MB, and 32 MB for their order
+_BLOCK_ENTRIES = 4_000_000  # correlations that are held at a time: 16 MB, and 32 MB for their order
 _UPRIGHT, _SYMMETRIC = (0,), (0, 1, 2, 3, 4, 5, 6)  # "turned right" is "turned left" seen from the other image
 
 
@@ -26,7 +19,6 @@ class Neighbours:
     """
 
     symmetries: tuple[int, ...]
-    floor: float
     indices: np.ndarray
     correlations: np.ndarray
 
@@ -54,129 +46,37 @@ def nearest(descriptors: np.ndarray, queries: np.ndarray, *, k: int) -> tuple[np
 def find_neighbours(descriptors: np.ndarray, *, k: int, floor: float, symmetric: bool) -> Neighbours:
     """Compare each of the N rows with all others. descriptors: (N, D) float32, rows of length 1 or 0.
 
-    symmetric: compare them also mirrored and turned, which takes eight times as long.
+    floor: only correlations above it are listed. symmetric: compare the rows also mirrored and turned, which takes
+    seven times as long.
     """
-    symmetries = _SYMMETRIC if symmetric else _UPRIGHT
-    empty = _empty(symmetries, len(descriptors), k, floor)
-    return _search(empty, descriptors, np.arange(len(descriptors)))
-
-
-def update_neighbours(known: Neighbours, descriptors: np.ndarray, *, earlier: np.ndarray) -> Neighbours:
-    """The same as a new search, after some rows were added, replaced or taken away: only these are compared.
-
-    known: of the earlier rows. descriptors: (N, D) of the present rows. earlier: (N,) int, the number that each
-    row had, −1 for a new or changed one. A row whose full list has lost an entry is compared with all again.
-    """
-    kept = np.flatnonzero(earlier >= 0)
-    size = known.indices.shape[1]
-    present = np.full(size + 1, -1, dtype=np.int32)  # the last place stands for "empty"
-    present[earlier[kept]] = kept
-    moved = _empty(known.symmetries, len(descriptors), known.indices.shape[2], known.floor)
-    indices, correlations = known.indices[:, earlier[kept]], known.correlations[:, earlier[kept]]
-    lost = (present[indices] < 0) & (indices >= 0)
-    again = (lost.any(axis=2) & (indices[:, :, -1] >= 0)).any(axis=0)
-    indices = np.where(lost, -1, present[indices])
-    correlations = np.where(lost, np.float32(known.floor), correlations)
-    moved.indices[:, kept[~again]] = indices[:, ~again]
-    moved.correlations[:, kept[~again]] = correlations[:, ~again]
-    changed = np.setdiff1d(np.arange(len(descriptors)), kept[~again])
-    # Entries that point at a row which is compared again would be found twice.
-    stale = np.isin(moved.indices, changed) & (moved.indices >= 0)
-    moved.indices[stale] = -1
-    moved.correlations[stale] = known.floor
-    order = np.argsort(-moved.correlations, axis=2, kind="stable")  # close the gaps
-    moved.indices[:] = np.take_along_axis(moved.indices, order, axis=2)
-    moved.correlations[:] = np.take_along_axis(moved.correlations, order, axis=2)
-    return _search(moved, descriptors, changed)
-
-
-def _empty(symmetries: tuple[int, ...], count: int, k: int, floor: float) -> Neighbours:
-    shape = (len(symmetries), count, k)
-    return Neighbours(
+    symmetries, count = _SYMMETRIC if symmetric else _UPRIGHT, len(descriptors)
+    found = Neighbours(
         symmetries=symmetries,
-        floor=floor,
-        indices=np.full(shape, -1, dtype=np.int32),
-        correlations=np.full(shape, floor, dtype=np.float32),
+        indices=np.full((len(symmetries), count, k), -1, dtype=np.int32),
+        correlations=np.full((len(symmetries), count, k), floor, dtype=np.float32),
     )
+    step = max(1, _BLOCK_ENTRIES // max(1, count))
+    for number, symmetry in enumerate(symmetries):
+        for start in range(0, count, step):
+            block = slice(start, start + step)
+            table = transform_descriptors(descriptors[block], SYMMETRIES[symmetry]) @ descriptors.T
+            np.fill_diagonal(table[:, start:], -1)  # each row with itself
+            row, column = _best(table, k, floor)
+            rank = np.arange(len(row)) - np.searchsorted(row, row)
+            found.indices[number, block][row, rank] = column
+            found.correlations[number, block][row, rank] = table[row, column]
+    return found
 
 
-def _search(lists: Neighbours, descriptors: np.ndarray, changed: np.ndarray) -> Neighbours:
-    """Fill the lists, in place, with what the changed rows and all others are to each other."""
-    order = np.concatenate([changed, np.setdiff1d(np.arange(len(descriptors)), changed)])
-    for number, symmetry in enumerate(lists.symmetries):
-        indices, correlations = lists.indices[number], lists.correlations[number]
-        lowest = correlations.min(axis=1, initial=np.inf)
-        for rows, columns in _tiles(order, len(changed)):
-            there = transform_descriptors(descriptors[rows], SYMMETRIES[symmetry])
-            table = there @ descriptors[columns].T
-            if rows is columns:
-                np.fill_diagonal(table, -1)
-            _offer(indices, correlations, lowest, rows, columns, table)
-            if rows is columns:
-                continue
-            if inverse(symmetry) != symmetry:
-                back = transform_descriptors(descriptors[rows], SYMMETRIES[inverse(symmetry)])
-                table = back @ descriptors[columns].T
-            _offer(indices, correlations, lowest, columns, rows, table.T)
-    return lists
-
-
-def _tiles(order: np.ndarray, changed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Each pair of a changed row and another once: blocks of changed rows with themselves and with what follows."""
-    for start in range(0, changed, _TILE):
-        stop = min(start + _TILE, changed)
-        rows = order[start:stop]
-        yield rows, rows
-        for first in range(stop, len(order), _TILE):
-            yield rows, order[first : first + _TILE]
-
-
-def _offer(
-    indices: np.ndarray,
-    correlations: np.ndarray,
-    lowest: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    table: np.ndarray,
-) -> None:
-    """Put the entries of a tile that beat the last in a row's list into it. table: (rows, columns)."""
-    if not table.size or table.max() <= lowest[rows].min():
-        return
-    k = indices.shape[1]
-    # The memory order of a transposed tile is kept: np.nonzero is slow on the other one.
-    if table.flags.c_contiguous:
-        where, what = np.nonzero(table > lowest[rows][:, None])
-    else:
-        what, where = np.nonzero(lowest[rows] < table.T)
-    if len(where) > 4 * k * len(rows):  # early tiles of a set where all is alike: sort the best only
-        what = _largest(table, min(k, table.shape[1])).ravel()
-        where = np.repeat(np.arange(len(rows)), min(k, table.shape[1]))
-    values = table[where, what]
-    better = values > lowest[rows[where]]
-    _merge(indices, correlations, lowest, rows[where[better]], columns[what[better]], values[better])
-
-
-def _merge(
-    indices: np.ndarray,
-    correlations: np.ndarray,
-    lowest: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    values: np.ndarray,
-) -> None:
-    """Merge single entries into the lists of their rows, in place."""
-    k = indices.shape[1]
-    touched = np.unique(rows)
-    owner = np.concatenate([np.repeat(touched, k), rows])
-    entry = np.concatenate([indices[touched].ravel(), columns]).astype(np.int32)
-    value = np.concatenate([correlations[touched].ravel(), values])
-    order = np.lexsort((entry, -value, owner))
-    owner, entry, value = owner[order], entry[order], value[order]
-    place = np.arange(len(owner)) - np.searchsorted(owner, touched)[np.searchsorted(touched, owner)]
-    best = place < k
-    indices[owner[best], place[best]] = entry[best]
-    correlations[owner[best], place[best]] = value[best]
-    lowest[touched] = correlations[touched, -1]
+def _best(table: np.ndarray, k: int, floor: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, in their order, and columns of the k largest entries of each row above the floor, the largest first."""
+    chosen = table > floor
+    crowded = np.flatnonzero(chosen.sum(axis=1) > k)  # few, but where all images look alike
+    chosen[crowded] = False
+    chosen[crowded[:, None], _largest(table[crowded], k)] = True
+    row, column = np.nonzero(chosen)
+    order = np.lexsort((column, -table[row, column], row))
+    return row[order], column[order]
 
 
 def _largest(table: np.ndarray, k: int) -> np.ndarray:

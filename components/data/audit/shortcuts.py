@@ -5,6 +5,7 @@ under folds that keep groups whole. Geirhos et al. 2020, "Shortcut learning in d
 matters: a model takes whatever tells the classes apart.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from components.data.audit.cues import CUES, Cue, make_cues
-from components.data.audit.groupwise import groups_per_class, one_against_all_intervals, sample_groups, split_by_group
+from components.data.audit.groupwise import groups_per_class, share_interval, split_by_group
 
 _FOLDS = 5
 _CONFIDENCE = 0.95
@@ -52,21 +53,19 @@ def audit_shortcuts(
     groups: np.ndarray,
     *,
     seed: int,
-    max_images: int,
 ) -> list[Shortcut]:
     """One for each cue, worst first: the suspicious ones, then by score.
 
     statistics: N rows with the columns of the file pass (bytes, width, height, mode, format, frames, orientation,
     modified, brightness, contrast, sharpness, border, colour). paths: N names with folders. labels, groups: (N,) str.
-    Of more than max_images, whole groups are sampled. A class whose images are all in one group is left out.
+    A class whose images are all in one group is left out.
 
     A class against the others, not all classes at once: where one class of seven is all PNG, the balanced accuracy over
     the seven is .29, hardly above chance, and that class is given away all the same.
     """
-    rows = sample_groups(labels, groups, max_images=max_images, seed=seed)
-    spread = groups_per_class(labels[rows], groups[rows])
+    spread = groups_per_class(labels, groups)
     spread = spread[spread >= 2]
-    tested = rows[np.isin(labels[rows], spread.index)]
+    tested = np.flatnonzero(np.isin(labels, spread.index))
     if len(spread) < 2:
         return [_unmeasured(name, "Not tested: it takes two classes with two groups each.") for name in CUES]
     y, _ = pd.factorize(labels[tested], sort=True)
@@ -94,14 +93,19 @@ def _judge(
         random_state=seed,
     )
     told = cross_val_predict(tree, cue.numbers, y, cv=folds)
-    scores, lows, highs = _estimates(told, y, group, len(names))
+    scores = _against_others(told, y, len(names))
     best = int(np.argmax(scores))
-    score, low, high = (float(values[best]) for values in (scores, lows, highs))
+    # Limits that hold for all classes together.
+    limits = functools.partial(
+        _limits, told, y, group, confidence=1 - (1 - _CONFIDENCE) / (len(names) if len(names) > 2 else 1)
+    )
+    score, (low, high) = float(scores[best]), limits(label=best)
     bar = _SUSPICIOUS_PICTURE if cue.of_the_picture else _SUSPICIOUS
     suspicious = low > bar
     accuracy = f"balanced accuracy {score:.2f} ({low:.2f} to {high:.2f}), chance {_CHANCE:.2f}"
     if suspicious:
-        others = int((lows > bar).sum()) - 1 if len(names) > 2 else 0
+        high_ones = np.flatnonzero(scores > bar) if len(names) > 2 else [best]
+        others = sum(limits(label=int(label))[0] > bar for label in high_ones) - 1
         more = f" and {others} other{'s' * (others > 1)}" if others else ""
         statement = f"Class {names[best]}{more} can be told by {cue.name} alone ({accuracy}): "
         statement += f"{cue.describe(y == best)}. {cue.caution}"
@@ -110,12 +114,19 @@ def _judge(
     return Shortcut(cue.name, score, low, high, _CHANCE, suspicious, names[best], statement)
 
 
-def _estimates(
-    told: np.ndarray, y: np.ndarray, group: np.ndarray, classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(classes,) balanced accuracy of each class against all others, and limits that hold for all classes together."""
-    confidence = 1 - (1 - _CONFIDENCE) / (classes if classes > 2 else 1)
-    return one_against_all_intervals(told, y, group, classes=classes, confidence=confidence)
+def _against_others(told: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
+    """(classes,) balanced accuracy of each class against all others. told, y: (N,) int, the class predicted and own."""
+    own, wrong = np.bincount(y, minlength=classes), told != y
+    missed = np.bincount(y[wrong], minlength=classes) / own  # share of the class that is told as another
+    taken = np.bincount(told[wrong], minlength=classes) / (len(y) - own)  # share of the others told as the class
+    return 1 - (missed + taken) / 2
+
+
+def _limits(
+    told: np.ndarray, y: np.ndarray, group: np.ndarray, *, label: int, confidence: float
+) -> tuple[float, float]:
+    right = ((told == label) == (y == label)).astype(float)
+    return share_interval(right, group, (y == label).astype(int), confidence=confidence)[1:]
 
 
 def _unmeasured(name: str, statement: str) -> Shortcut:

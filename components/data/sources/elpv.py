@@ -34,14 +34,11 @@ def list_elpv(place: str, options: SourceOptions) -> Listing:
     defective = table["probability"].round(2) >= round(threshold, 2)
     return make_listing(
         Files(str(root)),
-        path=table["path"].tolist(),
-        label=["defective" if flag else "functional" for flag in defective],
-        group=None,
-        split=None,
-        mask=None,
-        metadata={
-            "probability": [f"{value:.2f}" for value in table["probability"]],
-            "type": table["type"].tolist(),
+        {
+            "path": table["path"].tolist(),
+            "label": ["defective" if flag else "functional" for flag in defective],
+            "meta_probability": [f"{value:.2f}" for value in table["probability"]],
+            "meta_type": table["type"].tolist(),
         },
         description=(
             f"elpv-dataset: {len(table)} electroluminescence images of solar cells, defective at a defect "

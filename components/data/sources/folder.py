@@ -34,12 +34,11 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
     layout = "class folders, split by folder," if is_split else "class folders"
     return make_listing(
         files,
-        path=[path for path, _ in images],
-        label=[label for _, label in images],
-        group=None,
-        split=[_split_name(path.partition("/")[0]) for path, _ in images] if is_split else None,
-        mask=None,
-        metadata={},
+        {
+            "path": [path for path, _ in images],
+            "label": [label for _, label in images],
+            "split": [_split_name(path.partition("/")[0]) for path, _ in images] if is_split else None,
+        },
         description=f"folder of {layout} {files.name}: {count} classes, {len(images)} files",
         left_out=left_out,
     )

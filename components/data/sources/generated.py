@@ -6,20 +6,16 @@ spread of an image's grey levels, nor its sharpness, tells much about whether it
 """
 
 import csv
-import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -27,16 +23,12 @@ from components.data.files import Files
 from components.data.sources.drawing import DEFECTS, draw_lots
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.photographs import FORMATS, SHORTCUTS, Part, Row, Studio, photograph_parts
-from components.data.sources.planted import FAULTS, plant_faults
 from components.errors import InputError
 
 _T = TypeVar("_T", int, float)
 
 _VERSION = 2  # raise it when the same parameters draw other pictures
-_LABELS = ("good", *DEFECTS)
 _PARTS_A_LOT, _LOTS = 12, (4, 32)
-_PARTS_AT_ONCE = 100
-_PARALLEL_PIXELS = 20_000_000  # 5,000 images of 64 px: two seconds, twice what starting the processes takes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +38,8 @@ class _Parameters:
     defect_rate: float
     parts: int
     seed: int
-    faults: float
     shortcut: str
     format: str
-
-    @property
-    def faults_each(self) -> int:
-        """Files of each kind of fault."""
-        return round(self.faults * self.count / len(FAULTS))
-
-    @property
-    def photographs(self) -> int:
-        """Images of parts; the rest of `count` are planted copies. Corrupt files are photographs, too."""
-        return self.count - (len(FAULTS) - 1) * self.faults_each
 
 
 def list_generated(place: str, options: SourceOptions) -> Listing:
@@ -66,10 +47,9 @@ def list_generated(place: str, options: SourceOptions) -> Listing:
 
     place: comma-separated name=value: count (images), size (pixels a side), defect_rate (share of the parts),
     parts (a third of the count unless given; two to four images each), seed; format (png, or jpeg of quality 92);
-    faults (share of the images, up to a half, that are planted duplicates, leaks, label conflicts and corrupt files,
-    listed in faults.csv below the root: see `planted`); shortcut (format, brightness or size: nine in ten defective
-    images are of the other format, brighter or larger). The label is "good" or the part's defect; the group is the
-    part; the metadata are camera and lot; a defective image has a mask.
+    shortcut (format, brightness or size: nine in ten defective images are of the other format, brighter or larger). The
+    label is "good" or the part's defect; the group is the part; the metadata are camera and lot; a defective image has
+    a mask.
 
     Raises InputError: an unknown name, a value out of range.
     """
@@ -79,19 +59,18 @@ def list_generated(place: str, options: SourceOptions) -> Listing:
     table = pd.read_csv(root / "labels.csv", dtype=str, keep_default_na=False)
     return make_listing(
         Files(str(root)),
-        path=table["path"].tolist(),
-        label=table["label"].tolist(),
-        group=table["group"].tolist(),
-        split=None,
-        mask=[mask or None for mask in table["mask"]],
-        metadata={name: table[name].tolist() for name in ("camera", "lot")},
+        {
+            **{name: table[name].tolist() for name in ("path", "label", "group")},
+            "mask": [mask or None for mask in table["mask"]],
+            **{f"meta_{name}": table[name].tolist() for name in ("camera", "lot")},
+        },
         description=_describe(parameters),
     )
 
 
 def _parse(place: str) -> _Parameters:
     defaults: dict[str, str] = {"count": "240", "size": "48", "defect_rate": "0.4", "parts": "", "seed": "0"}
-    defaults |= {"faults": "0", "shortcut": "none", "format": "png"}
+    defaults |= {"shortcut": "none", "format": "png"}
     given = dict(defaults)
     for item in filter(None, (item.strip() for item in place.split(","))):
         name, equals, value = (text.strip() for text in item.partition("="))
@@ -106,14 +85,12 @@ def _parse(place: str) -> _Parameters:
         defect_rate=_number(float, "defect_rate", given["defect_rate"], low=0.0, high=1.0),
         parts=0,
         seed=_number(int, "seed", given["seed"], low=0, high=2**32 - 1),
-        faults=_number(float, "faults", given["faults"], low=0.0, high=0.5),
         shortcut=_choice("shortcut", given["shortcut"], SHORTCUTS),
         format=_choice("format", given["format"], FORMATS),
     )
-    photographs = parameters.photographs
     # Fewer would leave parts with more than four images, more would leave parts with one.
-    low, high = -(-photographs // 4), photographs // 2
-    parts = given["parts"] or str(max(low, photographs // 3))
+    low, high = -(-parameters.count // 4), parameters.count // 2
+    parts = given["parts"] or str(max(low, parameters.count // 3))
     return replace(parameters, parts=_number(int, "parts", parts, low=low, high=high))
 
 
@@ -143,9 +120,6 @@ def _describe(parameters: _Parameters) -> str:
         text += f", {parameters.format}"
     if parameters.shortcut != "none":
         text += f"; planted: a shortcut by {parameters.shortcut}"
-    if parameters.faults:
-        each = parameters.faults_each
-        text += f"; planted: {each} duplicates, {each} leaks, {each} label conflicts, {each} corrupt files"
     return text
 
 
@@ -179,10 +153,7 @@ def _draw_all(parameters: _Parameters, folder: Path) -> None:
         format=parameters.format,
         shortcut=parameters.shortcut,
     )
-    rows = _photograph_all(studio, parts, parameters.photographs)
-    rows = plant_faults(
-        folder, rows, each=parameters.faults_each, parts=len(parts), labels=_LABELS, generator=generator
-    )
+    rows = photograph_parts(studio, parts)
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(Row._fields)
@@ -219,24 +190,6 @@ def _views_per_part(parameters: _Parameters, generator: np.random.Generator) -> 
     """(parts,) int64: two to four each, all photographs together."""
     views = np.full(parameters.parts, 2)
     slots = np.repeat(np.arange(parameters.parts), 2)
-    extra = generator.choice(slots, size=parameters.photographs - 2 * parameters.parts, replace=False)
+    extra = generator.choice(slots, size=parameters.count - 2 * parameters.parts, replace=False)
     np.add.at(views, extra, 1)
     return views
-
-
-def _photograph_all(studio: Studio, parts: Sequence[Part], photographs: int) -> list[Row]:
-    """In the order of the parts, however many processes share the work."""
-    at_once = min(_PARTS_AT_ONCE, -(-len(parts) // 8))
-    batches = [parts[start : start + at_once] for start in range(0, len(parts), at_once)]
-    draw = functools.partial(photograph_parts, studio)
-    processes = _processes() if photographs * studio.size**2 >= _PARALLEL_PIXELS else 1
-    if processes == 1:
-        return [row for rows in map(draw, batches) for row in rows]
-    # Spawned: a fork of a process with threads (Ray, torch) can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        return [row for rows in pool.map(draw, batches) for row in rows]
-
-
-def _processes() -> int:
-    return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

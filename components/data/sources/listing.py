@@ -56,41 +56,38 @@ class Listing:
 
 def make_listing(
     files: Files,
+    columns: Mapping[str, Sequence[str | None] | None],
     *,
-    path: Sequence[str],
-    label: Sequence[str],
-    group: Sequence[str | None] | None,
-    split: Sequence[str | None] | None,
-    mask: Sequence[str | None] | None,
-    metadata: Mapping[str, Sequence[str | None]],
     description: str,
     notes: Sequence[str] = (),
     left_out: LeftOut | None = None,
 ) -> Listing:
     """Assemble and sort the table: labels, groups, splits and metadata in their normal form, paths as they are.
 
+    columns: path, label, and what the source has of the other columns of a listing; None for what it has not.
+
     Raises InputError: a path that text cannot hold, labels of which nothing is visible.
     """
-    none = [None] * len(path)
-    _refuse_undecodable_names(files, [*path, *label, *(name for name in mask or () if name is not None)])
-    read = {"label": label, "group": none if group is None else group, "split": none if split is None else split}
-    read |= {f"meta_{name}": values for name, values in metadata.items()}
+    given = {name: values for name, values in columns.items() if values is not None}
+    none: Sequence[str | None] = [None] * len(given["path"])
+    path, mask = given.pop("path"), given.pop("mask", none)
+    read = {"label": none, "group": none, "split": none} | given
+    _refuse_undecodable_names(files, [name for name in (*path, *read["label"], *mask) if name is not None])
     named = {name: _in_normal_form(values) for name, values in read.items()}
     blank = [place for place, name in zip(path, named["label"], strict=True) if name is None]
     if blank:
         raise InputError(
             f"data.source: {len(blank)} images have a label of which nothing is visible (the first: {blank[0]})"
         )
-    columns: dict[str, Sequence[str | None]] = {"path": path, "mask": none if mask is None else mask, **named}
-    columns = {name: columns[name] for name in ("path", "label", "group", "split", "mask", *list(named)[3:])}
-    notes = [*notes, *_changes(read, named)]
-    table = pd.DataFrame({name: pd.Series(list(cells), dtype=object) for name, cells in columns.items()})
+    table = pd.DataFrame({"path": path, **named, "mask": mask}, dtype=object)
+    metadata = [name for name in named if name.startswith("meta_")]
+    table = table[["path", "label", "group", "split", "mask", *metadata]]
     left_out = left_out or LeftOut()
     return Listing(
         files=files,
         table=table.sort_values("path", ignore_index=True),
         description=f"{description}; left out: {left_out.text}" if left_out.text else description,
-        notes=tuple(notes),
+        notes=(*notes, *_changes(read, named)),
         left_out=left_out,
     )
 

@@ -46,12 +46,12 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
     defects = sorted({label for _, label in images} - {"good"})
     return make_listing(
         files,
-        path=[path for path, _ in images],
-        label=[label for _, label in images],
-        group=None,
-        split=None,
-        mask=mask,
-        metadata={"original_split": [_top(path) for path, _ in images]},
+        {
+            "path": [path for path, _ in images],
+            "label": [label for _, label in images],
+            "mask": mask,
+            "meta_original_split": [_top(path) for path, _ in images],
+        },
         description=(
             f"MVTec-AD layout {files.name}: good and {len(defects)} defect types, {len(images)} files, "
             f"{sum(path is not None for path in mask)} masks"

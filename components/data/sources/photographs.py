@@ -1,6 +1,6 @@
 """What the cameras of `generated:` make of its parts: views under uneven light, their masks, and the files of both.
 
-Each part has random numbers of its own, so it looks the same whichever process draws it, and after whichever others.
+Each part has random numbers of its own, so it looks the same whatever else is drawn.
 """
 
 from collections.abc import Sequence

@@ -64,15 +64,13 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[F
     relative, moved = _below_root(path, root, resolver, key="data.path_column")
     _refuse_repeated(relative, cells)
     mask, masks_moved = _masks(cells, options.mask_column, root, resolver)
+    named = {"group": options.group_column, "split": options.split_column}
+    named |= {f"meta_{name}": name for name in options.metadata_columns}
+    others = {name: _values(cells, column) for name, column in named.items() if column is not None}
     classes = len(set(map(normal_form, label)))
     return make_listing(
         root,
-        path=relative,
-        label=label,
-        group=None if options.group_column is None else _values(cells, options.group_column),
-        split=None if options.split_column is None else _values(cells, options.split_column),
-        mask=mask,
-        metadata={name: _values(cells, name) for name in options.metadata_columns},
+        {"path": relative, "label": label, "mask": mask, **others},
         description=f"table {name}, images in {root.name}: {classes} classes, {len(path)} files",
         notes=[*cells.notes, *_doubts(cells, options), *moved, *masks_moved],
     )

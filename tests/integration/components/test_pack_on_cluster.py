@@ -28,10 +28,7 @@ def listing(tmp_path):
     for name, pixels in zip(names, noise, strict=True):
         Image.fromarray(pixels).save(folder / name)
     (folder / "007.png").write_bytes(b"")
-    labels = ["good"] * COUNT
-    return make_listing(
-        Files(str(folder)), path=names, label=labels, group=None, split=None, mask=None, metadata={}, description=""
-    )
+    return make_listing(Files(str(folder)), {"path": names, "label": ["good"] * COUNT}, description="")
 
 
 def pack(listing, place, *, workers, map_tasks):

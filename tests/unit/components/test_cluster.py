@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from components import cluster
+from components import cluster, home
 from components.cluster import map_on_cluster, ray_session, settle_on_cluster, stream_on_cluster
 from components.errors import InputError
 
@@ -76,7 +76,7 @@ def test_a_cluster_is_told_nothing_about_its_size(install) -> None:
 
 
 def test_ray_keeps_its_files_with_other_temporary_ones(temporary_files) -> None:
-    assert cluster.ray_folder() == cluster.RayFolder(temporary_files / "ray")
+    assert home.ray_folder() == (temporary_files / "ray", "")
 
 
 def test_a_folder_too_long_for_rays_sockets_is_left_for_a_short_one_and_said(monkeypatch, temporary_files) -> None:
@@ -85,23 +85,20 @@ def test_a_folder_too_long_for_rays_sockets_is_left_for_a_short_one_and_said(mon
     for length, fits in ((107 - 57 - pid, True), (108 - 57 - pid, False)):
         parent = temporary_files / ("x" * (length - len(str(temporary_files)) - len("//ray")))
         monkeypatch.setenv("RAY_TMPDIR", str(parent))
-        found = cluster.ray_folder()
+        folder, note = home.ray_folder()
         if fits:
-            assert found == cluster.RayFolder(parent / "ray")
+            assert (folder, note) == (parent / "ray", "")
         else:
-            assert found.path == temporary_files / f"ray-{os.getuid()}"
-            assert (
-                found.note
-                == f"Ray's files lie in {found.path}, since {parent}/ray is 1 characters too long for its sockets"
-            )
+            assert folder == temporary_files / f"ray-{os.getuid()}"
+            assert note == f"Ray's files lie in {folder}, since {parent}/ray is 1 characters too long for its sockets"
 
 
 def test_without_a_folder_for_ray_the_variable_to_set_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(cluster, "_folder_fault", lambda folder: "cannot be written (Permission denied)")
+    monkeypatch.setattr(home, "_folder_fault", lambda folder: "cannot be written (Permission denied)")
     with pytest.raises(
         InputError, match=r"^RAY_TMPDIR=\(not set\): Ray cannot start, .*; set it to a folder with a short"
     ):
-        cluster.ray_folder()
+        home.ray_folder()
 
 
 def test_a_user_without_a_home_gets_rays_token_from_the_environment(monkeypatch, install, tmp_path) -> None:

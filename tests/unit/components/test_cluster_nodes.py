@@ -12,7 +12,7 @@ from components.cluster_nodes import Node, ask_each_node, describe_cluster, live
 
 
 def offer(name: str, *, alive: bool = True, **resources: float) -> dict:
-    return {"NodeID": name, "NodeManagerAddress": f"host-{name}", "Alive": alive, "Resources": resources}
+    return {"NodeID": name, "Alive": alive, "Resources": resources}
 
 
 class Nodes:
@@ -73,7 +73,7 @@ def install(monkeypatch):
 
 def test_the_nodes_are_those_that_live_with_what_they_offer(install) -> None:
     install(offer("b", CPU=4.0, GPU=2.0), offer("c", alive=False, CPU=8.0), offer("a", memory=1e9))
-    assert live_nodes() == [Node("a", "host-a", 0, 0), Node("b", "host-b", 4, 2)]
+    assert live_nodes() == [Node("a", 0, 0), Node("b", 4, 2)]
 
 
 def test_a_node_that_is_late_or_dies_has_no_answer_and_holds_up_no_other(install) -> None:
@@ -96,4 +96,4 @@ def test_what_is_wrong_with_the_question_is_raised(install) -> None:
 def test_a_cluster_is_described_as_json(install, monkeypatch) -> None:
     install(offer("a", CPU=2.0))
     monkeypatch.setattr(cluster_nodes, "ray_session", lambda **options: nullcontext())
-    assert json.loads(describe_cluster("auto")) == [{"name": "a", "host": "host-a", "cpus": 2, "gpus": 0}]
+    assert json.loads(describe_cluster("auto")) == [{"name": "a", "cpus": 2, "gpus": 0}]

@@ -243,7 +243,7 @@ def test_cleaning_removes_the_unused_and_keeps_what_is_locked(monkeypatch, capsy
     with FileLock(f"{folder}.lock"):
         assert escapement(monkeypatch, *command) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (list(answer["folders"]), answer["in_use"]) == ([str(other)], [str(folder)])
+    assert (list(answer["folders"]), answer["kept"]) == ([str(other)], {str(folder): "in use by another process"})
     assert (folder.exists(), other.exists()) == (True, False)
     assert escapement(monkeypatch, *command) == 0
     assert not folder.exists()

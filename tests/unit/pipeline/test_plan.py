@@ -146,7 +146,7 @@ def test_unfinished_work_is_continued_where_the_stage_can_and_made_anew_elsewher
         execute()
     planned = plan()
     assert planned["second"].action == "continued"
-    assert planned["second"].reason == "goes on where it was interrupted"
+    assert planned["second"].reason == "resumes where it was interrupted"
     stages = (toys.stages[0], dataclasses.replace(toys.stages[1], resumes=False), toys.stages[2])
     planned = plan(stages=stages)
     assert (planned["second"].action, planned["second"].reason) == ("run", "was interrupted")
@@ -210,7 +210,7 @@ def test_more_than_three_changed_keys_are_counted(plan, execute) -> None:
     }
     reason = plan(changed)["second"].reason
     assert reason.startswith("recipe.batch_size 16 → 8, recipe.label_smoothing 0.0 → 0.1, recipe.layer_decay")
-    assert reason.endswith(" and 2 more")
+    assert reason.endswith(" and 2 others")
 
 
 def test_a_new_version_of_a_stage_is_named(plan, execute, toys) -> None:

@@ -13,10 +13,8 @@ from components.data.sources.listing import make_listing
 
 
 def listing_of(root, paths, masks=None):
-    labels = ["good"] * len(paths)
-    return make_listing(
-        Files(str(root)), path=paths, label=labels, group=None, split=None, mask=masks, metadata={}, description=""
-    )
+    columns = {"path": paths, "label": ["good"] * len(paths), "mask": masks}
+    return make_listing(Files(str(root)), columns, description="")
 
 
 @pytest.fixture

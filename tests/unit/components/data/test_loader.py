@@ -243,8 +243,7 @@ def test_each_worker_opens_the_pack_for_itself(tmp_path, write_image, kind):
     names = [f"{number}.png" for number in range(8)]
     for number, name in enumerate(names):
         write_image(folder / name, 20 * number)
-    nothing = {"group": None, "split": None, "mask": None, "metadata": {}, "description": ""}
-    listing = make_listing(Files(str(folder)), path=names, label=["good"] * 8, **nothing)
+    listing = make_listing(Files(str(folder)), {"path": names, "label": ["good"] * 8}, description="")
     pack_images(
         listing,
         digest_files(listing, index_folder=tmp_path / "index", workers=1, on_progress=lambda done, total: None),

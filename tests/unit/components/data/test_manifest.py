@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from components.data.files import Files
 from components.data.manifest import (
+    SplitRules,
     _check_kinds,
     build_manifest,
     check_listing,
@@ -37,16 +38,9 @@ PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 def listing_of(label, *, path=None, group=None, split=None, mask=None, metadata=None):
     path = [f"{number:02d}.png" for number in range(len(label))] if path is None else path
-    return make_listing(
-        Files("/images"),
-        path=path,
-        label=label,
-        group=group,
-        split=split,
-        mask=mask,
-        metadata=metadata or {},
-        description="",
-    )
+    columns = {"path": path, "label": label, "group": group, "split": split, "mask": mask}
+    columns |= {f"meta_{name}": values for name, values in (metadata or {}).items()}
+    return make_listing(Files("/images"), columns, description="")
 
 
 def files_of(path, *, sha256=None, box=None, defect_area=None, pack_index=None):
@@ -68,13 +62,14 @@ def files_of(path, *, sha256=None, box=None, defect_area=None, pack_index=None):
     )
 
 
-def check(listing, **changes):
-    check_listing(listing, **{**SETTINGS, "tiled": False, **changes})
+def check(listing, *, tiled=False, **changes):
+    check_listing(listing, SplitRules(**{**SETTINGS, **changes}), tiled=tiled)
 
 
 def build(listing, files_table, **changes):
-    arguments = {**SETTINGS, "pairs": PAIRS, "num_folds": 2, "earlier": {}, "label_conflicts": "keep", **changes}
-    return build_manifest(listing, files_table, **arguments)
+    rules = SplitRules(**{name: changes.pop(name, value) for name, value in SETTINGS.items()})
+    arguments = {"pairs": PAIRS, "num_folds": 2, "earlier": {}, "label_conflicts": "keep", **changes}
+    return build_manifest(listing, files_table, rules=rules, **arguments)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components.errors import InputError
-from pipeline import commands, doctor
+from pipeline import commands
 from pipeline.checks import run as checks
 from pipeline.compute import resources
 from pipeline.config import Config
@@ -114,7 +114,7 @@ def test_a_full_disk_is_refused_and_a_nearly_full_one_is_said(monkeypatch, tmp_p
         with pytest.raises(InputError, match="only 99 MB free"):
             checks.check_storage(smoke())
     else:
-        assert checks.check_storage(smoke()).notes == (f"storage.root={tmp_path / 'storage'}: only 1.5 GB free",)
+        assert checks.check_storage(smoke())[1:] == (f"storage.root={tmp_path / 'storage'}: only 1.5 GB free",)
 
 
 FAULTY = {"model.weights": "file:lost.safetensors", "data.source": "folder:lost", "compute.concurrent_trials": "9999"}
@@ -147,15 +147,15 @@ def test_a_fault_is_said_once_that_the_plan_and_a_check_find() -> None:
 
 def test_doctor_makes_every_check_of_a_run_and_starts_what_can_be_started(monkeypatch) -> None:
     started = []
-    made = checks.Check(name="one", stages=checks.ALL, find=lambda config, running: checks.Finding("found", ("note",)))
+    made = checks.Check(name="one", stages=checks.ALL, find=lambda config, running: ("found", "note"))
     begun = checks.Check(
         name="two",
         stages=frozenset({"search"}),
-        find=lambda config, running: checks.Finding("looked"),
+        find=lambda config, running: ("looked",),
         start=lambda config: started.append("two") or "began",  # type: ignore[func-returns-value]
     )
-    monkeypatch.setattr(doctor, "CHECKS", (made, begun))
-    found = {check.name: check for check in doctor.run_checks("smoke", {"data.source": "folder:lost"})}
+    monkeypatch.setattr(checks, "CHECKS", (made, begun))
+    found = {check.name: check for check in checks.run_checks("smoke", {"data.source": "folder:lost"})}
     assert (found["one"].detail, found["two"].detail) == ("found; note", "looked; began")
     assert started == ["two"]
     assert not found["data"].ok

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from components.cluster_nodes import Node
+from components import cluster
 from components.errors import InputError
 from pipeline.compute import resources
 from pipeline.compute.machine import driver_compute
@@ -51,7 +51,7 @@ def test_a_share_of_a_gpu_is_never_made_up_of_parts_of_two(gpus) -> None:
     ("concurrent", "gpus_each", "held"), [(2, 0, 0), (3, 1, 3), (2, 2, 4), (4, 0.5, 2), (8, 0.35, 4), (5, 0.35, 3)]
 )
 def test_a_local_ray_has_the_gpus_that_so_many_trainings_need(monkeypatch, concurrent, gpus_each, held) -> None:
-    monkeypatch.setattr(resources, "ray_session", lambda **given: given)
+    monkeypatch.setattr(cluster, "ray_session", lambda **given: given)
     given = ray_for(ComputeConfig(num_threads=1), Shares(concurrent=concurrent, cpus=2, gpus=gpus_each))
     assert given == {"address": None, "num_cpus": 2 * concurrent, "num_gpus": held}
 
@@ -106,8 +106,7 @@ def test_what_this_machine_can_give_is_not_refused(gpus) -> None:
 
 def on(*nodes: tuple[int, int], **compute) -> tuple[int, int, float]:
     """The shares on a cluster of nodes with so many (cores, GPUs)."""
-    made = [Node(str(number), "host", *offer) for number, offer in enumerate(nodes)]
-    found = share_out(ComputeConfig(ray_address="head:6379", **compute), made)
+    found = share_out(ComputeConfig(ray_address="head:6379", **compute), nodes)
     return found.concurrent, found.cpus, found.gpus
 
 
@@ -181,7 +180,7 @@ def answering(monkeypatch, **answer) -> list:
 
 
 def test_a_cluster_is_asked_for_its_nodes(monkeypatch) -> None:
-    nodes = [{"name": "a", "host": "h", "cpus": 2, "gpus": 0}]
+    nodes = [{"name": "a", "cpus": 2, "gpus": 0}]
     asked = answering(monkeypatch, stdout=f"noise\n{json.dumps(nodes)}")
     check_compute(ComputeConfig(ray_address="auto"))
     assert asked[0][-1] == "auto"

@@ -189,12 +189,12 @@ def test_copies_are_private(shipped, place, tmp_path) -> None:
     assert place.stat().st_mode & 0o777 == 0o700
     place.chmod(0o755)
     with pytest.raises(InputError, match=r"TMPDIR=.* is no folder of this user alone; remove it, or point TMPDIR"):
-        shipping._private_place()
+        local_folder(shipped)
     place.rename(tmp_path / "mine")
     (tmp_path / "mine").chmod(0o700)
     place.symlink_to(tmp_path / "mine")
     with pytest.raises(InputError, match="no folder of this user alone"):
-        shipping._private_place()
+        local_folder(shipped)
 
 
 def test_too_little_room_is_a_fault_that_says_how_much_is_needed(shipped, monkeypatch) -> None:

@@ -24,8 +24,6 @@ class Near:
     pairs: pd.DataFrame
     threshold: float
     background: np.ndarray
-    candidates: int
-    cut: int
     note: str
 
 
@@ -96,7 +94,7 @@ def clean() -> DataFindings:
         conflicts=pd.DataFrame([], columns=CONFLICT_COLUMNS),
         largest_groups=pd.DataFrame([], columns=["group", "images", "labels", "reason"]),
         left_out=pd.DataFrame([], columns=["image_id", "label", "pack_index"]),
-        near=Near(_pairs([]), 0.92, np.linspace(-0.3, 0.6, 50), 0, 0, "No two images show the same thing."),
+        near=Near(_pairs([]), 0.92, np.linspace(-0.3, 0.6, 50), "No two images show the same thing."),
         audited=True,
         probe=Probe(grouped_accuracy=0.97, overstatement=0.01, leaks=False, statement="No measurable leakage."),
         shortcuts=[Cue("border", 0.5, False, "The border tells nothing.")],
@@ -124,7 +122,7 @@ def faulty(clean: DataFindings) -> DataFindings:
         largest_groups=pd.DataFrame(
             {"group": ["a"], "images": [2], "labels": ["good 1, pit 1"], "reason": ["near duplicates"]}
         ),
-        near=Near(_pairs([(0, 1, 0.99), (0, 8, 0.95)]), 0.92, np.zeros(9), 5, 1, "2 pairs show the same thing."),
+        near=Near(_pairs([(0, 1, 0.99), (0, 8, 0.95)]), 0.92, np.zeros(9), "2 pairs show the same thing."),
         probe=Probe(),
         shortcuts=[
             Cue("file format", 0.97, True, "The format tells."),

@@ -53,8 +53,7 @@ def test_where_it_runs_and_where_it_is_tracked_shape_no_result(stage: Stage) -> 
 
 
 def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
-    from pipeline.data.sources import range_test_digest
-    from pipeline.stages.prepare import source_digest
+    from pipeline.data.sources import range_test_digest, source_digest
 
     for name, digest in (("prepare", source_digest), ("lr_range_test", range_test_digest)):
         assert positional(digest) == ["storage", "console"]

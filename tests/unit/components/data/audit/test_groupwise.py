@@ -7,7 +7,6 @@ from scipy import stats
 from components.data.audit.groupwise import (
     groups_per_class,
     mean_interval,
-    one_against_all_intervals,
     sample_groups,
     share_interval,
     split_by_group,
@@ -109,17 +108,3 @@ def test_strata_count_alike_whatever_their_size():
     share, low, high = share_interval(right, np.arange(100), strata, confidence=0.95)
     assert share == 0.5
     assert low < 0.5 < high
-
-
-@pytest.mark.parametrize("told_right", [0.0, 0.7, 1.0])
-def test_classes_against_all_others_in_one_pass_are_as_one_by_one(told_right: float) -> None:
-    generator = np.random.default_rng(0)
-    labels = np.concatenate([np.arange(6), generator.integers(0, 6, 114)])
-    groups = np.unique(generator.integers(0, 30, 120), return_inverse=True)[1]
-    told = np.where(generator.random(120) < told_right, labels, (labels + generator.integers(1, 6, 120)) % 6)
-    found = one_against_all_intervals(told, labels, groups, classes=6, confidence=0.9)
-    alone = [
-        share_interval(((told == name) == (labels == name)).astype(float), groups, labels == name, confidence=0.9)
-        for name in range(6)
-    ]
-    assert np.stack(found, axis=1) == pytest.approx(np.array(alone))

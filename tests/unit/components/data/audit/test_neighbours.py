@@ -5,14 +5,13 @@ import pytest
 
 from components.data.audit import neighbours
 from components.data.audit.descriptors import DESCRIPTOR_SIZE, SYMMETRIES, transform_descriptors
-from components.data.audit.neighbours import find_neighbours, nearest, update_neighbours
+from components.data.audit.neighbours import find_neighbours, nearest
 
 FLOORS = [-1.0, 0.6, 0.83]  # every list full, most full, few full
 
 
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(neighbours, "_TILE", 32)
     monkeypatch.setattr(neighbours, "_BLOCK_ENTRIES", 1000)
 
 
@@ -41,31 +40,6 @@ def test_every_list_holds_the_most_alike_above_the_floor_under_every_symmetry(fl
         indices, values = _sorted(table, 7, floor)
         np.testing.assert_array_equal(found.indices[number], indices)
         np.testing.assert_allclose(found.correlations[number], values, atol=1e-6)
-
-
-@pytest.mark.parametrize("floor", FLOORS)
-def test_an_update_after_rows_came_changed_and_went_equals_a_new_search(floor):
-    generator = np.random.default_rng(3)
-    before = _rows(150)
-    kept = np.sort(generator.choice(150, 135, replace=False))
-    order = generator.permutation(150)
-    after = np.concatenate([before[kept], _rows(15, seed=1)])[order]
-    earlier = np.concatenate([kept, np.full(15, -1)])[order]
-    known = find_neighbours(before, k=7, floor=floor, symmetric=True)
-    updated = update_neighbours(known, after, earlier=earlier)
-    anew = find_neighbours(after, k=7, floor=floor, symmetric=True)
-    np.testing.assert_array_equal(updated.indices, anew.indices)
-    np.testing.assert_allclose(updated.correlations, anew.correlations, atol=1e-6)
-
-
-def test_an_update_multiplies_only_what_is_new(monkeypatch):
-    rows = _rows(320)
-    known = find_neighbours(rows[:310], k=7, floor=0.99, symmetric=False)
-    compared = []
-    offer = neighbours._offer
-    monkeypatch.setattr(neighbours, "_offer", lambda *given: (compared.append(given[-1].size), offer(*given)))
-    update_neighbours(known, rows, earlier=np.where(np.arange(320) < 310, np.arange(320), -1))
-    assert sum(compared) == 10 * 10 + 2 * 10 * 310
 
 
 def test_nearest_finds_the_row_itself_first_and_has_fewer_columns_for_fewer_rows():

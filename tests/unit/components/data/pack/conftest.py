@@ -35,16 +35,8 @@ def pack_up(root, tmp_path):
     """Pack files of `root`: gives .result, .pack, .progress, and .tasks, the shards that were written now."""
 
     def run(paths, *, masks=None, framing=WHOLE, kind="decoded", workers=1, map_tasks=in_this_process):
-        listing = make_listing(
-            Files(str(root)),
-            path=list(paths),
-            label=["good"] * len(paths),
-            group=None,
-            split=None,
-            mask=masks,
-            metadata={},
-            description="",
-        )
+        columns = {"path": list(paths), "label": ["good"] * len(paths), "mask": masks}
+        listing = make_listing(Files(str(root)), columns, description="")
         digests = digest_files(
             listing, index_folder=tmp_path / "index", workers=1, on_progress=lambda done, total: None
         )

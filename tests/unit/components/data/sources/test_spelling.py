@@ -12,16 +12,10 @@ from components.errors import InputError
 
 
 def listing(labels, *, groups=None, paths=None, splits=None, metadata=None):
-    return make_listing(
-        Files("/images"),
-        path=paths or [f"{number:02}.png" for number in range(len(labels))],
-        label=labels,
-        group=groups,
-        split=splits,
-        mask=None,
-        metadata=metadata or {},
-        description="images",
-    )
+    paths = paths or [f"{number:02}.png" for number in range(len(labels))]
+    columns = {"path": paths, "label": labels, "group": groups, "split": splits}
+    columns |= {f"meta_{name}": values for name, values in (metadata or {}).items()}
+    return make_listing(Files("/images"), columns, description="images")
 
 
 def settled(labels, *, policy="error", good_labels=("good",), **columns):

@@ -6,8 +6,8 @@ from PIL import Image
 
 from components.errors import InputError
 from pipeline.console import Console
+from pipeline.data.sources import source_digest
 from pipeline.sections.data import DataConfig
-from pipeline.stages.prepare import source_digest
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def table(tmp_path):
 
 
 def test_labels_that_look_alike_are_refused_before_a_file_is_read(table, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.stages.prepare.hash_files", lambda *_: pytest.fail("a file was read"))
+    monkeypatch.setattr("pipeline.data.sources.hash_files", lambda *_: pytest.fail("a file was read"))
     with pytest.raises(InputError, match=r"'good' 10, 'Good' 10.*data\.label_spelling"):
         source_digest(tmp_path / "storage", Console(), seed=0, data=DataConfig(source=table))
 

@@ -17,9 +17,9 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.search.recipes import settings_of
-from pipeline.training.checkpoints import LOGITS_FILE
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import TrainingData, recipe_objective
+from pipeline.training.checkpoints import LOGITS_FILE
 from pipeline.yaml_text import write_yaml
 
 #: Of the interval of the gain, and the resamples behind it.

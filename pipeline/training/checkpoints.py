@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from components.metric_writer import MetricWriter
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, StepRecord
-from pipeline.training.job import Ended, Event, Saved, Scored, State, epoch_metrics
+from pipeline.training.job import Ended, Event, Scored, State, epoch_metrics
 from pipeline.training.progress import Progress
 
 STATE_FILE, ENDED_FILE = "state.pt", "ended.pt"

@@ -129,9 +129,10 @@ def train_all(
 ) -> None:
     """Train all to the end, here one after the other, or on the workers of the current Ray session.
 
-    jobs: here each is asked for when the one before it has ended. on_event: called when an event is saved, and with the error when a worker or its node died, before the training
-    resumes elsewhere. on_steps: called with the steps as they are made, here only. A training that fails, or has lost
-    too many workers, stops no other; the first error is raised when all are done.
+    jobs: here each is asked for when the one before it has ended. on_event: called when an event is saved, and with the
+    error when a worker or its node died, before the training resumes elsewhere. on_steps: called with the steps as they
+    are made, here only. A training that fails, or has lost too many workers, stops no other; the first error is raised
+    when all are done.
     """
     left = (job for job in jobs if job.store.ended is None)
     outcomes = _train_here(left, place, on_steps) if place.shares is None else _train_on_workers(list(left), place)

@@ -19,9 +19,9 @@ from pipeline.search.results import (
     score_table,
     trial_table,
 )
-from pipeline.training.checkpoints import LOGITS_FILE
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training.build import TrainingData
+from pipeline.training.checkpoints import LOGITS_FILE
 
 DEFAULT = Recipe(
     model=ModelConfig(backbone="resnet18"),

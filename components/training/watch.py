@@ -64,7 +64,7 @@ class MonitoredTraining:
         self._monitor = TrainingMonitor(total_steps=total_steps, chance_loss=chance_loss)
         self._unknown = torch.tensor(math.nan)
         self._cosine = self._unknown
-        self._weights: list[torch.Tensor] | None = None
+        self._weights: list[tuple[torch.Tensor, torch.Tensor]] | None = None
         self._earlier: tuple[int, int, list[torch.Tensor], torch.Tensor] | None = None
         self._rollbacks = 0
         self._rates: tuple[float, ...] = ()
@@ -88,13 +88,13 @@ class MonitoredTraining:
             copies = [gradient.clone() for gradient in learner.stepper.gradients]
             self._earlier = (learner.epoch, step, copies, learner.stepper.grad_norm)
         if step % self._probe_every == 0:
-            self._weights = [weight.detach().clone() for weight in _matrices(learner)]
+            self._weights = [(weight, weight.detach().clone()) for weight in _matrices(learner)]
 
     def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
         """Cosine, update ratio and probe loss of the step, () each; NaN where it was not their turn."""
         if self._weights is None:
             return self._cosine, self._unknown, self._unknown
-        ratio, self._weights = _update_ratio(learner, self._weights), None
+        ratio, self._weights = _update_ratio(self._weights), None
         return self._cosine, ratio, self._probe_loss(learner)
 
     def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
@@ -217,10 +217,13 @@ class MonitoredTraining:
 
 
 @torch.no_grad()
-def _update_ratio(learner: Learner, before: list[torch.Tensor]) -> torch.Tensor:
-    """‖Δw‖ / ‖w‖ of this step, over all weight matrices and kernels together."""
-    change = list(torch._foreach_sub(_matrices(learner), before))
-    return _norm(change) / _norm(before).clamp_min(1e-30)
+def _update_ratio(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """‖Δw‖ / ‖w‖ of this step, over all matrices and kernels that it trained. pairs: each, and a copy from before.
+
+    The step itself may unfreeze others.
+    """
+    now, before = ([weight[place] for weight in pairs] for place in (0, 1))
+    return _norm(list(torch._foreach_sub(now, before))) / _norm(before).clamp_min(1e-30)
 
 
 def _matrices(learner: Learner) -> list[torch.Tensor]:

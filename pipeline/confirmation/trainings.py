@@ -17,7 +17,7 @@ from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, TrainingSpec
-from pipeline.training.placement import Job, death_note, place_of_several, train_all
+from pipeline.training.placement import Job, place_of_several, train_all
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED, end_run, open_job
 
 LABELS = (WINNER, DEFAULTS)
@@ -91,13 +91,10 @@ def train_candidates(
                 show(job)
                 yield job
 
-        def on_event(job: Job, event: Event | Exception) -> None:
-            if isinstance(event, Exception):
-                context.console.warn(death_note(job, event))
-                return
+        def on_event(job: Job, event: Event) -> None:
             if isinstance(event, Ended):
                 end_run(job)
             show(job)
 
-        train_all(jobs(), place, on_event=on_event)
+        train_all(jobs(), place, warn=context.console.warn, on_event=on_event)
     return results

@@ -40,7 +40,7 @@ from pipeline.training.build import open_data, read_bounds, use_threads
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
-from pipeline.training.placement import Job, death_note, train_all
+from pipeline.training.placement import Job, train_all
 from pipeline.training.runs import end_run
 
 
@@ -118,17 +118,15 @@ def _train(
     done = sum(job.store.ended is not None for job in jobs)
     with context.console.bar(name, len(trainings), done=done) as advance:
 
-        def on_event(job: Job, event: Event | Exception) -> None:
-            if isinstance(event, Exception):
-                context.console.warn(death_note(job, event))
-            elif isinstance(event, Ended):
+        def on_event(job: Job, event: Event) -> None:
+            if isinstance(event, Ended):
                 if job.run_id:
                     end_run(job)
                     if event.reason == "diverged":
                         context.console.warn(f"{job.name} diverged at {job.spec.recipe.recipe.lr:.2e}")
                 advance(1, note=job.name)
 
-        train_all(jobs, place, on_event=on_event)
+        train_all(jobs, place, warn=context.console.warn, on_event=on_event)
     return [trained(training, job.store) for training, job in zip(trainings, jobs, strict=True)]
 
 

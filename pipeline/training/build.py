@@ -247,20 +247,16 @@ def new_optimizer(
     recipe: Recipe, model: nn.Module, *, lr: float, optimizer: str | None = None
 ) -> torch.optim.Optimizer:
     """The recipe's optimizer at that rate, or another one in its settings."""
+    settings = recipe.recipe
+    layers = LayerRates(
+        layer_decay=settings.layer_decay, towards=settings.layer_decay_towards, head_ratio=settings.head_lr_ratio
+    )
     return build_optimizer(
         model,
-        name=optimizer if optimizer is not None else recipe.recipe.optimizer,
+        name=optimizer if optimizer is not None else settings.optimizer,
         lr=lr,
-        weight_decay=recipe.recipe.weight_decay,
-        layers=layer_rates(recipe),
-    )
-
-
-def layer_rates(recipe: Recipe) -> LayerRates:
-    """How the recipe has the rates of the layers relate."""
-    settings = recipe.recipe
-    return LayerRates(
-        layer_decay=settings.layer_decay, towards=settings.layer_decay_towards, head_ratio=settings.head_lr_ratio
+        weight_decay=settings.weight_decay,
+        layers=layers,
     )
 
 

@@ -18,7 +18,7 @@ import torch
 from components.cluster import stream_on_cluster
 from components.errors import InputError
 from components.training.engine import StepRecord
-from pipeline.compute.resources import Shares, ray_for, training_shares
+from pipeline.compute.resources import ray_for, training_shares
 from pipeline.compute.shipping import ship
 from pipeline.compute.spreading import Place, place_of_work
 from pipeline.stage import StageContext
@@ -57,9 +57,6 @@ class Failed:
     error: Exception
 
 
-OnEvent = Callable[[Job, Event | Exception], None]
-
-
 def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingStore, *, known: str = "") -> Ended:
     """One training, here or on the configured cluster, with a bar over its steps; how it ended.
 
@@ -82,13 +79,12 @@ def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingS
                 advance(step - shown, note=f"{now}  {store.progress.note()}".rstrip())
                 shown = step
 
-            def on_event(job: Job, event: Event | Exception) -> None:
-                if isinstance(event, Exception):
-                    context.console.warn(death_note(job, event))
-                elif event.steps:
+            def on_event(job: Job, event: Event) -> None:
+                if event.steps:
                     steps_made(event.steps)
 
-            train_all([Job(name="training", spec=spec, store=store)], place, on_event=on_event, on_steps=steps_made)
+            job = Job(name="training", spec=spec, store=store)
+            train_all([job], place, warn=context.console.warn, on_event=on_event, on_steps=steps_made)
     ended = store.ended
     assert ended is not None  # the last event of every training
     if ended.failure is not None:
@@ -116,33 +112,31 @@ def place_of_several(context: StageContext, *, trainings: int) -> Iterator[Place
         yield place
 
 
-def death_note(job: Job, error: Exception) -> str:
-    """What to say of a worker that died."""
-    return (
-        f"{job.name}: its worker died ({type(error).__name__}); it resumes elsewhere after epoch "
-        f"{job.store.progress.epochs_done()}"
-    )
-
-
 def train_all(
-    jobs: Iterable[Job], place: Place, *, on_event: OnEvent, on_steps: OnSteps = lambda records: None
+    jobs: Iterable[Job],
+    place: Place,
+    *,
+    warn: Callable[[str], None],
+    on_event: Callable[[Job, Event], None],
+    on_steps: OnSteps = lambda records: None,
 ) -> None:
     """Train all to the end, here one after the other, or on the workers of the current Ray session.
 
-    jobs: here each is asked for when the one before it has ended. on_event: called when an event is saved, and with the error when a worker or its node died, before the training
-    resumes elsewhere. on_steps: called with the steps as they are made, here only. A training that fails, or has lost
-    too many workers, stops no other; the first error is raised when all are done.
+    jobs: here each is asked for when the one before it has ended. warn: told of a worker that died. on_event: called
+    when an event is saved. on_steps: called with the steps as they are made, here only. A training that fails, or has
+    lost too many workers, stops no other; the first error is raised when all are done.
     """
     left = (job for job in jobs if job.store.ended is None)
-    outcomes = _train_here(left, place, on_steps) if place.shares is None else _train_on_workers(list(left), place)
+    outcomes = (
+        _train_here(left, place, on_steps) if place.shares is None else _train_on_workers(list(left), place, warn)
+    )
     failed: list[tuple[Job, Exception]] = []
     for job, outcome in outcomes:
         if isinstance(outcome, Failed):
             failed.append((job, outcome.error))
-            continue
-        if not isinstance(outcome, Exception):
+        else:
             job.store.save(outcome)
-        on_event(job, outcome)
+            on_event(job, outcome)
     if failed:
         job, error = failed[0]
         error.add_note(
@@ -161,22 +155,27 @@ def _train_here(jobs: Iterable[Job], place: Place, on_steps: OnSteps) -> Iterato
             yield job, Failed(error=error)
 
 
-def _train_on_workers(jobs: Sequence[Job], place: Place) -> Iterator[tuple[Job, Event | Exception | Failed]]:
-    by_name, shares = {job.name: job for job in jobs}, _shares(place)
+def _train_on_workers(
+    jobs: Sequence[Job], place: Place, warn: Callable[[str], None]
+) -> Iterator[tuple[Job, Event | Failed]]:
+    shares = place.shares
+    assert shares is not None
+    by_name = {job.name: job for job in jobs}
     tasks = [_task(job, place) for job in jobs]
     deaths: Counter[str] = Counter()
     stream = stream_on_cluster(train_on_worker, tasks, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent)
     for task, outcome in stream:
-        job = by_name[task.name]
+        job, store = by_name[task.name], by_name[task.name].store
         if not isinstance(outcome, Exception):
             yield job, outcome
-        elif job.store.ended is None:
-            deaths[task.name] += 1
-            if deaths[task.name] > MAX_DEATHS:
-                outcome.add_note(f"{task.name}: the worker has died {deaths[task.name]} times; what is saved is kept")
+        elif store.ended is None:
+            deaths[job.name] += 1
+            if deaths[job.name] > MAX_DEATHS:
+                outcome.add_note(f"{job.name}: the worker has died {deaths[job.name]} times; what is saved is kept")
                 yield job, Failed(error=outcome)
                 continue
-            yield job, outcome
+            death = f"its worker died ({type(outcome).__name__})"
+            warn(f"{job.name}: {death}; it resumes elsewhere after epoch {store.progress.epochs_done()}")
             tasks.append(_task(job, place))
 
 
@@ -188,11 +187,6 @@ def train_on_worker(task: Task) -> Iterator[Event | Failed]:
     except Exception as error:  # noqa: BLE001 - raised by the driver when the other trainings are done
         error.add_note(traceback.format_exc())
         yield Failed(error=error)
-
-
-def _shares(place: Place) -> Shares:
-    assert place.shares is not None
-    return place.shares
 
 
 def _task(job: Job, place: Place) -> Task:

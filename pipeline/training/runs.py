@@ -15,9 +15,9 @@ TAG_ENTRY, TAG_SEED = "escapement.entry", "escapement.seed"
 
 
 def open_job(runs: ChildRuns, label: str, spec: TrainingSpec, folder: Path, *, stage: str) -> Job:
-    """A training with what is saved of it in a folder. Its run is found again by its tags; one that is finished stays so.
+    """A training with what is saved of it in a folder, and its run, found again by its tags.
 
-    runs: found by `TAG_ENTRY` and `TAG_SEED`.
+    runs: found by `TAG_ENTRY` and `TAG_SEED`; one that is finished stays so.
     """
     name = f"{label}-seed-{spec.seed}"
     params = flatten(spec.recipe.model_dump(mode="json")) | {"seed": spec.seed, "epochs": spec.epochs}

@@ -37,11 +37,11 @@ FILES = {
 
 
 def _results(place):
-    """File → when it was written. They are removed with the scratch when the stage is done."""
+    """Training that has ended → when. They are removed with the scratch when the stage is done."""
     found = {}
-    for path in place.storage.glob("compare_lr/*/unfinished/results/*.json"):
+    for path in place.storage.glob("compare_lr/*/unfinished/*/ended.pt"):
         with contextlib.suppress(FileNotFoundError):
-            found[path.name] = path.stat().st_mtime_ns
+            found[path.parent.name] = path.stat().st_mtime_ns
     return found
 
 

@@ -21,7 +21,7 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
     on_cluster = SETTINGS | {"compute.ray_address": nodes.address, "compute.concurrent_trials": 2}
     # Workers fetch the data even though they see the folder: they need no shared file system for it.
     process = place.start(*place.pipeline("train", on_cluster), ESCAPEMENT_SHIP_DATA="always")
-    waiting(lambda: list(place.storage.glob("confirm/*/unfinished/*/last.pt")) or process.poll() is not None)
+    waiting(lambda: list(place.storage.glob("confirm/*/unfinished/*/state.pt")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()[1][-4000:]
     waiting(lambda: nodes.kill_one_at("ray::train_on_worker"))
     done = ending(process, timeout=400)

@@ -18,11 +18,11 @@ WEIGHTS = "model/artifacts/bundle/weights.safetensors"
 
 
 def _checkpoint(place):
-    return list(place.storage.glob("train/*/unfinished/last.pt"))
+    return list(place.storage.glob("train/*/unfinished/state.pt"))
 
 
 def _first_rung(place):
-    return list(place.storage.glob("search/*/unfinished/tune-*/*/checkpoint_*/session.pt"))
+    return list(place.storage.glob("search/*/unfinished/tune-*/*/checkpoint_*/state.pt"))
 
 
 def _interrupt(place, command, waiting, ending, number, *, sign):
@@ -83,7 +83,7 @@ def test_a_training_that_was_killed_goes_on_from_its_last_epoch(copy_of_finished
     assert (root[:14], stage) == ("smoke train 20", "train")
     (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
     resumed = place.run("train", LONG_TRAINING)
-    assert "going on after epoch" in resumed.stderr
+    assert "resumes after epoch" in resumed.stderr
     _check_resumed_training(place, resumed, undisturbed)
     old_root = place.client().get_run(old)
     assert old_root.info.status == "KILLED"
@@ -110,7 +110,7 @@ def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
 
 def _second_confirmation(place):
     """The second training of a confirmation has ended its first epoch."""
-    return list(place.storage.glob("confirm/*/unfinished/defaults-seed-0/last.pt"))
+    return list(place.storage.glob("confirm/*/unfinished/defaults-seed-0/state.pt"))
 
 
 def test_a_confirmation_that_was_killed_repeats_no_training(
@@ -165,7 +165,7 @@ def test_a_search_that_was_killed_goes_on_with_its_trials(copy_of_finished, wait
     command = place.pipeline("search", settings)
 
     def first_rung(_):
-        return list(elsewhere.glob("*/tune-*/*/checkpoint_*/session.pt"))
+        return list(elsewhere.glob("*/tune-*/*/checkpoint_*/state.pt"))
 
     killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=first_rung)
     assert killed.code == -signal.SIGKILL

@@ -265,7 +265,7 @@ def test_the_recipe_that_was_confirmed_is_trained_once(finished):
     assert training["trained_in_run"] == confirmed["kept_run"]
     client = place.client()
     mine, theirs = (
-        [(point.step, point.value) for point in client.get_metric_history(run, "step_loss")]
+        [(point.step, point.value) for point in client.get_metric_history(run, "step/loss")]
         for run in (done.stage("train")["run_id"], confirmed["kept_run"])
     )
     assert mine == theirs

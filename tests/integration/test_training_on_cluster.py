@@ -5,24 +5,25 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import torch
-from pipeline.training.keeper import TrainingKeeper
 
 from components.cluster import map_on_cluster, ray_session
 from components.errors import InputError
+from components.metric_writer import MetricWriter
 from pipeline.compute.resources import Shares
 from pipeline.compute.shipping import ship
 from pipeline.compute.spreading import Place
-from pipeline.config import ComputeConfig, TrainConfig
+from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import read_record
-from pipeline.training.job import Ended, FinalTraining, Saved
-from pipeline.training.placement import Job, train_here, train_on_workers
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import Ended, Event, Saved, TrainingSpec
+from pipeline.training.placement import Job, train_all
 
 pytestmark = pytest.mark.integration
 
@@ -57,60 +58,51 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Run:
-    """An MLflow run that counts how often an epoch is logged."""
-
-    id = "r"
+class Run(MetricWriter):
+    """Notes how often an epoch is logged."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
-        self.client = SimpleNamespace(
-            get_metric_history=lambda run, key: [SimpleNamespace(step=epoch) for epoch in self.epochs]
-        )
 
-    def log_metrics(self, metrics: dict, *, step: int) -> None:
+    def log_metrics(self, metrics: dict, *, step: int = 0) -> None:
         self.epochs.append(step)
 
-    def log_history(self, rows: list) -> None: ...
+    def logged_steps(self, metric: str) -> set[int]:
+        return set(self.epochs)
 
 
-def training(seed: int) -> FinalTraining:
+def spec(seed: int) -> TrainingSpec:
     recipe = RecipeConfig(lr=0.01, batch_size=16, objective="auroc")
-    return FinalTraining(
+    return TrainingSpec(
         recipe=Recipe(model=ModelConfig(backbone="test_efficientnet", weights="none"), recipe=recipe),
         seed=seed,
-        train=TrainConfig(epochs=EPOCHS, patience=EPOCHS),
+        epochs=EPOCHS,
+        patience=EPOCHS,
         monitor=MonitorConfig(action="observe"),
-        changes=(),
     )
 
 
 def job(folder: Path, seed: int) -> Job:
-    return Job(name=f"seed {seed}", training=training(seed), keeper=TrainingKeeper(folder / str(seed), Run()))
+    return Job(name=f"seed {seed}", spec=spec(seed), store=TrainingStore(folder / str(seed), Run()))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, place) -> dict[str, Job]:
     """The trainings of two seeds, one after the other in this process."""
     jobs = [job(tmp_path_factory.mktemp("undisturbed"), seed) for seed in (0, 1)]
-    for one in jobs:
-        train_here(one, place)
+    train_all(jobs, replace(place, shares=None), warn=pytest.fail, on_event=lambda *a: None)
     return {one.name: one for one in jobs}
 
 
 def assert_same(jobs: dict[str, Job], others: dict[str, Job]) -> None:
     for name, one in jobs.items():
-        mine, theirs = one.keeper, others[name].keeper
-        assert mine.progress.steps == theirs.progress.steps
+        mine, theirs = one.store, others[name].store
+        assert mine.steps() == theirs.steps()
         assert [r.metrics for r in mine.progress.history] == [r.metrics for r in theirs.progress.history]
         assert mine.ended == theirs.ended
-        for key, value in theirs.best()["weights"].items():
-            assert torch.equal(mine.best()["weights"][key], value), key
-        last, expected = mine.state(), theirs.state()
-        assert last is not None
-        assert expected is not None
-        for key, value in expected["learner"]["model"].items():
-            assert torch.equal(last["learner"]["model"][key], value), key
+        for key, value in theirs.best().weights.items():
+            assert torch.equal(mine.best().weights[key], value), key
+        assert np.array_equal(mine.best().val_logits, theirs.best().val_logits)
 
 
 def workers() -> list[psutil.Process]:
@@ -130,11 +122,11 @@ def test_trainings_on_workers_give_the_weights_of_trainings_in_process(tmp_path,
     jobs = {one.name: one for one in (job(tmp_path, seed) for seed in (0, 1))}
     seen, at_work = [], []
 
-    def note(one: Job, item: Saved | Ended) -> None:
-        seen.append((one.name, item.epoch.epoch if isinstance(item, Saved) else "end"))
+    def note(one: Job, event: Event) -> None:
+        seen.append((one.name, event.epoch.epoch if isinstance(event, Saved) else "end"))
         at_work.append(len(workers()))
 
-    train_on_workers(jobs, place, SHARES, on_item=note, on_death=lambda one, error: pytest.fail(str(error)))
+    train_all(list(jobs.values()), place, warn=pytest.fail, on_event=note)
     for name in jobs:
         assert [what for who, what in seen if who == name] == [1, 2, 3, 4, "end"]
     assert max(at_work) == 2  # beside each other
@@ -145,36 +137,31 @@ def test_a_training_whose_worker_is_killed_ends_with_the_same_weights(tmp_path, 
     jobs = {one.name: one for one in (job(tmp_path, seed) for seed in (0, 1))}
     killed, died = [], []
 
-    def kill_all(one: Job, item: Saved | Ended) -> None:
+    def note(one: Job, event: Event) -> None:
         if not killed:
-            assert isinstance(item, Saved)
-            assert item.epoch.epoch == 1
+            assert not isinstance(event, Ended)
+            assert event.epoch.epoch == 1
             for process in workers():
                 killed.append(process.pid)
                 os.kill(process.pid, signal.SIGKILL)
 
-    def note(one: Job, error: Exception) -> None:
-        died.append(one.name)
-        assert one.keeper.progress.epochs_done() < EPOCHS
-
-    train_on_workers(jobs, place, SHARES, on_item=kill_all, on_death=note)
+    train_all(list(jobs.values()), place, warn=died.append, on_event=note)
     assert killed
-    assert set(died) == {"seed 0", "seed 1"} if len(killed) > 1 else died
+    assert died
+    assert all("its worker died" in line for line in died)
     assert_same(jobs, undisturbed)
     for one in jobs.values():
-        assert one.keeper._run.epochs == [1, 2, 3, 4]  # none twice
+        assert one.store.writer.epochs == [1, 2, 3, 4]  # none twice
 
 
 def test_what_a_training_raises_is_what_the_caller_hears(tmp_path, place) -> None:
     one = job(tmp_path, 0)
-    unknown = training(0).recipe.model_copy(update={"model": ModelConfig(backbone="no_such_net", weights="none")})
-    one = replace(one, training=replace(one.training, recipe=unknown))
+    unknown = spec(0).recipe.model_copy(update={"model": ModelConfig(backbone="no_such_net", weights="none")})
+    one = replace(one, spec=replace(one.spec, recipe=unknown))
     with pytest.raises(InputError, match="no_such_net") as caught:
-        train_on_workers(
-            {one.name: one}, place, SHARES, on_item=lambda *a: None, on_death=lambda *a: pytest.fail("no death")
-        )
+        train_all([one], place, warn=pytest.fail, on_event=lambda *a: pytest.fail("no event"))
     assert type(caught.value) is InputError
-    assert "train_by_epochs" in caught.value.__notes__[0]  # where in the worker
+    assert "train_on_worker" in caught.value.__notes__[0]  # where in the worker
 
 
 def test_what_a_plain_task_raises_is_what_the_caller_hears_as_well() -> None:

@@ -225,6 +225,15 @@ def test_the_update_ratio_is_the_length_of_a_step_over_that_of_the_weights(seen)
             assert entry.update_ratio == pytest.approx(float(change), rel=1e-5)
 
 
+def test_the_step_after_which_the_body_is_unfrozen_is_measured_on_what_it_trained(seen) -> None:
+    learner = new_learner()
+    learner.stepper = Stepper(
+        learner.model, learner.stepper.optimizer, learner.stepper.schedule, clip_grad_norm=None, freeze_steps=2
+    )
+    train(learner, 1, new_watcher(probe_every=2))
+    assert [signals.step for signals in seen if signals.update_ratio > 0] == [2, 4]
+
+
 def test_the_probe_loss_is_that_of_the_weights_after_the_step_in_eval_mode(seen) -> None:
     learner = new_learner()
     train(learner, 1, new_watcher(probe_every=STEPS))

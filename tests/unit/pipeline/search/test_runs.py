@@ -293,7 +293,7 @@ def test_the_weights_of_a_trial_become_an_artifact_of_its_run(opened, found, con
     kept = tmp_path / "checkpoint"
     kept.mkdir()
     (kept / WEIGHTS_FILE).write_bytes(b"weights")
-    (kept / "session.pt").write_bytes(b"much more")
+    (kept / "state.pt").write_bytes(b"much more")
     runs = opened()
     runs.started(record(1))
     runs.keep_checkpoint(record(1, [0.5], "completed", checkpoint=str(kept)), tmp_path / "scratch")

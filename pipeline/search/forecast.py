@@ -28,8 +28,8 @@ def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
 def expected_epochs(rungs: Rungs, *, scheduler: str, unstopped: float) -> float:
     """Epochs that a trial takes on average.
 
-    asha, hyperband: of those that reach a rung one in `factor` goes on, as its cutoff has it. median: half of them go
-    on after the first rung. unstopped: share of the trials that run to the end in any case.
+    asha, hyperband: of those that reach a rung one in `factor` continues, as its cutoff has it. median: half of them
+    continue after the first rung. unstopped: share of the trials that run to the end in any case.
     """
     epochs = rungs.epochs
     if scheduler in ("asha", "hyperband"):
@@ -47,7 +47,7 @@ def seconds_left(
 ) -> float:
     """Seconds until all trials are over, at the pace so far; what running trials have done is taken off.
 
-    mean_epochs: of a trial that has not ended. seconds_per_epoch: where no trial has told of one yet.
+    mean_epochs: of a trial that has not ended. seconds_per_epoch: where no trial has reported one yet.
     """
     epochs = sum(record.epochs for record in records)
     seconds = sum(record.seconds for record in records)

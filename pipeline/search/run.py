@@ -29,7 +29,7 @@ from pipeline.search.view import SearchView
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 
-#: What an interrupted search goes on from, in the stage's scratch folder.
+#: What an interrupted search resumes from, in the stage's scratch folder.
 JOURNAL = "journal.jsonl"
 #: How long the tracking server may be away before the search gives up.
 AWAY_SECONDS = 3600.0
@@ -88,8 +88,8 @@ def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -
     """
     if failure:
         raise RuntimeError(
-            f"search: {failure}; remove the cause and give the same command, which goes on with the trials that are "
-            "left, or raise search.failure_limit"
+            f"search: {failure}; remove the cause and give the same command, which resumes with the trials that "
+            "are left, or raise search.failure_limit"
         )
     if any(record.score is not None for record in records):
         return

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.search.trial import Status, Suggestion, TrialRecord
+from components.search.trial import Suggestion, TrialRecord
 
 
 class Journal:
@@ -29,48 +29,18 @@ class Journal:
         self.sessions = 0
         if path is not None and path.is_file():
             self._read(path)
-        self._append({"event": "opened"}, self.elapsed)
+        self._write({"event": "opened"}, self.elapsed)
 
-    def began(self, record: TrialRecord, *, elapsed: float) -> None:
-        """Record a new trial. Its number is the next one."""
-        self._append(
-            {
-                "event": "began",
-                "trial": record.number,
-                "suggestion": record.suggestion.to_dict(),
-                "unstopped": record.unstopped,
-            },
-            elapsed,
-        )
+    def append(self, event: str, trial: int, values: Mapping[str, Any], *, elapsed: float) -> None:
+        """Record an event of a trial, and the seconds that the search has been running.
 
-    def scored(
-        self,
-        number: int,
-        epoch: int,
-        score: float,
-        *,
-        seconds: float,
-        metrics: Mapping[str, float],
-        elapsed: float,
-    ) -> None:
-        """Record the score after an epoch, and the seconds that the trial's epochs have taken so far."""
-        event = {"event": "scored", "trial": number, "epoch": epoch, "score": score, "seconds": seconds}
-        self._append(event | {"metrics": dict(metrics)}, elapsed)
+        began: suggestion, unstopped (the trial's number is the next one). scored: epoch, score, seconds (of all the
+        trial's epochs so far), metrics. saved: epoch, checkpoint. pruned: nothing, its checkpoint was removed. ended:
+        status, message, seconds.
+        """
+        self._write({"event": event, "trial": trial, **values}, elapsed)
 
-    def saved(self, number: int, epoch: int, checkpoint: str, *, elapsed: float) -> None:
-        """Record the checkpoint of an epoch."""
-        self._append({"event": "saved", "trial": number, "epoch": epoch, "checkpoint": checkpoint}, elapsed)
-
-    def pruned(self, number: int, *, elapsed: float) -> None:
-        """Record that a trial's checkpoint was removed."""
-        self._append({"event": "pruned", "trial": number}, elapsed)
-
-    def ended(self, number: int, status: Status, *, message: str, seconds: float, elapsed: float) -> None:
-        """Record how a trial ended."""
-        event = {"event": "ended", "trial": number, "status": status, "message": message, "seconds": seconds}
-        self._append(event, elapsed)
-
-    def _append(self, event: dict[str, Any], elapsed: float) -> None:
+    def _write(self, event: dict[str, Any], elapsed: float) -> None:
         event["elapsed"] = round(elapsed, 3)
         self._apply(event)
         if self._path is None:

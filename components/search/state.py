@@ -63,7 +63,8 @@ class SearchState:
         for record in journal.records:
             # Its last epoch is saved, and the driver died before it recorded the end.
             if not record.ended and record.checkpoint_epoch >= record.suggestion.epochs:
-                journal.ended(record.number, "completed", message="", seconds=record.seconds, elapsed=journal.elapsed)
+                values = {"status": "completed", "message": "", "seconds": record.seconds}
+                journal.append("ended", record.number, values, elapsed=journal.elapsed)
         self._unfinished = [record.number for record in journal.records if not record.ended]
         self._running: set[int] = set()
         self._seconds = sum(record.seconds for record in journal.records)
@@ -102,8 +103,8 @@ class SearchState:
             suggestion = self._defaults if number == 0 else self._sampler.suggest(number, self.records)
             if isinstance(suggestion, str):
                 return suggestion
-            record = TrialRecord(number=number, suggestion=suggestion, unstopped=number in self._unstopped)
-            self._journal.began(record, elapsed=self.elapsed)
+            values = {"suggestion": suggestion.to_dict(), "unstopped": number in self._unstopped}
+            self._journal.append("began", number, values, elapsed=self.elapsed)
         self._running.add(number)
         return self.records[number]
 
@@ -118,15 +119,16 @@ class SearchState:
     ) -> None:
         """Record the score after an epoch; seconds: of all the trial's epochs so far."""
         self._seconds += seconds - self.records[number].seconds
-        self._journal.scored(number, epoch, score, seconds=seconds, metrics=metrics or {}, elapsed=self.elapsed)
+        values = {"epoch": epoch, "score": score, "seconds": seconds, "metrics": dict(metrics or {})}
+        self._journal.append("scored", number, values, elapsed=self.elapsed)
 
     def saved(self, number: int, epoch: int, checkpoint: str) -> None:
         """Record the checkpoint of an epoch."""
-        self._journal.saved(number, epoch, checkpoint, elapsed=self.elapsed)
+        self._journal.append("saved", number, {"epoch": epoch, "checkpoint": checkpoint}, elapsed=self.elapsed)
 
     def pruned(self, number: int) -> None:
         """Record that a trial's checkpoint was removed."""
-        self._journal.pruned(number, elapsed=self.elapsed)
+        self._journal.append("pruned", number, {}, elapsed=self.elapsed)
 
     def ended(self, number: int, status: Status, *, message: str = "", seconds: float | None = None) -> None:
         """Record how a trial ended."""
@@ -137,7 +139,8 @@ class SearchState:
         self._ended_here += 1
         if status == "failed":
             self._failures.append(message)
-        self._journal.ended(number, status, message=message, seconds=total, elapsed=self.elapsed)
+        values = {"status": status, "message": message, "seconds": total}
+        self._journal.append("ended", number, values, elapsed=self.elapsed)
 
     def spent_budget(self) -> str:
         """Which budget is spent, in words; empty for none."""

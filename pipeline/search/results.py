@@ -16,9 +16,9 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
-from pipeline.search.recipes import SearchedSpace, settings_of
 from pipeline.search.run import JOURNAL, Finished
 from pipeline.search.view import short_settings
+from pipeline.search_space import SearchedSpace, settings_of
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext

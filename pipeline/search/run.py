@@ -22,10 +22,10 @@ from pipeline.compute.resources import Shares, training_session
 from pipeline.compute.shipping import seen_by_nodes, ship
 from pipeline.console import duration
 from pipeline.search.forecast import expected_epochs, seconds_left, seconds_per_epoch
-from pipeline.search.recipes import SearchedSpace, sampler_settings
 from pipeline.search.runs import TrialRuns
 from pipeline.search.session import TrialPlan, open_session
 from pipeline.search.view import SearchView
+from pipeline.search_space import SearchedSpace, sampler_settings
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 

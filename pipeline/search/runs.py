@@ -15,8 +15,8 @@ from components.outbox import Outbox
 from components.search.checkpoints import fetch
 from components.search.trial import TrialRecord
 from components.tracking import TAG_NOTE, TAG_ROOT, TAG_STAGE, Status, root_of
-from pipeline.search.recipes import at_horizon, settings_of
 from pipeline.search.session import WEIGHTS_FILE
+from pipeline.search_space import at_horizon, settings_of
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext

@@ -9,7 +9,7 @@ from components.search.trial import Suggestion, TrialRecord
 from pipeline.compute.resources import Shares
 from pipeline.config import ComputeConfig
 from pipeline.search import run as stage
-from pipeline.search.recipes import searched_space
+from pipeline.search_space import searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
 

@@ -15,8 +15,8 @@ from torch import nn
 from components.search.trial import Suggestion
 from pipeline.config import ComputeConfig
 from pipeline.search import session as module
-from pipeline.search.recipes import at_horizon
 from pipeline.search.session import LOGITS_FILE, TRIAL_SEEDS, WEIGHTS_FILE, TrialPlan, TrialSession, open_session
+from pipeline.search_space import at_horizon
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.training import build as training

@@ -58,8 +58,8 @@ from pipeline.console import Console
 from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.range_test.ramps import RangeTest, measure
-from pipeline.search.recipes import searched_space
 from pipeline.search.trial import TrialPlan, TrialSession
+from pipeline.search_space import searched_space
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,

@@ -19,7 +19,7 @@ from components.search.journal import Journal
 from components.search.rungs import WORST_SCORE, Rungs, StoppingRule, build_rule
 from components.search.samplers import build_sampler, winner
 from components.search.samplers.base import SamplerSettings
-from components.search.state import Limits, SearchState, TrialRequest
+from components.search.state import Limits, SearchState
 from components.search.trial import TrialRecord
 
 #: At each rung one trial in so many goes on.
@@ -148,20 +148,20 @@ class _Workshop:
     def _set_to_work(self) -> None:
         while self._idle:
             started = time.perf_counter()
-            request = self._state.next_request()
+            trial = self._state.next_trial()
             self._deciding += time.perf_counter() - started
-            if isinstance(request, str):
+            if isinstance(trial, str):
                 return
             self._decisions += 1
-            self._begin(request)
+            self._begin(trial)
 
-    def _begin(self, request: TrialRequest) -> None:
+    def _begin(self, trial: TrialRecord) -> None:
         # The luck is the number's, so that searches of one seed that differ in their rule alone are paired.
-        luck = self._plan.seed * 1_000_003 + request.number
-        training = self._problem.train(request.suggestion.point, seed=luck)
-        self._trainings[request.number] = training
+        luck = self._plan.seed * 1_000_003 + trial.number
+        training = self._problem.train(trial.suggestion.point, seed=luck)
+        self._trainings[trial.number] = training
         self._idle -= 1
-        heapq.heappush(self._queue, (self._clock.now + training.seconds, request.number, 1))
+        heapq.heappush(self._queue, (self._clock.now + training.seconds, trial.number, 1))
 
     def _epoch_ended(self, number: int, epoch: int) -> None:
         training = self._trainings[number]
@@ -188,7 +188,7 @@ class _Workshop:
         on = True
         if rule is not None and not done:
             self._decisions += 1
-            on = rule.goes_on(number, epoch, score, unstopped=record.unstopped)
+            on = rule.continues(number, epoch, score, unstopped=record.unstopped)
         state.scored(number, epoch, score, seconds=seconds)
         if done and rule is not None:
             rule.ended(number, epoch, score)

@@ -90,13 +90,13 @@ class Quota:
 
     def enforce(self) -> None:
         """Remove what is too much."""
-        held = [record for record in self._state.records if record.ended and record.checkpoint]
-        held.sort(key=lambda record: -1.0 if record.score is None else record.score)
-        total = sum(self._size(str(record.checkpoint)) for record in held)
+        stored = [record for record in self._state.records if record.ended and record.checkpoint]
+        stored.sort(key=lambda record: -1.0 if record.score is None else record.score)
+        total = sum(self._size(str(record.checkpoint)) for record in stored)
         if total <= self._most:
             return
         kept = {0, self._best(self._state.records)}
-        for record in held:
+        for record in stored:
             if total <= self._most:
                 return
             if record.number in kept:

@@ -4,7 +4,7 @@ A random forest learns the score from the places of the trials in the space; the
 forest's variance over the whole space that this key explains alone. Shares need not add up to 1: the rest is what keys
 do together, and noise.
 
-Keys are told to the forest as places, not as values: the position within its interval (logarithmic where the space is),
+The forest is given keys as places, not as values: the position within its interval (logarithmic where the space is),
 the index of a choice. A learning rate is so measured against the bounds of the trial's own optimizer, and what the
 optimizer does by itself is left to the optimizer. Optuna would weigh a logarithmic key as if it were linear.
 """

@@ -1,8 +1,8 @@
-"""Early stopping: which trials go on at a rung. Ray's schedulers decide, asked without Ray Tune around them.
+"""Early stopping: which trials continue at a rung. Ray's schedulers decide, used without Ray Tune around them.
 
 ASHA (Li et al., arXiv 1810.05934), its brackets with later first rungs (asynchronous Hyperband, the same paper), and
-the median rule (Golovin et al. 2017). Trials are known by their numbers, so that a search that goes on can tell the
-rule what it had seen before, and a simulation can use the same rule.
+the median rule (Golovin et al. 2017). Trials are identified by number, so that a resumed search can replay what the
+rule had seen before, and a simulation can use the same rule.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 from components.search.trial import TrialRecord
 
 EPOCH, SCORE = "epoch", "score"
-#: What a diverged or failed trial is held to have scored: schedulers would let a NaN go on.
+#: The score of a diverged or failed trial: schedulers would not stop a NaN.
 WORST_SCORE = 0.0
-#: The median rule says nothing before so many other trials have a score at the epoch.
+#: The median rule stops nothing before so many other trials have a score at the epoch.
 MEDIAN_FROM = 3
 
 
@@ -43,62 +43,62 @@ class Rungs:
 
 
 @dataclass(frozen=True)
-class _Known:
-    """As much of a trial as Ray's schedulers ask for."""
+class _TrialId:
+    """The part of a trial that Ray's schedulers read."""
 
     trial_id: str
 
 
 class StoppingRule:
-    """Decides after each epoch whether a trial goes on.
+    """Decides after each epoch whether a trial continues.
 
-    members: schedulers between which trials are dealt out, one of them drawn for each number with `weights`.
+    members: schedulers, one of which is drawn for each trial with `weights`.
     """
 
     def __init__(self, members: Sequence[TrialScheduler], weights: Sequence[float], *, seed: int) -> None:
         self._members, self._seed = members, seed
         self._shares = np.asarray(weights, dtype=float) / sum(weights)
         self._begun: dict[int, TrialScheduler] = {}
-        self._told: dict[int, tuple[int, bool]] = {}  # the last epoch of each trial, and whether it went on
+        self._decided: dict[int, tuple[int, bool]] = {}  # the last epoch of each trial, and whether it continued
 
-    def goes_on(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
-        """Take in a score and decide. What is `unstopped` counts for the others and goes on whatever it scored.
+    def continues(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
+        """Record a score and decide. An `unstopped` trial counts for the others and always continues.
 
-        An epoch that is told again, since a worker was lost, was decided on before.
+        The decision on an epoch that is repeated, since a worker was lost, stands.
         """
-        last, went_on = self._told.get(number, (0, True))
+        last, continued = self._decided.get(number, (0, True))
         if epoch > last:
-            went_on = self._judge(number, epoch, score, unstopped=unstopped)
-            self._told[number] = epoch, went_on
-        return went_on or epoch < last
+            continued = self._judge(number, epoch, score, unstopped=unstopped)
+            self._decided[number] = epoch, continued
+        return continued or epoch < last
 
     def _judge(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
-        member, trial, result = self._member(number), _Known(str(number)), {EPOCH: epoch, SCORE: score}
+        member, trial, result = self._member(number), _TrialId(str(number)), {EPOCH: epoch, SCORE: score}
         if unstopped and isinstance(member, MedianStoppingRule):
-            # It takes no further score of a trial that it has told to stop; this way it takes one without judging.
+            # It ignores scores of a trial after it has stopped it; this call records one without a decision.
             member.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
             return True
         decision = member.on_trial_result(None, trial, result)  # type: ignore[arg-type]
         return unstopped or decision != TrialScheduler.STOP
 
     def ended(self, number: int, epoch: int, score: float) -> None:
-        """Take in the last score of a trial that goes on no more; one that is known already counts once."""
-        member, (last, _) = self._member(number), self._told.get(number, (0, True))
+        """Record the last score of a trial that has ended; a score that was recorded before counts once."""
+        member, (last, _) = self._member(number), self._decided.get(number, (0, True))
         del self._begun[number]
         if epoch > last:
-            member.on_trial_complete(None, _Known(str(number)), {EPOCH: epoch, SCORE: score})  # type: ignore[arg-type]
+            member.on_trial_complete(None, _TrialId(str(number)), {EPOCH: epoch, SCORE: score})  # type: ignore[arg-type]
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
-        """Take in what earlier sessions of a search saw, but for what a trial that goes on will tell again."""
+        """Record what earlier sessions of a search saw, but for the epochs that an unfinished trial will repeat."""
         for record in records:
-            stands = record.epochs if record.ended else record.checkpoint_epoch
+            last = record.epochs if record.ended else record.checkpoint_epoch
             for epoch, score in sorted(record.scores.items()):
-                if epoch > stands:
+                if epoch > last:
                     break
                 if epoch == record.suggestion.epochs:
                     self.ended(record.number, epoch, score)
                 else:
-                    self.goes_on(record.number, epoch, score, unstopped=True)
+                    self.continues(record.number, epoch, score, unstopped=True)
             if record.status in ("diverged", "failed"):
                 self.ended(record.number, record.epochs + 1, WORST_SCORE)
 
@@ -106,7 +106,7 @@ class StoppingRule:
         if number not in self._begun:
             drawn = np.random.default_rng([self._seed, number]).choice(len(self._members), p=self._shares)
             self._begun[number] = self._members[drawn]
-            self._begun[number].on_trial_add(None, _Known(str(number)))  # type: ignore[arg-type]
+            self._begun[number].on_trial_add(None, _TrialId(str(number)))  # type: ignore[arg-type]
         return self._begun[number]
 
 

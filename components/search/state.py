@@ -1,7 +1,7 @@
-"""The state of a search: which trial comes next, what is known of each, and when it is enough.
+"""The state of a search: which trial comes next, what is known of each, and when the search ends.
 
-It joins the sampler, the journal and the limits. Whoever runs the trials (Ray Tune, or a simulation) asks it for orders
-and tells it what becomes of them.
+It joins the sampler, the journal and the limits. What runs the trials (Ray Tune, or a simulation) takes trials from it
+and reports results to it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from components.search.journal import Journal
 from components.search.samplers.base import Sampler
 from components.search.trial import Status, Suggestion, TrialRecord
 
-#: Ended trials before their failures say anything.
-FEWEST_FOR_A_VERDICT = 4
+#: Failures count once so many trials have ended.
+FEWEST_ENDED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +35,10 @@ class Limits:
     failure_limit: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialRequest:
-    """A trial to be run, from its beginning or from a checkpoint."""
-
-    number: int
-    suggestion: Suggestion
-    unstopped: bool
-    checkpoint: str | None
-
-
 class SearchState:
-    """A search in progress, or one that goes on.
+    """A search in progress, new or resumed.
 
-    defaults: the suggestion of trial 0. concurrent: trials at a time; None: as many as are asked for.
+    defaults: the suggestion of trial 0. concurrent: trials at a time; None: no limit.
     gpus_per_trial: for the budget of GPU time. clock: seconds that only rise.
     """
 
@@ -68,13 +58,14 @@ class SearchState:
         self._journal, self._sampler, self._limits, self._defaults = journal, sampler, limits, defaults
         self._concurrent, self._gpus, self._clock = concurrent, gpus_per_trial, clock
         self._unstopped = unstopped_numbers(limits.num_trials, unstopped_fraction, seed=seed)
-        self._begun_before = journal.elapsed
+        self._earlier = journal.elapsed
         self._started = clock()
         for record in journal.records:
-            # Its last epoch is saved, and the driver died before it could say that there is no other.
+            # Its last epoch is saved, and the driver died before it recorded the end.
             if not record.ended and record.checkpoint_epoch >= record.suggestion.epochs:
-                journal.ended(record.number, "completed", message="", seconds=record.seconds, elapsed=journal.elapsed)
-        self._to_go_on = [record.number for record in journal.records if not record.ended]
+                values = {"status": "completed", "message": "", "seconds": record.seconds}
+                journal.append("ended", record.number, values, elapsed=journal.elapsed)
+        self._unfinished = [record.number for record in journal.records if not record.ended]
         self._running: set[int] = set()
         self._seconds = sum(record.seconds for record in journal.records)
         self._ended_here = 0
@@ -88,34 +79,34 @@ class SearchState:
     @property
     def elapsed(self) -> float:
         """Seconds that the search has run, interruptions left out."""
-        return self._begun_before + self._clock() - self._started
+        return self._earlier + self._clock() - self._started
 
     @property
     def session(self) -> int:
-        """How often the search was begun or gone on with."""
+        """How often the search was begun or resumed, this time included."""
         return self._journal.sessions
 
     @property
     def running(self) -> frozenset[int]:
         return frozenset(self._running)
 
-    def next_request(self) -> TrialRequest | Literal["wait", "done"]:
-        """The next trial to run: first those that an interruption has cut short, then what the sampler suggests."""
+    def next_trial(self) -> TrialRecord | Literal["wait", "done"]:
+        """The next trial to run: first those that an interruption left unfinished, then the sampler's suggestions."""
         if self.spent_budget() or self.common_failure():
             return "done"
         if self._concurrent is not None and len(self._running) >= self._concurrent:
             return "wait"
-        if self._to_go_on:
-            return self._order(self.records[self._to_go_on.pop(0)])
-        number = len(self.records)
-        if number >= self._limits.num_trials:
-            return "done"
-        suggestion = self._defaults if number == 0 else self._sampler.suggest(number, self.records)
-        if isinstance(suggestion, str):
-            return suggestion
-        record = TrialRecord(number=number, suggestion=suggestion, unstopped=number in self._unstopped)
-        self._journal.began(record, elapsed=self.elapsed)
-        return self._order(self.records[number])
+        number = self._unfinished.pop(0) if self._unfinished else len(self.records)
+        if number == len(self.records):
+            if number >= self._limits.num_trials:
+                return "done"
+            suggestion = self._defaults if number == 0 else self._sampler.suggest(number, self.records)
+            if isinstance(suggestion, str):
+                return suggestion
+            values = {"suggestion": suggestion.to_dict(), "unstopped": number in self._unstopped}
+            self._journal.append("began", number, values, elapsed=self.elapsed)
+        self._running.add(number)
+        return self.records[number]
 
     def scored(
         self,
@@ -126,20 +117,21 @@ class SearchState:
         seconds: float,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Take in the score after an epoch; seconds: of all the trial's epochs so far."""
+        """Record the score after an epoch; seconds: of all the trial's epochs so far."""
         self._seconds += seconds - self.records[number].seconds
-        self._journal.scored(number, epoch, score, seconds=seconds, metrics=metrics or {}, elapsed=self.elapsed)
+        values = {"epoch": epoch, "score": score, "seconds": seconds, "metrics": dict(metrics or {})}
+        self._journal.append("scored", number, values, elapsed=self.elapsed)
 
     def saved(self, number: int, epoch: int, checkpoint: str) -> None:
-        """Take in where a trial can go on from."""
-        self._journal.saved(number, epoch, checkpoint, elapsed=self.elapsed)
+        """Record the checkpoint of an epoch."""
+        self._journal.append("saved", number, {"epoch": epoch, "checkpoint": checkpoint}, elapsed=self.elapsed)
 
     def pruned(self, number: int) -> None:
-        """Take in that a checkpoint is gone."""
-        self._journal.pruned(number, elapsed=self.elapsed)
+        """Record that a trial's checkpoint was removed."""
+        self._journal.append("pruned", number, {}, elapsed=self.elapsed)
 
     def ended(self, number: int, status: Status, *, message: str = "", seconds: float | None = None) -> None:
-        """Take in how a trial ended."""
+        """Record how a trial ended."""
         record = self.records[number]
         total = record.seconds if seconds is None else seconds
         self._seconds += total - record.seconds
@@ -147,7 +139,8 @@ class SearchState:
         self._ended_here += 1
         if status == "failed":
             self._failures.append(message)
-        self._journal.ended(number, status, message=message, seconds=total, elapsed=self.elapsed)
+        values = {"status": status, "message": message, "seconds": total}
+        self._journal.append("ended", number, values, elapsed=self.elapsed)
 
     def spent_budget(self) -> str:
         """Which budget is spent, in words; empty for none."""
@@ -161,22 +154,13 @@ class SearchState:
     def common_failure(self) -> str:
         """What most failures have in common, where too many trials have failed; else empty.
 
-        Trials of this session count: a search that goes on does so because the cause may have been removed.
+        Trials of this session count: the cause may have been removed before a search is resumed.
         """
         ended, failed = self._ended_here, len(self._failures)
-        if ended < FEWEST_FOR_A_VERDICT or failed <= self._limits.failure_limit * ended:
+        if ended < FEWEST_ENDED or failed <= self._limits.failure_limit * ended:
             return ""
         message, count = Counter(self._failures).most_common(1)[0]
         return f"{failed} of {ended} trials failed, {count} of them with: {message}"
-
-    def _order(self, record: TrialRecord) -> TrialRequest:
-        self._running.add(record.number)
-        return TrialRequest(
-            number=record.number,
-            suggestion=record.suggestion,
-            unstopped=record.unstopped,
-            checkpoint=record.checkpoint,
-        )
 
 
 def unstopped_numbers(num_trials: int, fraction: float, *, seed: int) -> frozenset[int]:

@@ -1,8 +1,8 @@
-"""Tune's face of a session: a step is an epoch. Runs in a worker, which takes one trial after the other.
+"""The trainable that Tune runs in a worker: a step is an epoch, and a worker runs one trial after the other.
 
-What goes wrong in an epoch is the trial's result, not its worker's death: an exception, a loss that is not finite, an
-epoch that does not end. Tune's own handling of failures is left to workers and nodes that are lost, and to checkpoints
-that cannot be written.
+A fault in an epoch is a result of the trial and does not end the worker: an exception, a loss that is not finite, an
+epoch that does not end. Tune's own handling of failures covers lost workers and nodes, and checkpoints that cannot be
+written.
 """
 
 from __future__ import annotations
@@ -61,30 +61,30 @@ class EpochTrainable(Trainable):
         self._thread = _new_thread()
         self._session: Session | None = None
         self._from: str | None = None
-        #: With a hung thread, or a broken CUDA context, this process is good for nothing more.
+        #: With a hung thread, or a broken CUDA context, this process cannot run another epoch.
         self._broken = False
-        self._begin(config["request"])
+        self._begin(config["trial"])
 
     def step(self) -> dict[str, Any]:
         if self._broken:
-            _end_this_process()  # Tune begins the trial, the one after the fatal one, again in another
+            _end_this_process()  # Tune begins the trial, the one after the fatal one, again in another process
         started = time.perf_counter()
         try:
-            told = dict(self._await(self._next_epoch))
+            reported = dict(self._await(self._next_epoch))
         except _Hung as hung:
             self._session = None  # its thread holds it
             return self._ended("failed", started, message=str(hung))
-        except Exception as error:  # noqa: BLE001 - it is the trial's result, and shown as such
+        except Exception as error:  # noqa: BLE001 - it is the trial's result, and reported
             self._broken = self._broken or "CUDA error" in str(error)
             trace = traceback.format_exc()
             return self._ended("failed", started, message=_one_line(error), trace=trace)
-        if told["diverged"] or not math.isfinite(told[SCORE]):
-            return self._ended("diverged", started, told=told)
-        epoch = int(told[EPOCH])
+        if reported["diverged"] or not math.isfinite(reported[SCORE]):
+            return self._ended("diverged", started, reported=reported)
+        epoch = int(reported[EPOCH])
         self._last_epoch = epoch
         done = epoch >= self._suggestion.epochs
         saves = done or epoch in self._checkpoint_epochs
-        return {"metrics": {}, **told} | {
+        return {"metrics": {}, **reported} | {
             "outcome": "scored",
             "seconds": time.perf_counter() - started,
             "done": done,
@@ -99,11 +99,11 @@ class EpochTrainable(Trainable):
     def load_checkpoint(self, checkpoint_dir: str | None) -> None:  # type: ignore[override]
         assert checkpoint_dir is not None
         self._await(lambda: self._opened().load(Path(checkpoint_dir)))
-        self._from = None  # what Tune brings is newer than what the request named
+        self._from = None  # what Tune brings is newer than what the configuration names
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
-        self._begin(new_config["request"])
+        self._begin(new_config["trial"])
         return True
 
     def cleanup(self) -> None:
@@ -112,9 +112,9 @@ class EpochTrainable(Trainable):
         self._close()
         self._thread.shutdown(wait=False)
 
-    def _begin(self, request: dict[str, Any]) -> None:
-        self._suggestion = Suggestion(**request["suggestion"])
-        self._from = request["checkpoint"]
+    def _begin(self, trial: dict[str, Any]) -> None:
+        self._suggestion = Suggestion(**trial["suggestion"])
+        self._from = trial["checkpoint"]
         self._last_epoch = 0
 
     def _next_epoch(self) -> Mapping[str, Any]:
@@ -145,9 +145,15 @@ class EpochTrainable(Trainable):
         return future.result()
 
     def _ended(
-        self, outcome: str, started: float, *, message: str = "", trace: str = "", told: dict[str, Any] | None = None
+        self,
+        outcome: str,
+        started: float,
+        *,
+        message: str = "",
+        trace: str = "",
+        reported: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        return {"metrics": {}, **(told or {})} | {
+        return {"metrics": {}, **(reported or {})} | {
             "outcome": outcome,
             EPOCH: self._last_epoch + 1,
             SCORE: WORST_SCORE,

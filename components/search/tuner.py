@@ -1,4 +1,4 @@
-"""Ray Tune runs the trials that a search's state requests.
+"""Ray Tune runs the trials of a search's state.
 
 A trial is a session that trains one epoch at a time. Tune keeps a worker between trials (`reuse_actors`), so that torch
 is imported and the images are opened once per worker. What happens to trials is told to the state and to observers in
@@ -30,8 +30,8 @@ from components.search.trainable import EpochTrainable, Session
 from components.search.trial import Status, TrialRecord, best_trial
 
 #: How often a trial is begun again, from its last checkpoint, whose worker or node was lost.
-LOST_WORKERS_BORNE = 3
-#: Tune's own snapshots serve nothing here, and cost more the more trials there are.
+MAX_LOST_WORKERS = 3
+#: Tune's own snapshots are not used, and cost more the more trials there are.
 STATE_SECONDS = "3600"
 
 OpenSession = Callable[..., Session]
@@ -76,12 +76,9 @@ def run_trials(
     rule: StoppingRule | None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run what the state requests until it has no more. Ray must be up.
+    """Run the trials of the state until it has no more. Ray must be up. Interrupted, the same call resumes.
 
-    tick: called repeatedly while trials run.
-
-    open_session: called in a worker, `open_session(suggestion, overrides)`. Interrupted, it leaves the journal as it
-    stands, and the same call goes on from there.
+    open_session: called in a worker, `open_session(suggestion, overrides)`. tick: called repeatedly while trials run.
     """
     if rule is not None:
         rule.replay(state.records)
@@ -103,7 +100,7 @@ def run_trials(
             stop=_BudgetStopper(state),
             checkpoint_config=CheckpointConfig(num_to_keep=2),  # Tune removes one before the journal names the next
             callbacks=[callback],
-            max_failures=LOST_WORKERS_BORNE,
+            max_failures=MAX_LOST_WORKERS,
             reuse_actors=True,
             raise_on_failed_trial=False,
             trial_dirname_creator=lambda trial: f"trial-{number_of(trial)}",
@@ -114,7 +111,7 @@ def run_trials(
 
 def number_of(trial: Trial) -> int:
     """The number, in the search, of one of Tune's trials."""
-    return trial.config["request"]["number"]
+    return trial.config["trial"]["number"]
 
 
 #: Tune's switches, which it reads from the environment.
@@ -129,26 +126,18 @@ _SWITCHES = {
 
 
 class _StateSearcher(Searcher):
-    """Asks the state for the next request whenever Tune has room for a trial."""
+    """Takes the next trial from the state whenever Tune has room for one."""
 
     def __init__(self, state: SearchState) -> None:
         super().__init__(metric=SCORE, mode="max")
         self._state = state
 
     def suggest(self, trial_id: str) -> Any:  # noqa: ANN401 - a configuration, None, or Searcher.FINISHED
-        request = self._state.next_request()
-        if request == "wait":
-            return None
-        if request == "done":
-            return Searcher.FINISHED
-        assert not isinstance(request, str)
-        return {
-            "request": {
-                "number": request.number,
-                "suggestion": request.suggestion.to_dict(),
-                "checkpoint": request.checkpoint,
-            }
-        }
+        record = self._state.next_trial()
+        if isinstance(record, str):
+            return None if record == "wait" else Searcher.FINISHED
+        suggestion = record.suggestion.to_dict()
+        return {"trial": {"number": record.number, "suggestion": suggestion, "checkpoint": record.checkpoint}}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The callback tells the state, with more detail."""
@@ -173,7 +162,7 @@ class _RuleScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         number = number_of(trial)
         unstopped = self._state.records[number].unstopped
-        on = self._rule.goes_on(number, result[EPOCH], result[SCORE], unstopped=unstopped)
+        on = self._rule.continues(number, result[EPOCH], result[SCORE], unstopped=unstopped)
         return TrialScheduler.CONTINUE if on else TrialScheduler.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ANN401
@@ -267,7 +256,7 @@ class TuneCallback(Callback):
     def end_the_rest(self) -> None:
         """End the trials that Tune stopped all at once, of which it tells nobody. Raises where nothing explains it.
 
-        Where too many have failed they are left: the search goes on with them once the cause is removed.
+        Where too many have failed they are left: a resumed search runs them once the cause is removed.
         """
         reason = self.state.spent_budget()
         if not reason and self.state.common_failure():
@@ -275,7 +264,7 @@ class TuneCallback(Callback):
         # Also those of an earlier session whose turn did not come.
         left = [record.number for record in self.state.records if not record.ended]
         if left and not reason:
-            raise RuntimeError(f"Ray Tune stopped before trials {left} were done; the same command goes on with them")
+            raise RuntimeError(f"Ray Tune stopped before trials {left} were complete; the same command resumes them")
         for number in left:
             record = self.state.records[number]
             self._end(record, _ending(record), reason, "", seconds=None)
@@ -304,5 +293,5 @@ def _why_lost(trial: Trial) -> tuple[str, str]:
         return "its worker was lost, and nothing says why", ""
     text = Path(path).read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    what = "its worker was lost" if "DiedError" in text or not lines else "it could not be gone on with"
+    what = "its worker was lost" if "DiedError" in text or not lines else "it could not be resumed"
     return (f"{what}: {lines[-1]}" if lines else what), text

@@ -40,7 +40,7 @@ def check_trial_storage(compute: ComputeConfig) -> None:
 def _check_sampler(config: Config) -> None:
     from components.search.samplers import build_sampler
     from components.search.space import Space
-    from pipeline.search.recipes import expand, sampler_settings, settings_of
+    from pipeline.search_space import expand, sampler_settings, settings_of
 
     tests = config.lr_range_test
     rates = {

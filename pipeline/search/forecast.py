@@ -9,8 +9,8 @@ from components.search.rungs import Rungs
 from components.search.trial import TrialRecord
 from pipeline.compute.shipping import local_folder
 from pipeline.config import ComputeConfig
-from pipeline.search.recipes import at_horizon
 from pipeline.search.trial import TrialPlan
+from pipeline.search_space import at_horizon
 from pipeline.training.build import open_data, use_threads
 from pipeline.training.pace import measure_pace
 

@@ -16,9 +16,9 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
-from pipeline.search.recipes import SearchedSpace, settings_of
 from pipeline.search.run import JOURNAL, Finished
 from pipeline.search.view import short_settings
+from pipeline.search_space import SearchedSpace, settings_of
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
@@ -237,7 +237,7 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
     # Without overrides it is the defaults', on a fold perhaps; a trial of the space leaves out what it has no use for.
     unset = {} if suggestion.overrides else defaults
     row |= {key: _plain(suggestion.overrides.get(key, unset.get(key))) for key in keys}
-    latency = next((told["latency_ms"] for told in record.metrics.values() if "latency_ms" in told), None)
+    latency = next((values["latency_ms"] for values in record.metrics.values() if "latency_ms" in values), None)
     return row | ({"latency_ms": latency} if latency is not None else {})
 
 

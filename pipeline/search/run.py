@@ -22,14 +22,14 @@ from pipeline.compute.resources import Shares, training_session
 from pipeline.compute.shipping import seen_by_nodes, ship
 from pipeline.console import duration
 from pipeline.search.forecast import expected_epochs, seconds_left, seconds_per_epoch
-from pipeline.search.recipes import SearchedSpace, sampler_settings
 from pipeline.search.runs import TrialRuns
 from pipeline.search.trial import TrialPlan, open_session
 from pipeline.search.view import SearchView
+from pipeline.search_space import SearchedSpace, sampler_settings
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 
-#: What an interrupted search goes on from, in the stage's scratch folder.
+#: What an interrupted search resumes from, in the stage's scratch folder.
 JOURNAL = "journal.jsonl"
 #: How long the tracking server may be away before the search gives up.
 AWAY_SECONDS = 3600.0
@@ -88,8 +88,8 @@ def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -
     """
     if failure:
         raise RuntimeError(
-            f"search: {failure}; remove the cause and give the same command, which goes on with the trials that are "
-            "left, or raise search.failure_limit"
+            f"search: {failure}; remove the cause and give the same command, which resumes with the trials that "
+            "are left, or raise search.failure_limit"
         )
     if any(record.score is not None for record in records):
         return

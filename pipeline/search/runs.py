@@ -15,7 +15,7 @@ from components.metric_writer import QueuedWriter, RetryQueue, Status
 from components.search.checkpoints import fetch
 from components.search.trial import TrialRecord
 from components.tracking import TAG_NOTE, ChildRuns, Run
-from pipeline.search.recipes import at_horizon, settings_of
+from pipeline.search_space import at_horizon, settings_of
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext

@@ -25,7 +25,7 @@ from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
 from pipeline.compute.shipping import Prepared, local_folder
 from pipeline.config import ComputeConfig
-from pipeline.search.recipes import at_horizon
+from pipeline.search_space import at_horizon
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.training.build import (

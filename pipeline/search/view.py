@@ -1,4 +1,4 @@
-"""What a person sees of a search while it runs: a bar with the time that is left, and the trials that matter.
+"""The display of a search while it runs: a bar with the time that is left, and the trials that matter.
 
 On a terminal a table that is drawn anew, running trials and the best so far; elsewhere a line as each trial ends.
 """
@@ -19,13 +19,13 @@ from components.search.trial import TrialRecord
 from pipeline.console import QUIET_SECONDS, Console, duration
 
 SHOWN = 8
-#: Longer searches are not told trial by trial where there is no terminal.
-TOLD_ONE_BY_ONE = 50
+#: Longer searches are not shown trial by trial where there is no terminal.
+SHOWN_ONE_BY_ONE = 50
 MARKS = {"running": "▸", "completed": "✓", "stopped": "–", "diverged": "✗", "failed": "✗"}
 
 
 class SearchView:
-    """Shows the records of a course. remaining: seconds that are left, asked for again and again."""
+    """Shows the records of a search. remaining: gives the seconds that are left."""
 
     def __init__(
         self,
@@ -65,23 +65,23 @@ class SearchView:
         self._console.rich.print(self._table())
 
     def started(self, record: TrialRecord) -> None:
-        """Nothing to tell: the table shows it."""
+        """The table shows it."""
 
     def reported(self, record: TrialRecord, result: dict[str, Any]) -> None:
-        """Nothing to tell: the table shows it."""
+        """The table shows it."""
 
     def ended(self, record: TrialRecord, trace: str) -> None:
-        """Warn of what went wrong, and tell of the rest where there is no table."""
+        """Warn of failures, and show the others where there is no table."""
         if record.status == "failed":
             self._console.warn(f"trial {record.number} failed: {record.message}")
         elif record.status == "diverged":
             self._console.warn(f"trial {record.number} diverged: {short_settings(record)}")
-        elif self._live is None and self._total <= TOLD_ONE_BY_ONE:
+        elif self._live is None and self._total <= SHOWN_ONE_BY_ONE:
             self._console.say(f"  {self._line(record)}; {self._note()}")
             self._said = time.monotonic()
 
     def tick(self) -> None:
-        """Without a terminal a line now and then says that work goes on."""
+        """Without a terminal a line now and then shows the progress."""
         if self._live is None and time.monotonic() - self._said >= QUIET_SECONDS:
             self._said = time.monotonic()
             ended = sum(record.ended for record in self._records)

@@ -10,9 +10,9 @@ from typing import Any
 
 from pipeline.data.sources import log_lineage
 from pipeline.reports.search import write_report
-from pipeline.search.recipes import rate_warnings, searched_space
 from pipeline.search.results import log_results, write_results
 from pipeline.search.run import Finished, run_search
+from pipeline.search_space import rate_warnings, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext

@@ -29,7 +29,7 @@ class SamplerSettings:
 
 
 class Sampler(Protocol):
-    """Suggests trials. It keeps no state that `history` does not give: a search that goes on needs nothing else.
+    """Suggests trials. It keeps no state that `history` does not give: a resumed search needs nothing else.
 
     A suggestion is a function of the settings, the number and the history, so that one trial at a time, the same
     history leads to the same trials.

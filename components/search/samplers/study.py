@@ -1,6 +1,6 @@
 """A search's history as an Optuna study in memory, for the samplers that Optuna has.
 
-What a trial is told as keeps scores of different lengths apart. One that ran to its full length is COMPLETE. One that
+The state of a trial keeps scores of different lengths apart. One that ran to its full length is COMPLETE. One that
 was stopped is PRUNED, with its scores by epoch: Optuna puts it behind every complete one, and behind those that came
 further. One that diverged is PRUNED without a score, which is the last place of all. One that failed is left out: a
 failure says nothing about the place where it happened.

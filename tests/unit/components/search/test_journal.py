@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from components.search.journal import Journal
-from components.search.trial import Suggestion, TrialRecord
+from components.search.trial import Suggestion
 
 
 def suggestion(rate: float = 0.1, **changes) -> Suggestion:
@@ -15,12 +15,22 @@ def suggestion(rate: float = 0.1, **changes) -> Suggestion:
 
 
 def begin(journal: Journal, number: int, *, unstopped: bool = False, elapsed: float = 0.0, **changes) -> None:
-    record = TrialRecord(number=number, suggestion=suggestion(**changes), unstopped=unstopped)
-    journal.began(record, elapsed=elapsed)
+    values = {"suggestion": suggestion(**changes).to_dict(), "unstopped": unstopped}
+    journal.append("began", number, values, elapsed=elapsed)
 
 
 def score(journal: Journal, number: int, epoch: int, value: float, *, seconds: float, elapsed=0.0, **metrics):
-    journal.scored(number, epoch, value, seconds=seconds, metrics=metrics, elapsed=elapsed)
+    values = {"epoch": epoch, "score": value, "seconds": seconds, "metrics": metrics}
+    journal.append("scored", number, values, elapsed=elapsed)
+
+
+def save(journal: Journal, number: int, epoch: int, checkpoint: str, *, elapsed: float = 0.0) -> None:
+    journal.append("saved", number, {"epoch": epoch, "checkpoint": checkpoint}, elapsed=elapsed)
+
+
+def end(journal: Journal, number: int, status: str, *, message: str, seconds: float, elapsed: float = 0.0) -> None:
+    values = {"status": status, "message": message, "seconds": seconds}
+    journal.append("ended", number, values, elapsed=elapsed)
 
 
 @pytest.fixture
@@ -34,13 +44,13 @@ def filled(path: Path) -> Journal:
     begin(journal, 0, unstopped=True, elapsed=1.0)
     score(journal, 0, 1, 0.5, seconds=2.0, elapsed=3.0, val_loss=0.7)
     score(journal, 0, 3, 0.75, seconds=6.5, elapsed=8.0)
-    journal.saved(0, 3, "/somewhere/trial-0", elapsed=8.5)
-    journal.ended(0, "completed", message="", seconds=6.5, elapsed=9.0)
+    save(journal, 0, 3, "/somewhere/trial-0", elapsed=8.5)
+    end(journal, 0, "completed", message="", seconds=6.5, elapsed=9.0)
     begin(journal, 1, fold=2, seed=4, elapsed=9.5)
-    journal.ended(1, "failed", message="RuntimeError: out", seconds=0.5, elapsed=10.0)
+    end(journal, 1, "failed", message="RuntimeError: out", seconds=0.5, elapsed=10.0)
     begin(journal, 2, rate=1e-3, elapsed=10.5)
     score(journal, 2, 1, 1 / 3, seconds=1.25, elapsed=11.0)
-    journal.saved(2, 1, "/somewhere/trial-2", elapsed=11.5)
+    save(journal, 2, 1, "/somewhere/trial-2", elapsed=11.5)
     begin(journal, 3, elapsed=12.125)
     return journal
 
@@ -106,7 +116,7 @@ def test_a_trial_that_goes_on_replaces_what_it_told_of_later_epochs(path) -> Non
     journal = Journal(path)
     begin(journal, 0)
     score(journal, 0, 1, 0.1, seconds=1.0, val_loss=9.0)
-    journal.saved(0, 1, "there", elapsed=0.0)
+    save(journal, 0, 1, "there", elapsed=0.0)
     score(journal, 0, 2, 0.2, seconds=2.0, val_loss=8.0)
     score(journal, 0, 3, 0.3, seconds=3.0, val_loss=7.0)
     score(journal, 0, 2, 0.25, seconds=4.0, val_loss=6.0)  # goes on from the checkpoint after epoch 1
@@ -118,7 +128,7 @@ def test_a_trial_that_goes_on_replaces_what_it_told_of_later_epochs(path) -> Non
 
 
 def test_a_pruned_checkpoint_is_gone_and_nothing_else(path) -> None:
-    filled(path).pruned(0, elapsed=13.0)
+    filled(path).append("pruned", 0, {}, elapsed=13.0)
     record = Journal(path).records[0]
     assert (record.checkpoint, record.checkpoint_epoch, record.score) == (None, 0, 0.75)
 

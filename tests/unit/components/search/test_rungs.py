@@ -23,7 +23,7 @@ def median(grace: int = 1) -> StoppingRule:
 
 def told(rule: StoppingRule, epoch: int, scores: dict[int, float]) -> list[int]:
     """Tell the rule of one epoch of several trials; those that it lets go on."""
-    return [number for number, score in scores.items() if rule.goes_on(number, epoch, score, unstopped=False)]
+    return [number for number, score in scores.items() if rule.continues(number, epoch, score, unstopped=False)]
 
 
 def record(
@@ -85,8 +85,8 @@ def test_each_rung_has_its_own_comparison() -> None:
 def test_an_unstopped_trial_counts_for_the_others_and_goes_on() -> None:
     rule = asha()
     told(rule, 1, {0: 0.5})
-    assert rule.goes_on(1, 1, 0.1, unstopped=True)
-    assert rule.goes_on(1, 3, 0.1, unstopped=True)
+    assert rule.continues(1, 1, 0.1, unstopped=True)
+    assert rule.continues(1, 3, 0.1, unstopped=True)
     # with 0.1 in it the cutoff is 0.1 + ⅔ (0.5 − 0.1) = 0.367, without it 0.5
     assert told(rule, 1, {2: 0.4}) == [2]
 
@@ -199,7 +199,7 @@ def test_an_unstopped_trial_goes_on_under_the_median_rule_and_counts() -> None:
     rule = median()
     told(rule, 1, {0: 0.5, 1: 0.5})
     for epoch in (1, 2, 3):
-        assert rule.goes_on(2, epoch, 0.1, unstopped=True)
+        assert rule.continues(2, epoch, 0.1, unstopped=True)
     assert told(rule, 1, {3: 0.2, 4: 0.6}) == [4]  # against {0.1, 0.5, 0.5}, and not against two of 0.5 alone
 
 
@@ -207,11 +207,11 @@ def test_a_trial_that_ended_counts_with_its_last_score_once() -> None:
     """Stopped at epoch 2 with 0.2 and 0.8, its running mean is 0.5, and not (0.2 + 0.8 + 0.8) / 3 = 0.6."""
     rule = median()
     for number in range(3):
-        rule.goes_on(number, 1, 0.2, unstopped=True)
-        rule.goes_on(number, 2, 0.8, unstopped=True)
+        rule.continues(number, 1, 0.2, unstopped=True)
+        rule.continues(number, 2, 0.8, unstopped=True)
         rule.ended(number, 2, 0.8)
-    rule.goes_on(3, 1, 0.3, unstopped=True)
-    assert rule.goes_on(3, 2, 0.55, unstopped=False)
+    rule.continues(3, 1, 0.3, unstopped=True)
+    assert rule.continues(3, 2, 0.55, unstopped=False)
 
 
 def test_an_epoch_that_is_told_again_after_a_worker_was_lost_changes_nothing() -> None:
@@ -219,8 +219,8 @@ def test_an_epoch_that_is_told_again_after_a_worker_was_lost_changes_nothing() -
     rule = median()
     told(rule, 1, {0: 0.9, 1: 0.2, 2: 0.1})
     told(rule, 2, {0: 0.9, 1: 0.2, 2: 0.9})
-    assert rule.goes_on(2, 2, 0.9, unstopped=False)
-    rule.goes_on(3, 1, 0.3, unstopped=True)
+    assert rule.continues(2, 2, 0.9, unstopped=False)
+    rule.continues(3, 1, 0.3, unstopped=True)
     assert told(rule, 2, {3: 0.6}) == [3]
 
 
@@ -240,7 +240,7 @@ def play(rule: StoppingRule, number: int, scores: list[float], *, unstopped: boo
         if epoch == 9:
             rule.ended(number, epoch, score)
             return record(number, scores, "completed", unstopped=unstopped)
-        if not rule.goes_on(number, epoch, score, unstopped=unstopped):
+        if not rule.continues(number, epoch, score, unstopped=unstopped):
             rule.ended(number, epoch, score)
             return record(number, scores[:epoch], "stopped", unstopped=unstopped)
         if diverges and epoch == 2:
@@ -294,6 +294,6 @@ def test_a_trial_that_was_told_to_stop_and_is_asked_about_again_is_still_to_stop
     rule = build_rule(name, Rungs(grace=1, factor=3, last=9), seed=0)
     assert rule is not None
     for number in range(1, 6):
-        assert rule.goes_on(number, 1, 0.8, unstopped=True)
-    assert not rule.goes_on(0, 1, 0.1, unstopped=False)
-    assert not rule.goes_on(0, 1, 0.1, unstopped=False)
+        assert rule.continues(number, 1, 0.8, unstopped=True)
+    assert not rule.continues(0, 1, 0.1, unstopped=False)
+    assert not rule.continues(0, 1, 0.1, unstopped=False)

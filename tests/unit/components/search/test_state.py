@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from components.search.journal import Journal
-from components.search.state import Limits, SearchState, TrialRequest, unstopped_numbers
-from components.search.trial import Suggestion
+from components.search.state import Limits, SearchState, unstopped_numbers
+from components.search.trial import Suggestion, TrialRecord
 
 DEFAULTS = Suggestion(point={}, overrides={}, epochs=3, phase="defaults")
 
@@ -83,10 +83,10 @@ def begin(path, clock):
     return make
 
 
-def request_of(state: SearchState) -> TrialRequest:
-    request = state.next_request()
-    assert isinstance(request, TrialRequest), request
-    return request
+def trial_of(state: SearchState) -> TrialRecord:
+    trial = state.next_trial()
+    assert isinstance(trial, TrialRecord), trial
+    return trial
 
 
 def finish(state: SearchState, number: int, score: float = 0.5, *, seconds: float = 1.0) -> None:
@@ -94,12 +94,12 @@ def finish(state: SearchState, number: int, score: float = 0.5, *, seconds: floa
     state.ended(number, "completed", seconds=seconds)
 
 
-# --- requests
+# --- trials
 
 
 def test_the_defaults_come_first_and_then_what_the_sampler_suggests(begin) -> None:
     state = begin()
-    first, second = request_of(state), request_of(state)
+    first, second = trial_of(state), trial_of(state)
     assert (first.number, first.suggestion, first.unstopped) == (0, DEFAULTS, True)
     assert (second.number, second.unstopped, second.checkpoint) == (1, False, None)
     assert second.suggestion.overrides == Following().suggest(1, []).overrides
@@ -108,33 +108,33 @@ def test_the_defaults_come_first_and_then_what_the_sampler_suggests(begin) -> No
 
 def test_it_waits_at_the_number_of_trials_at_a_time(begin) -> None:
     state = begin(concurrent=2)
-    request_of(state), request_of(state)
-    assert state.next_request() == "wait"
+    trial_of(state), trial_of(state)
+    assert state.next_trial() == "wait"
     finish(state, 1)
     assert state.running == {0}
-    assert request_of(state).number == 2
-    assert state.next_request() == "wait"
+    assert trial_of(state).number == 2
+    assert state.next_trial() == "wait"
 
 
 def test_without_that_number_it_gives_as_many_as_are_asked_for(begin) -> None:
     state = begin(concurrent=None)
-    assert [request_of(state).number for _ in range(6)] == list(range(6))
-    assert state.next_request() == "done"
+    assert [trial_of(state).number for _ in range(6)] == list(range(6))
+    assert state.next_trial() == "done"
 
 
 def test_it_is_done_when_all_trials_are_given_out(begin) -> None:
     state = begin(num_trials=2, concurrent=2)
-    request_of(state), request_of(state)
+    trial_of(state), trial_of(state)
     finish(state, 0)
-    assert state.next_request() == "done"
+    assert state.next_trial() == "done"
     assert len(state.records) == 2
 
 
 @pytest.mark.parametrize("word", ["wait", "done"])
 def test_a_sampler_may_have_it_wait_or_say_that_nothing_is_left(begin, word: str) -> None:
     state = begin(sampler=Saying(word))
-    request_of(state)
-    assert state.next_request() == word
+    trial_of(state)
+    assert state.next_trial() == word
     assert len(state.records) == 1
 
 
@@ -143,17 +143,17 @@ def test_a_sampler_may_have_it_wait_or_say_that_nothing_is_left(begin, word: str
 
 def test_it_is_done_when_its_time_is_over(begin, clock) -> None:
     state = begin(seconds=60.0)
-    request_of(state)
+    trial_of(state)
     clock.now += 59.9
     assert state.spent_budget() == ""
     clock.now += 0.1
     assert state.spent_budget() == "the time budget of 1 minutes is spent"
-    assert state.next_request() == "done"
+    assert state.next_trial() == "done"
 
 
 def test_the_time_of_earlier_sessions_counts_and_that_of_the_interruption_does_not(begin, clock) -> None:
     state = begin(seconds=60.0)
-    request_of(state)
+    trial_of(state)
     clock.now += 40.0
     state.scored(0, 1, 0.5, seconds=30.0)
     clock.now += 5.0  # what was done after the last event is not known to the next session
@@ -168,24 +168,24 @@ def test_the_time_of_earlier_sessions_counts_and_that_of_the_interruption_does_n
 
 def test_gpu_time_is_that_of_all_trials_times_the_share_of_each(begin) -> None:
     state = begin(gpu_seconds=3600.0, gpus=0.5, concurrent=None)
-    request_of(state), request_of(state)
+    trial_of(state), trial_of(state)
     state.scored(0, 1, 0.5, seconds=3000.0)
     state.scored(1, 1, 0.5, seconds=4000.0)
     assert state.spent_budget() == ""  # 3500 of 3600
     state.scored(1, 2, 0.5, seconds=4200.0)
     assert state.spent_budget() == "the budget of 1 GPU hours is spent"
-    assert state.next_request() == "done"
+    assert state.next_trial() == "done"
     assert begin(gpu_seconds=3600.0, gpus=0.5).spent_budget()
 
 
 def test_the_seconds_of_a_trial_count_once_however_often_it_tells_of_them(begin) -> None:
     state = begin(gpu_seconds=100.0, gpus=1.0)
-    request_of(state)
+    trial_of(state)
     for epoch, seconds in ((1, 30.0), (2, 60.0), (3, 90.0)):
         state.scored(0, epoch, 0.5, seconds=seconds)
     state.ended(0, "completed", seconds=90.0)
     assert state.spent_budget() == ""
-    request_of(state)
+    trial_of(state)
     state.ended(1, "failed", message="x", seconds=10.0)
     assert state.spent_budget()
 
@@ -193,13 +193,13 @@ def test_the_seconds_of_a_trial_count_once_however_often_it_tells_of_them(begin)
 def test_many_failures_end_it_with_what_most_have_in_common(begin) -> None:
     state = begin(num_trials=9, concurrent=None, failure_limit=0.5)
     for _ in range(6):
-        request_of(state)
+        trial_of(state)
     for number, message in enumerate(["no lens", "too dark", "no lens"]):
         state.ended(number, "failed", message=message)
     assert state.common_failure() == ""  # three say nothing yet
     finish(state, 3)
     assert state.common_failure() == "3 of 4 trials failed, 2 of them with: no lens"
-    assert state.next_request() == "done"
+    assert state.next_trial() == "done"
     finish(state, 4)
     finish(state, 5)
     assert state.common_failure() == ""  # three of six are half, and no more
@@ -208,7 +208,7 @@ def test_many_failures_end_it_with_what_most_have_in_common(begin) -> None:
 def test_what_diverged_has_not_failed(begin) -> None:
     state = begin(concurrent=None, failure_limit=0.1)
     for number in range(5):
-        request_of(state)
+        trial_of(state)
         state.ended(number, "diverged")
     assert state.common_failure() == ""
 
@@ -216,13 +216,13 @@ def test_what_diverged_has_not_failed(begin) -> None:
 def test_a_search_that_goes_on_counts_its_failures_anew(begin) -> None:
     state = begin(num_trials=9, concurrent=None)
     for number in range(4):
-        request_of(state)
+        trial_of(state)
         state.ended(number, "failed", message="no lens")
-    assert state.next_request() == "done"
+    assert state.next_trial() == "done"
     again = begin(num_trials=9, concurrent=None)
     assert again.common_failure() == ""
     for number in range(4, 8):
-        assert request_of(again).number == number
+        assert trial_of(again).number == number
         again.ended(number, "failed", message="too dark")
     assert again.common_failure() == "4 of 4 trials failed, 4 of them with: too dark"
 
@@ -232,7 +232,7 @@ def test_a_search_that_goes_on_counts_its_failures_anew(begin) -> None:
 
 def test_interrupted_trials_come_first_with_their_checkpoints(begin) -> None:
     state = begin(concurrent=None)
-    requests = [request_of(state) for _ in range(4)]
+    trials = [trial_of(state) for _ in range(4)]
     finish(state, 0)
     state.scored(1, 1, 0.3, seconds=4.0)
     state.saved(1, 1, "there/1")
@@ -240,11 +240,11 @@ def test_interrupted_trials_come_first_with_their_checkpoints(begin) -> None:
     state.ended(3, "stopped")
 
     again = begin(concurrent=None)
-    first, second, third = (request_of(again) for _ in range(3))
+    first, second, third = (trial_of(again) for _ in range(3))
     assert (first.number, first.checkpoint) == (1, "there/1")
-    assert first.suggestion == requests[1].suggestion
+    assert first.suggestion == trials[1].suggestion
     assert (second.number, second.checkpoint) == (2, None)
-    assert second.suggestion == requests[2].suggestion
+    assert second.suggestion == trials[2].suggestion
     assert third.number == 4
     assert again.session == 2
 
@@ -252,34 +252,34 @@ def test_interrupted_trials_come_first_with_their_checkpoints(begin) -> None:
 def test_also_interrupted_trials_wait_for_their_turn(begin) -> None:
     state = begin(concurrent=None)
     for _ in range(3):
-        request_of(state)
+        trial_of(state)
     again = begin(concurrent=1)
-    assert request_of(again).number == 0
-    assert again.next_request() == "wait"
+    assert trial_of(again).number == 0
+    assert again.next_trial() == "wait"
     again.ended(0, "stopped")
-    assert request_of(again).number == 1
+    assert trial_of(again).number == 1
 
 
 def test_a_trial_whose_last_epoch_was_saved_has_only_to_be_called_completed(begin) -> None:
     state = begin(concurrent=None)
-    request_of(state), request_of(state)
+    trial_of(state), trial_of(state)
     finish(state, 0)
     state.scored(1, 3, 0.7, seconds=4.0)
     state.saved(1, 3, "there/1")
 
     again = begin(concurrent=None)
     assert (again.records[1].status, again.records[1].score, again.records[1].seconds) == ("completed", 0.7, 4.0)
-    assert request_of(again).number == 2
+    assert trial_of(again).number == 2
     assert begin().records[1].status == "completed"
 
 
 def test_a_trial_whose_last_epoch_was_scored_and_not_saved_goes_on_from_its_checkpoint(begin) -> None:
     state = begin(concurrent=None)
-    request_of(state)
+    trial_of(state)
     state.scored(0, 1, 0.5, seconds=1.0)
     state.saved(0, 1, "there/0")
     state.scored(0, 3, 0.7, seconds=4.0)
-    again = request_of(begin())
+    again = trial_of(begin())
     assert (again.number, again.checkpoint) == (0, "there/0")
 
 
@@ -297,12 +297,12 @@ def test_a_course_that_was_interrupted_suggests_what_an_undisturbed_one_would(
             if steps == interruption:
                 state = begin(concurrent=1, unstopped=0.3, journal=path)
 
-        while isinstance(request := state.next_request(), TrialRequest):
+        while isinstance(trial := state.next_trial(), TrialRecord):
             step()
-            if request.number not in state.running:
+            if trial.number not in state.running:
                 continue  # ordered again by the session that goes on
-            state.scored(request.number, 3, 0.1 * request.number, seconds=1.0)
-            state.ended(request.number, "completed")
+            state.scored(trial.number, 3, 0.1 * trial.number, seconds=1.0)
+            state.ended(trial.number, "completed")
             step()
         return [(record.suggestion, record.unstopped, record.score) for record in state.records]
 
@@ -346,6 +346,6 @@ def test_none_or_all_or_a_third_may_be_asked_for() -> None:
 
 def test_a_search_gives_them_out_unstopped(begin) -> None:
     state = begin(num_trials=21, concurrent=None, unstopped=0.1)
-    given = {request.number for _ in range(21) if (request := request_of(state)).unstopped}
+    given = {trial.number for _ in range(21) if (trial := trial_of(state)).unstopped}
     assert given == unstopped_numbers(21, 0.1, seed=0)
     assert {record.number for record in Journal(state._journal._path).records if record.unstopped} == given

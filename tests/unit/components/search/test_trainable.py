@@ -46,7 +46,7 @@ class Script:
         self.log.append(("closed", self._epoch))
 
 
-def request(*, epochs: int = 3, checkpoint: str | None = None) -> dict:
+def trial(*, epochs: int = 3, checkpoint: str | None = None) -> dict:
     suggestion = Suggestion(point={"u": 0.5}, overrides={"recipe.lr": 0.7}, epochs=epochs)
     return {
         "number": 4,
@@ -76,7 +76,7 @@ def begin():
         log: list = []
         one = EpochTrainable.__new__(EpochTrainable)
         one.setup(
-            {"request": request(**of_order)},
+            {"trial": trial(**of_order)},
             open_session=opener
             or (lambda suggestion, overrides: Script(suggestion, overrides, scores=scores, log=log)),
             checkpoint_epochs=rungs,
@@ -177,7 +177,7 @@ def test_an_epoch_that_does_not_end_is_a_failure_and_the_end_of_the_worker(begin
     assert result["outcome"] == "failed"
     assert "search.epoch_timeout_minutes" in result["message"]
     if then == "the next trial":
-        assert steps.reset_config({"request": request()})
+        assert steps.reset_config({"trial": trial()})
     with pytest.raises(ProcessEnded):
         steps.step() if then == "the next trial" else steps.cleanup()
 
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_is_gone_fails_the_trial_and_says_which(begin, tmp_pat
 def test_the_worker_takes_one_trial_after_the_other(begin) -> None:
     steps = begin([0.5, 0.6, 0.7], epochs=2)
     steps.step()
-    assert steps.reset_config({"request": request(epochs=1)}) is True
+    assert steps.reset_config({"trial": trial(epochs=1)}) is True
     assert steps.log[-1] == ("closed", 1)
     result = steps.step()
     assert (result["epoch"], result["done"]) == (1, True)
@@ -241,7 +241,7 @@ def test_the_worker_takes_one_trial_after_the_other(begin) -> None:
 def test_a_trial_that_failed_is_closed_before_the_next(begin) -> None:
     steps = begin([RuntimeError("out")])
     steps.step()
-    steps.reset_config({"request": request()})
+    steps.reset_config({"trial": trial()})
     assert [entry[0] for entry in steps.log] == ["opened", "epoch", "closed"]
 
 

@@ -54,7 +54,7 @@ def state(tmp_path) -> SearchState:
         clock=lambda: 0.0,
     )
     for _ in range(3):
-        made.next_request()
+        made.next_trial()
     return made
 
 
@@ -75,7 +75,7 @@ def callback(state):
 
 
 def trial(number: int, last: dict | None = None, error_file: Path | None = None) -> SimpleNamespace:
-    return SimpleNamespace(config={"request": {"number": number}}, last_result=last, error_file=error_file)
+    return SimpleNamespace(config={"trial": {"number": number}}, last_result=last, error_file=error_file)
 
 
 def scored(epoch: int, score: float = 0.5, *, seconds: float = 2.0) -> dict:
@@ -175,7 +175,7 @@ def test_when_a_budget_is_spent_the_rest_is_stopped_and_says_why(callback, state
 
 
 def test_an_end_that_nothing_explains_is_an_error(callback, state) -> None:
-    with pytest.raises(RuntimeError, match=r"before trials \[0, 1, 2\] were done"):
+    with pytest.raises(RuntimeError, match=r"before trials \[0, 1, 2\] were complete"):
         callback().end_the_rest()
     assert not any(record.ended for record in state.records)
 
@@ -208,5 +208,5 @@ def test_the_rule_is_asked_with_what_the_course_knows_of_the_trial(state) -> Non
 
 def test_a_request_goes_to_a_worker_as_plain_values(state) -> None:
     config = _StateSearcher(state).suggest("")
-    assert config == {"request": {"number": 3, "suggestion": plain(3).to_dict(), "checkpoint": None}}
+    assert config == {"trial": {"number": 3, "suggestion": plain(3).to_dict(), "checkpoint": None}}
     assert number_of(SimpleNamespace(config=config)) == 3

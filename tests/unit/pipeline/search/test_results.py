@@ -10,13 +10,13 @@ from components.search.trial import Suggestion, TrialRecord
 from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.search import results
-from pipeline.search.recipes import SearchedSpace, searched_space
 from pipeline.search.results import (
     best_configuration,
     gain_over_defaults,
     score_table,
     trial_table,
 )
+from pipeline.search_space import SearchedSpace, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
 

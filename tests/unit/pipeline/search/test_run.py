@@ -9,7 +9,7 @@ from components.search.trial import Suggestion, TrialRecord
 from pipeline.compute.resources import Shares
 from pipeline.config import ComputeConfig
 from pipeline.search import run as stage
-from pipeline.search.recipes import searched_space
+from pipeline.search_space import searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
 
@@ -43,7 +43,7 @@ def state(context, *, space=(RATE,), recipe=None, **settings):
 
 
 def test_trial_0_is_the_recipe_as_configured_with_its_place_in_the_space(context) -> None:
-    first = state(context).next_request()
+    first = state(context).next_trial()
     assert (first.number, first.suggestion.overrides, first.unstopped) == (0, {}, True)
     assert first.suggestion == Suggestion(
         point={"recipe.lr": pytest.approx(0.5)}, overrides={}, epochs=5, phase="defaults"
@@ -52,12 +52,12 @@ def test_trial_0_is_the_recipe_as_configured_with_its_place_in_the_space(context
 
 def test_defaults_that_the_space_does_not_hold_have_no_place(context) -> None:
     batches = Dimension(sets="recipe.batch_size", choices=(64, 128))
-    assert state(context, space=(RATE, batches)).next_request().suggestion.point == {}
+    assert state(context, space=(RATE, batches)).next_trial().suggestion.point == {}
 
 
 def test_a_budget_of_gpu_hours_counts_the_share_of_each_trial(context) -> None:
     limited = state(context, gpu_hours=1.0)
-    limited.next_request()
+    limited.next_trial()
     limited.scored(0, 1, 0.5, seconds=7199.0)
     assert limited.spent_budget() == ""
     limited.scored(0, 2, 0.5, seconds=7200.0)  # at half a GPU
@@ -71,16 +71,16 @@ def test_a_budget_of_time_is_in_minutes(context) -> None:
 
 def test_as_many_trials_run_as_the_machine_holds(context) -> None:
     some = state(context)
-    assert [some.next_request() for _ in range(4)][3] == "wait"
+    assert [some.next_trial() for _ in range(4)][3] == "wait"
 
 
 def test_a_search_goes_on_from_the_journal_in_its_scratch_folder(context) -> None:
     first = state(context)
-    requests = [first.next_request() for _ in range(2)]
+    trials = [first.next_trial() for _ in range(2)]
     first.ended(0, "completed")
     again = state(context)
     assert [record.status for record in again.records] == ["completed", "running"]
-    assert again.next_request().suggestion == requests[1].suggestion
+    assert again.next_trial().suggestion == trials[1].suggestion
 
 
 # --- what is said
@@ -209,8 +209,8 @@ def test_a_search_in_which_something_learned_goes_on() -> None:
 def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:
     records = [ended(0, [0.5], "completed"), *(ended(number, [], "failed", message="no lens") for number in (1, 2))]
     assert failure_of(records, failure="2 of 3 trials failed, 2 of them with: no lens") == (
-        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which goes "
-        "on with the trials that are left, or raise search.failure_limit"
+        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which "
+        "resumes with the trials that are left, or raise search.failure_limit"
     )
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from components.search.trial import Suggestion
 from pipeline.config import ComputeConfig
 from pipeline.search import trial as module
-from pipeline.search.recipes import at_horizon
 from pipeline.search.trial import TRIAL_SEEDS, TrialPlan, TrialSession, open_session
+from pipeline.search_space import at_horizon
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.training import build as training

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from components.search.space import Choice, Condition, Interval, RateInterval
+from pipeline import search_space as recipes
 from pipeline.loading import load
 from pipeline.overriding import override
-from pipeline.search import recipes
-from pipeline.search.recipes import SearchedSpace, at_horizon, searched_space, settings_of
+from pipeline.search_space import SearchedSpace, at_horizon, searched_space, settings_of
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 

@@ -86,11 +86,11 @@ class RecipeConfig(Section):
     )
     """Validation metric that picks the best epoch and the best trial; all but balanced_accuracy need a good class.
     `overkill_at_budget`: 1 − the overkill rate at the threshold that keeps the escape budget; `cost`: 1 − the expected
-    cost of a part at the best threshold, as a share of what it costs to accept all or to reject all, whichever is
+    cost of a part at the best threshold, as a share of the cost of accepting all or of rejecting all, whichever is
     less."""
     escape_budget: float | None = Field(default=None, gt=0, lt=1)
-    """overkill_at_budget: largest escape rate on the validation split; null: that of the operating point. The rate as
-    it is counted, not its upper bound: a bound that few defectives cannot meet would score every model alike."""
+    """overkill_at_budget: largest escape rate on the validation split; null: that of the operating point. It limits the
+    counted rate, not its upper bound: few defectives could not meet a bound, and every model would score alike."""
     escape_cost: float = Field(default=10.0, gt=0)
     """cost: what an escape costs, an overkill costing 1."""
     defect_rate: float | None = Field(default=None, gt=0, lt=1)
@@ -107,26 +107,26 @@ class RecipeConfig(Section):
     layer_decay_towards: Literal["input", "output"] = "input"
     """The end whose layers get the smaller rates. `input` keeps early features; `output` is for experiments."""
     head_lr_ratio: float = Field(default=1.0, gt=0)
-    """Rate of the new classifier as a multiple of that of the body; above 1 it learns faster."""
+    """Rate of the new classifier as a multiple of that of the backbone; above 1 it learns faster."""
     freeze_epochs: float = Field(default=0.0, ge=0)
-    """Epochs at the start in which the classifier alone learns, the body's norms standing still; then all of it."""
+    """Epochs at the start in which only the classifier learns; the backbone and its norm statistics are frozen."""
     batch_size: int = Field(default=32, ge=2)
     """Images per optimizer step."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in, in training and on the line (autocast; the weights stay float32). `auto`: bfloat16 on
     a GPU that has units for it (NVIDIA Ampere or later), float32 elsewhere."""
     image_size: int | None = Field(default=None, ge=32)
-    """Side, px, to which batches are reduced before the model sees them, in training and on the line; null:
+    """Side, px, to which images are resized before the model sees them, in training and on the line; null:
     `data.image_size`, which it must not exceed."""
     schedule: ScheduleName = "auto"
-    """How the rate moves over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
+    """How the rate changes over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and
     fixed for the schedule-free optimizers, which take no other."""
     final_lr_fraction: float = Field(default=0.01, gt=0, lt=1)
-    """What is left of the peak at the end: of the whole, of each restart, of the amplitude of exp_range; of plateau it
-    is the least."""
+    """The rate at the end as a share of the peak: of the training, of each restart, of the amplitude of exp_range; for
+    plateau the lowest."""
     schedule_drops: int = Field(default=2, ge=1)
-    """step: number of equal drops on the way from the peak to the end."""
+    """step: number of equal drops from the peak to the end."""
     schedule_cycles: int = Field(default=3, ge=1)
     """cosine_restarts, triangular, triangular2, exp_range: cycles over the training."""
     cycle_growth: float = Field(default=1.0, ge=1, le=10)
@@ -138,20 +138,20 @@ class RecipeConfig(Section):
     cooldown_fraction: float = Field(default=0.2, gt=0, le=1)
     """wsd: share of the training over which the stable rate falls at the end, as 1 − √."""
     plateau_factor: float = Field(default=0.3, gt=0, lt=1)
-    """plateau: what the rate is multiplied by when the validation loss has stopped falling."""
+    """plateau: factor by which the rate is multiplied when the validation loss has stopped falling."""
     plateau_patience: int = Field(default=2, ge=0)
-    """plateau: epochs without a lower validation loss that are borne."""
+    """plateau: epochs without a lower validation loss after which the rate is still kept."""
     warmup_epochs: float = Field(default=0.5, ge=0)
     """Length of the linear warmup, in epochs."""
     loss: Literal["cross_entropy", "focal", "class_balanced"] = "cross_entropy"
-    """`focal`: what is classified well already counts for less (Lin et al. 2017); `class_balanced`: cross-entropy with
-    classes weighed by their effective number of images (Cui et al. 2019), in the place of `class_weights`."""
+    """`focal`: images that are classified well count for less (Lin et al. 2017); `class_balanced`: cross-entropy with
+    classes weighted by their effective number of images (Cui et al. 2019), instead of `class_weights`."""
     focal_gamma: float = Field(default=2.0, ge=0, le=10)
     """focal: exponent of 1 − p; 0 is cross-entropy."""
     class_balanced_beta: float = Field(default=0.999, ge=0, lt=1)
-    """class_balanced: 0 weighs all images alike; towards 1 it becomes `class_weights: balanced`."""
+    """class_balanced: 0 weights all images alike; towards 1 it becomes `class_weights: balanced`."""
     class_weights: Literal["none", "balanced"] = "balanced"
-    """`balanced`: the loss weighs each class by the inverse of its frequency."""
+    """`balanced`: the loss weights each class by the inverse of its frequency."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     augment_strength: float = Field(default=0.5, ge=0, le=1)
@@ -171,7 +171,7 @@ class RecipeConfig(Section):
         if isinstance(value, float) and value <= 0:
             raise ValueError("must be greater than 0, or auto")
         if isinstance(value, float) and value > 1e3:
-            raise ValueError("no training survives such a rate; give at most 1000, or auto")
+            raise ValueError("every training diverges at such a rate; give at most 1000, or auto")
         return value
 
     @model_validator(mode="after")
@@ -191,11 +191,11 @@ class RecipeConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _weighed_or_not(self) -> RecipeConfig:
+    def _one_class_weighting(self) -> RecipeConfig:
         if self.loss == "class_balanced" and self.class_weights == "none":
             raise ValueError(
-                "loss=class_balanced weighs the classes, and class_weights=none asks for no weights; set class_weights "
-                "to balanced, whose place it takes, or loss to cross_entropy"
+                "loss=class_balanced weights the classes, and class_weights=none asks for no weights; set "
+                "class_weights to balanced, which it replaces, or loss to cross_entropy"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Statistics of a comparison of methods: what each reaches over its seeds, at which cost, and how they rank."""
+"""Statistics of a comparison of methods: what each reaches over its seeds, how fast, and how they rank."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CONFIDENCE = 0.95
 def rank_methods(
     trainings: pd.DataFrame, methods: Sequence[str], *, metrics: Sequence[str], rank_by: str
 ) -> list[dict[str, Any]]:
-    """A record per method, the best first: means over its seeds, costs, and the paired difference to the best.
+    """A record per method, the best first: means over its seeds, steps to a target, paired difference to the best.
 
-    trainings: a row per training at full length: entry, seed, diverged, seconds, steps_to_target, seconds_to_target and
-    the metrics, nan where there is no value. rank_by: the metric whose mean decides, larger is better. A method of
+    trainings: a row per training at full length: entry, seed, diverged, seconds, steps_to_target and the
+    metrics, nan where there is no value. rank_by: the metric whose mean decides, larger is better. A method of
     which a training diverged ranks behind all others, and one without a training last: the mean of the remaining
     trainings would hide what was lost.
     `within_noise`: whether the interval of the difference to the best reaches 0; None where one seed has no interval.
@@ -53,23 +53,23 @@ def typical_lowest_loss(curves: pd.DataFrame) -> float | None:
     return float(lowest.groupby("entry").mean().median()) if len(lowest) else None
 
 
-def first_reach(costs: Sequence[float], losses: Sequence[float | None], target: float) -> float | None:
-    """The cost (steps, seconds) at which the loss first is at the target or below; None where it never is.
+def first_reach(steps: Sequence[float], losses: Sequence[float | None], target: float) -> float | None:
+    """The step at which the loss first is at the target or below; None where it never is.
 
-    costs: rising, one per evaluation. losses: of the same evaluations, None or nan where there was none; those are
+    steps: rising, one per evaluation. losses: of the same evaluations, None or nan where there was none; those are
     passed over. Between two evaluations the loss is taken to fall in a straight line. A target that the first
-    evaluation has reached is counted at that evaluation: nothing is known of the time before.
+    evaluation has reached is counted at that evaluation: nothing is known of the steps before.
     """
     before: tuple[float, float] | None = None
-    for cost, loss in zip(costs, losses, strict=True):
+    for step, loss in zip(steps, losses, strict=True):
         if loss is None or not math.isfinite(loss):
             continue
         if loss <= target:
             if before is None:
-                return float(cost)
-            last_cost, last_loss = before
-            return last_cost + (cost - last_cost) * (last_loss - target) / (last_loss - loss)
-        before = float(cost), loss
+                return float(step)
+            last_step, last_loss = before
+            return last_step + (step - last_step) * (last_loss - target) / (last_loss - loss)
+        before = float(step), loss
     return None
 
 
@@ -83,7 +83,7 @@ def _record(name: str, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
             metric: mean_interval(rows[metric].tolist(), confidence=CONFIDENCE).to_dict() for metric in metrics
         },
         "seconds": mean_interval(whole["seconds"].tolist(), confidence=CONFIDENCE).to_dict(),
-        **{cost: _reached(rows[cost].to_numpy(dtype=float)) for cost in ("steps_to_target", "seconds_to_target")},
+        "steps_to_target": _reached(rows["steps_to_target"].to_numpy(dtype=float)),
     }
 
 
@@ -91,10 +91,10 @@ def _over_seeds(values: pd.Series) -> dict[str, Any]:
     return mean_interval(values.tolist(), confidence=CONFIDENCE).to_dict()
 
 
-def _reached(costs: np.ndarray) -> dict[str, Any]:
-    """How many trainings reached the target, and the mean cost of those; None where none did."""
-    known = costs[np.isfinite(costs)]
-    return {"reached": known.size, "count": costs.size, "mean": float(known.mean()) if known.size else None}
+def _reached(steps: np.ndarray) -> dict[str, Any]:
+    """How many trainings reached the target, and the mean steps of those; None where none did."""
+    known = steps[np.isfinite(steps)]
+    return {"reached": known.size, "count": steps.size, "mean": float(known.mean()) if known.size else None}
 
 
 def _by_seed(rows: pd.DataFrame, metric: str) -> dict[int, float | None]:

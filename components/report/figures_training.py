@@ -59,16 +59,16 @@ def learning_curves(
     return style.finish(figure)
 
 
-def _line(axes: Axes, history: pd.DataFrame, column: str, color: str, name: str = "") -> None:
+def _line(axes: Axes, history: pd.DataFrame, column: str, color: str, label: str = "") -> None:
     """One column over the epochs, named at its right end instead of in a legend."""
     known = history[np.isfinite(history[column].to_numpy(dtype=float))]
     if known.empty:
         return
     marker = "o" if len(known) <= 15 else ""
     axes.plot(known["epoch"], known[column], color=color, linewidth=1.8, marker=marker, markersize=3.5)
-    if name:
+    if label:
         end = known["epoch"].iloc[-1], known[column].iloc[-1]
-        style.note(axes, name, end, offset=(6, 0), size=style.TEXT_SIZE, color=color)
+        style.note(axes, label, end, offset=(6, 0), size=style.TEXT_SIZE, color=color)
 
 
 def _mark_best(axes: Axes, history: pd.DataFrame, column: str, best_epoch: int) -> float | None:

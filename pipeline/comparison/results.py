@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from components.evaluation.methods import CONFIDENCE, first_reach, rank_methods, typical_lowest_loss
@@ -15,7 +14,6 @@ from pipeline.comparison.trainings import Trained
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "val_score", "val_loss")
 #: Columns of comparison.parquet that tell the trainings apart.
 IDENTITY = ("phase", "entry", "factor", "lr", "seed", "epochs", "diverged")
-COSTS = ("steps_to_target", "seconds_to_target")
 #: How far the figures carry; it goes wherever they go.
 STATEMENT = (
     "Measured on the validation split, on the weights after the last epoch. Each method's rate was chosen on that same "
@@ -54,18 +52,18 @@ def summarise(
 
 
 def trainings_table(results: Sequence[Trained], *, target: float | None) -> pd.DataFrame:
-    """A row per training: what it was, its last metrics, and what it cost to reach the target, nan where never."""
+    """A row per training: what it was, its last metrics, and its steps to the target, nan where it never got there."""
     numbers = [*METRICS, "train_loss"]
     rows = [
         {
             **{name: getattr(result, name) for name in (*IDENTITY, "seconds")},
             **{name: result.final.get(name) for name in numbers},
-            **dict(zip(COSTS, cost_of_target(result, target), strict=True)),
+            "steps_to_target": steps_to_target(result, target),
         }
         for result in results
     ]
-    table = pd.DataFrame(rows, columns=[*IDENTITY, *numbers, "seconds", *COSTS])
-    return table.astype(dict.fromkeys([*numbers, *COSTS], float))
+    table = pd.DataFrame(rows, columns=[*IDENTITY, *numbers, "seconds", "steps_to_target"])
+    return table.astype(dict.fromkeys([*numbers, "steps_to_target"], float))
 
 
 def curves_table(results: Sequence[Trained]) -> pd.DataFrame:
@@ -89,14 +87,12 @@ def rates_table(results: Sequence[Trained]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def cost_of_target(result: Trained, target: float | None) -> tuple[float | None, float | None]:
-    """Steps and seconds of training until the validation loss is at the target; None where it never is."""
+def steps_to_target(result: Trained, target: float | None) -> float | None:
+    """Steps of training until the validation loss is at the target; None where it never is."""
     if target is None:
-        return None, None
-    losses = [epoch["val_loss"] for epoch in result.history]
-    seconds = np.cumsum([epoch["seconds"] for epoch in result.history]).tolist()
-    steps = [epoch["step"] for epoch in result.history]
-    return first_reach(steps, losses, target), first_reach(seconds, losses, target)
+        return None
+    steps, losses = ([epoch[name] for epoch in result.history] for name in ("step", "val_loss"))
+    return first_reach(steps, losses, target)
 
 
 def _settings(method: Method, choice: RateChoice) -> dict[str, Any]:

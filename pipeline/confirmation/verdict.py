@@ -20,9 +20,9 @@ from pipeline.sections.recipe import Recipe
 WINNER, DEFAULTS = "winner", "defaults"
 #: Folder of the result with the training that `train` takes over.
 KEPT = "kept"
-FLATTERING = (
-    "The search compared its trials on these same validation images, so that the gain is still a little flattering; "
-    "the test split judges."
+OPTIMISTIC = (
+    "The search compared its trials on these same validation images, so the gain is somewhat overestimated; the test "
+    "split gives the unbiased figure."
 )
 
 
@@ -179,10 +179,10 @@ def _in_words(chosen: str, mean: float, low: float, count: int, confidence: floa
         )
     else:
         words = f"The defaults are kept: {over} the winner's {objective} on the validation split is {gap} theirs"
-        words += f", but with {sure} no more than {low:+.4f} can be said of the difference." if mean > 0 else "."
+        words += f", but with {sure} the lower bound of the difference is {low:+.4f}." if mean > 0 else "."
     if count == 1:
-        words += " One seed says nothing of the spread between seeds, which is left out of this."
-    return f"{words} {FLATTERING}" if mean > 0 else words
+        words += " One seed says nothing of the spread between seeds, which this leaves out."
+    return f"{words} {OPTIMISTIC}" if mean > 0 else words
 
 
 def _seeds(seeds: Sequence[int]) -> str:

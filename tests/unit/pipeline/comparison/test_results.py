@@ -8,9 +8,9 @@ import pytest
 from components.evaluation.methods import typical_lowest_loss
 from pipeline.comparison.rates import RateChoice
 from pipeline.comparison.results import (
-    cost_of_target,
     curves_table,
     rates_table,
+    steps_to_target,
     summarise,
     trainings_table,
 )
@@ -128,11 +128,11 @@ def test_the_target_is_the_median_of_what_the_methods_reach_unless_it_is_given()
     assert (found["target_val_loss"], found["target_given"]) == (0.45, True)
 
 
-def test_the_cost_of_the_target_is_read_off_the_line_between_two_epochs() -> None:
-    # 0.8 at step 10 and second 2; 0.4 at step 20 and second 4; 0.5 is three quarters of the way
-    assert cost_of_target(trained("a", 1, 0.7), 0.5) == (pytest.approx(17.5), pytest.approx(3.5))
-    assert cost_of_target(trained("a", 1, 0.7), 0.1) == (None, None)
-    assert cost_of_target(trained("a", 1, 0.7), None) == (None, None)
+def test_the_steps_to_the_target_are_read_off_the_line_between_two_epochs() -> None:
+    # 0.8 at step 10; 0.4 at step 20; 0.5 is three quarters of the way
+    assert steps_to_target(trained("a", 1, 0.7), 0.5) == pytest.approx(17.5)
+    assert steps_to_target(trained("a", 1, 0.7), 0.1) is None
+    assert steps_to_target(trained("a", 1, 0.7), None) is None
     found = summary([trained("a", 1, 0.7), trained("a", 2, 0.7, (0.9, 0.8))], ["a"], target=0.5)
     assert by_name(found)["a"]["steps_to_target"] == {"reached": 1, "count": 2, "mean": 17.5}
     assert comparison_rows(found)[0]["steps to target"] == "18 (1 of 2)"

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.confirmation.verdict import (
     DEFAULTS,
-    FLATTERING,
+    OPTIMISTIC,
     WINNER,
     Candidate,
     Confirmed,
@@ -37,7 +37,7 @@ def test_a_winner_whose_bound_is_above_zero_is_taken_and_the_statement_gives_the
     assert verdict.chosen == WINNER
     assert verdict.statement == (
         "The winner is taken: over 3 seeds its auroc on the validation split is 0.0300 above that of the defaults, and "
-        f"with 90 % confidence at least 0.0167 above. {FLATTERING}"
+        f"with 90 % confidence at least 0.0167 above. {OPTIMISTIC}"
     )
 
 
@@ -55,13 +55,13 @@ def test_the_defaults_are_kept_unless_the_bound_is_above_zero(differences, varia
     assert verdict.low <= 0
     assert verdict.chosen == DEFAULTS
     assert verdict.statement.startswith("The defaults are kept: ")
-    assert (FLATTERING in verdict.statement) == (sum(differences) > 0)  # who is behind was not flattered
+    assert (OPTIMISTIC in verdict.statement) == (sum(differences) > 0)  # a loss is not overestimated
 
 
 def test_why_the_defaults_are_kept_is_said_in_numbers() -> None:
     ahead = judged(0.012, 0.012, variance=1e-4).statement
     assert "over 2 seeds the winner's auroc on the validation split is 0.0120 above theirs" in ahead
-    assert "but with 90 % confidence no more than -0.0008 can be said" in ahead  # 0.012 − 1.2816 · 0.01
+    assert "but with 90 % confidence the lower bound of the difference is -0.0008" in ahead  # 0.012 − 1.2816 · 0.01
     assert "is 0.0150 below theirs." in judged(-0.01, -0.02, variance=1e-6).statement
 
 

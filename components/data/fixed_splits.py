@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from components.display import listed
 from components.errors import InputError
 
 SPLITS = ("train", "val", "calibration", "test")
@@ -221,8 +222,8 @@ def _count_votes(group: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def _votes_text(names: pd.Index, votes: np.ndarray, which: np.ndarray) -> str:
-    shown = [
+    texts = [
         f"{names[n]}: " + ", ".join(f"{split} {count}" for split, count in zip(SPLITS, votes[n], strict=True) if count)
-        for n in np.flatnonzero(which)[:_SHOWN]
+        for n in np.flatnonzero(which).tolist()
     ]
-    return "; ".join([*shown, "…"] if which.sum() > _SHOWN else shown)
+    return listed(texts, separator="; ")

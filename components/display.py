@@ -58,10 +58,10 @@ def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
     return "\n".join(line.strip(" ") for line in filled)
 
 
-def listed(texts: Sequence[str], *, most: int = 5) -> str:
+def listed(texts: Sequence[str], *, most: int = 5, separator: str = ", ") -> str:
     """The first of them, and how many more there are: `a, b and 3 others`."""
     rest = len(texts) - most
-    return ", ".join(texts[:most]) + (f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else "")
+    return separator.join(texts[:most]) + (f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else "")
 
 
 def _filled(text: str, columns: int) -> list[str]:

@@ -41,9 +41,7 @@ def run(
     """
     console = Console()
     config = _configuration(config_source, overrides, until)
-    plan, notes = checked_plan(config, until=until, force=force, console=console)
-    for note in notes:
-        console.warn(note)
+    plan = checked_plan(config, until=until, force=force, console=console)
     from components.tracking import DEFAULT_EXPERIMENT_ID
 
     tracker = connect(config)
@@ -67,18 +65,14 @@ def show_plan(
     if not as_json:
         sys.stdout.write(write_yaml(shown_config(config)))
         sys.stdout.flush()
-    plan, notes = checked_plan(config, until=until, force=force, console=console)
-    for note in notes:
-        console.warn(note)
+    plan = checked_plan(config, until=until, force=force, console=console)
     if as_json:
         stages = [
             {"name": p.stage.name, "action": p.action, "reason": p.reason, "fingerprint": p.fingerprint} for p in plan
         ]
         _print_json(json.dumps({"config": shown_config(config), "stages": stages}))
         return
-    table = Table(title="Plan", title_justify="left")
-    for column in ("stage", "would be", "because"):
-        table.add_column(column)
+    table = Table("stage", "would be", "because", title="Plan", title_justify="left")
     for item in plan:
         table.add_row(item.stage.name, item.action, item.reason)
     console.table(table)
@@ -164,9 +158,8 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     if as_json:
         _print_json(json.dumps(state))
         return
-    table = Table(title=f"{config.project.name} in {state['storage']}", title_justify="left")
-    for column in ("stage", "result", "if run now"):
-        table.add_column(column)
+    title = f"{config.project.name} in {state['storage']}"
+    table = Table("stage", "result", "if run now", title=title, title_justify="left")
     for item in plan:
         result = "stands" if item.action == "reused" else "–"
         table.add_row(item.stage.name, result, item.reason)
@@ -244,13 +237,8 @@ def summary_table(summary: Summary) -> Table:
 
 
 def _headline_text(headline: Mapping[str, Any]) -> str:
-    shown = []
-    for key, value in headline.items():
-        if value is None:
-            continue
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        shown.append(f"{key.replace('_', ' ')} {text}")
-    return ", ".join(shown)
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in headline.items()}
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items() if value is not None)
 
 
 def _say_where(console: Console, summary: Summary) -> None:

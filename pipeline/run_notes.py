@@ -118,17 +118,13 @@ def _report_line(name: str, record: StageRecord, summary: Summary) -> str:
 
 
 def _stage_table(stages: Sequence[StageSummary]) -> str:
-    rows = [
-        f"| {stage.name} | {stage.action}{f', made by {markdown(stage.made_by)}' if stage.made_by else ''} "
-        f"| {duration(stage.seconds) if stage.seconds else ''} | {_results(stage)} |"
-        for stage in stages
-    ]
-    return "\n".join(["| Stage | | time | result |", "|---|---|--:|---|", *rows])
-
-
-def _results(stage: StageSummary) -> str:
-    shown = [f"{_words(key)} {_value(value)}" for key, value in stage.headline.items() if value is not None]
-    return ", ".join(shown[:6])
+    rows = ["| Stage | | time | result |", "|---|---|--:|---|"]
+    for stage in stages:
+        made_by = f", made by {markdown(stage.made_by)}" if stage.made_by else ""
+        time_taken = duration(stage.seconds) if stage.seconds else ""
+        shown = [f"{_words(key)} {_value(value)}" for key, value in stage.headline.items() if value is not None]
+        rows.append(f"| {stage.name} | {stage.action}{made_by} | {time_taken} | {', '.join(shown[:6])} |")
+    return "\n".join(rows)
 
 
 def _html_files(record: StageRecord) -> list[str]:

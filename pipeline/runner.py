@@ -105,7 +105,18 @@ class PipelineRun:
                     self._console.say(f"[{number}/{len(self._plan)}] {item.stage.name}: {item.reason}", "bold")
                     done, record = self._carry_out(item, root)
                     self._records[item.stage.name] = record
-                    self._summaries.append(_summarise(done, record))
+                    self._summaries.append(
+                        StageSummary(
+                            name=done.stage.name,
+                            action=done.action,
+                            fingerprint=done.fingerprint,
+                            run_id=record.run_id,
+                            seconds=0.0 if done.action == "reused" else record.seconds,
+                            headline=record.headline,
+                            reason=done.reason,
+                            made_by=done.made_by,
+                        )
+                    )
                     root.set_tags({f"stage.{item.stage.name}": record.run_id})
                     root.log_metrics(_numbers(record.headline))
                     link_results(root, self._tracker, record)
@@ -277,19 +288,6 @@ def shown_config(config: Config) -> dict[str, Any]:
 def is_interruption(error: BaseException) -> bool:
     """Ctrl-C, or a signal that asked the process to end."""
     return isinstance(error, KeyboardInterrupt | SystemExit)
-
-
-def _summarise(item: PlannedStage, record: StageRecord) -> StageSummary:
-    return StageSummary(
-        name=item.stage.name,
-        action=item.action,
-        fingerprint=item.fingerprint,
-        run_id=record.run_id,
-        seconds=0.0 if item.action == "reused" else record.seconds,
-        headline=record.headline,
-        reason=item.reason,
-        made_by=item.made_by,
-    )
 
 
 def _finish(run: Run, record: StageRecord) -> None:

@@ -13,9 +13,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from components.display import listed
 from components.errors import InputError
-
-_SHOWN = 5
 
 
 def link_groups(
@@ -164,9 +163,6 @@ def _varies(code: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def _conflicts_text(conflicts: pd.DataFrame) -> str:
-    sets = list(zip(conflicts["image_ids"], conflicts["labels"], strict=True))
-    shown = [
-        ", ".join(f"{image} ({label})" for image, label in list(zip(ids, labels, strict=True))[:_SHOWN])
-        for ids, labels in sets[:_SHOWN]
-    ]
-    return "; ".join([*shown, "…"] if len(sets) > _SHOWN else shown)
+    sets = zip(conflicts["image_ids"], conflicts["labels"], strict=True)
+    texts = [[f"{image} ({label})" for image, label in zip(*images, strict=True)] for images in sets]
+    return listed([listed(text) for text in texts], separator="; ")

@@ -12,11 +12,11 @@ import pandas as pd
 
 from components.data import groups
 from components.data.digests import table_sha256
+from components.data.fixed_splits import check_left, find_spill, spill_note
 from components.data.folds import assign_folds
 from components.data.lookup import local_place
 from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
-from components.data.split_spill import check_left, find_spill, spill_note
 from components.data.splits import SPLITS, SplitResult, assign_splits
 from components.display import listed
 from components.errors import InputError
@@ -35,7 +35,7 @@ class SplitRules:
     """How images become good or defective, and how they are split.
 
     good_labels: the classes that pass; empty for a problem of defect types only. fractions, seed, conflict, strata: see
-    `assign_splits`. spill: what to do with images without a split that belong to a given one (`split_spill.py`).
+    `assign_splits`. spill: what to do with images without a split that belong to a given one (see `find_spill`).
     """
 
     good_labels: Sequence[str]

@@ -66,10 +66,8 @@ class Outcome(NamedTuple):
     detail: str
 
 
-def checked_plan(
-    config: Config, *, until: str, force: Sequence[str], console: Console
-) -> tuple[list[PlannedStage], list[str]]:
-    """The plan of a run that nothing known beforehand will stop, and what a person should know.
+def checked_plan(config: Config, *, until: str, force: Sequence[str], console: Console) -> list[PlannedStage]:
+    """The plan of a run that nothing known beforehand will stop; what a person should know is shown as warnings.
 
     Raises `InputError` with every fault, those of the data source among them.
     """
@@ -92,7 +90,9 @@ def checked_plan(
                 faults += str(error).splitlines()
     if faults:
         raise InputError("\n".join(dict.fromkeys(faults)))
-    return plan, notes
+    for note in notes:
+        console.warn(note)
+    return plan
 
 
 def run_checks(config_source: str, overrides: Mapping[str, str]) -> list[Outcome]:

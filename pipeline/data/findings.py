@@ -58,14 +58,12 @@ class DataFindings:
 def summarise(findings: DataFindings) -> dict[str, Any]:
     """`data_report.json`: plain JSON values."""
     manifest, near, probe = findings.manifest, findings.near, findings.probe
-    files = files_of(findings)
-    sizes = files["width"].astype(str) + "×" + files["height"].astype(str)
     return {
         "source": findings.listing_description,
         "root": findings.root,
         "digest": findings.digest,
         "images": len(manifest),
-        "files": len(files),
+        "files": len(files_of(findings)),
         "counts": _nested(split_table(manifest)),
         "folds": _nested(fold_table(manifest)),
         "groups": int(manifest["group"].nunique()),
@@ -79,10 +77,6 @@ def summarise(findings: DataFindings) -> dict[str, Any]:
         "shortcuts": [_plain(asdict(shortcut)) for shortcut in findings.shortcuts],
         "doubtful_labels": _doubtful_records(findings),
         "quarantined": len(findings.quarantine),
-        "image_sizes": {str(size): int(count) for size, count in sizes.value_counts().head(10).items()},
-        "modes": {str(mode): int(count) for mode, count in files["mode"].value_counts().items()},
-        "multi_page_files": int((files["frames"] > 1).sum()),
-        "turned_upright": int((files["orientation"] > 1).sum()),
         "defect_size": _defect_size(findings),
         "warnings": warnings_of(findings),
         "notes": list(findings.notes),

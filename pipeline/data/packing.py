@@ -12,9 +12,9 @@ import pandas as pd
 from components.data.decode import DecodeError, decode_image
 from components.data.file_index import UNREADABLE, digest_files
 from components.data.framing import Framing, FramingError, frame_boxes
-from components.data.pack.kinds import Kind, choose_kind
 from components.data.pack.reader import PACK_FOLDER
-from components.data.pack.store import PackResult, pack_images
+from components.data.pack.shards import Kind
+from components.data.pack.store import PackResult, choose_kind, pack_images
 from components.data.pack.workers import MapTasks, on_cores
 from components.data.sources.listing import Listing
 from components.display import listed

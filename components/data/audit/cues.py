@@ -71,7 +71,14 @@ def make_cues(statistics: pd.DataFrame, paths: Sequence[str], labels: np.ndarray
         _kinds("file format", file),
         _image_size(statistics["width"].to_numpy(float), statistics["height"].to_numpy(float)),
         _kinds("colour mode", mode),
-        _measure("file size", size, "larger", "smaller", show=_bytes, caution=_OF_THE_SIZE),
+        _measure(
+            "file size",
+            size,
+            "larger",
+            "smaller",
+            show=lambda value: f"{10**value / 1000:.3g} kB",
+            caution=_OF_THE_SIZE,
+        ),
         _picture("brightness", statistics["brightness"], "brighter", "darker"),
         _picture("contrast", statistics["contrast"], "richer in contrast", "poorer in contrast"),
         _picture("sharpness", statistics["sharpness"], "sharper", "less sharp"),
@@ -104,7 +111,14 @@ def _image_size(width: np.ndarray, height: np.ndarray) -> Cue:
     sizes = [f"{w:.0f} × {h:.0f} px" for w, h in zip(width, height, strict=True)]
     if len(set(sizes)) <= _SIZES:
         return _kinds("image size", [sizes])
-    area = _measure("image size", width * height / 1e6, "larger", "smaller", show=_megapixels, caution=_OF_THE_FILE)
+    area = _measure(
+        "image size",
+        width * height / 1e6,
+        "larger",
+        "smaller",
+        show=lambda value: f"{value:.2g} megapixels",
+        caution=_OF_THE_FILE,
+    )
     numbers = np.stack([width, height, width / height], axis=1)
     return Cue(area.name, numbers, "", area.describe, False, False, _OF_THE_FILE)
 
@@ -204,13 +218,5 @@ def _share(share: float) -> str:
     return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else f"{100 * share:.1f} %"
 
 
-def _megapixels(value: float) -> str:
-    return f"{value:.2g} megapixels"
-
-
 def _two_digits(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")
-
-
-def _bytes(logarithm: float) -> str:
-    return f"{10**logarithm / 1000:.3g} kB"

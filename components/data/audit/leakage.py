@@ -35,15 +35,15 @@ class LeakageProbe:
     """
 
     images: int
-    folds: int
-    random_accuracy: float | None
-    random_interval: tuple[float, float] | None
-    grouped_accuracy: float | None
-    grouped_interval: tuple[float, float] | None
-    overstatement: float | None
-    overstatement_interval: tuple[float, float] | None
-    leaks: bool
     statement: str
+    folds: int = 0
+    random_accuracy: float | None = None
+    random_interval: tuple[float, float] | None = None
+    grouped_accuracy: float | None = None
+    grouped_interval: tuple[float, float] | None = None
+    overstatement: float | None = None
+    overstatement_interval: tuple[float, float] | None = None
+    leaks: bool = False
 
 
 def probe_leakage(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int) -> LeakageProbe:
@@ -61,12 +61,17 @@ def probe_leakage(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     group, _ = pd.factorize(groups[used], sort=True)
     spread = spread.drop(alone)
     if len(spread) < 2:
-        return _nothing(len(used), "Leakage cannot be probed: it takes two classes with two groups each." + notes)
+        return LeakageProbe(len(used), "Leakage cannot be probed: it takes two classes with two groups each." + notes)
     folds = min(_FOLDS, int(spread.min()))
     by_image = _draw_folds(y, None, folds=folds, seed=seed)
     if len(np.unique(group)) == len(group):
         random = _share_right(_correct(features[used], y, by_image), group)
-        return _nothing_shared(len(used), folds, random, notes)
+        statement = (
+            "There is nothing to compare: no two images share a group, so random folds are grouped folds; the nearest "
+            f"neighbour is right for {_percent(random[0])}. If parts were imaged more than once, name the part of each "
+            "image in data.group_column."
+        )
+        return LeakageProbe(len(used), statement + notes, folds, random[0], random[1:])
     by_group = _draw_folds(y, group, folds=folds, seed=seed)
     right = _correct(features[used], y, np.concatenate([by_image, by_group]))
     random, grouped = _share_right(right[:_REPEATS], group), _share_right(right[_REPEATS:], group)
@@ -150,16 +155,3 @@ def _points(share: float) -> str:
     points = 100 * share
     text = f"{points:.0f}" if abs(points) >= 9.95 else f"{points:.1f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
-
-
-def _nothing_shared(images: int, folds: int, random: Estimate, notes: str) -> LeakageProbe:
-    statement = (
-        "There is nothing to compare: no two images share a group, so random folds are grouped folds; the nearest "
-        f"neighbour is right for {_percent(random[0])}. If parts were imaged more than once, name the part of each "
-        "image in data.group_column."
-    )
-    return LeakageProbe(images, folds, random[0], random[1:], None, None, None, None, False, statement + notes)
-
-
-def _nothing(images: int, statement: str) -> LeakageProbe:
-    return LeakageProbe(images, 0, None, None, None, None, None, None, False, statement)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -22,9 +22,10 @@ from components.data.decode import DecodeError, decode_image
 from components.data.files import Files
 from components.data.framing import Box, Framing, FramingError, frame_boxes, iter_frames
 from components.data.masks import mask_statistics, read_mask
-from components.data.pack.kinds import Kind
 from components.data.pack.measure import measure
 
+#: How pixels are kept: as they are, as PNG, or not at all.
+Kind = Literal["decoded", "encoded", "none"]
 TABLE, PIXELS, ENCODED, THUMBNAILS = ".parquet", ".pixels", ".png", ".thumbnails"
 UNFINISHED = ".tmp"
 

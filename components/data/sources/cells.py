@@ -1,13 +1,40 @@
-"""Which columns of a table are read, and their cells as text: one form for CSV and for parquet."""
+"""Which columns of a table are read, and their cells as text: one form for CSV and for parquet.
+
+Also what a file is that is no such table, by its first bytes, for the message.
+"""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from components.data.sources.listing import SourceOptions
+from components.display import listed
 from components.errors import InputError
 
-_SHOWN_NAMES = 20
+_SAVE = "open it in the program that wrote it and save it as 'CSV UTF-8'"
+_UNPACK = "unpack it first"
+_COPY = "fetch the file itself"
+
+_MARKS = (
+    (b"PAR1", "a parquet table; write data.source: parquet:…"),
+    (b"PARE", "an encrypted parquet table; write it without encryption"),
+    (b"PK\x03\x04", f"an Excel workbook (.xlsx), or another ZIP archive; {_SAVE}"),
+    (b"\xd0\xcf\x11\xe0", f"an Excel workbook (.xls); {_SAVE}"),
+    (b"\x1f\x8b", f"compressed with gzip; {_UNPACK}"),
+    (b"BZh", f"compressed with bzip2; {_UNPACK}"),
+    (b"\xfd7zXZ", f"compressed with xz; {_UNPACK}"),
+    (b"\x28\xb5\x2f\xfd", f"compressed with zstd; {_UNPACK}"),
+    (b"7z\xbc\xaf", f"a 7-Zip archive; {_UNPACK}"),
+    (b"ARROW1", "an Arrow (Feather) file; save it as parquet"),
+    (b"ORC", "an ORC table; save it as parquet"),
+    (b"SQLite format 3", "an SQLite database; save the table as CSV"),
+    (b"%PDF", "a PDF document; save the table as CSV"),
+    (b"{\\rtf", f"a text document (RTF); {_SAVE}"),
+    (b"version https://git-lfs", f"a Git LFS pointer and not the table; {_COPY} (git lfs pull)"),
+    (b"<", f"a web page or XML, perhaps the answer of a server that wanted a login; {_COPY}, or {_SAVE}"),
+    (b"{", "JSON; save the table as CSV"),
+    (b"[", "JSON; save the table as CSV"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,9 +84,8 @@ def find_columns(present: Sequence[str], wanted: Sequence[tuple[str, str]]) -> t
         places[name] = found[0]
     faults = []
     if missing:
-        names = ", ".join(name or "(no name)" for name in present[:_SHOWN_NAMES])
-        more = ", …" if len(present) > _SHOWN_NAMES else ""
-        faults.append(f"{', '.join(missing)}: no such column; the table has: {names}{more}")
+        names = listed([name or "(no name)" for name in present], most=20)
+        faults.append(f"{', '.join(missing)}: no such column; the table has: {names}")
     if repeated:
         faults.append(
             f"{'; '.join(repeated)}: several columns of that name, and which is meant cannot be told; rename or remove "
@@ -73,6 +99,12 @@ def find_columns(present: Sequence[str], wanted: Sequence[tuple[str, str]]) -> t
 def has_columns(present: Sequence[str], wanted: Sequence[tuple[str, str]]) -> bool:
     """Whether all wanted columns are among these names."""
     return {_as_meant(name) for _, name in wanted} <= {_as_meant(name) for name in present}
+
+
+def other_kind(data: bytes) -> str | None:
+    """What the file is and what to do about it; None for one that may be text."""
+    start = data[:64].removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((text for mark, text in _MARKS if start.startswith(mark)), None)
 
 
 def _as_seen(name: str) -> str:

@@ -11,8 +11,7 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from components.data.sources.cells import Cells, find_columns, has_columns
-from components.data.sources.file_kinds import other_kind
+from components.data.sources.cells import Cells, find_columns, has_columns, other_kind
 from components.errors import InputError
 
 _SEPARATORS = ",;\t|"

@@ -12,9 +12,8 @@ from components.addresses import redact
 from components.data.files import Files
 from components.data.image_files import LeftOut
 from components.data.names import normal_form
+from components.display import listed
 from components.errors import InputError
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,11 +133,10 @@ def _changes(read: Mapping[str, Sequence[str | None]], named: Mapping[str, Seque
             changed[new] += count
             faults.add(_fault(old, new))
         if changed:
-            shown = ", ".join(f"{name} {count:,}" for name, count in changed.most_common(_SHOWN))
-            more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+            shown = listed([f"{name} {count:,}" for name, count in changed.most_common()])
             notes.append(
                 f"The {kind.removeprefix('meta_')} of {changed.total():,} images had {' or '.join(sorted(faults))}; "
-                f"read as: {shown}{more}."
+                f"read as: {shown}."
             )
     return notes
 

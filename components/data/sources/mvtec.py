@@ -14,10 +14,10 @@ from components.data.files import open_files
 from components.data.names import normal_path
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.tree import Tree, class_images, read_tree
+from components.display import listed
 from components.errors import InputError
 
 _LAYOUT = "train/good/, test/good/, test/<defect type>/, ground_truth/<defect type>/<name>_mask.png"
-_SHOWN = 20
 
 
 def list_mvtec(place: str, options: SourceOptions) -> Listing:
@@ -91,14 +91,13 @@ def _check_layout(tree: Tree, place: str) -> None:
     categories = [name for name in tree.folders_in("") if "good" in tree.folders_in(f"{name}/train")]
     train, test = tree.folders_in("train"), tree.folders_in("test")
     if categories and "good" not in train:
-        shown = ", ".join(categories[:_SHOWN]) + (", …" if len(categories) > _SHOWN else "")
         first = f"{redact(place).rstrip('/')}/{categories[0]}" if "::" not in place else f"…/{categories[0]}…"
         raise InputError(
-            f"{source} holds {len(categories)} categories ({shown}); give one, as each is a task of its own: "
-            f"data.source=mvtec:{first}"
+            f"{source} holds {len(categories)} categories ({listed(categories, most=20)}); give one, as each "
+            f"is a task of its own: data.source=mvtec:{first}"
         )
     if "good" not in train or not test:
-        there = ", ".join(tree.folders_in("")[:_SHOWN]) or "no folder"
+        there = listed(tree.folders_in(""), most=20) or "no folder"
         raise InputError(
             f"{source} is not laid out as MVTec AD ({_LAYOUT}); it has: {there}. Give the folder of one category, "
             "or use folder: for class folders"

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.files import Files
-from components.data.sources.cells import Cells, find_columns
-from components.data.sources.file_kinds import other_kind
+from components.data.sources.cells import Cells, find_columns, other_kind
 from components.errors import InputError
 
 _SUFFIXES = (".parquet", ".parq", ".pq")

@@ -9,9 +9,8 @@ import pandas as pd
 
 from components.data.names import look_alikes, normal_path, spelling, told_apart
 from components.data.sources.listing import Listing
+from components.display import listed
 from components.errors import InputError
-
-_SHOWN = 5
 
 
 def settle_spelling(
@@ -81,6 +80,4 @@ def _counted(group: Counter[str]) -> str:
 
 
 def _listed(texts: Iterable[str]) -> str:
-    first = list(texts)
-    more = f"; and {len(first) - _SHOWN} more" if len(first) > _SHOWN else ""
-    return "; ".join(first[:_SHOWN]) + more
+    return listed(list(texts), separator="; ")

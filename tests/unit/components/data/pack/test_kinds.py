@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.data.pack.kinds import choose_kind
+from components.data.pack.store import choose_kind
 
 SIDE = 100  # 30,000 bytes an image
 

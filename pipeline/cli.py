@@ -22,6 +22,7 @@ from components.display import visible
 from components.errors import InputError
 from components.home import settle_home
 from components.interrupts import interrupt_once_per_request
+from pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from pipeline.runner import PipelineRun
@@ -101,10 +102,8 @@ def _run_until(
 
 
 _stage_command("run", "promote", "Run the whole pipeline; what is unchanged is reused.")
-_stage_command("prepare", "prepare", "Images to a manifest with splits, a pack and a data report.")
 
 
-@app.command("lr-range-test", context_settings=DOTTED_OPTIONS)
 def lr_range_test(
     context: typer.Context,
     config: ConfigOption = "default",
@@ -114,12 +113,11 @@ def lr_range_test(
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Find the range of learning rates, per optimizer."""
+    """`lr-range-test`, with an option for the optimizers."""
     names = _names("lr_range_test.optimizers", optimizers)
     _run_until("lr_range_test", context, config, set_, names=names, force=force, dry_run=dry_run, as_json=json_)
 
 
-@app.command("compare-lr", context_settings=DOTTED_OPTIONS)
 def compare_lr(
     context: typer.Context,
     config: ConfigOption = "default",
@@ -129,16 +127,19 @@ def compare_lr(
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Compare schedules, optimizers and layer-wise rates on these images, each at its own rate."""
+    """`compare-lr`, with an option for the methods."""
     names = _names("compare_lr.entries", entries)
     _run_until("compare_lr", context, config, set_, names=names, force=force, dry_run=dry_run, as_json=json_)
 
 
-_stage_command("search", "search", "Search recipes with Ray Tune and ASHA.")
-_stage_command("confirm", "confirm", "Train the search's winner and the defaults over several seeds; keep the better.")
-_stage_command("train", "train", "Train the best recipe, calibrate, choose the operating point.")
-_stage_command("evaluate", "evaluate", "Measure on the test split; write the report.")
-_stage_command("promote", "promote", "Register the model, apply the gates, set the alias.")
+#: Stages whose commands have an option of their own.
+WITH_OPTIONS = {"lr_range_test": lr_range_test, "compare_lr": compare_lr}
+for _stage in STAGES:
+    _name = _stage.name.replace("_", "-")
+    if _stage.name in WITH_OPTIONS:
+        app.command(_name, help=_stage.help, context_settings=DOTTED_OPTIONS)(WITH_OPTIONS[_stage.name])
+    else:
+        _stage_command(_name, _stage.name, _stage.help)
 
 
 @app.command()

@@ -49,6 +49,8 @@ class Stage:
     """Whether an interrupted run is continued; otherwise its directory is cleared."""
     cached: bool = True
     """False for a stage that acts on something outside, which is done again each time."""
+    help: str = ""
+    """What its command does, for `--help`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,7 +145,7 @@ def _check_hub(backbone: str, record: PretrainedCfg) -> str:
     if not record.has_weights:
         raise InputError(f"{KEY}='pretrained': timm has no weights for {backbone!r}; use {KEY}=none or file:…")
     if not record.hf_hub_id:
-        return "by plain URL: only the download itself can tell"
+        return "at a plain URL, which only the download can check"
     repo, _, revision = record.hf_hub_id.partition("@")
     names = (record.hf_hub_filename,) if record.hf_hub_filename else HUB_FILES
     if any(isinstance(try_to_load_from_cache(repo, name, revision=revision or None), str) for name in names):

@@ -138,9 +138,8 @@ def build_optimizer(
 
 def _build_timm(name: str, groups: ParameterGroups) -> torch.optim.Optimizer:
     lr = max(group["lr"] for group in groups)
-    own: dict[str, Any] = (
-        {"deterministic": True} if name.startswith("kron") else {}
-    )  # else it draws from the global generator
+    # Without it, kron draws from the global generator.
+    own: dict[str, Any] = {"deterministic": True} if name.startswith("kron") else {}
     optimizer: torch.optim.Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=0.0, **own)
     for group in optimizer.param_groups:
         # Corrected weight decay refers to the peak of the group, which timm takes from the optimizer as a whole.

@@ -21,9 +21,9 @@ PLATEAU_THRESHOLD = 1e-4  # relative; a smaller gain counts as none, as in torch
 class Schedule:
     """One schedule and its settings. A schedule ignores those that it does not use.
 
-    name: a key of SCHEDULES. total_steps: optimizer steps of the whole training, warmup included; None where it is
-    not known, for `fixed` and `plateau` alone. warmup_steps: in [0, total_steps). The others are the recipe's keys of
-    these names, whose ranges the configuration checks.
+    name: a key of SCHEDULES, or `ramp`, which rises exponentially from `cycle_low` to 1. total_steps: optimizer steps
+    of the whole training, warmup included; None where it is not known, for `fixed` and `plateau` alone. warmup_steps:
+    in [0, total_steps). The others are the recipe's keys of these names, whose ranges the configuration checks.
     """
 
     name: str
@@ -65,7 +65,7 @@ def multiplier(schedule: Schedule, step: int) -> float:
     the schedule over the remaining steps; from total_steps on its final value. The reductions of `plateau` come from
     PlateauRule, not from here.
     """
-    form = SCHEDULES[schedule.name]
+    form = _FORMS[schedule.name]
     if step < schedule.warmup_steps:
         return form(schedule, 0.0) * (step + 1) / (schedule.warmup_steps + 1)
     if schedule.total_steps is None:
@@ -155,6 +155,10 @@ def _wsd(schedule: Schedule, progress: float) -> float:
     return schedule.final_lr_fraction + (1 - schedule.final_lr_fraction) * (1 - math.sqrt(cooled))
 
 
+def _ramp(schedule: Schedule, progress: float) -> float:
+    return float(schedule.cycle_low ** (1 - progress))
+
+
 #: Functions of the progress after warmup, in [0, 1].
 SCHEDULES: dict[str, Callable[[Schedule, float], float]] = {
     "fixed": _fixed,
@@ -169,6 +173,8 @@ SCHEDULES: dict[str, Callable[[Schedule, float], float]] = {
     "wsd": _wsd,
     "plateau": _fixed,
 }
+#: With the range test's, which is no recipe's.
+_FORMS = SCHEDULES | {"ramp": _ramp}
 WITHOUT_LENGTH = ("fixed", "plateau")
 
 

@@ -34,6 +34,7 @@ STAGES: tuple[Stage, ...] = (
     # images → manifest.parquet, pack/, data_report.html, data_report.json, statistics.parquet, quarantine.csv
     Stage(
         name="prepare",
+        help="Images to a manifest with splits, a pack and a data report.",
         inputs=(),
         sections=("seed", "data"),
         version=3,
@@ -52,6 +53,7 @@ STAGES: tuple[Stage, ...] = (
     #   and weight_decay.json where asked for
     Stage(
         name="lr_range_test",
+        help="Find the range of learning rates, per optimizer.",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
         version=6,
@@ -68,6 +70,7 @@ STAGES: tuple[Stage, ...] = (
     # → comparison.json, .md and .html: methods against each other, each at its own rate; nothing goes on from here
     Stage(
         name="compare_lr",
+        help="Compare schedules, optimizers and layer-wise rates on these images, each at its own rate.",
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "compare_lr"),
         unhashed=("recipe.lr",),
@@ -78,6 +81,7 @@ STAGES: tuple[Stage, ...] = (
     # → trials.parquet, scores.parquet, best.json (overrides of the configuration), best.yaml, search.json, search.html
     Stage(
         name="search",
+        help="Search recipes with Ray Tune and ASHA.",
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
         unhashed=(
@@ -95,6 +99,7 @@ STAGES: tuple[Stage, ...] = (
     # → confirmation.json (the recipe that goes on: the search's winner or the defaults), kept/ (a training of it)
     Stage(
         name="confirm",
+        help="Train the search's winner and the defaults over several seeds; keep the better.",
         inputs=("prepare", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
@@ -105,6 +110,7 @@ STAGES: tuple[Stage, ...] = (
     # → model/, history.parquet, steps.parquet, monitor.json, calibration_predictions.parquet, operating_point.json
     Stage(
         name="train",
+        help="Train the best recipe, calibrate, choose the operating point.",
         inputs=("prepare", "lr_range_test", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
         version=7,
@@ -114,6 +120,7 @@ STAGES: tuple[Stage, ...] = (
     # → test_predictions.parquet, metrics.json, report.html
     Stage(
         name="evaluate",
+        help="Measure on the test split; write the report.",
         inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
         version=5,
@@ -122,6 +129,7 @@ STAGES: tuple[Stage, ...] = (
     # → decision.json, a model version with an alias
     Stage(
         name="promote",
+        help="Register the model, apply the gates, set the alias.",
         inputs=("prepare", "train", "evaluate"),
         sections=("seed", "data", "promote"),
         version=2,

@@ -247,3 +247,8 @@ def test_a_length_that_cannot_be_is_refused_with_its_key(changes, said):
 
 def test_settings_that_a_schedule_does_not_use_are_ignored():
     assert at("fixed", 50, schedule_cycles=0, schedule_drops=0, rise_fraction=7.0, cooldown_fraction=0.0) == 1.0
+
+
+def test_a_ramp_rises_exponentially_to_the_peak():
+    rates = [at("ramp", step, warmup_steps=0, total_steps=3, cycle_low=1e-3) for step in range(4)]
+    assert rates == pytest.approx([1e-3, 1e-2, 1e-1, 1.0])

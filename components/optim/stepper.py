@@ -57,7 +57,7 @@ class Stepper:
         Args:
             model: what the optimizer was built over.
             optimizer: of `build_optimizer`; groups without a `part` are never frozen.
-            schedule: `fixed` for a schedule-free optimizer.
+            schedule: `fixed`, or a range test's `ramp`, for a schedule-free optimizer.
             clip_grad_norm: largest norm of the gradient, positive; None for no limit.
             freeze_steps: steps at the start in which the classifier alone learns.
 
@@ -66,7 +66,7 @@ class Stepper:
         """
         self.averages = isinstance(optimizer, ScheduleFree)
         groups = optimizer.param_groups
-        if self.averages and schedule.name != "fixed":
+        if self.averages and schedule.name not in ("fixed", "ramp"):
             raise InputError(f"recipe.schedule={schedule.name}: a schedule-free optimizer takes none; use fixed")
         if freeze_steps and all(_in_body(group) for group in groups):
             raise InputError("recipe.freeze_epochs: the classifier has nothing to train meanwhile; use 0")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.display import shortened
+from components.display import counted, shortened
 from components.report.galleries import gallery, groups_gallery, pairs_gallery
-from pipeline.data.findings import DataFindings, counted, shown_images
+from pipeline.data.findings import DataFindings, shown_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

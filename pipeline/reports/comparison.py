@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from components.display import markdown
+from components.display import counted, markdown
 from components.report.figures_comparison import comparison_curves, comparison_dots, comparison_rates
 from components.report.html import Section
 from pipeline.comparison.results import STATEMENT
 from pipeline.console import duration
-from pipeline.reports.page import DASH, decimal, plural, terminal_table, write_page
+from pipeline.reports.page import DASH, decimal, terminal_table, write_page
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,7 +89,7 @@ def conditions(summary: Mapping[str, Any]) -> str:
     if summary["target_val_loss"] is not None:
         origin = "" if summary["target_given"] else ", the median of the lowest that the methods reach"
         target = f" Target: a validation loss of {summary['target_val_loss']:.3f}{origin}."
-    return f"{plural(summary['epochs'], 'epoch')}, {plural(seeds, 'seed')}: {interval}.{target} {STATEMENT}"
+    return f"{counted(summary['epochs'], 'epoch')}, {counted(seeds, 'seed')}: {interval}.{target} {STATEMENT}"
 
 
 def noise_words(summary: Mapping[str, Any]) -> str:
@@ -197,7 +197,7 @@ def _results_figure(summary: Mapping[str, Any], trainings: pd.DataFrame) -> Figu
 def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     entries = summary["entries"]
     trainings = sum(entry["trainings"] for entry in entries)
-    methods = ("Methods", str(len(entries)), f"{trainings} trainings of {plural(summary['epochs'], 'epoch')}")
+    methods = ("Methods", str(len(entries)), f"{trainings} trainings of {counted(summary['epochs'], 'epoch')}")
     if summary["best"] is None:
         return [methods]
     best, several = entries[0], len(summary["seeds"]) > 1

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from components.data.manifest import classes_of
+from components.display import counted
 from components.report.figures_data import split_counts
 from components.report.galleries import augmentation_grid, sample_grid
 from components.report.html import Section
 from pipeline.data.findings import (
     DataFindings,
-    counted,
     files_of,
     fold_table,
     near_duplicate_groups,

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from components.display import counted
 from components.report.figures_data import near_duplicate_figure
 from components.report.html import Section
-from pipeline.data.findings import DataFindings, counted, exact_duplicates, joined
+from pipeline.data.findings import DataFindings, exact_duplicates, joined
 from pipeline.reports.data_galleries import conflicts_figure, cut, doubtful_figure, largest_figure, pairs_figure
 from pipeline.reports.page import first_rows, share
 

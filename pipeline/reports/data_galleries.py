@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from components.display import shortened
+from components.display import counted, shortened
 from components.report.galleries import gallery, groups_gallery, pairs_gallery
-from pipeline.data.findings import DataFindings, counted, shown_images
+from pipeline.data.findings import DataFindings, shown_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -24,8 +24,7 @@ MOST_GROUPS = 8
 
 def pairs_figure(findings: DataFindings, pack: Pack) -> Figure:
     """Pairs of near duplicates, the least alike first. There must be at least one."""
-    if findings.near is None:
-        raise ValueError("near duplicates were not looked for")
+    assert findings.near is not None
     pairs, known = findings.near.pairs, shown_images(findings)
     shown = pairs.sort_values("correlation", kind="stable").head(MOST_PICTURES)
     images, captions = [], []

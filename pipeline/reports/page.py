@@ -72,8 +72,3 @@ def interval(record: Mapping[str, Any], *, as_share: bool = True) -> str:
     """Low and high of a record; a dash where it has none."""
     show = share if as_share else decimal
     return DASH if record["low"] is None else f"{show(record['low'])} to {show(record['high'])}"
-
-
-def plural(count: int, noun: str) -> str:
-    """1 epoch, 3 epochs, 1,234 epochs."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -193,7 +193,7 @@ def test_the_range_test_on_a_cluster_gives_what_it_gives_here(session, record, t
         (backbone, seed) for backbone in ("test_efficientnet", "test_resnet") for seed in (0, 1)
     }
     pd.testing.assert_frame_equal(there, here)
-    for name in ("lr_bounds.json", "backbone_bounds.json", "conditions.json"):
+    for name in ("lr_bounds.json", "backbone_bounds.json"):
         assert (folders[1] / name).read_text() == (folders[0] / name).read_text()
     bounds = read_backbone_bounds(folders[1] / "backbone_bounds.json")
     assert bounds.keys() == {("test_efficientnet", "sgd"), ("test_resnet", "sgd")}
@@ -231,7 +231,7 @@ def test_the_probe_on_a_cluster_gives_what_it_gives_here(session, record, tmp_pa
             found = probe_backbones(context, backbones, configured, settings, place, seed=0)
         assert [one.backbone for one in found] == list(backbones)
         assert len(list((storage / "features").glob("*.npz"))) == 0  # of data that are not in this storage
-        scores.append([(one.score, one.low, one.high, one.penalty) for one in found])
+        scores.append([(one.score, one.low, one.high) for one in found])
     assert scores[0] == scores[1]
     assert scores[0][0] == scores[0][1]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.display import shortened, visible, width, wrapped
+from components.display import counted, shortened, visible, width, wrapped
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,8 @@ def test_a_long_name_keeps_its_start_and_its_end(text: str, columns: int, short:
 )
 def test_names_break_at_their_joints_and_lose_their_middle(text: str, lines: str) -> None:
     assert wrapped(text, 11) == lines
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(count, "epoch") for count in (0, 1, 2, 1234)] == ["0 epochs", "1 epoch", "2 epochs", "1,234 epochs"]
+    assert counted(2, "copy", "copies") == "2 copies"

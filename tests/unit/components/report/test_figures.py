@@ -182,6 +182,12 @@ def test_confusion_shows_counts_and_shares_of_the_actual_class() -> None:
     assert {"8", "80.0 %", "10 images; number and share of the actual class"} <= words
 
 
+def test_where_the_cells_of_the_confusion_hold_counts_alone_its_subtitle_says_so() -> None:
+    words = _words(confusion_figure(np.eye(9, dtype=int) * 7, [f"c{number}" for number in range(9)]))
+    assert "63 images; shaded by the share of the actual class" in words
+    assert not any("%" in word for word in words)
+
+
 def test_gallery_captions_every_image() -> None:
     images = [np.zeros((4, 4, 3), dtype=np.uint8)] * 7
     assert {f"n{i}" for i in range(7)} <= _words(gallery(images, [f"n{i}" for i in range(7)], "Escapes"))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from components.report.html import Section
 from components.report.style import empty_figure
-from pipeline.reports.page import decimal, first_rows, interval, plural, share, write_page
+from pipeline.reports.page import decimal, first_rows, interval, share, write_page
 
 
 def test_a_number_that_is_not_known_is_a_dash() -> None:
@@ -18,10 +18,6 @@ def test_a_number_that_is_not_known_is_a_dash() -> None:
     record = {"low": 0.1, "high": 0.25}
     assert (interval(record), interval(record, as_share=False)) == ("10.0 % to 25.0 %", "0.100 to 0.250")
     assert interval({"low": None, "high": None}) == "–"
-
-
-def test_one_is_no_plural() -> None:
-    assert [plural(count, "epoch") for count in (0, 1, 2, 1234)] == ["0 epochs", "1 epoch", "2 epochs", "1,234 epochs"]
 
 
 def test_a_table_that_was_cut_names_the_file_with_all_rows() -> None:

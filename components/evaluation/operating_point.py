@@ -58,11 +58,11 @@ def choose_operating_point(
     *,
     escape_budget: float,
     confidence: float,
-    groups: np.ndarray | None = None,
+    groups: np.ndarray,
 ) -> OperatingPoint:
     """Choose the threshold on the calibration split.
 
-    log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids or None.
+    log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids.
     Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the next
     lower one. If so few defectives cannot certify the budget even without a miss, the escape rate in
     the calibration split (an estimate) is kept within the budget, and `certified` is False.
@@ -114,11 +114,9 @@ def _check(scores: np.ndarray, is_defect: np.ndarray) -> None:
             )
 
 
-def _unit_scores(scores: np.ndarray, is_defect: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+def _unit_scores(scores: np.ndarray, is_defect: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """One score per independent unit: that of the defective image, or the lowest one of its group."""
     defective = scores[is_defect]
-    if groups is None:
-        return defective
     _, codes = np.unique(np.asarray(groups)[is_defect], return_inverse=True)
     lowest = np.full(int(codes.max()) + 1, np.inf)
     np.minimum.at(lowest, codes, defective)

@@ -61,7 +61,9 @@ def logits_of(model: nn.Module, images: torch.Tensor, precision: str) -> torch.T
         return model(images).float()
 
 
-def restored(backbone: str, num_classes: int, state: Mapping[str, torch.Tensor], device: torch.device) -> nn.Module:
+def restore_model(
+    backbone: str, num_classes: int, state: Mapping[str, torch.Tensor], device: torch.device
+) -> nn.Module:
     """A timm model with the weights of a bundle, in eval mode; no weight is fetched from anywhere."""
     model = timm.create_model(backbone, pretrained=False, num_classes=num_classes)
     model.load_state_dict(dict(state))

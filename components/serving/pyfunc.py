@@ -79,7 +79,7 @@ class InspectionModel(PythonModel):
         ).to(self.settings.device)
         self.rule = self.decision.DecisionRule.from_card(self.card)
         weights = load_file(bundle / "weights.safetensors", device="cpu")
-        self.network = self.forward.restored(
+        self.network = self.forward.restore_model(
             self.card["backbone"], self.card["num_classes"], weights, self.settings.device
         )
 
@@ -106,7 +106,7 @@ class InspectionModel(PythonModel):
         return self._answers(np.array(owners, dtype=int), tiles, np.concatenate(logits), errors, index)
 
     def _frames(self, items: list[object], errors: dict[int, str]) -> Iterator[Frame]:
-        """The squares of all items; of an item that gives none the reason is put down."""
+        """The squares of all items; for an item that gives none, the reason goes into `errors`."""
         for number, item in enumerate(items):
             try:
                 data = read_item(item, allow_paths=self.settings.allow_paths)

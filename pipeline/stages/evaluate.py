@@ -19,7 +19,7 @@ from components.errors import InputError
 from components.evaluation.decision import DecisionRule
 from components.evaluation.metrics import Sampling, class_metrics, inspection_metrics, ranking_metrics
 from components.evaluation.predictions import prediction_table, worst_per_file
-from components.models.forward import Preprocessing, restored
+from components.models.forward import Preprocessing, restore_model
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Device, predict
 from pipeline.compute.machine import cpu_threads, driver_compute
@@ -73,7 +73,7 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
                 advance(len(batch.labels))
 
         logits = predict(
-            restored(card.backbone, card.num_classes, state, device.target),
+            restore_model(card.backbone, card.num_classes, state, device.target),
             batches(),
             device=device,
             preprocessing=Preprocessing.from_unit_scale(card.mean, card.std, size=card.input_size),

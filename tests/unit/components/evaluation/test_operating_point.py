@@ -94,7 +94,7 @@ def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
 def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], missing: str) -> None:
     with pytest.raises(InputError, match=rf"no {missing} image \(of 2\).*data\.splits\.calibration"):
         choose_operating_point(
-            np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=None
+            np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=np.arange(2)
         )
 
 
@@ -130,7 +130,9 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
     broken = 0
     for _ in range(1000):
         scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
-        point = choose_operating_point(scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=None)
+        point = choose_operating_point(
+            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=np.arange(300)
+        )
         broken += point.threshold_log_odds > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
 
@@ -139,5 +141,9 @@ def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = 
     """Scores that stand for log-odds: between 0 and 1 both have the same order."""
     scores = np.concatenate([defects, goods])
     return choose_operating_point(
-        scores, np.arange(scores.size) < defects.size, escape_budget=0.05, confidence=0.95, groups=groups
+        scores,
+        np.arange(scores.size) < defects.size,
+        escape_budget=0.05,
+        confidence=0.95,
+        groups=np.arange(scores.size) if groups is None else groups,
     )

@@ -1,9 +1,11 @@
-"""How much our training loop costs over a bare PyTorch loop that does the same work.
+"""How much our training loop costs over a bare PyTorch loop that does the same work, with the monitor on.
 
     python benchmarks/engine.py --json
 
-Both train the same model on the same batches of the same generated images; they take turns, epoch by epoch, so that a
-machine that slows down slows both. The ratio of the medians is what counts; the absolute rates are this machine's.
+Both train the same model on the same batches of the same generated images; they take turns, 100 steps each, so that a
+machine that slows down slows both. In a training of 10,000 steps the monitor measures its probe of 64 images once in
+these. The median of the ratios is what counts, of wall time, and on one thread of processor time as well, which other
+processes disturb less; the absolute times are this machine's.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from components.data.loader import ImageSet, train_batches
+from components.data.loader import ImageSet, eval_batches, train_batches
 from components.models.backbones import build_model
 from components.models.losses import build_loss
 from components.optim.layerwise import LayerRates
@@ -28,6 +34,7 @@ from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import Device, Learner, Preprocessing, train_epochs
+from components.training.watch import MonitoredTraining
 
 
 def make_images(count: int, size: int, seed: int) -> ImageSet:
@@ -37,35 +44,59 @@ def make_images(count: int, size: int, seed: int) -> ImageSet:
     return ImageSet(pack=pack, indices=np.arange(count), labels=generator.integers(0, 2, size=count))
 
 
-def ours(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Callable[[], float]:
-    """Seconds of one epoch of the engine, without evaluation."""
-    learner = make_learner(images, backbone, batch_size, device)
+@dataclass(frozen=True)
+class Setting:
+    """A step of about 3, 13 or 200 ms on two cores."""
 
-    def epoch() -> float:
+    backbone: str
+    size: int
+    batch_size: int
+
+
+SETTINGS = (
+    Setting("three convolutions", 24, 32),
+    Setting("test_resnet.r160_in1k", 32, 16),
+    Setting("tf_efficientnet_lite0", 96, 32),
+)
+STEPS, TOTAL_STEPS, PROBE_IMAGES = 100, 10_000, 64
+
+
+def ours(setting: Setting, device: Device, *, monitored: bool) -> Callable[[], None]:
+    """One epoch of the engine, without evaluation."""
+    images = make_images(STEPS * setting.batch_size, setting.size, seed=0)
+    learner = make_learner(setting, device)
+    watcher = None
+    if monitored:
+        probe = next(eval_batches(make_images(PROBE_IMAGES, setting.size, seed=1), batch_size=PROBE_IMAGES))
+        watcher = MonitoredTraining(
+            probe, action="observe", max_rollbacks=1, probe_every=10, total_steps=TOTAL_STEPS, chance_loss=math.log(2)
+        )
+
+    def epoch() -> None:
         records = train_epochs(
             learner,
             until=learner.epoch + 1,
-            batches=lambda number: batches_of(images, batch_size, number),
-            evaluate=lambda model: {},
+            batches=lambda number: batches_of(images, setting.batch_size, number),
+            evaluate=None,
             on_steps=lambda records: None,
-            watcher=None,
+            watcher=watcher,
         )
-        return next(records).seconds
+        next(records)
 
     return epoch
 
 
-def bare(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Callable[[], float]:
-    """Seconds of one epoch of the loop that anyone would write by hand."""
-    learner = make_learner(images, backbone, batch_size, device)
+def bare(setting: Setting, device: Device) -> Callable[[], None]:
+    """One epoch of the loop that anyone would write by hand."""
+    images = make_images(STEPS * setting.batch_size, setting.size, seed=0)
+    learner = make_learner(setting, device)
     model, optimizer, loss = learner.model, learner.stepper.optimizer, learner.loss
     numbers = itertools.count()
-    mean, std = (value.to(device.target) for value in (learner.preprocessing.mean255, learner.preprocessing.std255))
+    mean, std = learner.preprocessing.mean255, learner.preprocessing.std255
 
-    def epoch() -> float:
-        started = time.perf_counter()
+    def epoch() -> None:
         model.train()
-        for batch in batches_of(images, batch_size, next(numbers)):
+        for batch in batches_of(images, setting.batch_size, next(numbers)):
             pixels = ((batch.images.to(device.target).float() - mean) / std).to(memory_format=torch.channels_last)
             optimizer.zero_grad()
             with torch.autocast(device.target.type, dtype=device.autocast, enabled=device.autocast is not None):
@@ -73,30 +104,46 @@ def bare(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Ca
             value.backward()
             optimizer.step()
             value.item()
-        return time.perf_counter() - started
 
     return epoch
 
 
-def make_learner(images: ImageSet, backbone: str, batch_size: int, device: Device) -> Learner:
-    built = build_model(backbone=backbone, weights="none", num_classes=2, drop_rate=0, drop_path_rate=0, seed=0)
-    model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def make_learner(setting: Setting, device: Device) -> Learner:
+    model, mean, std = make_model(setting)
+    model = model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
     optimizer = build_optimizer(model, name="adamw", lr=1e-3, weight_decay=0.01, layers=layers)
     schedule = Schedule(
-        name="cosine", warmup_steps=10, total_steps=10_000, final_fraction=0.01, drops=2, cycles=3, cycle_growth=1.0,
-        cycle_low=0.25, rise=0.3, cooldown=0.2, plateau_factor=0.3, plateau_patience=2,
+        name="cosine", warmup_steps=10, total_steps=TOTAL_STEPS, final_fraction=0.01, drops=2, cycles=3,
+        cycle_growth=1.0, cycle_low=0.25, rise=0.3, cooldown=0.2, plateau_factor=0.3, plateau_patience=2,
     )  # fmt: skip
     return Learner(
         model=model,
         stepper=Stepper(model, optimizer, schedule, clip_grad_norm=None, freeze_steps=0),
         loss=build_loss(None, 0.0, focal_gamma=0.0),
         device=device,
-        preprocessing=Preprocessing.from_unit_scale(built.preprocessing.mean, built.preprocessing.std),
+        preprocessing=Preprocessing.from_unit_scale(mean, std),
         seed=0,
         averaged=None,
         calibration=lambda: (),
     )
+
+
+def make_model(setting: Setting) -> tuple[nn.Module, Sequence[float], Sequence[float]]:
+    """The model, and the mean and standard deviation that it wants."""
+    if setting.backbone != "three convolutions":
+        built = build_model(
+            backbone=setting.backbone, weights="none", num_classes=2, drop_rate=0, drop_path_rate=0, seed=0
+        )
+        return built.model, built.preprocessing.mean, built.preprocessing.std
+    widths = (3, 16, 32, 64)
+    blocks = [
+        layer
+        for before, after in itertools.pairwise(widths)
+        for layer in (nn.Conv2d(before, after, 3, stride=2, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+    ]
+    model = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 2))
+    return model, (0.5,) * 3, (0.25,) * 3
 
 
 def batches_of(images: ImageSet, batch_size: int, epoch: int):  # noqa: ANN201 - an iterator of batches
@@ -105,47 +152,52 @@ def batches_of(images: ImageSet, batch_size: int, epoch: int):  # noqa: ANN201 -
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
-    parser.add_argument("--images", type=int, default=256)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-
-    on_cuda = torch.cuda.is_available()
-    device = Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if on_cuda else None)
-    images = make_images(arguments.images, arguments.size, seed=0)
+def measure(setting: Setting, device: Device, *, repeats: int) -> dict[str, Any]:
+    """Milliseconds of a step of each loop, and what ours take for one of the bare loop's."""
     loops = {
-        "engine": ours(images, arguments.backbone, arguments.batch_size, device),
-        "bare loop": bare(images, arguments.backbone, arguments.batch_size, device),
+        "bare": bare(setting, device),
+        "engine": ours(setting, device, monitored=False),
+        "monitored": ours(setting, device, monitored=True),
     }
     for loop in loops.values():
         loop()  # warm up: allocation, algorithm choice
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(arguments.repeats):
-        for name, loop in loops.items():
-            seconds[name].append(loop())
-    ratios = [mine / theirs for mine, theirs in zip(seconds["engine"], seconds["bare loop"], strict=True)]
-    trained = arguments.images // arguments.batch_size * arguments.batch_size
-    result = {
-        "device": str(device.target),
-        "settings": {key: value for key, value in vars(arguments).items() if key != "json"},
-        "images_per_second": {name: trained / statistics.median(values) for name, values in seconds.items()},
-        "ratio_of_time": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-    }
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in loops}
+    for number in range(repeats):
+        for name in list(loops) if number % 2 else reversed(loops):
+            started = time.perf_counter(), time.process_time()
+            loops[name]()
+            taken[name].append((time.perf_counter() - started[0], time.process_time() - started[1]))
+    result: dict[str, Any] = {"setting": asdict(setting)}
+    for name, times in taken.items():
+        result[name] = {"ms_per_step": statistics.median(wall for wall, _ in times) / STEPS * 1000}
+        for position, kind in enumerate(("wall", "processor")):
+            ratios = [ours[position] / theirs[position] for ours, theirs in zip(times, taken["bare"], strict=True)]
+            result[name][kind] = statistics.median(ratios)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--settings", type=int, nargs="*", default=[0, 1, 2], help="which of the three")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+
+    torch.set_num_threads(arguments.threads)
+    on_cuda = torch.cuda.is_available()
+    device = Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if on_cuda else None)
+    results = [measure(SETTINGS[number], device, repeats=arguments.repeats) for number in arguments.settings]
     if arguments.json:
-        print(json.dumps(result))
+        print(json.dumps({"device": str(device.target), "threads": arguments.threads, "results": results}))
         return
-    table = Table("loop", "images/s (median)")
-    for name, rate in result["images_per_second"].items():
-        table.add_row(name, f"{rate:.0f}")
-    console = Console()
-    console.print(table)
-    spread = result["ratio_of_time"]
-    console.print(f"time of ours / bare: {spread['median']:.3f} (from {spread['min']:.3f} to {spread['max']:.3f})")
+    table = Table("setting", "loop", "ms/step", "wall time / bare", "processor time / bare")
+    for result in results:
+        for name in ("bare", "engine", "monitored"):
+            row = result[name]
+            cells = f"{row['ms_per_step']:.1f}", f"{row['wall']:.3f}", f"{row['processor']:.3f}"
+            table.add_row(result["setting"]["backbone"], name, *cells)
+    Console().print(table)
 
 
 if __name__ == "__main__":

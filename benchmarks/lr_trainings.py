@@ -13,7 +13,6 @@ import contextlib
 import io
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -26,13 +25,15 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 from torch_lr_finder import LRFinder
 
+from components.data.loader import Batch
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.valley import valley_index
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
-from components.training.ramp import ramp_rates, run_ramp
+from components.training.engine import Device, Learner, Preprocessing
+from components.training.ramp import RampStep, held_out_interval, ramp_rates, ramp_schedule, run_ramp
 
 STEPS_PER_DECADE = 20
 SEEDS = 3  # curves of a range test
@@ -79,21 +80,33 @@ def ramp_curves(setting: Setting, problem: Problem, *, seeds: range) -> pd.DataF
     return pd.DataFrame([step for seed in seeds for step in ramp(setting, problem, seed=seed, low=low, high=high)])
 
 
-def ramp(setting: Setting, problem: Problem, *, seed: int, low: float, high: float) -> Iterator[object]:
+class Normalised(Device):
+    """The pixels are normalised already."""
+
+    def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
+        return batch.images
+
+
+def ramp(setting: Setting, problem: Problem, *, seed: int, low: float, high: float) -> list[RampStep]:
     """One curve from its own start and its own order of the images."""
-    return run_ramp(
-        make_model(setting.model, problem, seed),
-        lambda module, lr: new_optimizer(setting.optimizer, module, lr),
-        problem.loss,
-        problem.batches(seed),
-        problem.held_out(),
-        low=low,
-        high=high,
-        steps_per_decade=STEPS_PER_DECADE,
+    rates = ramp_rates(low, high, STEPS_PER_DECADE)
+    model = make_model(setting.model, problem, seed)
+    optimizer = new_optimizer(setting.optimizer, model, float(rates[-1]))
+    learner = Learner(
+        model=model,
+        stepper=Stepper(model, optimizer, ramp_schedule(rates), clip_grad_norm=None, freeze_steps=0),
+        loss=problem.loss,
+        device=Normalised(torch.device("cpu")),
+        preprocessing=Preprocessing.from_unit_scale((0.5,) * 3, (0.5,) * 3),
         seed=seed,
-        device=torch.device("cpu"),
-        forward=forward,
-        clip_grad_norm=None,
+        averaged=None,
+        calibration=lambda: (),
+    )
+    held_out = problem.held_out()
+    classes = int(max(problem.train_labels)) + 1
+    interval = held_out_interval(STEPS_PER_DECADE)
+    return run_ramp(
+        learner, lambda epoch: problem.batches(seed), held_out, rates=rates, interval=interval, num_classes=classes
     )
 
 

@@ -21,12 +21,12 @@ PLATEAU_THRESHOLD = 1e-4  # relative; a smaller gain counts as none, as in torch
 class Schedule:
     """One schedule and its settings. Those that `name` has no use for are ignored.
 
-    name: a key of SCHEDULES. total_steps: optimizer steps of the whole training, warmup included; None where it is
-    not known, for `fixed` and `plateau` alone. warmup_steps: in [0, total_steps). final_fraction: what is left of the
-    peak at the end, in [0, 1]; above 0 for step, exponential and exp_range. drops, cycles: at least 1. cycle_growth:
-    length of a restart's cycle by that of the one before, at least 1. cycle_low: low rate by the peak, in (0, 1).
-    rise, cooldown: shares of the steps after warmup, in (0, 1) and (0, 1]. plateau_factor: in (0, 1).
-    plateau_patience: evaluations without gain that are borne.
+    name: a key of SCHEDULES, or `ramp`, which rises exponentially from `cycle_low` to 1. total_steps: optimizer steps
+    of the whole training, warmup included; None where it is not known, for `fixed` and `plateau` alone. warmup_steps:
+    in [0, total_steps). final_fraction: what is left of the peak at the end, in [0, 1]; above 0 for step, exponential
+    and exp_range. drops, cycles: at least 1. cycle_growth: length of a restart's cycle by that of the one before, at
+    least 1. cycle_low: low rate by the peak, in (0, 1). rise, cooldown: shares of the steps after warmup, in (0, 1)
+    and (0, 1]. plateau_factor: in (0, 1). plateau_patience: evaluations without gain that are borne.
     """
 
     name: str
@@ -56,7 +56,7 @@ def multiplier(schedule: Schedule, step: int) -> float:
     learns and that value follows the last warmup step. Then the schedule over the remaining steps; from total_steps
     on its final value. What `plateau` takes away comes from PlateauRule, not from here.
     """
-    form = SCHEDULES[schedule.name]
+    form = _FORMS[schedule.name]
     if step < schedule.warmup_steps:
         return form(schedule, 0.0) * (step + 1) / (schedule.warmup_steps + 1)
     if schedule.total_steps is None:
@@ -145,6 +145,10 @@ def _wsd(schedule: Schedule, progress: float) -> float:
     return schedule.final_fraction + (1 - schedule.final_fraction) * (1 - math.sqrt(cooled))
 
 
+def _ramp(schedule: Schedule, progress: float) -> float:
+    return schedule.cycle_low ** (1 - progress)
+
+
 # Of the progress after warmup, in [0, 1].
 SCHEDULES: dict[str, Callable[[Schedule, float], float]] = {
     "fixed": _fixed,
@@ -159,6 +163,8 @@ SCHEDULES: dict[str, Callable[[Schedule, float], float]] = {
     "wsd": _wsd,
     "plateau": _fixed,
 }
+#: With that of the range test, which no recipe may name.
+_FORMS = SCHEDULES | {"ramp": _ramp}
 WITHOUT_LENGTH = ("fixed", "plateau")
 
 
@@ -188,7 +194,7 @@ def _cycle(progress: float, *, cycles: int, growth: float) -> tuple[int, float]:
 
 
 def _faulty_length(schedule: Schedule) -> list[str]:
-    if schedule.name not in SCHEDULES:
+    if schedule.name not in _FORMS:
         return [f"recipe.schedule={schedule.name}: unknown; use one of {', '.join(SCHEDULES)}"]
     warmup, total = schedule.warmup_steps, schedule.total_steps
     if warmup < 0:

@@ -57,7 +57,7 @@ class Stepper:
         Args:
             model: what the optimizer was built over.
             optimizer: of `build_optimizer`; groups without a `part` are never frozen.
-            schedule: `fixed` for a schedule-free optimizer.
+            schedule: `fixed`, or a range test's `ramp`, for a schedule-free optimizer.
             clip_grad_norm: largest norm of the gradient, positive; None for no limit.
             freeze_steps: steps at the start in which the classifier alone learns.
 
@@ -66,7 +66,7 @@ class Stepper:
         """
         self.averages = isinstance(optimizer, ScheduleFree)
         groups = optimizer.param_groups
-        if self.averages and schedule.name != "fixed":
+        if self.averages and schedule.name not in ("fixed", "ramp"):
             raise InputError(f"recipe.schedule={schedule.name}: a schedule-free optimizer takes none; use fixed")
         if freeze_steps and all(_in_body(group) for group in groups):
             raise InputError("recipe.freeze_epochs: the classifier has nothing to train meanwhile; use 0")
@@ -131,7 +131,8 @@ class Stepper:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         self.gradients = []
-        self.optimizer.zero_grad(set_to_none=True)
+        for weight in self._weights:
+            weight.grad = None
 
     def measure_gradients(self) -> None:
         """Set `gradients` and `grad_norm` after a backward pass, before an optimizer overwrites the gradients."""
@@ -150,12 +151,11 @@ class Stepper:
             group["lr"] = rate
         if not self.gradients:
             self.measure_gradients()
-        finite = torch.isfinite(self.grad_norm)
-        if loss is not None:
-            finite = finite & torch.isfinite(loss.detach())
+        checked = [self.grad_norm] if loss is None else [self.grad_norm, loss.detach()]
         if on_device:
-            self._failed = ~finite if self._failed is None else self._failed | ~finite
-        elif not finite:
+            failed = ~torch.stack(checked).isfinite().all()
+            self._failed = failed if self._failed is None else self._failed | failed
+        elif not all(math.isfinite(value) for value in checked):
             self.gradients = []
             return TakenStep(rates, self.grad_norm)
         if self._clip is not None:

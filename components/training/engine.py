@@ -43,7 +43,9 @@ class Device:
     def forward(self, model: nn.Module, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
         """Logits (B, K) float32 of a batch of uint8 images."""
         images = self.inputs(batch, preprocessing)
-        with torch.autocast(self.target.type, dtype=self.autocast, enabled=self.autocast is not None):
+        if self.autocast is None:
+            return model(images).float()
+        with torch.autocast(self.target.type, dtype=self.autocast):
             return model(images).float()
 
     def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
@@ -368,7 +370,10 @@ def _read(
     watcher: Watcher | None,
 ) -> Request:
     """Read the values of these steps in one copy, and give out their records up to where the training turns."""
-    values = torch.stack([value for step in steps for value in step.values]).view(len(steps), -1).tolist()
+    if learner.fetch_every == 1:
+        values = [[value.item() for value in step.values] for step in steps]
+    else:
+        values = torch.stack([value for step in steps for value in step.values]).view(len(steps), -1).tolist()
     given: list[StepRecord] = []
     request: Request = "go_on"
     for position, (step, (loss, grad_norm, *measured)) in enumerate(zip(steps, values, strict=True)):

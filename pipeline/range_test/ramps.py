@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-import torch
 
-from components.data.loader import Batch
 from components.optim.optimizers import optimizer_spec
 from components.training.engine import Device
-from components.training.ramp import RampStep, ramp_rates, run_ramp
+from components.training.ramp import RampStep, held_out_interval, ramp_rates, ramp_schedule, run_ramp
 from pipeline.compute.spreading import Place, perform
-from pipeline.console import Console
+from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import (
-    TrainingData,
-    held_out_batch,
-    loader_workers,
-    new_loss,
-    new_model,
-    new_optimizer,
-    preprocessing_for,
-    resolve_device,
-    train_loader,
-)
+from pipeline.training.build import held_out_batch, loader_workers, new_learner, resolve_device, train_loader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,20 +66,20 @@ def measure(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
 
 
 def _measure_here(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
-    data, device = place.open(), resolve_device(place.compute)
+    device = resolve_device(place.compute)
     several = len({test.recipe.model.backbone for test in tests}) > 1
     for test in tests:
-        rows: list[RampStep] = []
         title = f"{test.recipe.model.backbone}, {test.title}" if several else test.title
-        with console.bar(title, test.steps * test.settings.num_seeds) as advance:
-            for number in range(test.settings.num_seeds):
-                before = len(rows)
-                with _steps(_Ramp(test, number, place), data, device) as ramp:
-                    for step in ramp:
-                        rows.append(step)
-                        advance(1, note=f"lr {step.lr:.1e}  loss {step.loss:.3f}")
-                advance(test.steps - (len(rows) - before))  # a ramp ends early where the loss diverges
+        ramps = [_Ramp(test, number, place) for number in range(test.settings.num_seeds)]
+        with console.bar(title, test.steps * len(ramps)) as advance:
+            rows = [step for ramp in ramps for step in _shown(ramp, advance)]
         yield Curve(test=test, steps=pd.DataFrame(rows), device=device)
+
+
+def _shown(ramp: _Ramp, advance: Advance) -> list[RampStep]:
+    steps, _ = _run(ramp, on_step=lambda step: advance(1, note=f"lr {step.lr:.1e}  loss {step.loss:.3f}"))
+    advance(ramp.test.steps - len(steps))  # a ramp ends early where the loss diverges
+    return steps
 
 
 def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
@@ -110,40 +96,23 @@ def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
         yield Curve(test=test, steps=pd.DataFrame(rows), device=devices[test])
 
 
-def _run(ramp: _Ramp) -> tuple[list[RampStep], Device]:
-    """A whole ramp, in a worker."""
-    data, device = ramp.place.open(), resolve_device(ramp.place.compute)
-    with _steps(ramp, data, device) as steps:
-        return list(steps), device
-
-
-@contextlib.contextmanager
-def _steps(ramp: _Ramp, data: TrainingData, device: Device) -> Iterator[Iterator[RampStep]]:
-    """One ramp: a new head, a new order of the images, a new augmentation. At the end its batches are closed."""
-    test, recipe, seed = ramp.test, ramp.test.recipe, ramp.test.seed + ramp.number
-    low, high = test.ramp
-    workers = loader_workers(ramp.place.compute)
-    size = min(test.settings.held_out_images, recipe.recipe.batch_size)
-    built = new_model(recipe, data, seed=seed)
-    preprocessing = preprocessing_for(built, recipe)
-    with contextlib.closing(_endless(recipe, data, seed=seed, device=device, workers=workers)) as batches:
-        yield run_ramp(
-            built.model.to(device.target, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            lambda module, lr: new_optimizer(recipe, module, lr=lr, optimizer=test.optimizer),
-            new_loss(recipe, data),
-            batches,
-            held_out_batch(data, size=size, seed=test.seed),
-            low=low,
-            high=high,
-            steps_per_decade=test.settings.steps_per_decade,
-            seed=seed,
-            device=device.target,
-            forward=lambda module, batch: device.forward(module, batch, preprocessing),
-            clip_grad_norm=recipe.recipe.clip_grad_norm,
+def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -> tuple[list[RampStep], Device]:
+    """One ramp, here or in a worker: a new head, a new order of the images, a new augmentation."""
+    test, data, compute = ramp.test, ramp.place.open(), ramp.place.compute
+    rates = ramp_rates(*test.ramp, test.settings.steps_per_decade)
+    settings = {"optimizer": test.optimizer, "lr": float(rates[-1]), "ema_decay": None}
+    recipe = test.recipe.model_copy(update={"recipe": test.recipe.recipe.model_copy(update=settings)})
+    seed = test.seed + ramp.number
+    learner = new_learner(recipe, data, total_epochs=1, seed=seed, compute=compute, schedule=ramp_schedule(rates))
+    held_out = held_out_batch(data, size=min(test.settings.held_out_images, recipe.recipe.batch_size), seed=test.seed)
+    with train_loader(recipe, data, seed=seed, device=learner.device, workers=loader_workers(compute)) as loader:
+        steps = run_ramp(
+            learner,
+            loader.epoch,
+            held_out,
+            rates=rates,
+            interval=held_out_interval(test.settings.steps_per_decade),
+            num_classes=len(data.classes),
+            on_step=on_step,
         )
-
-
-def _endless(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> Generator[Batch]:
-    with train_loader(recipe, data, seed=seed, device=device, workers=workers) as loader:
-        for epoch in itertools.count():
-            yield from loader.epoch(epoch)
+    return steps, learner.device

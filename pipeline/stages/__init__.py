@@ -46,10 +46,10 @@ STAGES: tuple[Stage, ...] = (
         name="lr_range_test",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=5,
+        version=6,
         unhashed=(
             *SCHEDULE_KEYS,
-            *("recipe.lr", "recipe.warmup_epochs", "recipe.freeze_epochs"),
+            *("recipe.lr", "recipe.warmup_epochs"),
             # What the probe depends on: the digest covers it where there is one.
             *OBJECTIVE_KEYS,
             *("lr_range_test.keep_backbones", "lr_range_test.probe_images"),

@@ -206,7 +206,17 @@ def new_learner(
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stepper = Stepper(
         model,
-        new_optimizer(recipe, model, lr=settings.lr),
+        build_optimizer(
+            model,
+            name=settings.optimizer,
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            layers=LayerRates(
+                layer_decay=settings.layer_decay,
+                towards=settings.layer_decay_towards,
+                head_ratio=settings.head_lr_ratio,
+            ),
+        ),
         schedule if schedule is not None else new_schedule(recipe, data, total_epochs=total_epochs),
         clip_grad_norm=settings.clip_grad_norm,
         freeze_steps=round(steps_per_epoch(recipe, data) * settings.freeze_epochs),
@@ -223,23 +233,6 @@ def new_learner(
         seed=seed,
         averaged=averaged,
         calibration=functools.partial(_calibration_batches, recipe, data, seed),
-    )
-
-
-def new_optimizer(
-    recipe: Recipe, model: nn.Module, *, lr: float, optimizer: str | None = None
-) -> torch.optim.Optimizer:
-    """The recipe's optimizer at that rate, or another one in its settings."""
-    settings = recipe.recipe
-    layers = LayerRates(
-        layer_decay=settings.layer_decay, towards=settings.layer_decay_towards, head_ratio=settings.head_lr_ratio
-    )
-    return build_optimizer(
-        model,
-        name=optimizer if optimizer is not None else settings.optimizer,
-        lr=lr,
-        weight_decay=settings.weight_decay,
-        layers=layers,
     )
 
 

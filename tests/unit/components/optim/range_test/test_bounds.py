@@ -12,7 +12,9 @@ from torch import nn
 from components.data.loader import Batch
 from components.optim.optimizers import OPTIMIZERS
 from components.optim.range_test.bounds import FAMILY_FACTOR, LrBounds, analyse_curves, factor_family
-from components.training.ramp import run_ramp
+from components.optim.stepper import Stepper
+from components.training.engine import Device, Learner, Preprocessing
+from components.training.ramp import ramp_rates, ramp_schedule, run_ramp
 
 SPEC = OPTIMIZERS["adamw"]
 
@@ -129,30 +131,36 @@ def test_rare_defects_in_small_batches_do_not_look_like_learning(ramps):
     assert analyse(ramps.record(lr, losses), constant_loss=constant).abstained
 
 
+class Vectors(Device):
+    """Vectors go to the model as they are."""
+
+    def inputs(self, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
+        return batch.images
+
+
 def real_ramps(images: torch.Tensor, labels: torch.Tensor) -> pd.DataFrame:
     """Three curves of a small network over six decades, on batches of 32."""
-    steps = []
+    steps, rates = [], ramp_rates(1e-6, 1.0, 20)
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(labels), generator=generator)
-        batches = (Batch(images[index], labels[index], index) for index in order.split(32))
+        batches = [Batch(images[index], labels[index], index) for index in order.split(32)]
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 2))
-        steps += run_ramp(
-            model,
-            lambda module, lr: torch.optim.AdamW(module.parameters(), lr=lr),
-            nn.CrossEntropyLoss(),
-            batches,
-            Batch(images[:32], labels[:32], torch.arange(32)),
-            low=1e-6,
-            high=1.0,
-            steps_per_decade=20,
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rates[-1])
+        learner = Learner(
+            model=model,
+            stepper=Stepper(model, optimizer, ramp_schedule(rates), clip_grad_norm=None, freeze_steps=0),
+            loss=nn.CrossEntropyLoss(),
+            device=Vectors(torch.device("cpu")),
+            preprocessing=Preprocessing.from_unit_scale((0.5,) * 3, (0.5,) * 3),
             seed=seed,
-            device=torch.device("cpu"),
-            forward=lambda module, batch: module(batch.images),
-            clip_grad_norm=None,
+            averaged=None,
+            calibration=lambda: (),
         )
+        held_out = Batch(images[:32], labels[:32], torch.arange(32))
+        steps += run_ramp(learner, lambda epoch, own=batches: own, held_out, rates=rates, interval=10, num_classes=2)
     return pd.DataFrame(steps)
 
 

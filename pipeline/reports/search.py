@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from components.report.figures import importance_figure, pareto_figure, rung_agreement_figure, search_figure
+from components.report.figures_search import importance_figure, pareto_figure, search_figure
+from components.report.figures_search_agreement import rung_agreement_figure
 from components.report.html import Section, render_report
 from pipeline.console import duration
 from pipeline.stage import StageContext

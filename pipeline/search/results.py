@@ -242,5 +242,5 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - of any key
-    """A list as one text: a column of a table holds values that can be told apart."""
+    """A list as one text: a column of a table holds hashable values."""
     return ", ".join(str(entry) for entry in value) or "none" if isinstance(value, list | tuple) else value

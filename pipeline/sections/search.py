@@ -1,4 +1,4 @@
-"""What a search varies, how it chooses, how long its trials may go on, and what its winner has to show."""
+"""The section `search`: the space, the sampler, the scheduler, the limits and the confirmation."""
 
 from __future__ import annotations
 
@@ -84,17 +84,17 @@ class SearchConfig(Section):
     from several first rungs), `median` (below the median of the others), `none`."""
     horizon: Literal["constant", "wsd", "fixed"] = "constant"
     """How trials of different length are made comparable: `constant` (a constant rate, averaged weights), `wsd` (at
-    each rung a copy is cooled down and scored, the trial itself goes on), `fixed` (the recipe's schedule over
+    each rung a copy is cooled down and scored, the trial itself continues), `fixed` (the recipe's schedule over
     `max_epochs`)."""
     max_epochs: int = Field(default=9, ge=1)
     """Epochs of a trial that is never stopped."""
     grace_epochs: int = Field(default=1, ge=1)
     """The first rung: no trial is stopped before it."""
     reduction_factor: int = Field(default=3, ge=2)
-    """At each rung one trial in this many goes on."""
+    """At each rung one trial in this many continues."""
     unstopped_fraction: float = Field(default=0.1, ge=0, le=1)
-    """Share of the trials, drawn at random, that are never stopped: how far a rung foretells the end is measured on
-    them."""
+    """Share of the trials, drawn at random, that are never stopped: how well a rung predicts the final score is
+    measured on them."""
     ema_decay: float = Field(default=0.9, gt=0, lt=1)
     """constant: decay of the averaged weights that trials are compared on (see docs/search.md)."""
     fork_fraction: float = Field(default=0.15, gt=0, lt=1)
@@ -105,7 +105,7 @@ class SearchConfig(Section):
     confirm_confidence: float = Field(default=0.9, gt=0.5, lt=1)
     """Confidence with which the winner has to be ahead."""
     time_budget_minutes: float | None = Field(default=None, gt=0)
-    """No trial goes on beyond it; null: none."""
+    """No trial runs beyond it; null: none."""
     gpu_hours: float | None = Field(default=None, gt=0)
     """Budget over all trials, each counted by the share of a GPU that it asks for; null: none."""
     epoch_timeout_minutes: float = Field(default=60, gt=0)

@@ -34,26 +34,25 @@ def fold_plan(best: Sequence[TrialRecord], *, folds: int) -> list[Suggestion]:
 
 
 def fold_means(history: Sequence[TrialRecord]) -> dict[PointKey, float]:
-    """Mean final score of each point over the folds that all points have; none where one of them fell.
+    """Mean final score of each point over the folds that all points have; none where one of them diverged or failed.
 
-    A cross-validation that was cut short compares the points over the folds that it finished. Empty where it finished
-    none, or where its turn to try the defaults did not come.
+    An incomplete cross-validation compares the points over the folds that are complete. Empty where none is, or where
+    the defaults were not cross-validated.
     """
     tried = [record for record in history if record.suggestion.fold is not None]
-    fallen = {_key(record) for record in tried if record.status in ("diverged", "failed")}
+    lost = {_key(record) for record in tried if record.status in ("diverged", "failed")}
     scores: dict[PointKey, dict[int | None, float]] = {_key(record): {} for record in tried}
     for record in tried:
         if record.status == "completed" and record.score is not None:
             scores[_key(record)][record.suggestion.fold] = record.score
-    standing = {key: found for key, found in scores.items() if key not in fallen}
-    shared = set.intersection(*(set(found) for found in standing.values())) if standing else set()
+    kept = {key: found for key, found in scores.items() if key not in lost}
+    shared = set.intersection(*(set(found) for found in kept.values())) if kept else set()
     defaults = next((record for record in history if record.number == 0), None)
-    waited = defaults is not None and defaults.status == "completed" and _key(defaults) not in scores
-    if not shared or waited:
+    missing = defaults is not None and defaults.status == "completed" and _key(defaults) not in scores
+    if not shared or missing:
         return {}
     return {
-        key: float(np.mean([score for fold, score in found.items() if fold in shared]))
-        for key, found in standing.items()
+        key: float(np.mean([score for fold, score in found.items() if fold in shared])) for key, found in kept.items()
     }
 
 

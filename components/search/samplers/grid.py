@@ -15,7 +15,7 @@ from typing import Literal
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.folds import fold_plan, fold_trials
-from components.search.samplers.levels import Made, Plan, made, plan_of, ranked, walk
+from components.search.samplers.levels import Plan, TrialsByIdentity, next_of, plan_of, ranked, trials_by_identity
 from components.search.samplers.points import MOST_CHOICES, active_part, choice_points
 from components.search.space import LR, Choice, Space
 from components.search.trial import Point, Suggestion, TrialRecord
@@ -66,10 +66,10 @@ class GridSampler:
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
         if number >= self._settings.num_trials:
             return "done"
-        trials = made(history)
-        return walk(self._plans(trials), trials)
+        trials = trials_by_identity(history)
+        return next_of(self._plans(trials), trials)
 
-    def _plans(self, trials: Made) -> Iterator[Plan]:
+    def _plans(self, trials: TrialsByIdentity) -> Iterator[Plan]:
         defaults = {key: record.suggestion for key, record in trials.items() if record.number == 0}
         planned = self._first | defaults
         yield planned

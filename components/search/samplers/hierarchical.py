@@ -20,7 +20,7 @@ from typing import Literal
 
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
-from components.search.samplers.levels import Made, Plan, made, plan_of, ranked, walk
+from components.search.samplers.levels import Plan, TrialsByIdentity, next_of, plan_of, ranked, trials_by_identity
 from components.search.samplers.points import active_part
 from components.search.space import BATCH_SIZE, LR, Choice, Dimension
 from components.search.trial import Point, Suggestion, TrialRecord
@@ -77,10 +77,10 @@ class HierarchicalSampler:
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
         if number >= self._settings.num_trials:
             return "done"
-        trials = made(history)
-        return walk(self._plans(trials), trials)
+        trials = trials_by_identity(history)
+        return next_of(self._plans(trials), trials)
 
-    def _plans(self, trials: Made) -> Iterator[Plan]:
+    def _plans(self, trials: TrialsByIdentity) -> Iterator[Plan]:
         planned = {key: record.suggestion for key, record in trials.items() if record.number == 0}
         defaults, before = len(planned), 0
         for level, (moves, end, epochs) in enumerate(self._levels, start=1):

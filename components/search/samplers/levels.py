@@ -11,10 +11,10 @@ from components.search.trial import Suggestion, TrialRecord
 #: What makes two suggestions the same trial: point, epochs, seed, fold.
 Identity = tuple[PointKey, int, int, int | None]
 Plan = Mapping[Identity, Suggestion]
-Made = Mapping[Identity, TrialRecord]
+TrialsByIdentity = Mapping[Identity, TrialRecord]
 
 
-def made(history: Sequence[TrialRecord]) -> dict[Identity, TrialRecord]:
+def trials_by_identity(history: Sequence[TrialRecord]) -> dict[Identity, TrialRecord]:
     """The trials so far, by what was tried."""
     return {_identity(record.suggestion): record for record in history}
 
@@ -31,11 +31,10 @@ def plan_of(suggestions: Iterable[Suggestion], *, planned: Plan, most: int) -> d
     return plan
 
 
-def walk(plans: Iterable[Plan], trials: Made) -> Suggestion | Literal["wait", "done"]:
-    """The first trial of a plan that has not been made; "wait" where all of it is made and not all has ended.
+def next_of(plans: Iterable[Plan], trials: TrialsByIdentity) -> Suggestion | Literal["wait", "done"]:
+    """The first planned trial that does not exist yet; "wait" where all trials of a plan exist and not all have ended.
 
-    plans: computed one after another, each when those before it have ended. What one of them names again counts as
-    made, and is waited for: nothing is tried twice.
+    plans: computed one after another, each when those before it have ended. A trial that two plans name is run once.
     """
     for plan in plans:
         for key, suggestion in plan.items():
@@ -46,7 +45,7 @@ def walk(plans: Iterable[Plan], trials: Made) -> Suggestion | Literal["wait", "d
     return "done"
 
 
-def ranked(planned: Iterable[Identity], trials: Made) -> list[TrialRecord]:
+def ranked(planned: Iterable[Identity], trials: TrialsByIdentity) -> list[TrialRecord]:
     """Of the trials that were planned, those that ran to their end, the best first; of equals the earlier."""
     records = [trials[key] for key in planned if key in trials]
     scored = [(r.score, r) for r in records if r.status == "completed" and r.score is not None]

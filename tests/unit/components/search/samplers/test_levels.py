@@ -1,6 +1,6 @@
 """Plans, one after another: what is suggested, when to wait, and when it is done."""
 
-from components.search.samplers.levels import made, plan_of, ranked, walk
+from components.search.samplers.levels import next_of, plan_of, ranked, trials_by_identity
 from components.search.trial import Suggestion
 
 
@@ -15,17 +15,17 @@ def plan(*suggestions: Suggestion):
 def test_a_plan_is_worked_off_in_its_order_and_the_next_begins_when_all_has_ended(lab) -> None:
     plans = [plan(at(0.1), at(0.2)), plan(at(0.3))]
     history = []
-    assert walk(plans, made(history)) == at(0.1)
+    assert next_of(plans, trials_by_identity(history)) == at(0.1)
     history.append(lab.record(1, {"x": 0.1}, status="running"))
-    assert walk(plans, made(history)) == at(0.2)
+    assert next_of(plans, trials_by_identity(history)) == at(0.2)
     history.append(lab.record(2, {"x": 0.2}, 0.5))
-    assert walk(plans, made(history)) == "wait"
+    assert next_of(plans, trials_by_identity(history)) == "wait"
     history[0].status = "failed"
-    assert walk(plans, made(history)) == at(0.3)
+    assert next_of(plans, trials_by_identity(history)) == at(0.3)
     history.append(lab.record(3, {"x": 0.3}, status="running"))
-    assert walk(plans, made(history)) == "wait"
+    assert next_of(plans, trials_by_identity(history)) == "wait"
     history[2].status = "stopped"
-    assert walk(plans, made(history)) == "done"
+    assert next_of(plans, trials_by_identity(history)) == "done"
 
 
 def test_no_plan_is_computed_before_the_one_before_it_has_ended(lab) -> None:
@@ -33,7 +33,7 @@ def test_no_plan_is_computed_before_the_one_before_it_has_ended(lab) -> None:
         yield plan(at(0.1))
         raise AssertionError("too early")
 
-    assert walk(plans(), made([lab.record(1, {"x": 0.1}, status="running")])) == "wait"
+    assert next_of(plans(), trials_by_identity([lab.record(1, {"x": 0.1}, status="running")])) == "wait"
 
 
 def test_length_seed_and_fold_make_another_trial_of_the_same_point() -> None:
@@ -58,4 +58,4 @@ def test_only_what_was_planned_and_ran_to_its_end_is_ranked(lab) -> None:
         lab.record(5, {"x": 0.6}, 0.9, status="diverged"),
     ]
     planned = plan(*(at(u) for u in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7)))
-    assert [record.number for record in ranked(planned, made(history))] == [2, 3, 1]
+    assert [record.number for record in ranked(planned, trials_by_identity(history))] == [2, 3, 1]

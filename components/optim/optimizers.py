@@ -42,24 +42,29 @@ class OptimizerSpec:
     build: Callable[[ParameterGroups], torch.optim.Optimizer]
 
 
+def _fused(groups: ParameterGroups) -> bool | None:
+    """Whether one kernel does the whole step: on a GPU, where it also leaves out a step that failed, unasked."""
+    return True if all(weight.is_cuda for group in groups for weight in group["params"]) else None
+
+
 def _sgd(groups: ParameterGroups) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=_fused(groups))
 
 
 def _momentum(groups: ParameterGroups) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, momentum=0.9)
+    return torch.optim.SGD(groups, momentum=0.9, fused=_fused(groups))
 
 
 def _sgd_plain(groups: ParameterGroups) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups)
+    return torch.optim.SGD(groups, fused=_fused(groups))
 
 
 def _adam(groups: ParameterGroups) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-8, fused=_fused(groups))
 
 
 def _adamw(groups: ParameterGroups) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8, fused=_fused(groups))
 
 
 def _rmsprop(groups: ParameterGroups) -> torch.optim.Optimizer:

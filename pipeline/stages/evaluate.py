@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from components.data.loader import image_set
+from components.data.loader import eval_batch_size, eval_batches, image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
 from components.errors import InputError
@@ -32,7 +32,7 @@ from pipeline.data.per_file import worst_per_file
 from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training.build import EVAL_BATCH, bare_model, probability_table, resolve_device, use_threads
+from pipeline.training.build import bare_model, probability_table, resolve_device, use_threads
 
 METRICS_VERSION = 2
 
@@ -78,9 +78,7 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
     with context.console.bar("predicting", len(images)) as advance:
 
         def batches() -> Any:  # noqa: ANN401 - an iterator of batches
-            from components.data.loader import eval_batches
-
-            for batch in eval_batches(images, batch_size=EVAL_BATCH):
+            for batch in eval_batches(images, batch_size=eval_batch_size(card.framing["size"], trained=1)):
                 yield batch
                 advance(len(batch.labels))
 

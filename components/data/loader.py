@@ -8,7 +8,9 @@ import functools
 import multiprocessing
 import os
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from types import TracebackType
@@ -21,6 +23,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from components.data.augment import Augmentation, build_augmentation
+
+#: Images of an evaluation's batch, up to which side in px; its batches that are made ahead.
+EVAL_BATCH, EVAL_SIZE = 64, 224
+AHEAD = 2
 
 
 class Pixels(Protocol):
@@ -46,6 +52,12 @@ class Batch:
         """The same on the device, whose work on it begins when the copy is there."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in (self.images, self.labels, self.index)))
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> "Batch":
+        return Batch(self.images[part], self.labels[part], self.index[part])
+
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.index.pin_memory())
@@ -64,6 +76,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def side(self) -> int:
+        """Of the images, px."""
+        return self.pack[self.indices[:1]].shape[1]
 
 
 def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequence[str]) -> ImageSet:
@@ -98,6 +115,25 @@ def train_batches(
         pin_memory=False,
     ) as loader:
         yield from loader.epoch(epoch)
+
+
+def eval_batch_size(size: int, *, trained: int) -> int:
+    """Images per batch without gradients, of side `size` in px, beside a training in batches of `trained`.
+
+    As many as the training takes: it keeps the activations of all layers, evaluation those of two. At least 64 up to
+    224 px, and above it as many as have no more pixels: without gradients these need what a batch of 8 needs with them.
+    """
+    return max(trained, min(EVAL_BATCH, EVAL_BATCH * EVAL_SIZE**2 // size**2))
+
+
+def prefetched(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches in page-locked memory, made by a thread while the GPU works on those before."""
+    source = (batch.pin_memory() for batch in batches)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pool.submit(next, source, None) for _ in range(AHEAD))
+        while (batch := waiting.popleft().result()) is not None:
+            waiting.append(pool.submit(next, source, None))
+            yield batch
 
 
 def eval_batches(images: ImageSet, *, batch_size: int) -> Iterator[Batch]:

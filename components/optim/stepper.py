@@ -139,11 +139,11 @@ class Stepper:
         self.gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
 
-    def step(self, loss: torch.Tensor | None = None, *, on_device: bool = False) -> TakenStep:
+    def step(self, batch_loss: torch.Tensor | None = None, *, on_device: bool = False) -> TakenStep:
         """Set the rates, clip the gradients that are there, and move the weights.
 
-        Nothing moves where the loss () or the gradient norm is not finite. The host checks that, and does not count the
-        step; or, with `on_device`, the device does: the host reads nothing, and the step counts. Then no later step
+        Nothing moves where `batch_loss` () or the gradient norm is not finite. The host checks that, and does not count
+        the step; or, with `on_device`, the device does: the host reads nothing, and the step counts. Then no later step
         moves anything either, until `take_back`.
         """
         groups, rates = self.optimizer.param_groups, self.rates()
@@ -151,7 +151,7 @@ class Stepper:
             group["lr"] = rate
         if not self.gradients:
             self.measure_gradients()
-        checked = [self.grad_norm] if loss is None else [self.grad_norm, loss.detach()]
+        checked = [self.grad_norm] if batch_loss is None else [self.grad_norm, batch_loss.detach()]
         if on_device:
             failed = ~torch.stack(checked).isfinite().all()
             self._failed = failed if self._failed is None else self._failed | failed

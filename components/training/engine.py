@@ -12,7 +12,9 @@ that copy is read: what is recorded, and the weights of a training that is not s
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +26,11 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from components.data.loader import Batch
+from components.data.loader import EVAL_BATCH, Batch, prefetched
 from components.models.forward import Preprocessing, logits_of
 from components.optim.stepper import Stepper
+
+logger = logging.getLogger(__name__)
 
 Evaluation = Callable[[nn.Module], Mapping[str, float]]
 Request = Literal["go_on", "stop", "rolled_back"]
@@ -56,8 +60,9 @@ class Learner:
 
     `model` is on the device already. `averaged` follows the weights where the recipe asks for it. `calibration` gives
     training batches without augmentation, for the norms of weights that a schedule-free optimizer has averaged.
-    fetch_every: steps from one read of their values to the next; None: `FETCH_STEPS` on a GPU, and 1 on a CPU, where a
-    read costs nothing. With 1 the host checks each step before the weights move.
+    eval_batch: images per batch of an evaluation. fetch_every: steps from one read of their values to the next; None:
+    `FETCH_STEPS` on a GPU, and 1 on a CPU, where a read costs nothing. With 1 the host checks each step before the
+    weights move.
     """
 
     model: nn.Module
@@ -68,6 +73,7 @@ class Learner:
     seed: int
     averaged: ModelEmaV3 | None
     calibration: Callable[[], Iterable[Batch]]
+    eval_batch: int = EVAL_BATCH
     epoch: int = 0
     fetch_every: int | None = None
 
@@ -213,11 +219,27 @@ def train_epochs(
 
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing) -> np.ndarray:
-    """Logits of all batches in order, (N, K) float32. Leaves the model in the mode in which it was."""
+    """Logits of all batches in order, (N, K) float32. Leaves the model in the mode in which it was.
+
+    Where a batch does not fit into the GPU's memory, it and those after it are halved until they do.
+    """
     preprocessing = preprocessing.to(device.target)
+    logits: list[torch.Tensor] = []
+    fits = sys.maxsize
     with _eval_mode(model), torch.inference_mode():
-        logits = [device.forward(model, batch, preprocessing).cpu() for batch in batches]
-    return torch.cat(logits).numpy()
+        for batch in prefetched(batches) if device.target.type == "cuda" else batches:
+            done = 0
+            while done < len(batch):
+                part = batch[done : done + fits]
+                try:
+                    logits.append(device.forward(model, part, preprocessing))
+                    done += len(part)
+                except torch.OutOfMemoryError:
+                    if len(part) == 1:
+                        raise
+                    fits = len(part) // 2
+                    logger.warning("%d images do not fit into the GPU's memory at once: %d do next", len(part), fits)
+    return torch.cat(logits).cpu().numpy()
 
 
 @contextmanager
@@ -319,7 +341,7 @@ def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
         with stepper.unless_failed(learner.averaged.module.state_dict().values):
             learner.averaged.update(learner.model, step=number)
     measured = () if watcher is None else watcher.measure(learner)
-    return _Step(number, taken.rates, len(batch.labels), [loss.detach(), taken.grad_norm, *measured])
+    return _Step(number, taken.rates, len(batch), [loss.detach(), taken.grad_norm, *measured])
 
 
 def _read(

@@ -18,7 +18,7 @@ import torch
 
 from components.data.digests import file_sha256
 from components.data.draw import draw_by_class
-from components.data.loader import ImageSet, eval_batches
+from components.data.loader import ImageSet, eval_batch_size, eval_batches
 from components.errors import InputError
 from components.evaluation.linear_probe import choose_candidates, linear_probe
 from components.evaluation.objective_intervals import objective_interval
@@ -30,7 +30,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
-from pipeline.training.build import EVAL_BATCH, TrainingData, preprocessing_for, recipe_objective, resolve_target
+from pipeline.training.build import TrainingData, preprocessing_for, recipe_objective, resolve_target
 
 CONFIDENCE = 0.95
 #: Validation images that the classifier is scored on, in training images.
@@ -168,9 +168,10 @@ def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:
     device = Device(resolve_target(probe.place.compute))
     module = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     preprocessing = preprocessing_for(built, probe.recipe)
+    batch_size = eval_batch_size(train.side, trained=probe.recipe.recipe.batch_size)
     ready = time.perf_counter()
     found = [
-        predict(module, eval_batches(images, batch_size=EVAL_BATCH), device=device, preprocessing=preprocessing)
+        predict(module, eval_batches(images, batch_size=batch_size), device=device, preprocessing=preprocessing)
         for images in (train, held_out)
     ]
     ended = time.perf_counter()

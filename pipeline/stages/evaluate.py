@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components.data.loader import eval_batches, image_set
+from components.data.loader import eval_batch_size, eval_batches, image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
 from components.errors import InputError
@@ -27,7 +27,7 @@ from pipeline.config import EvaluateConfig
 from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training.build import EVAL_BATCH, resolve_target, use_threads
+from pipeline.training.build import resolve_target, use_threads
 
 METRICS_VERSION = 3
 
@@ -68,7 +68,7 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
     with context.console.bar("predicting", len(images)) as advance:
 
         def batches() -> Any:  # noqa: ANN401 - an iterator of batches
-            for batch in eval_batches(images, batch_size=EVAL_BATCH):
+            for batch in eval_batches(images, batch_size=eval_batch_size(card.framing["size"], trained=1)):
                 yield batch
                 advance(len(batch.labels))
 

@@ -21,7 +21,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from components.data.framing import Framing
-from components.data.loader import Batch, ImageSet, TrainLoader, eval_batches, image_set
+from components.data.loader import Batch, ImageSet, TrainLoader, eval_batch_size, eval_batches, image_set
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
@@ -56,8 +56,6 @@ from pipeline.sections.recipe import Recipe
 
 #: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
-#: Evaluation needs no gradients, so its batches may be larger than the recipe's.
-EVAL_BATCH = 64
 #: Training batches behind the norm statistics of averaged weights; schedulefree's own advice is about as many.
 CALIBRATION_BATCHES = 50
 
@@ -250,6 +248,7 @@ def new_learner(
         seed=seed,
         averaged=averaged,
         calibration=functools.partial(_calibration_batches, recipe, data, seed),
+        eval_batch=eval_batch_size(data.split("train").side, trained=settings.batch_size),
     )
 
 
@@ -352,7 +351,7 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
     """Logits (N, K) of an image set, in its order."""
     return predict(
         model,
-        eval_batches(images, batch_size=EVAL_BATCH),
+        eval_batches(images, batch_size=learner.eval_batch),
         device=learner.device,
         preprocessing=learner.preprocessing,
     )

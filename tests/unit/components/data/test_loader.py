@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,16 @@ from components.data.augment import KINDS
 from components.data.file_index import digest_files
 from components.data.files import Files
 from components.data.framing import Framing
-from components.data.loader import ImageSet, TrainLoader, eval_batches, image_set, train_batches
+from components.data.loader import (
+    Batch,
+    ImageSet,
+    TrainLoader,
+    eval_batch_size,
+    eval_batches,
+    image_set,
+    prefetched,
+    train_batches,
+)
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
 from components.data.pack.workers import in_this_process
@@ -93,6 +103,37 @@ def test_evaluation_sees_every_image_in_order(images):
     assert torch.cat([batch.labels for batch in batches]).tolist() == images.labels.tolist()
     first = torch.cat([batch.images[:, 0, 0, 0] for batch in batches])
     assert first.tolist() == [(row * 10) % 256 for row in images.indices]
+
+
+@pytest.mark.parametrize(
+    ("size", "trained", "expected"),
+    [(64, 8, 64), (224, 8, 64), (448, 8, 16), (1024, 2, 3), (1024, 8, 8), (96, 128, 128)],
+)
+def test_an_evaluation_holds_no_more_pixels_than_a_training_batch_or_64_images_of_224_px(
+    size: int, trained: int, expected: int
+) -> None:
+    assert eval_batch_size(size, trained=trained) == expected
+    assert expected * size**2 <= max(trained * size**2, 64 * 224**2)
+
+
+def test_prefetched_batches_are_the_same_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: batch)  # needs a GPU
+    batches = [Batch(torch.zeros(1), torch.tensor([number]), torch.zeros(1)) for number in range(5)]
+    assert [batch.labels.item() for batch in prefetched(iter(batches))] == [0, 1, 2, 3, 4]
+    assert list(prefetched([])) == []
+
+
+def test_what_fails_while_batches_are_prefetched_is_raised_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: batch)
+
+    def failing() -> Iterator[Batch]:
+        yield Batch(torch.zeros(1), torch.zeros(1), torch.zeros(1))
+        raise OSError("the pack is gone")
+
+    batches = prefetched(failing())
+    assert len(next(batches)) == 1
+    with pytest.raises(OSError, match="the pack is gone"):
+        next(batches)
 
 
 def test_batches_are_bytes_in_channels_last_memory(images):

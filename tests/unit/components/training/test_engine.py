@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -684,7 +684,7 @@ def test_predictions_come_in_the_order_of_the_images_whatever_the_batches() -> N
     model = Tiny().eval()
     images = torch.cat([batch.images for batch in batches(0)])
     whole = predict(model, [Batch(images, torch.zeros(12), torch.arange(12))], device=CPU, preprocessing=HALF)
-    parts = [Batch(images[i : i + 5], torch.zeros(1), torch.zeros(1)) for i in (0, 5, 10)]
+    parts = [Batch(images, torch.zeros(12), torch.arange(12))[i : i + 5] for i in (0, 5, 10)]
     assert whole.shape == (12, 2)
     assert whole.dtype == np.float32
     assert predict(model, parts, device=CPU, preprocessing=HALF) == pytest.approx(whole, abs=1e-6)
@@ -698,6 +698,36 @@ def test_prediction_is_without_dropout_and_leaves_the_mode_as_it_was(training: b
     assert (predict(model, batches(0), device=CPU, preprocessing=HALF) == first).all()
     assert {module.training for module in model.modules()} == {training}
     assert equal(dict(model.named_buffers()), buffers)
+
+
+class Small(Device):
+    """Runs out of memory with more than two images, and always where `everything`."""
+
+    sizes: ClassVar[list[int]] = []
+    everything = False
+
+    def forward(self, model: nn.Module, batch: Batch, preprocessing: Preprocessing) -> torch.Tensor:
+        self.sizes.append(len(batch))
+        if self.everything or len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(model, batch, preprocessing)
+
+
+def test_batches_that_do_not_fit_into_memory_are_halved_until_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "sizes", [])
+    model = Tiny().eval()
+    whole = predict(model, batches(0), device=CPU, preprocessing=HALF)
+    images = torch.cat([batch.images for batch in batches(0)])
+    large = [Batch(images, torch.zeros(12), torch.arange(12))[:7], Batch(images, torch.zeros(12), torch.arange(12))[7:]]
+    found = predict(model, large, device=Small(torch.device("cpu")), preprocessing=HALF)
+    assert found == pytest.approx(whole, abs=1e-6)
+    assert Small.sizes == [7, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_single_image_that_does_not_fit_into_memory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "everything", True)
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(Tiny(), batches(0), device=Small(torch.device("cpu")), preprocessing=HALF)
 
 
 def test_prediction_restores_the_mode_when_a_batch_fails() -> None:

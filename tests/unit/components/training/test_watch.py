@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from timm.utils import ModelEmaV3
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from components.data.loader import Batch
 from components.models.forward import Preprocessing
@@ -18,7 +20,7 @@ from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.checkpoint import load_checkpoint, save_checkpoint
-from components.training.engine import Device, EpochRecord, Learner, train_epochs
+from components.training.engine import FETCH_STEPS, Device, EpochRecord, Learner, train_epochs
 from components.training.watch import REST_STEPS, MonitoredTraining
 
 CPU = Device(torch.device("cpu"))
@@ -253,6 +255,54 @@ def test_detectors_rest_while_a_rate_rises_and_a_while_after(seen) -> None:
 def test_detectors_rest_after_a_restart(seen) -> None:
     train(new_learner(schedule="cosine_restarts"), 10, new_watcher())
     assert [entry.step for entry in seen if entry.in_grace_period] == list(range(21, 41))  # two cycles of 20 steps
+
+
+# --- what the host waits for
+
+
+class HostReads(TorchDispatchMode):
+    """Counts the values that the host reads from tensors: what `item`, `float`, `bool` and copies come down to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "schedulefree_adamw"])
+@pytest.mark.parametrize("ema", [False, True])
+def test_the_host_reads_from_the_device_once_in_so_many_steps(monkeypatch, optimizer, ema) -> None:
+    learner, reads = new_learner(optimizer=optimizer), HostReads()
+    if optimizer != "schedulefree_adamw":
+        for group in learner.stepper.optimizer.param_groups:
+            group["fused"] = True  # as on a GPU
+        if ema:
+            learner.averaged = ModelEmaV3(learner.model, decay=0.9, use_warmup=True)
+    learner.fetch_every = FETCH_STEPS
+    for name in ("tolist", "cpu", "numpy"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(tensor, *args, original=original):
+            reads.count += 1
+            return original(tensor, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    long_epoch = [some_batch(number) for number in range(3 * FETCH_STEPS)]
+    records = train_epochs(
+        learner,
+        until=1,
+        batches=lambda epoch: long_epoch,
+        evaluate=None,
+        on_steps=lambda records: None,
+        watcher=new_watcher(probe_every=2),
+    )
+    with reads:
+        next(records)
+    assert learner.step == 3 * FETCH_STEPS
+    assert reads.count == 3
 
 
 # --- acting

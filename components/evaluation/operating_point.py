@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from components.display import counted
 from components.errors import InputError
 from components.evaluation.decision import is_rejected, sigmoid
 from components.evaluation.intervals import defects_needed, upper_bound
-from components.words import counted
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ class OptimizerSpec:
     build: Callable[[ParameterGroups], torch.optim.Optimizer]
 
 
-def _fused(kind: type[torch.optim.Optimizer], **settings: Any) -> Callable[[ParameterGroups], torch.optim.Optimizer]:  # noqa: ANN401
+def _fused(
+    kind: Callable[..., torch.optim.Optimizer], **settings: Any
+) -> Callable[[ParameterGroups], torch.optim.Optimizer]:  # noqa: ANN401
     """Build with one kernel for the whole step on a GPU, which also leaves out a step that failed."""
 
     def build(groups: ParameterGroups) -> torch.optim.Optimizer:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from components.display import counted
 from components.report import style, trial_looks
 
 COLUMNS = 4
@@ -72,7 +73,7 @@ def _points(axes: Axes, pairs: pd.DataFrame, unstopped: Collection[int]) -> None
 def _panel_title(axes: Axes, rung: int, record: Mapping[str, Any] | None) -> None:
     rho, count = (None, 0) if record is None else (record["rho"], record["count"])
     low = record is not None and record["low"]
-    text = f"ρ = {rho:.2f}" if rho is not None else f"ρ unknown: {trial_looks.counted(count, 'trial')}"
+    text = f"ρ = {rho:.2f}" if rho is not None else f"ρ unknown: {counted(count, 'trial')}"
     axes.set_title(f"Epoch {rung}", loc="left", fontsize=style.TEXT_SIZE, fontweight="bold", color=style.INK, pad=6)
     axes.set_title(
         f"{text}, too low" if low else text, loc="right", fontsize=style.TEXT_SIZE, pad=6,

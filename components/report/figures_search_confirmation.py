@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from components.display import counted
 from components.report import pictures, style, trial_looks
 
 
@@ -100,7 +101,7 @@ def _color(value: float) -> str:
 def _subtitle(
     first: str, second: str, seeds: int, difference: float | None, low: float | None, confidence: float
 ) -> str:
-    text = trial_looks.counted(seeds, "seed")
+    text = counted(seeds, "seed")
     if difference is None or not np.isfinite(difference):
         return f"{text}; the difference is not known"
     text += f": {second} {_signed(difference)} against {first}"

@@ -17,11 +17,6 @@ def plain_key(key: str) -> str:
     return NAMES.get(last, last.replace("_", " "))
 
 
-def counted(count: int, noun: str) -> str:
-    """1 trial, 2 trials."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def figure_heading(figure: Figure, title: str, subtitle: str) -> None:
     """Title and subtitle over all panels, in a strip of `heading_height` that the layout leaves free."""
     width, height = figure.get_size_inches()

@@ -17,6 +17,7 @@ import pandas as pd
 from filelock import FileLock
 
 from components.data.files import Files
+from components.display import counted
 from components.errors import InputError, ModelError
 from components.evaluation.gates import GateResult, judge_gates
 from components.evaluation.non_inferiority import non_inferiority
@@ -24,7 +25,6 @@ from components.evaluation.predictions import worst_per_file
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import load_pyfunc
-from components.words import counted
 from pipeline.compute.machine import driver_compute
 from pipeline.config import PromoteConfig
 from pipeline.data.sources import list_images, log_lineage

@@ -23,6 +23,7 @@ from components.errors import InputError
 from components.optim.layerwise import LayerRates, parameter_groups
 
 ParameterGroups = list[dict[str, Any]]
+Build = Callable[[ParameterGroups], torch.optim.Optimizer]
 Family = Literal["sgd", "adaptive"]
 
 
@@ -40,12 +41,10 @@ class OptimizerSpec:
     default_lr: float
     default_bounds: tuple[float, float]
     ramp: tuple[float, float]
-    build: Callable[[ParameterGroups], torch.optim.Optimizer]
+    build: Build
 
 
-def _fused(
-    kind: Callable[..., torch.optim.Optimizer], **settings: Any
-) -> Callable[[ParameterGroups], torch.optim.Optimizer]:  # noqa: ANN401
+def _fused(kind: Callable[..., torch.optim.Optimizer], **settings: object) -> Build:
     """Build with one kernel for the whole step on a GPU, which also leaves out a step that failed."""
 
     def build(groups: ParameterGroups) -> torch.optim.Optimizer:
@@ -58,7 +57,7 @@ def _fused(
 def _spec(
     name: str,
     family: Family,
-    build: Callable[[ParameterGroups], torch.optim.Optimizer],
+    build: Build,
     rates: tuple[float, float, float, float],
 ) -> OptimizerSpec:
     """Return the record; rates: default, its lower and upper bound, lowest of the ramp.

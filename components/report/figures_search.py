@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from components.display import width
+from components.display import counted, width
 from components.report import pictures, style, trial_looks
 
 COMPLETED, STOPPED = "completed", "stopped"
@@ -135,7 +135,7 @@ def pareto_figure(trials: pd.DataFrame, front: Sequence[int], *, metric_name: st
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: style.number(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    subtitle = f"{trial_looks.counted(len(known), 'completed trial')}; {len(best)} on the Pareto front: "
+    subtitle = f"{counted(len(known), 'completed trial')}; {len(best)} on the Pareto front: "
     style.title(axes, heading, subtitle + "no other is as fast and better, or as good and faster")
     style.label_axes(axes, x="milliseconds per image", y=metric_name)
     style.key(axes, [*axes.lines, *axes.collections])
@@ -201,7 +201,7 @@ def _ring(axes: Axes, rows: pd.DataFrame, name: str, marker: str) -> list[Line2D
 
 def _search_subtitle(trials: pd.DataFrame, bounds: Mapping[str, object]) -> str:
     failed = int((~np.isfinite(_scores(trials))).sum())
-    text = trial_looks.counted(len(trials), "trial")
+    text = counted(len(trials), "trial")
     text += f", {failed} without a score (crosses)" if failed else ""
     each = "backbone and optimizer" if any(AND in name for name in bounds) else "optimizer"
     return text + (f"; bars: the range searched per {each}" if bounds else "")

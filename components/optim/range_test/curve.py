@@ -129,7 +129,7 @@ def middle_weights(kernel: np.ndarray) -> np.ndarray:
 
 def median_curve(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Return (T,): the median over the smoothed seeds, inf where at least half of them have diverged."""
-    return np.median(smooth_seeds(losses, kernel), axis=0)
+    return np.asarray(np.median(smooth_seeds(losses, kernel), axis=0))
 
 
 def smooth_seeds(losses: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -64,6 +64,11 @@ def listed(texts: Sequence[str], *, most: int = 5, separator: str = ", ") -> str
     return separator.join(texts[:most]) + (f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else "")
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """1 file, 12 files, 1,234 files. plural: where it is not the noun and an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 def _filled(text: str, columns: int) -> list[str]:
     lines = [""]
     for part in re.findall(r"[^\s_/-]*[\s_/-]*", text):

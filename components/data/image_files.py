@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from components.display import counted, listed
+
 IMAGE_SUFFIXES = frozenset(
     {".apng", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg"}
     | {".jpx", ".mpo", ".pbm", ".pgm", ".pjp", ".pjpeg", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
@@ -85,15 +87,14 @@ class LeftOut:
         unread, parts = self.unread, []
         if unread:
             kinds = f"{_kinds(unread)}; convert them to PNG"
-            parts.append(f"{_counted(unread.total(), 'picture')} of kinds that are not read ({kinds})")
+            parts.append(f"{counted(unread.total(), 'picture')} of kinds that are not read ({kinds})")
         if self.loose:
-            parts.append(f"{_counted(self.loose, 'image')} outside class folders")
+            parts.append(f"{counted(self.loose, 'image')} outside class folders")
         if self.empty:
-            names = ", ".join(self.empty[:_SHOWN]) + (", …" if len(self.empty) > _SHOWN else "")
-            parts.append(f"{_counted(len(self.empty), 'class folder')} without images ({names})")
+            parts.append(f"{counted(len(self.empty), 'class folder')} without images ({listed(self.empty)})")
         others = self.others - unread
         if others:
-            parts.append(f"{_counted(others.total(), 'file')} without an image extension ({_kinds(others)})")
+            parts.append(f"{counted(others.total(), 'file')} without an image extension ({_kinds(others)})")
         hidden = Counter({name: count for name, count in self.clutter.items() if is_hidden(name)})
         if hidden:
             parts.append(f"{hidden.total():,} hidden")
@@ -101,12 +102,8 @@ class LeftOut:
         if system:
             parts.append(f"{system.total():,} that systems or tools leave ({_kinds(system)})")
         if self.own:
-            parts.append(f"what runs have written ({', '.join(sorted(self.own)[:_SHOWN])})")
+            parts.append(f"what runs have written ({listed(sorted(self.own))})")
         return ", ".join(parts)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _kinds(counts: Counter[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pipeline.data.findings import counted
+from components.display import counted
 
 #: Bits of usual cameras, and of 8-bit pictures that were saved in 16.
 USUAL_BITS = (8, 10, 12, 14)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from components.data.splits import SPLITS
+from components.display import counted as counted  # the reports import it from here
 
 if TYPE_CHECKING:
     from components.data.audit.leakage import LeakageProbe
@@ -148,11 +149,6 @@ def near_duplicate_groups(findings: DataFindings) -> int:
         return 0
     paired = findings.manifest["pack_index"].isin(findings.near.pairs["first"])
     return int(findings.manifest.loc[paired, "group"].nunique())
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """1 file, 12 files, 1,234 files. plural: where it is not the noun and an s."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def joined(values: object) -> str:

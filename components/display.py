@@ -58,15 +58,15 @@ def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
     return "\n".join(line.strip(" ") for line in filled)
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """1 file, 12 files, 1,234 files. plural: where it is not the noun and an s."""
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
 def listed(texts: Sequence[str], *, most: int = 5, separator: str = ", ") -> str:
     """The first of them, and how many more there are: `a, b and 3 others`."""
     rest = len(texts) - most
     return separator.join(texts[:most]) + (f" and {rest:,} other{'s' * (rest > 1)}" if rest > 0 else "")
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """1 file, 12 files, 1,234 files. plural: where it is not the noun and an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def _filled(text: str, columns: int) -> list[str]:

@@ -290,6 +290,6 @@ def _ready(*, as_json: bool) -> Iterator[_Attempt]:
             sys.stdout.flush()
         if not isinstance(error, KeyboardInterrupt):
             raise
-        for line in (*getattr(error, "__notes__", []), "interrupted; the same command goes on from here"):
+        for line in (*getattr(error, "__notes__", []), "interrupted; the same command resumes the run"):
             _complain(line)  # Typer by itself would end without a word
         raise typer.Exit(EXIT_INTERRUPTED) from error

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from components.display import counted
+from components.display import counted, listed
 
 IMAGE_SUFFIXES = frozenset(
     {".apng", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc", ".jpe", ".jpeg", ".jpf", ".jpg"}
@@ -91,8 +91,7 @@ class LeftOut:
         if self.loose:
             parts.append(f"{counted(self.loose, 'image')} outside class folders")
         if self.empty:
-            names = ", ".join(self.empty[:_SHOWN]) + (", …" if len(self.empty) > _SHOWN else "")
-            parts.append(f"{counted(len(self.empty), 'class folder')} without images ({names})")
+            parts.append(f"{counted(len(self.empty), 'class folder')} without images ({listed(self.empty)})")
         others = self.others - unread
         if others:
             parts.append(f"{counted(others.total(), 'file')} without an image extension ({_kinds(others)})")
@@ -103,7 +102,7 @@ class LeftOut:
         if system:
             parts.append(f"{system.total():,} that systems or tools leave ({_kinds(system)})")
         if self.own:
-            parts.append(f"what runs have written ({', '.join(sorted(self.own)[:_SHOWN])})")
+            parts.append(f"what runs have written ({listed(sorted(self.own))})")
         return ", ".join(parts)
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from components.data.fixed_splits import FREE, SPLITS, TRAIN, FixedSplits, fix_splits
 from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
-from components.display import listed
+from components.display import counted, listed
 from components.errors import InputError
 
 __all__ = ["SPLITS", "SplitResult", "assign_splits"]
@@ -129,11 +129,11 @@ def _check_enough_groups(
         without = [name for name, n in zip(names, held, strict=True) if n == 0]
         if count < len(without):
             short.append(
-                f"class {label} has {_plural(count, 'group')}{' left' if held.any() else ''}: "
-                f"it cannot be in {_plural(len(without), 'split')} ({', '.join(without)})"
+                f"class {label} has {counted(count, 'group')}{' left' if held.any() else ''}: "
+                f"it cannot be in {counted(len(without), 'split')} ({', '.join(without)})"
             )
     if short:
-        more = f"; and {_plural(len(short) - _SHOWN, 'more class', 'more classes')}" if len(short) > _SHOWN else ""
+        more = f"; and {counted(len(short) - _SHOWN, 'more class', 'more classes')}" if len(short) > _SHOWN else ""
         raise InputError(
             f"data.source: {'; '.join(short[:_SHOWN])}{more}. Images of one part, and images that show the same thing, "
             "are one group: add images of other parts, merge the class with another one, leave it out, or give "
@@ -182,11 +182,11 @@ def _share_notes(
             else "Each class needs an image in each split, and has few: add images."
         )
         notes.append(
-            f"data.splits cannot be met with {_plural(int((own > 0).sum()), 'group')} for the {total[column]} images"
+            f"data.splits cannot be met with {counted(int((own > 0).sum()), 'group')} for the {total[column]} images"
             f"{'' if column == 0 else f' of class {labels[column - 1]}'}: {found}. {cause}"
         )
     if len(worst) > _SHOWN:
-        notes.append(f"The shares of {_plural(len(worst) - _SHOWN, 'more class', 'more classes')} are far off, too.")
+        notes.append(f"The shares of {counted(len(worst) - _SHOWN, 'more class', 'more classes')} are far off, too.")
     return tuple(notes)
 
 
@@ -202,7 +202,3 @@ def _check_train(groups: Groups, split: np.ndarray, labels: list[str]) -> None:
 def _holders(groups: Groups, rows: np.ndarray) -> np.ndarray:
     """(C,) groups of each class among these."""
     return np.bincount(groups.images[rows, : groups.classes].indices, minlength=groups.classes)
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -98,7 +98,7 @@ def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
     command = place.pipeline("train", LONG_TRAINING)
     stopped = _interrupt(place, command, waiting, ending, number, sign=_checkpoint)
     assert stopped.code == 130
-    assert "error: interrupted; the same command goes on from here" in stopped.stderr
+    assert "error: interrupted; the same command resumes the run" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     assert stopped.summary["status"] == "interrupted"
     assert place.running() == []
@@ -213,7 +213,7 @@ def test_one_ctrl_c_that_reaches_mlflow_run_and_its_project_leaves_nothing_runni
     stopped = ending(process)
     place.end_leftovers()
     assert stopped.code != 0
-    assert "error: interrupted; the same command goes on from here" in stopped.stderr
+    assert "error: interrupted; the same command resumes the run" in stopped.stderr
     assert "could not be ended" not in stopped.stderr
     waiting(lambda: place.running() == [], timeout=10, fail=False)
     assert place.running() == [], stopped.stderr[-4000:]

@@ -136,7 +136,7 @@ def test_an_interruption_says_how_to_go_on_and_exits_with_130(monkeypatch, capsy
 
     monkeypatch.setattr(commands, "run", interrupted)
     assert escapement(monkeypatch, "run") == 130
-    assert "error: interrupted; the same command goes on from here" in capsys.readouterr().err
+    assert "error: interrupted; the same command resumes the run" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_keeps_its_traceback(monkeypatch) -> None:

@@ -50,6 +50,6 @@ def test_long_lists_are_cut_to_the_most_frequent():
     others = Counter({f".x{number}": number for number in range(1, 8)})
     text = LeftOut(others=others, empty=[f"c{number}" for number in range(7)]).text
     assert text == (
-        "7 class folders without images (c0, c1, c2, c3, c4, …), "
+        "7 class folders without images (c0, c1, c2, c3, c4 and 2 others), "
         "28 files without an image extension (.x3 3, .x4 4, .x5 5, .x6 6, .x7 7, …)"
     )

@@ -23,7 +23,6 @@ from components.errors import InputError
 from components.optim.layerwise import LayerRates, parameter_groups
 
 ParameterGroups = list[dict[str, Any]]
-Build = Callable[[ParameterGroups], torch.optim.Optimizer]
 Family = Literal["sgd", "adaptive"]
 
 
@@ -41,23 +40,13 @@ class OptimizerSpec:
     default_lr: float
     default_bounds: tuple[float, float]
     ramp: tuple[float, float]
-    build: Build
-
-
-def _fused(kind: Callable[..., torch.optim.Optimizer], **settings: object) -> Build:
-    """Build with one kernel for the whole step on a GPU, which also leaves out a step that failed."""
-
-    def build(groups: ParameterGroups) -> torch.optim.Optimizer:
-        on_gpu = all(weight.is_cuda for group in groups for weight in group["params"])
-        return kind(groups, fused=on_gpu or None, **settings)
-
-    return build
+    build: Callable[[ParameterGroups], torch.optim.Optimizer]
 
 
 def _spec(
     name: str,
     family: Family,
-    build: Build,
+    build: Callable[[ParameterGroups], torch.optim.Optimizer],
     rates: tuple[float, float, float, float],
 ) -> OptimizerSpec:
     """Return the record; rates: default, its lower and upper bound, lowest of the ramp.
@@ -76,10 +65,19 @@ def _spec(
     )
 
 
-_nesterov = _fused(torch.optim.SGD, momentum=0.9, nesterov=True)
-_momentum = _fused(torch.optim.SGD, momentum=0.9)
-_adam = _fused(torch.optim.Adam, betas=(0.9, 0.999), eps=1e-8)
-_adamw = _fused(torch.optim.AdamW, betas=(0.9, 0.999), eps=1e-8)
+def _fused(
+    kind: Callable[..., torch.optim.Optimizer], groups: ParameterGroups, **settings: object
+) -> torch.optim.Optimizer:
+    """Build it with one kernel for the whole step on a GPU, which also leaves out a failed step without being asked."""
+    on_gpu = all(weight.is_cuda for group in groups for weight in group["params"])
+    return kind(groups, fused=True if on_gpu else None, **settings)
+
+
+_nesterov = partial(_fused, torch.optim.SGD, momentum=0.9, nesterov=True)
+_momentum = partial(_fused, torch.optim.SGD, momentum=0.9)
+_sgd_plain = partial(_fused, torch.optim.SGD)
+_adam = partial(_fused, torch.optim.Adam, betas=(0.9, 0.999), eps=1e-8)
+_adamw = partial(_fused, torch.optim.AdamW, betas=(0.9, 0.999), eps=1e-8)
 _rmsprop = partial(torch.optim.RMSprop, alpha=0.9, eps=1e-8, momentum=0.0)
 _adagrad = partial(torch.optim.Adagrad, eps=1e-10)
 _free_adamw = partial(AdamWScheduleFree, betas=(0.9, 0.999), eps=1e-8, warmup_steps=0)
@@ -88,7 +86,7 @@ _free_sgd = partial(SGDScheduleFree, momentum=0.9, warmup_steps=0)
 OPTIMIZERS: dict[str, OptimizerSpec] = {
     "sgd": _spec("sgd", "sgd", _nesterov, (1e-2, 1e-3, 3e-1, 1e-5)),
     "momentum": _spec("momentum", "sgd", _momentum, (1e-2, 1e-3, 3e-1, 1e-5)),
-    "sgd_plain": _spec("sgd_plain", "sgd", _fused(torch.optim.SGD), (1e-1, 1e-2, 3e0, 1e-4)),
+    "sgd_plain": _spec("sgd_plain", "sgd", _sgd_plain, (1e-1, 1e-2, 3e0, 1e-4)),
     "adam": _spec("adam", "adaptive", _adam, (1e-3, 3e-5, 1e-2, 1e-6)),
     "adamw": _spec("adamw", "adaptive", _adamw, (1e-3, 3e-5, 1e-2, 1e-6)),
     "rmsprop": _spec("rmsprop", "adaptive", _rmsprop, (3e-4, 1e-5, 3e-3, 1e-6)),

@@ -68,7 +68,7 @@ def measured_at(recipe: Recipe, data: TrainingData, device: Device, optimizers: 
             "clip_grad_norm": settings.clip_grad_norm,
             "device": device.target.type,
             "precision": "float32" if device.autocast is None else str(device.autocast).removeprefix("torch."),
-            "learning": "all layers, also where the recipe freezes the body for its first epochs",
+            "freeze_epochs": settings.freeze_epochs,
         },
         "batch_size": {name: BATCH_RULES[optimizer_spec(name).family] for name in optimizers},
         "note": VOIDED_BY,
@@ -76,11 +76,12 @@ def measured_at(recipe: Recipe, data: TrainingData, device: Device, optimizers: 
 
 
 def say_conditions(console: Console, recipe: Recipe) -> None:
-    """Say before the ramps what they do not measure."""
+    """Say before the ramps what limits them."""
     epochs = recipe.recipe.freeze_epochs
     if epochs > 0:
         console.say(
-            f"  recipe.freeze_epochs={epochs:g}: the ramps measure the model after that, with all layers learning"
+            f"  recipe.freeze_epochs={epochs:g}: the classifier alone learns in that part of each ramp; with 0 the test "
+            "measures all layers"
         )
 
 

@@ -80,8 +80,8 @@ def say_conditions(console: Console, recipe: Recipe) -> None:
     epochs = recipe.recipe.freeze_epochs
     if epochs > 0:
         console.say(
-            f"  recipe.freeze_epochs={epochs:g}: the classifier alone learns in that part of each ramp; with 0 the test "
-            "measures all layers"
+            f"  recipe.freeze_epochs={epochs:g}: the classifier alone learns in that part of each ramp; with 0 the "
+            "test measures all layers"
         )
 
 

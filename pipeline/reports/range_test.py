@@ -36,11 +36,12 @@ class CurveName:
 
 
 def say_conditions(console: Console, recipe: Recipe) -> None:
-    """Say before the ramps what they do not measure."""
+    """Say before the ramps what limits them."""
     epochs = recipe.recipe.freeze_epochs
     if epochs > 0:
         console.say(
-            f"  recipe.freeze_epochs={epochs:g}: the ramps measure the model after that, with all layers learning"
+            f"  recipe.freeze_epochs={epochs:g}: the classifier alone learns in that part of each ramp; with 0 the "
+            "test measures all layers"
         )
 
 

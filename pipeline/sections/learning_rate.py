@@ -78,7 +78,7 @@ class MonitorConfig(Section):
     probe_images: int = Field(default=64, ge=8)
     """Size of the fixed batch of validation images whose loss is followed."""
     probe_every: int = Field(default=10, ge=1)
-    """Optimizer steps from one look at that batch to the next."""
+    """Optimizer steps from one look at that batch to the next, at least; a training has at most 100 looks."""
 
 
 class CompareEntry(Section):

@@ -245,6 +245,24 @@ def test_the_probe_loss_is_that_of_the_weights_after_the_step_in_eval_mode(seen)
     assert seen[-1].probe_loss == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_a_long_training_is_measured_a_hundred_times_and_its_cosine_ten_times_as_often(seen) -> None:
+    watcher = MonitoredTraining(some_batch(99), **(SETTINGS | {"total_steps": 2000}))
+    batches_of_45 = [some_batch(number) for number in range(45)]
+    learner = new_learner()
+    list(
+        train_epochs(
+            learner,
+            until=1,
+            batches=lambda epoch: batches_of_45,
+            evaluate=None,
+            on_steps=lambda records: None,
+            watcher=watcher,
+        )
+    )
+    assert [entry.step for entry in seen if not math.isnan(entry.probe_loss)] == [20, 40]
+    assert [entry.step for entry in seen if not math.isnan(entry.cosine)] == list(range(2, 46, 2))
+
+
 def test_detectors_rest_while_a_rate_rises_and_a_while_after(seen) -> None:
     train(new_learner(warmup=8), 10, new_watcher())
     rests = [entry.step for entry in seen if entry.in_grace_period]

@@ -100,13 +100,13 @@ def recipe(**settings: Any) -> Recipe:
     return Recipe(model=ModelConfig(), recipe=RecipeConfig(**settings))
 
 
-def test_that_frozen_epochs_are_not_measured_is_said_where_there_are_some() -> None:
+def test_that_frozen_epochs_limit_the_ramps_is_said_where_there_are_some() -> None:
     console = Said()
     say_conditions(console, recipe())  # type: ignore[arg-type]
     assert console.lines == []
     say_conditions(console, recipe(freeze_epochs=1.5))  # type: ignore[arg-type]
     assert "recipe.freeze_epochs=1.5" in console.lines[0]
-    assert "all layers" in console.lines[0]
+    assert "classifier alone" in console.lines[0]
 
 
 def told(recommended: float | None, reason: str = "") -> Said:

@@ -187,7 +187,7 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     on_cuda = torch.cuda.is_available()
-    device = Device(torch.device("cuda" if on_cuda else "cpu"), torch.bfloat16 if on_cuda else None)
+    device = Device(torch.device("cuda" if on_cuda else "cpu"), "bfloat16" if on_cuda else "float32")
     results = [measure(SETTINGS[number], device, repeats=arguments.repeats) for number in arguments.settings]
     if arguments.json:
         print(json.dumps({"device": str(device.target), "threads": arguments.threads, "results": results}))

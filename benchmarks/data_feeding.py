@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 import torchvision
-from engine import make_learner
+from engine import Setting, make_learner
 from PIL import Image
 from torch.utils.data import DataLoader, Subset
 
@@ -74,7 +74,7 @@ def measure_step(*, backbone: str, side: int, batch_size: int, repeats: int, ste
     pixels = generator.integers(0, 256, (batch_size * steps, side, side, 3), dtype=np.uint8)
     images = ImageSet(pixels, np.arange(len(pixels)), generator.integers(0, 2, len(pixels)))
     device = Device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    learner = make_learner(images, backbone, batch_size, device)
+    learner = make_learner(Setting(backbone, side, batch_size), device)
     shares, rates = [], []
     with TrainLoader(
         images, batch_size=batch_size, augment_strength=STRENGTH, augment=KINDS, workers=0, seed=0, pin_memory=False

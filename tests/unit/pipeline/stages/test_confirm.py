@@ -85,6 +85,9 @@ class Console:
     def say(self, line, style="") -> None:
         self.said.append(line)
 
+    def warn_once(self, subject, message) -> None:
+        """Which letters no font has depends on the machine."""
+
     def table(self, table) -> None:
         self.said.append(str(table.title))
 

@@ -117,7 +117,7 @@ def settle_on_cluster(
     under way is cancelled.
     """
     remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(function)
-    under_way: dict[ray.ObjectRef, T] = {}
+    under_way: dict[ray.ObjectRef[R], T] = {}
     left = iter(tasks)
     try:
         while True:
@@ -174,7 +174,7 @@ def stream_on_cluster(
             ray.cancel(stream)
 
 
-def _item(reference: ray.ObjectRef) -> tuple[Any, Exception | None]:
+def _item(reference: ray.ObjectRef[Any]) -> tuple[Any, Exception | None]:
     """An item of a stream, or what its worker died of. What the task raised is raised."""
     try:
         return ray.get(reference), None
@@ -184,7 +184,7 @@ def _item(reference: ray.ObjectRef) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _outcome(reference: ray.ObjectRef) -> Any:  # noqa: ANN401 - the task's result
+def _outcome(reference: ray.ObjectRef[R]) -> R | Exception:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:

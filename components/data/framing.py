@@ -140,4 +140,4 @@ def _has_area(region: object) -> bool:
     if not isinstance(region, tuple) or len(region) != 4 or any(type(side) is not int for side in region):
         return False
     left, top, right, bottom = region
-    return 0 <= left < right and 0 <= top < bottom
+    return bool(0 <= left < right and 0 <= top < bottom)

@@ -80,7 +80,7 @@ class ImageSet:
     @property
     def side(self) -> int:
         """Of the images, px."""
-        return self.pack[self.indices[:1]].shape[1]
+        return int(self.pack[self.indices[:1]].shape[1])
 
 
 def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequence[str]) -> ImageSet:

@@ -111,7 +111,7 @@ def run_trials(
 
 def number_of(trial: Trial) -> int:
     """The number, in the search, of one of Tune's trials."""
-    return trial.config["trial"]["number"]
+    return int(trial.config["trial"]["number"])
 
 
 #: Tune's switches, which it reads from the environment.
@@ -154,7 +154,7 @@ class _RuleScheduler(FIFOScheduler):
     """Asks the stopping rule at every result; trials start in the order of their numbers."""
 
     def __init__(self, rule: StoppingRule | None, state: SearchState) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # Ray's has no types
         self._rule, self._state = rule, state
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401

@@ -177,7 +177,8 @@ class MonitoredTraining:
             logits = learner.device.forward(learner.model, self._probe, learner.preprocessing)
         finally:
             learner.stepper.train()
-        return learner.loss(logits, self._probe.labels)
+        loss: torch.Tensor = learner.loss(logits, self._probe.labels)
+        return loss
 
     def _answer(self, learner: Learner, verdict: Verdict | None) -> Request:
         if verdict is None:
@@ -232,7 +233,8 @@ def _matrices(learner: Learner) -> list[torch.Tensor]:
 
 
 def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norm
 
 
 def _on_cpu(value: Any) -> Any:  # noqa: ANN401 - a state: tensors, plain values and containers of these

@@ -271,9 +271,8 @@ def _backbones(config: Config, running: Set[str]) -> Findings:
 def _highest(config: Config, rate: str) -> float:
     """The highest that a training may have of a rate of the model."""
     searched = [dimension for dimension in config.search.space if dimension.sets == f"model.{rate}"]
-    return max(
-        [getattr(config.model, rate), *(value for one in searched for value in one.choices or (one.high or 0.0,))]
-    )
+    configured: float = getattr(config.model, rate)
+    return max([configured, *(float(value) for one in searched for value in one.choices or (one.high or 0.0,))])
 
 
 def _weights(config: Config, running: Set[str]) -> Findings:

@@ -52,7 +52,6 @@ from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
 from pipeline.compute.shipping import Prepared
-from pipeline.compute.spreading import Place
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.loading import load
@@ -72,6 +71,7 @@ from pipeline.training.build import (
     use_threads,
     validation_score,
 )
+from pipeline.training.tasks import Place
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDS, SLOTS = 5, 2

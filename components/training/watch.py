@@ -19,8 +19,7 @@ from typing import Any, Literal
 import torch
 
 from components.data.loader import Batch
-from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, Signals, TrainingMonitor, Verdict
-from components.optim.monitor.windows import WINDOWS
+from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, WINDOWS, Signals, TrainingMonitor, Verdict
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.

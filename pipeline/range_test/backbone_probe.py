@@ -25,12 +25,12 @@ from components.evaluation.objective_intervals import objective_interval
 from components.models.embedding import build_embedder
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
-from pipeline.compute.spreading import Place, perform
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
 from pipeline.training.build import TrainingData, preprocessing_for, recipe_objective, resolve_target
+from pipeline.training.tasks import Place, perform
 
 CONFIDENCE = 0.95
 #: Validation images that the classifier is scored on, in training images.

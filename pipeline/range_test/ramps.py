@@ -11,11 +11,11 @@ import pandas as pd
 from components.optim.optimizers import optimizer_spec
 from components.training.engine import Device
 from components.training.ramp import RampStep, held_out_interval, ramp_rates, ramp_schedule, run_ramp
-from pipeline.compute.spreading import Place, perform
 from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import held_out_batch, loader_workers, new_learner, resolve_device, train_loader
+from pipeline.training.tasks import Place, perform
 
 
 @dataclass(frozen=True, kw_only=True)

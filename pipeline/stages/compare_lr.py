@@ -29,7 +29,6 @@ from pipeline.comparison.runs import ComparisonRuns
 from pipeline.comparison.trainings import Trained, Training, trained
 from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.compute.shipping import ship
-from pipeline.compute.spreading import Place
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
 from pipeline.reports.comparison import console_table, rate_notes, write_comparison_report
@@ -42,6 +41,7 @@ from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
 from pipeline.training.placement import Job, train_all
 from pipeline.training.runs import end_run
+from pipeline.training.tasks import Place
 
 
 def run(

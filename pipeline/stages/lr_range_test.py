@@ -17,7 +17,6 @@ import pandas as pd
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
-from pipeline.compute.spreading import Place, place_of_work
 from pipeline.data.sources import log_lineage
 from pipeline.range_test.backbone_probe import keep_best, probe_backbones
 from pipeline.range_test.ramps import Curve, RangeTest, measure
@@ -33,6 +32,7 @@ from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_questi
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, loss_of_constant, open_data, spread_of_constant
+from pipeline.training.tasks import Place, place_of_work
 
 
 @dataclass

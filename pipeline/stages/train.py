@@ -30,7 +30,6 @@ from components.tracking import save_pyfunc
 from components.training.engine import Learner
 from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, TrainConfig
-from pipeline.confirmation.verdict import KEPT, Confirmed, read_confirmed
 from pipeline.data.sources import log_lineage
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
@@ -45,6 +44,7 @@ from pipeline.training.build import (
     use_threads,
 )
 from pipeline.training.checkpoints import TrainingStore, copy_training
+from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
 from pipeline.training.placement import train_to_the_end
 from pipeline.training.progress import history_rows

@@ -19,7 +19,6 @@ from torch import nn
 
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitoredTraining
-from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
@@ -35,6 +34,7 @@ from pipeline.training.build import (
     steps_per_epoch,
 )
 from pipeline.training.progress import Progress
+from pipeline.training.tasks import Place
 
 State = dict[str, Any]
 OnSteps = Callable[[Sequence[StepRecord]], None]

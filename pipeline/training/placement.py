@@ -20,11 +20,11 @@ from components.errors import InputError
 from components.training.engine import StepRecord
 from pipeline.compute.resources import ray_for, training_shares
 from pipeline.compute.shipping import ship
-from pipeline.compute.spreading import Place, place_of_work
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, steps_per_epoch
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, train
+from pipeline.training.tasks import Place, place_of_work
 
 #: How often a training is handed over again after its worker has died.
 MAX_DEATHS = 3

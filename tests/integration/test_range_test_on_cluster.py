@@ -27,7 +27,6 @@ from components.models.backbones import build_model
 from pipeline.compute import shipping
 from pipeline.compute.resources import check_compute
 from pipeline.compute.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
-from pipeline.compute.spreading import place_of_work
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.range_test.backbone_probe import probe_backbones
@@ -37,6 +36,7 @@ from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext, StageRecord, read_record
 from pipeline.stages import lr_range_test
 from pipeline.training.build import open_data, read_backbone_bounds, read_bounds
+from pipeline.training.tasks import place_of_work
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,6 @@ from components.errors import InputError
 from components.metric_writer import MetricWriter
 from pipeline.compute.resources import Shares
 from pipeline.compute.shipping import ship
-from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -24,6 +23,7 @@ from pipeline.stage import read_record
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, Saved, TrainingSpec
 from pipeline.training.placement import Job, train_all
+from pipeline.training.tasks import Place
 
 pytestmark = pytest.mark.integration
 

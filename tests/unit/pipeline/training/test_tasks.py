@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from components import cluster
-from pipeline.compute import spreading
 from pipeline.compute.resources import Shares
 from pipeline.compute.shipping import Prepared
-from pipeline.compute.spreading import Place, perform, place_of_work
 from pipeline.config import ComputeConfig
+from pipeline.training import tasks
+from pipeline.training.tasks import Place, perform, place_of_work
 
 PREPARED = Prepared(None, "one")
 
@@ -77,8 +77,8 @@ def session(monkeypatch) -> list[str]:
         yield Shares(concurrent=2, cpus=3, gpus=0)
         events.append("left")
 
-    monkeypatch.setattr(spreading, "training_session", open_session)
-    monkeypatch.setattr(spreading, "ship", lambda record, *, compute: events.append("shipped") or PREPARED)
+    monkeypatch.setattr(tasks, "training_session", open_session)
+    monkeypatch.setattr(tasks, "ship", lambda record, *, compute: events.append("shipped") or PREPARED)
     return events
 
 
@@ -96,8 +96,8 @@ def test_the_data_are_shipped_within_the_session_of_the_workers(session) -> None
 
 def test_whoever_opens_the_data_gets_the_threads_of_its_task(monkeypatch, tmp_path) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(spreading, "local_folder", lambda prepared: tmp_path)
-    monkeypatch.setattr(spreading, "open_data", lambda folder: (folder, torch.get_num_threads()))
+    monkeypatch.setattr(tasks, "local_folder", lambda prepared: tmp_path)
+    monkeypatch.setattr(tasks, "open_data", lambda folder: (folder, torch.get_num_threads()))
     try:
         assert place(None).open() == (tmp_path, 1)
     finally:

@@ -94,29 +94,6 @@ def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequenc
     )
 
 
-def train_batches(
-    images: ImageSet,
-    *,
-    batch_size: int,
-    augment_strength: float,
-    augment: tuple[str, ...],
-    workers: int,
-    seed: int,
-    epoch: int,
-) -> Iterator[Batch]:
-    """One epoch of a `TrainLoader` that is closed at its end."""
-    with TrainLoader(
-        images,
-        batch_size=batch_size,
-        augment_strength=augment_strength,
-        augment=augment,
-        workers=workers,
-        seed=seed,
-        pin_memory=False,
-    ) as loader:
-        yield from loader.epoch(epoch)
-
-
 def eval_batch_size(size: int, *, trained: int) -> int:
     """Images per batch without gradients, of side `size` in px, beside a training in batches of `trained`.
 

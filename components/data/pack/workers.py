@@ -24,11 +24,6 @@ _QUEUED_PER_WORKER = 4
 _ALONE_SECONDS = 1.0
 
 
-def in_this_process(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-    """One after the other."""
-    yield from map(function, tasks)
-
-
 def on_cores(workers: int) -> MapTasks:
     """A process for each core: decoding holds Python's lock for too much of its time for threads.
 

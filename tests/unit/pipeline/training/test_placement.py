@@ -18,7 +18,7 @@ from pipeline.training.placement import Failed, Job, place_of_several, train_all
 SHARES = Shares(concurrent=2, cpus=3, gpus=0.5)
 PLACE = SimpleNamespace(shares=SHARES)
 SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)), seed=0, epochs=3)
-END = Ended(reason="completed", epoch=3, failure=None, ledger=[], advice=[], steps=[])
+END = Ended(reason="completed", epoch=3, precision="float32", failure=None, ledger=[], advice=[], steps=[])
 
 
 def saved(epoch: int) -> Saved:

@@ -113,7 +113,7 @@ def data_of(prepared: Path, run: int) -> TrainingData:
     return replace(data, manifest=data.manifest.assign(split=split))
 
 
-def open_trial(suggestion: Suggestion, overrides: Mapping[str, Any], *, run: int, plan: TrialPlan) -> TrialSession:
+def open_trial(suggestion: Suggestion, *, run: int, plan: TrialPlan) -> TrialSession:
     use_threads(plan.threads)
     assert plan.prepared.folder is not None
     return TrialSession(suggestion, data_of(plan.prepared.folder, run), plan)

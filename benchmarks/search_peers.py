@@ -41,7 +41,7 @@ from rich.table import Table
 from scipy import stats
 from torch import nn
 
-from components.cluster import ray_session, settle_on_cluster
+from components.cluster import ray_session, run_on_cluster
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.search.journal import Journal
@@ -173,7 +173,7 @@ def range_test(config: Config, recipe: Recipe, prepared: Path, run: int) -> LrBo
             use_threads(self.threads)
             return data
 
-    place = Here(prepared=Prepared(prepared, ""), compute=config.compute, threads=SLOTS, shares=None)
+    place = Here(prepared=Prepared(prepared, ""), compute=config.compute, threads=SLOTS, share=None)
     test = RangeTest(recipe=recipe, optimizer="adamw", settings=config.lr_range_test, seed=run)
     curve = next(iter(measure([test], place, Console(quiet=True))))
     return analyse_curves(
@@ -297,7 +297,7 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrain
     def again(task: tuple[dict[str, Any], int, int]) -> float:
         return retrain(task, config=config, prepared=prepared)
 
-    for task, outcome in settle_on_cluster(again, tasks, cores=1, gpus=0, at_once=SLOTS):
+    for task, outcome in run_on_cluster(again, tasks, cores=1, gpus=0, at_once=SLOTS):
         if isinstance(outcome, Exception):
             raise outcome
         name = next(name for name in names if found[name][0] is task[0])

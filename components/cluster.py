@@ -101,13 +101,13 @@ def map_on_cluster(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R
     Results come in any order, and what a task raises is raised here. A node that dies costs its tasks, which are done
     again elsewhere, so the function has to bear being called twice.
     """
-    for _, outcome in settle_on_cluster(function, tasks, cores=1, gpus=0, at_once=_QUEUED_PER_CORE * cluster_cores()):
+    for _, outcome in run_on_cluster(function, tasks, cores=1, gpus=0, at_once=_QUEUED_PER_CORE * cluster_cores()):
         if isinstance(outcome, Exception):
             raise outcome
         yield outcome
 
 
-def settle_on_cluster(
+def run_on_cluster(
     function: Callable[[T], R], tasks: Sequence[T], *, cores: float, gpus: float, at_once: int
 ) -> Iterator[tuple[T, R | Exception]]:
     """The same for tasks that take several cores or (a share of) a GPU each, and where one that fails stops no other.

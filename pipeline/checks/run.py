@@ -193,8 +193,8 @@ def _compute(config: Config, running: Set[str]) -> Findings:
     if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
         from pipeline.compute.resources import check_compute
 
-        shares = check_compute(config.compute)
-        said.append(f"{shares.concurrent} trainings at a time, with {shares.cpus} cores and {shares.gpus:g} GPUs each")
+        share = check_compute(config.compute)
+        said.append(f"{share.concurrent} trainings at a time, with {share.cpus} cores and {share.gpus:g} GPUs each")
     if running - {"prepare"}:  # all others run the model
         from pipeline.compute.machine import driver_compute
         from pipeline.training.build import lacks_bfloat16, resolve_device

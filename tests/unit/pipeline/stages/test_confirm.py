@@ -94,9 +94,9 @@ class Console:
 @pytest.fixture
 def context(tmp_path, tracker, data, monkeypatch):
     """`context(best, stage)`: of a stage in a folder of its own, below a root run."""
-    place = SimpleNamespace(open=lambda: data, compute=COMPUTE, shares=None)
+    place = SimpleNamespace(open=lambda: data, compute=COMPUTE, share=None)
     monkeypatch.setattr(confirmation_trainings, "place_of_several", lambda *a, **k: contextlib.nullcontext(place))
-    monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(place))
+    monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(place))
     for module in (confirm, placement):
         monkeypatch.setattr(module, "open_data", lambda folder: data)
     for module in (confirm, train):

@@ -34,7 +34,7 @@ EPOCHS, STEPS = 5, 3
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
 CPU = Device(torch.device("cpu"))
 COMPUTE = SimpleNamespace(loader_workers=0, device="cpu", ray_address=None)
-PLACE = SimpleNamespace(open=SimpleNamespace, compute=COMPUTE, shares=None)
+PLACE = SimpleNamespace(open=SimpleNamespace, compute=COMPUTE, share=None)
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ def install(monkeypatch) -> Callable:
         monkeypatch.setattr(module, "new_monitor", lambda *a, **k: monitor)
         monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: STEPS)
         monkeypatch.setattr(placement, "open_data", lambda folder: None)
-        monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
+        monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(PLACE))
 
     return prepare
 

@@ -23,7 +23,7 @@ from components.data.framing import Framing
 from components.data.loader import Batch, ImageSet, TrainLoader
 from components.data.pack.reader import PACK_FOLDER, open_pack
 from components.data.pack.store import pack_images
-from components.data.pack.workers import in_this_process
+from components.data.pack.workers import on_cores
 from components.data.sources.listing import Listing
 from components.training.engine import Device, train_epochs
 
@@ -111,7 +111,7 @@ def _packed(listing: Listing, place: Path, *, side: int) -> ImageSet:
         store=place / "store",
         directory=place / PACK_FOLDER,
         workers=1,
-        map_tasks=in_this_process,
+        map_tasks=on_cores(1),
         on_progress=lambda done: None,
     )
     indices = packed.table["pack_index"].to_numpy()

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from components.data.loader import ImageSet, eval_batches, train_batches
+from components.data.loader import ImageSet, TrainLoader, eval_batches
 from components.models.backbones import build_model
 from components.models.forward import Preprocessing, logits_of
 from components.models.losses import build_loss
@@ -150,9 +150,9 @@ def make_model(setting: Setting) -> tuple[nn.Module, Sequence[float], Sequence[f
 
 
 def batches_of(images: ImageSet, batch_size: int, epoch: int):  # noqa: ANN201 - an iterator of batches
-    return train_batches(
-        images, batch_size=batch_size, augment_strength=0.0, augment=(), workers=0, seed=0, epoch=epoch
-    )
+    settings = {"batch_size": batch_size, "augment_strength": 0.0, "augment": (), "workers": 0, "seed": 0}
+    with TrainLoader(images, **settings, pin_memory=False) as loader:
+        yield from loader.epoch(epoch)
 
 
 def measure(setting: Setting, device: Device, *, repeats: int) -> dict[str, Any]:

@@ -42,7 +42,7 @@ CHECKPOINT_BYTES = 20_000_000  # weights and optimizer of a small network
 class Sleeper:
     """A trial that sleeps, and says when it began."""
 
-    def __init__(self, suggestion: Suggestion, overrides: dict[str, Any], *, seconds: float) -> None:
+    def __init__(self, suggestion: Suggestion, *, seconds: float) -> None:
         self._seconds, self._epoch, self._opened = seconds, 0, time.time()
 
     def next_epoch(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from rich.table import Table
 from scipy import stats
 from torch import nn
 
-from components.cluster import ray_session, settle_on_cluster
+from components.cluster import ray_session, run_on_cluster
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.search.journal import Journal
@@ -52,7 +52,6 @@ from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
 from pipeline.compute.shipping import Prepared
-from pipeline.compute.spreading import Place
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.loading import load
@@ -72,6 +71,7 @@ from pipeline.training.build import (
     use_threads,
     validation_score,
 )
+from pipeline.training.tasks import Place
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FOLDS, SLOTS = 5, 2
@@ -113,7 +113,7 @@ def data_of(prepared: Path, run: int) -> TrainingData:
     return replace(data, manifest=data.manifest.assign(split=split))
 
 
-def open_trial(suggestion: Suggestion, overrides: Mapping[str, Any], *, run: int, plan: TrialPlan) -> TrialSession:
+def open_trial(suggestion: Suggestion, *, run: int, plan: TrialPlan) -> TrialSession:
     use_threads(plan.threads)
     assert plan.prepared.folder is not None
     return TrialSession(suggestion, data_of(plan.prepared.folder, run), plan)
@@ -173,7 +173,7 @@ def range_test(config: Config, recipe: Recipe, prepared: Path, run: int) -> LrBo
             use_threads(self.threads)
             return data
 
-    place = Here(prepared=Prepared(prepared, ""), compute=config.compute, threads=SLOTS, shares=None)
+    place = Here(prepared=Prepared(prepared, ""), compute=config.compute, threads=SLOTS, share=None)
     test = RangeTest(recipe=recipe, optimizer="adamw", settings=config.lr_range_test, seed=run)
     curve = next(iter(measure([test], place, Console(quiet=True))))
     return analyse_curves(
@@ -297,7 +297,7 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrain
     def again(task: tuple[dict[str, Any], int, int]) -> float:
         return retrain(task, config=config, prepared=prepared)
 
-    for task, outcome in settle_on_cluster(again, tasks, cores=1, gpus=0, at_once=SLOTS):
+    for task, outcome in run_on_cluster(again, tasks, cores=1, gpus=0, at_once=SLOTS):
         if isinstance(outcome, Exception):
             raise outcome
         name = next(name for name in names if found[name][0] is task[0])

@@ -101,13 +101,13 @@ def map_on_cluster(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R
     Results come in any order, and what a task raises is raised here. A node that dies costs its tasks, which are done
     again elsewhere, so the function has to bear being called twice.
     """
-    for _, outcome in settle_on_cluster(function, tasks, cores=1, gpus=0, at_once=_QUEUED_PER_CORE * cluster_cores()):
+    for _, outcome in run_on_cluster(function, tasks, cores=1, gpus=0, at_once=_QUEUED_PER_CORE * cluster_cores()):
         if isinstance(outcome, Exception):
             raise outcome
         yield outcome
 
 
-def settle_on_cluster(
+def run_on_cluster(
     function: Callable[[T], R], tasks: Sequence[T], *, cores: float, gpus: float, at_once: int
 ) -> Iterator[tuple[T, R | Exception]]:
     """The same for tasks that take several cores or (a share of) a GPU each, and where one that fails stops no other.
@@ -117,7 +117,7 @@ def settle_on_cluster(
     under way is cancelled.
     """
     remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(function)
-    under_way: dict[ray.ObjectRef, T] = {}
+    under_way: dict[ray.ObjectRef[R], T] = {}
     left = iter(tasks)
     try:
         while True:
@@ -174,7 +174,7 @@ def stream_on_cluster(
             ray.cancel(stream)
 
 
-def _item(reference: ray.ObjectRef) -> tuple[Any, Exception | None]:
+def _item(reference: ray.ObjectRef[Any]) -> tuple[Any, Exception | None]:
     """An item of a stream, or what its worker died of. What the task raised is raised."""
     try:
         return ray.get(reference), None
@@ -184,7 +184,7 @@ def _item(reference: ray.ObjectRef) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _outcome(reference: ray.ObjectRef) -> Any:  # noqa: ANN401 - the task's result
+def _outcome(reference: ray.ObjectRef[R]) -> R | Exception:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:

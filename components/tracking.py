@@ -301,7 +301,7 @@ class Tracker:
     def _has_ended(self, run_id: str | None) -> bool:
         if run_id is None or not self.exists(run_id):
             return False
-        return self.client.get_run(run_id).info.status != "RUNNING"
+        return bool(self.client.get_run(run_id).info.status != "RUNNING")
 
     def running_roots(self, *, storage: Path | None = None) -> list[str]:
         """Ids of the root runs whose process lives; those that write into `storage`, where it is given."""

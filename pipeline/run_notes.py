@@ -140,4 +140,5 @@ def _value(value: Any) -> str:  # noqa: ANN401 - a headline figure is a number o
 
 
 def _read(record: StageRecord, name: str) -> dict[str, Any]:
-    return json.loads((record.directory / name).read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads((record.directory / name).read_text(encoding="utf-8"))
+    return values

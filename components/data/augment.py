@@ -186,7 +186,7 @@ def _shade(image: np.ndarray, corner: int, depth: float) -> np.ndarray:
     across = across[::-1] if corner & 1 else across
     distance = np.sqrt(down[:, None] ** 2 + across**2)
     field = 1 - distance * np.float32(depth / max(float(distance.max()), 1.0))
-    return (image * field[..., None] + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(image * field[..., None] + np.float32(0.5)).astype(np.uint8)
 
 
 def _noise_levels(count: int, strength: float, generator: np.random.Generator) -> np.ndarray:

@@ -313,7 +313,7 @@ def _wide_samples(loaded: _Loaded, data: bytes) -> np.ndarray:
     low = np.asarray(_load_all(data, low_bytes=True).image)
     if loaded.format == "PNG" and data[_PNG_COLOUR] == _GREY_ALPHA:
         low = low[:, :, [1, 1, 1, 3]]  # both bytes of grey, and both of alpha
-    return np.asarray(image).astype(np.uint16) << 8 | low
+    return np.asarray(np.asarray(image).astype(np.uint16) << 8 | low)
 
 
 def _other_byte(arguments: Any) -> Any:  # noqa: ANN401 - Pillow's own

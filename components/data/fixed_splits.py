@@ -181,7 +181,7 @@ def _most_voted(votes: np.ndarray, *, torn_to_train: bool) -> np.ndarray:
 
 
 def _torn(votes: np.ndarray) -> np.ndarray:
-    return (votes > 0).sum(axis=1) > 1
+    return np.asarray((votes > 0).sum(axis=1) > 1)
 
 
 def _earlier_notes(

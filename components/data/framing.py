@@ -78,16 +78,12 @@ def frame_boxes(width: int, height: int, framing: Framing) -> list[Box]:
     return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
 
 
-def frame_image(pixels: np.ndarray | Image.Image, framing: Framing) -> np.ndarray:
-    """All squares of an image, (T, size, size, 3) uint8, RGB, in the order of `frame_boxes`.
-
-    pixels: (H, W, 3) uint8 or, which is faster, a decoded image of mode "L" or "RGB". Raises FramingError.
-    """
-    return np.stack([square for _, square in iter_frames(pixels, framing)])
-
-
 def iter_frames(pixels: np.ndarray | Image.Image, framing: Framing) -> Iterator[tuple[Box, np.ndarray]]:
-    """`frame_image` one square at a time, each with its box: the tiles of a large image need not be held at once."""
+    """Each square of an image, (size, size, 3) uint8, RGB, with its box, in the order of `frame_boxes`.
+
+    One at a time: the tiles of a large image need not be held at once. pixels: (H, W, 3) uint8 or, which is faster, a
+    decoded image of mode "L" or "RGB". Raises FramingError.
+    """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     for box in frame_boxes(*image.size, framing):
         # Cropped, not resized out of the whole: the filter would take in pixels from beyond the region.
@@ -140,4 +136,4 @@ def _has_area(region: object) -> bool:
     if not isinstance(region, tuple) or len(region) != 4 or any(type(side) is not int for side in region):
         return False
     left, top, right, bottom = region
-    return 0 <= left < right and 0 <= top < bottom
+    return bool(0 <= left < right and 0 <= top < bottom)

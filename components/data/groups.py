@@ -39,7 +39,7 @@ def link_groups(
     first = _smallest(component[own >= 0], own[own >= 0], count)
     named = first < len(names)
     result[named] = np.asarray(names, dtype=object)[first[named]]
-    return result[component]
+    return np.asarray(result[component])
 
 
 def label_conflicts(table: pd.DataFrame, pairs: np.ndarray) -> pd.DataFrame:
@@ -146,7 +146,7 @@ def _components(codes: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
         nodes += int(values.max(initial=-1)) + 1
     places = (np.concatenate(rows), np.concatenate(columns))
     graph = coo_array((np.ones(len(places[0]), dtype=np.int8), places), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1][:count]
+    return np.asarray(connected_components(graph, directed=False)[1][:count])
 
 
 def _smallest(component: np.ndarray, codes: np.ndarray, count: int) -> np.ndarray:
@@ -159,7 +159,7 @@ def _smallest(component: np.ndarray, codes: np.ndarray, count: int) -> np.ndarra
 def _varies(code: np.ndarray, label: np.ndarray) -> np.ndarray:
     """(N,) bool: not all rows with this row's code have the same label."""
     count = int(code.max(initial=-1)) + 1
-    return (_smallest(code, label, count) != -_smallest(code, -label, count))[code]
+    return np.asarray((_smallest(code, label, count) != -_smallest(code, -label, count))[code])
 
 
 def _conflicts_text(conflicts: pd.DataFrame) -> str:

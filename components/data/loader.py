@@ -80,7 +80,7 @@ class ImageSet:
     @property
     def side(self) -> int:
         """Of the images, px."""
-        return self.pack[self.indices[:1]].shape[1]
+        return int(self.pack[self.indices[:1]].shape[1])
 
 
 def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequence[str]) -> ImageSet:
@@ -92,29 +92,6 @@ def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequenc
         indices=rows["pack_index"].to_numpy(dtype=np.int64),
         labels=np.array([position[label] for label in rows["label"]], dtype=np.int64),
     )
-
-
-def train_batches(
-    images: ImageSet,
-    *,
-    batch_size: int,
-    augment_strength: float,
-    augment: tuple[str, ...],
-    workers: int,
-    seed: int,
-    epoch: int,
-) -> Iterator[Batch]:
-    """One epoch of a `TrainLoader` that is closed at its end."""
-    with TrainLoader(
-        images,
-        batch_size=batch_size,
-        augment_strength=augment_strength,
-        augment=augment,
-        workers=workers,
-        seed=seed,
-        pin_memory=False,
-    ) as loader:
-        yield from loader.epoch(epoch)
 
 
 def eval_batch_size(size: int, *, trained: int) -> int:

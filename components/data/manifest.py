@@ -246,7 +246,7 @@ def _pair_rows(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:
     """(Q, 2) int64 rows of the table for pairs of pack indices; those that are not in the table are left out."""
     packed, first = np.unique(table["pack_index"], return_index=True)  # identical files share a place in the pack
     places = pd.Index(packed).get_indexer(np.ravel(pairs)).reshape(-1, 2)
-    return first[places[(places >= 0).all(axis=1)]]
+    return np.asarray(first[places[(places >= 0).all(axis=1)]])
 
 
 def _check_good_labels(good_labels: Sequence[str], classes: set[str]) -> None:

@@ -34,10 +34,10 @@ def read_mask(data: bytes, *, width: int, height: int) -> np.ndarray:
         own_height, own_width = values.shape
         raise DecodeError(f"the mask is {own_width} × {own_height} px, and the image {width} × {height}")
     if _is_lossy(data):
-        return values > max(float(values.max()) / 2, _LEAST_LOSSY)
+        return np.asarray(values > max(float(values.max()) / 2, _LEAST_LOSSY))
     if not np.isfinite(samples).all():
         raise DecodeError("the mask holds values that are not finite")
-    return (samples != 0).any(axis=2)
+    return np.asarray((samples != 0).any(axis=2))
 
 
 def _is_lossy(data: bytes) -> bool:

@@ -126,6 +126,7 @@ def _connect(uri: str, *, anew: bool) -> _Remote:
             if key not in _shared:
                 _shared[key] = _open(uri, threading.Lock())
             return _shared[key]
+    mine: dict[tuple[int, str], _Remote]
     mine = _own.connections = getattr(_own, "connections", {})
     if anew or key not in mine:
         mine[key] = _open(uri, contextlib.nullcontext())

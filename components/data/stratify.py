@@ -30,7 +30,7 @@ class Groups:
 
     @property
     def classes(self) -> int:
-        return self.images.shape[1] - len(self.stratum_class)
+        return int(self.images.shape[1]) - len(self.stratum_class)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def absent_classes(groups: Groups, demand: Demand, parts: np.ndarray) -> np.ndar
     own = groups.images[:, : groups.classes].tocoo()
     holders = demand.holders.copy()
     np.add.at(holders, (parts[own.row], own.col), 1)
-    return holders == 0
+    return np.asarray(holders == 0)
 
 
 def _held(images: csr_array) -> np.ndarray:

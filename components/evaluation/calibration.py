@@ -107,11 +107,11 @@ def _fit_line(values: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
         return float((np.logaddexp(0, line) - targets * line).mean())
 
     def gradient(weights: np.ndarray) -> np.ndarray:
-        return design.T @ (special.expit(design @ weights) - targets) / len(targets)
+        return np.asarray(design.T @ (special.expit(design @ weights) - targets) / len(targets))
 
     def curvature(weights: np.ndarray) -> np.ndarray:
         chance = special.expit(design @ weights)
-        return (design * (chance * (1 - chance))[:, None]).T @ design / len(targets)
+        return np.asarray((design * (chance * (1 - chance))[:, None]).T @ design / len(targets))
 
     start = np.array([0.0, special.logit(targets.mean())])
     found = optimize.minimize(loss, start, jac=gradient, hess=curvature, method="trust-exact", options={"gtol": 1e-9})

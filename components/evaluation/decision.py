@@ -88,7 +88,7 @@ def defect_log_odds(logits: np.ndarray, is_good: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, dtype=np.float64)
     # The logarithm of an empty sum is −inf.
     defect, good = (np.logaddexp.reduce(logits[:, side], axis=1, initial=-np.inf) for side in (~is_good, is_good))
-    return defect - good
+    return np.asarray(defect - good)
 
 
 def is_rejected(log_odds: np.ndarray, threshold: float) -> np.ndarray:
@@ -115,13 +115,13 @@ def worst_rows(keys: np.ndarray, log_odds: np.ndarray, verdicts: np.ndarray) -> 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """(N, K) probabilities of finite logits (N, K)."""
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 def sigmoid(log_odds: np.ndarray) -> np.ndarray:
     """Probabilities of log-odds, without an overflow on the way; NaN of NaN."""
     with np.errstate(invalid="ignore"):
-        return np.exp(-np.logaddexp(0, -np.asarray(log_odds)))
+        return np.asarray(np.exp(-np.logaddexp(0, -np.asarray(log_odds))))
 
 
 def _class_probabilities(logits: np.ndarray, is_good: np.ndarray, log_odds: np.ndarray) -> np.ndarray:

@@ -69,16 +69,13 @@ def exact_rate(k: int, n: int, *, confidence: float, unit: str) -> Rate:
     return _rate(int(k), int(n), float(n), confidence=confidence, unit=unit)
 
 
-def grouped_rate(hits: np.ndarray, groups: np.ndarray | None, *, confidence: float, unit: str) -> Rate:
+def grouped_rate(hits: np.ndarray, groups: np.ndarray, *, confidence: float, unit: str) -> Rate:
     """The share of hits, with limits that know that images of one group are not independent.
 
-    hits: (N,) bool; groups: (N,) group ids, None when every image stands for itself (then `exact_rate`).
+    hits: (N,) bool; groups: (N,) group ids.
     Limits: Clopper–Pearson on the effective number of observations, see `effective_observations`.
     """
-    hits = np.asarray(hits, dtype=bool)
-    effective = float(hits.size)
-    if groups is not None and hits.size:
-        effective = effective_observations(hits, np.asarray(groups), confidence=confidence)
+    effective = effective_observations(hits, groups, confidence=confidence) if hits.size else 0.0
     return _rate(int(hits.sum()), hits.size, effective, confidence=confidence, unit=unit)
 
 

@@ -87,10 +87,6 @@ def _record(name: str, rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, 
     }
 
 
-def _over_seeds(values: pd.Series) -> dict[str, Any]:
-    return mean_interval(values.tolist(), confidence=CONFIDENCE).to_dict()
-
-
 def _reached(steps: np.ndarray) -> dict[str, Any]:
     """How many trainings reached the target, and the mean steps of those; None where none did."""
     known = steps[np.isfinite(steps)]

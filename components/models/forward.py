@@ -56,9 +56,11 @@ def logits_of(model: nn.Module, images: torch.Tensor, precision: str) -> torch.T
     """Logits (B, K) float32 of what the model sees, computed in a precision of `AUTOCAST`."""
     dtype = AUTOCAST[precision]
     if dtype is None:
-        return model(images).float()
-    with torch.autocast(images.device.type, dtype=dtype):
-        return model(images).float()
+        logits: torch.Tensor = model(images)
+    else:
+        with torch.autocast(images.device.type, dtype=dtype):
+            logits = model(images)
+    return logits.float()
 
 
 def restore_model(

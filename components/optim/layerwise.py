@@ -35,8 +35,7 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers
     """Return torch parameter groups of the trainable parameters, from the input to the output.
 
     Each has `params`, `name` (unique, the same for the same model and `layers`), `part` (`head` or `body`),
-    `lr_ratio`, `lr` (= the rate asked for × lr_ratio), `decays` (whether weight decay applies to it at all) and
-    `weight_decay`.
+    `lr_ratio`, `lr` (= the rate asked for × lr_ratio) and `weight_decay`.
 
     Args:
         model: a timm model, or any module; in the latter each matrix begins a layer.
@@ -62,7 +61,6 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers
             "part": part,
             "lr_ratio": ratio,
             "lr": lr * ratio,
-            "decays": not free,
             "weight_decay": 0.0 if free else weight_decay,
         }
         groups.setdefault((ratio, part, free), new)["params"].append(parameter)

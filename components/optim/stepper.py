@@ -81,9 +81,6 @@ class Stepper:
         self._weights = [weight for group in groups for weight in group["params"]]
         self._failed: torch.Tensor | None = None
         self._peaks = [float(group["lr"]) for group in groups]
-        # Of this recipe: a checkpoint brings the groups of the training that it was taken of.
-        self._ratios = [float(group.get("lr_ratio", 1.0)) for group in groups]
-        self._decaying = [bool(group.get("decays", True)) for group in groups]
         self._clip = clip_grad_norm
         self._plateau = PlateauRule(
             reduction=schedule.plateau_factor, patience=schedule.plateau_patience, least=schedule.final_lr_fraction
@@ -94,24 +91,6 @@ class Stepper:
         self._match_steps()
         if isinstance(optimizer, ScheduleFree):
             optimizer.train()
-
-    def retune(self, *, lr: float, weight_decay: float) -> None:
-        """Go on at another peak rate and another weight decay; what the optimizer remembers stays.
-
-        After `load_state_dict` it has a training go on from another's checkpoint at settings of its own. The ratios of
-        the groups, and which of them decay, are those that this stepper was built with; the schedule, where it is.
-
-        Args:
-            lr: peak of a group whose ratio is 1, positive.
-            weight_decay: at least 0.
-        """
-        self._peaks = [lr * ratio for ratio in self._ratios]
-        groups = self.optimizer.param_groups
-        for group, peak, ratio, decays in zip(groups, self._peaks, self._ratios, self._decaying, strict=True):
-            group["lr"], group["lr_ratio"] = peak, ratio
-            group["weight_decay"] = weight_decay if decays else 0.0
-            if group.get("max_lr_snapshot") is not None:  # see `_build_timm`
-                group["max_lr_snapshot"] = peak
 
     def train(self) -> None:
         """Put the model into train mode, but for the norms of a frozen body."""
@@ -238,17 +217,15 @@ class Stepper:
             raise RuntimeError("a checkpoint is taken outside of `averaged`")
         return {
             "optimizer": self.optimizer.state_dict(),
-            "peaks": list(self._peaks),
             "steps": self.steps,
             "scale": self.scale,
             "plateau": self._plateau.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where that stepper was, with its peaks; the model's own state is loaded beside it."""
+        """Resume where a stepper of the same recipe was; the model's own state is loaded beside it."""
         # A copy: torch would share the tensors with whoever the state is of, and change them under its feet.
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self._peaks = list(state["peaks"])
         self.steps, self.scale = state["steps"], state["scale"]
         self._plateau.load_state_dict(state["plateau"])
         self._failed = None

@@ -52,7 +52,7 @@ def _pairs(scores: Mapping[str, Sequence[float]]) -> np.ndarray:
         return np.empty((0, 2))
     count = min(len(column) for column in columns)
     pairs = np.column_stack([column[:count] for column in columns])
-    return pairs[np.isfinite(pairs).all(axis=1)]
+    return np.asarray(pairs[np.isfinite(pairs).all(axis=1)])
 
 
 def _slopes(axes: Axes, pairs: np.ndarray, names: tuple[str, str], metric_name: str) -> None:

@@ -135,4 +135,4 @@ def _epochs_at(history: pd.DataFrame, steps: np.ndarray) -> np.ndarray:
     known_steps = np.concatenate([[0.0], history["step"].to_numpy(dtype=float)])
     known_epochs = np.concatenate([[0.0], history["epoch"].to_numpy(dtype=float)])
     beyond = np.maximum(steps - known_steps[-1], 0) * known_epochs[-1] / max(known_steps[-1], 1)
-    return np.interp(steps, known_steps, known_epochs) + beyond
+    return np.asarray(np.interp(steps, known_steps, known_epochs) + beyond)

@@ -105,7 +105,7 @@ def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
 
 def _inches(axes: Axes, right: float) -> float:
     """From the left edge of a place to a share of the figure's width."""
-    return (right - axes.get_position().x0) * style.WIDTH
+    return float(right - axes.get_position().x0) * style.WIDTH
 
 
 def _fitted(text: str, inches: float, size: float) -> str:

@@ -32,7 +32,8 @@ def below(storage: str, path: str) -> str:
 def open_location(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The file system and the path in it of a folder or URI."""
     if "://" in path:
-        return pyarrow.fs.FileSystem.from_uri(path)
+        system, folder = pyarrow.fs.FileSystem.from_uri(path)
+        return system, str(folder)
     return pyarrow.fs.LocalFileSystem(), str(Path(path).absolute())
 
 

@@ -201,8 +201,8 @@ def _between(low: float, high: float, u: float, *, log: bool) -> float:
     return low + u * (high - low)
 
 
-def _position(low: float, high: float, value: Any, *, log: bool) -> float | None:  # noqa: ANN401
-    if isinstance(value, str) or value is None or not low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high):
+def _position(low: float, high: float, value: object, *, log: bool) -> float | None:
+    if not isinstance(value, int | float) or not low - 1e-9 * abs(low) <= value <= high + 1e-9 * abs(high):
         return None
     if log:
         low, high, value = math.log(low), math.log(high), math.log(value)

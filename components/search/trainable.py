@@ -43,6 +43,9 @@ class Session(Protocol):
     def close(self) -> None: ...
 
 
+OpenSession = Callable[[Suggestion], Session]
+
+
 class EpochTrainable(Trainable):
     """Opens a session for each trial, and trains an epoch at each step."""
 
@@ -50,7 +53,7 @@ class EpochTrainable(Trainable):
         self,
         config: dict[str, Any],
         *,
-        open_session: Callable[..., Session],
+        open_session: OpenSession,
         checkpoint_epochs: tuple[int, ...],
         timeout: float,
     ) -> None:
@@ -128,7 +131,7 @@ class EpochTrainable(Trainable):
     def _opened(self) -> Session:
         """The session, opened where a failure to open it is a result of the trial's."""
         if self._session is None:
-            self._session = self._open(self._suggestion, self._suggestion.overrides)
+            self._session = self._open(self._suggestion)
         return self._session
 
     def _close(self) -> None:

@@ -26,15 +26,13 @@ from components.environment import environment
 from components.search.checkpoints import Quota, remote_path
 from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
 from components.search.state import SearchState
-from components.search.trainable import EpochTrainable, Session
+from components.search.trainable import EpochTrainable, OpenSession
 from components.search.trial import Status, TrialRecord, best_trial
 
 #: How often a trial is begun again, from its last checkpoint, whose worker or node was lost.
 MAX_LOST_WORKERS = 3
 #: Tune's own snapshots are not used, and cost more the more trials there are.
 STATE_SECONDS = "3600"
-
-OpenSession = Callable[..., Session]
 
 
 class Observer(Protocol):
@@ -78,7 +76,7 @@ def run_trials(
 ) -> None:
     """Run the trials of the state until it has no more. Ray must be up. Interrupted, the same call resumes.
 
-    open_session: called in a worker, `open_session(suggestion, overrides)`. tick: called repeatedly while trials run.
+    open_session: called in a worker, for each trial. tick: called repeatedly while trials run.
     """
     if rule is not None:
         rule.replay(state.records)
@@ -111,7 +109,7 @@ def run_trials(
 
 def number_of(trial: Trial) -> int:
     """The number, in the search, of one of Tune's trials."""
-    return trial.config["trial"]["number"]
+    return int(trial.config["trial"]["number"])
 
 
 #: Tune's switches, which it reads from the environment.
@@ -154,7 +152,7 @@ class _RuleScheduler(FIFOScheduler):
     """Asks the stopping rule at every result; trials start in the order of their numbers."""
 
     def __init__(self, rule: StoppingRule | None, state: SearchState) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # Ray's has no types
         self._rule, self._state = rule, state
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:  # noqa: ANN401

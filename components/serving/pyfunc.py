@@ -121,7 +121,7 @@ class InspectionModel(PythonModel):
         pixels = torch.from_numpy(np.stack(images)).to(self.settings.device).permute(0, 3, 1, 2)
         with torch.inference_mode():
             seen = self.preprocessing.apply(pixels)
-            return self.forward.logits_of(self.network, seen, self.card["precision"]).cpu().numpy()
+            return np.asarray(self.forward.logits_of(self.network, seen, self.card["precision"]).cpu())
 
     def _answers(
         self, owners: np.ndarray, tiles: list[str], logits: np.ndarray, errors: dict[int, str], index: pd.Index
@@ -195,7 +195,7 @@ def array_items(array: np.ndarray) -> list[object]:
     if array.dtype.kind == "S":
         array = array.view(np.dtype((np.void, array.itemsize)))
         return [cell.tobytes() for cell in array]
-    return array.tolist()
+    return list(array.tolist())
 
 
 def single(item: object) -> object:
@@ -280,7 +280,7 @@ def read_card(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: written in a format that this file does not read.
     """
-    card = json.loads(path.read_text(encoding="utf-8"))
+    card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if card.get("format_version") != FORMAT_VERSION:
         raise ValueError(f"{path}: format_version={card.get('format_version')!r}, and this file reads {FORMAT_VERSION}")
     return card

@@ -18,4 +18,5 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 def load_checkpoint(path: Path, *, device: torch.device) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote; `weights_only` refuses a file that would run code."""
-    return torch.load(path, map_location=device, weights_only=True)
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state

@@ -183,7 +183,7 @@ def _held_out_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     for norm in norms:
         norm.train()
         norm.momentum = 0.0  # looks, and leaves the running averages alone
-    loss = learner.loss(learner.device.forward(learner.model, batch, learner.preprocessing), batch.labels)
+    loss: torch.Tensor = learner.loss(learner.device.forward(learner.model, batch, learner.preprocessing), batch.labels)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     learner.stepper.train()

@@ -19,8 +19,7 @@ from typing import Any, Literal
 import torch
 
 from components.data.loader import Batch
-from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, Signals, TrainingMonitor, Verdict
-from components.optim.monitor.windows import WINDOWS
+from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, WINDOWS, Signals, TrainingMonitor, Verdict
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.
@@ -177,7 +176,8 @@ class MonitoredTraining:
             logits = learner.device.forward(learner.model, self._probe, learner.preprocessing)
         finally:
             learner.stepper.train()
-        return learner.loss(logits, self._probe.labels)
+        loss: torch.Tensor = learner.loss(logits, self._probe.labels)
+        return loss
 
     def _answer(self, learner: Learner, verdict: Verdict | None) -> Request:
         if verdict is None:
@@ -232,7 +232,8 @@ def _matrices(learner: Learner) -> list[torch.Tensor]:
 
 
 def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norm
 
 
 def _on_cpu(value: Any) -> Any:  # noqa: ANN401 - a state: tensors, plain values and containers of these

@@ -193,8 +193,8 @@ def _compute(config: Config, running: Set[str]) -> Findings:
     if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
         from pipeline.compute.resources import check_compute
 
-        shares = check_compute(config.compute)
-        said.append(f"{shares.concurrent} trainings at a time, with {shares.cpus} cores and {shares.gpus:g} GPUs each")
+        share = check_compute(config.compute)
+        said.append(f"{share.concurrent} trainings at a time, with {share.cpus} cores and {share.gpus:g} GPUs each")
     if running - {"prepare"}:  # all others run the model
         from pipeline.compute.machine import driver_compute
         from pipeline.training.build import lacks_bfloat16, resolve_device
@@ -271,9 +271,8 @@ def _backbones(config: Config, running: Set[str]) -> Findings:
 def _highest(config: Config, rate: str) -> float:
     """The highest that a training may have of a rate of the model."""
     searched = [dimension for dimension in config.search.space if dimension.sets == f"model.{rate}"]
-    return max(
-        [getattr(config.model, rate), *(value for one in searched for value in one.choices or (one.high or 0.0,))]
-    )
+    configured: float = getattr(config.model, rate)
+    return max([configured, *(float(value) for one in searched for value in one.choices or (one.high or 0.0,))])
 
 
 def _weights(config: Config, running: Set[str]) -> Findings:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from components.errors import InputError
-from pipeline.checks.recipe_keys import HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.config import Config
 from pipeline.overriding import held, override
 from pipeline.sections.recipe import Recipe
+from pipeline.sections.recipe_keys import HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.search import Dimension, SearchConfig
 
 Space = tuple[Dimension, ...]

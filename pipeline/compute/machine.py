@@ -30,4 +30,4 @@ def driver_compute(compute: ComputeConfig) -> ComputeConfig:
 
 def memory_bytes() -> int:
     """Memory of this machine."""
-    return psutil.virtual_memory().total
+    return int(psutil.virtual_memory().total)

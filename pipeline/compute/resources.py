@@ -29,57 +29,57 @@ _ASK = "import sys; from components.cluster_nodes import describe_cluster as ask
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shares:
-    """What each of several trainings gets. `gpus` may be a fraction."""
+class TrainingShare:
+    """What each of `concurrent` trainings gets; `gpus` may be a fraction."""
 
     concurrent: int
     cpus: int
     gpus: float
 
 
-def training_shares(compute: ComputeConfig) -> Shares:
+def training_share(compute: ComputeConfig) -> TrainingShare:
     """How trainings share this machine, or the cluster at `compute.ray_address`, which is joined to be asked.
 
     Raises `InputError` as `share_out` does, and for a cluster that cannot be reached.
     """
     if compute.ray_address is None:
         return check_compute(compute)
-    with training_session(compute) as shares:
-        return shares
+    with training_session(compute) as share:
+        return share
 
 
-def ray_for(compute: ComputeConfig, shares: Shares) -> contextlib.AbstractContextManager[None]:
+def ray_for(compute: ComputeConfig, share: TrainingShare) -> contextlib.AbstractContextManager[None]:
     """A Ray session that holds so many trainings: a local one, or the configured cluster."""
     from components.cluster import ray_session
 
     return ray_session(
         address=compute.ray_address,
-        num_cpus=max(cpu_threads(compute), shares.concurrent * shares.cpus),
-        num_gpus=_gpus_for(shares),
+        num_cpus=max(cpu_threads(compute), share.concurrent * share.cpus),
+        num_gpus=_gpus_for(share),
     )
 
 
 @contextlib.contextmanager
-def training_session(compute: ComputeConfig) -> Iterator[Shares]:
+def training_session(compute: ComputeConfig) -> Iterator[TrainingShare]:
     """Both of the above: a Ray session, and how trainings share it. A cluster is joined once."""
     from components.cluster import ray_session
 
     if compute.ray_address is None:
-        shares = training_shares(compute)
-        with ray_for(compute, shares):
-            yield shares
+        share = training_share(compute)
+        with ray_for(compute, share):
+            yield share
         return
     with ray_session(address=compute.ray_address, num_cpus=1, num_gpus=0):
         yield share_out(compute, _live_offers())
 
 
-def check_compute(compute: ComputeConfig) -> Shares:
+def check_compute(compute: ComputeConfig) -> TrainingShare:
     """How trainings will share this machine, or the cluster. Raises `InputError` for what it cannot give."""
     offers = [_this_machine(compute)] if compute.ray_address is None else _ask_cluster(compute.ray_address)
     return share_out(compute, offers)
 
 
-def share_out(compute: ComputeConfig, offers: Sequence[Offer]) -> Shares:
+def share_out(compute: ComputeConfig, offers: Sequence[Offer]) -> TrainingShare:
     """As many trainings at a time as the GPUs hold, or one per two cores, unless the configuration says otherwise.
 
     Each gets the same share, such that every node which takes part holds one at least. `compute.num_threads` limits
@@ -102,7 +102,7 @@ def share_out(compute: ComputeConfig, offers: Sequence[Offer]) -> Shares:
         )
     if not concurrent or concurrent > _room(places, each):
         raise InputError(_too_many(compute, concurrent, _room(places, each), gpus))
-    return Shares(concurrent=concurrent, cpus=each, gpus=gpus)
+    return TrainingShare(concurrent=concurrent, cpus=each, gpus=gpus)
 
 
 def _gpus_each(compute: ComputeConfig, most: int) -> float:
@@ -137,11 +137,11 @@ def _held(gpus: int, share: float) -> int:
     return int(gpus // share) if share >= 1 else gpus * int(1 / share + 1e-9)
 
 
-def _gpus_for(shares: Shares) -> int:
+def _gpus_for(share: TrainingShare) -> int:
     """GPUs that hold so many trainings: `_held`, the other way round."""
-    if shares.gpus >= 1 or not shares.gpus:
-        return round(shares.concurrent * shares.gpus)
-    return math.ceil(shares.concurrent / _held(1, shares.gpus))
+    if share.gpus >= 1 or not share.gpus:
+        return round(share.concurrent * share.gpus)
+    return math.ceil(share.concurrent / _held(1, share.gpus))
 
 
 def _room(places: Sequence[tuple[int, int]], cpus: int) -> int:

@@ -18,8 +18,6 @@ from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 
 WINNER, DEFAULTS = "winner", "defaults"
-#: Folder of the result with the training that `train` takes over.
-KEPT = "kept"
 OPTIMISTIC = (
     "The search compared its trials on these same validation images, so the gain is somewhat overestimated; the test "
     "split gives the unbiased figure."
@@ -47,14 +45,6 @@ class Verdict:
     low: float | None = None
     se_seeds: float | None = None
     se_sampling: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmed:
-    """What `train` goes on with. kept_run: the MLflow run of the training that is taken over, None for none."""
-
-    overrides: dict[str, Any]
-    kept_run: str | None
 
 
 def candidates(best: Mapping[str, Any], recipe: Recipe) -> dict[str, Candidate]:
@@ -160,12 +150,6 @@ def write_confirmation(
     }
     path.write_text(json.dumps(values, indent=2, allow_nan=False), encoding="utf-8")
     return values
-
-
-def read_confirmed(path: Path) -> Confirmed:
-    """Of what `write_confirmation` wrote, what a training needs."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Confirmed(overrides=values["overrides"], kept_run=values["kept_run"])
 
 
 def _in_words(chosen: str, mean: float, low: float, count: int, confidence: float, objective: str) -> str:

@@ -16,11 +16,11 @@ from components.data.sources.catalogue import SourceOptions, list_source
 from components.data.sources.listing import Listing
 from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
-from pipeline.checks.recipe_keys import OBJECTIVE_KEYS
 from pipeline.data.packing import check_readable, hash_files
 from pipeline.sections.data import DataConfig
 from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
+from pipeline.sections.recipe_keys import OBJECTIVE_KEYS
 from pipeline.storage import GENERATED_FOLDER
 
 if TYPE_CHECKING:

@@ -25,12 +25,12 @@ from components.evaluation.objective_intervals import objective_interval
 from components.models.embedding import build_embedder
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
-from pipeline.compute.spreading import Place, perform
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
 from pipeline.training.build import TrainingData, preprocessing_for, recipe_objective, resolve_target
+from pipeline.training.tasks import Place, run_tasks
 
 CONFIDENCE = 0.95
 #: Validation images that the classifier is scored on, in training images.
@@ -95,7 +95,7 @@ def probe_backbones(
         probes.append(_Probe(recipe=recipe, settings=settings, seed=seed, place=place, known=known))
     found = {}
     with context.console.bar("probing backbones", len(probes)) as advance:
-        for probe, (probed, features) in perform(_run, probes, place):
+        for probe, (probed, features) in run_tasks(_run, probes, place):
             found[probed.backbone] = probed
             if probe.known is None:
                 _keep(features, files[probed.backbone], context.storage)

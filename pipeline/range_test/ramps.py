@@ -11,11 +11,11 @@ import pandas as pd
 from components.optim.optimizers import optimizer_spec
 from components.training.engine import Device
 from components.training.ramp import RampStep, held_out_interval, ramp_rates, ramp_schedule, run_ramp
-from pipeline.compute.spreading import Place, perform
 from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import held_out_batch, loader_workers, new_learner, resolve_device, train_loader
+from pipeline.training.tasks import Place, run_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class _Ramp:
 
 def measure(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
     """The curves of the tests, in their order; on a cluster after all ramps, which run beside each other there."""
-    yield from _measure_here(tests, place, console) if place.shares is None else _spread(tests, place, console)
+    yield from _measure_here(tests, place, console) if place.share is None else _spread(tests, place, console)
 
 
 def _measure_here(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
@@ -87,7 +87,7 @@ def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
     done: dict[RangeTest, dict[int, list[RampStep]]] = defaultdict(dict)
     devices: dict[RangeTest, Device] = {}
     with console.bar("ramps of the range test", len(ramps)) as advance:
-        for ramp, (rows, device) in perform(_run, ramps, place):
+        for ramp, (rows, device) in run_tasks(_run, ramps, place):
             done[ramp.test][ramp.number] = rows
             devices[ramp.test] = device
             advance(1, note=ramp.test.title)

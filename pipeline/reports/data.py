@@ -142,7 +142,7 @@ def _samples(findings: DataFindings, pack: Pack) -> Section:
 
 def _spread(count: int, most: int) -> list[int]:
     """Places of at most so many, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist()
+    return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
 
 def _augmentation(augmented: Sequence[Sequence[np.ndarray]]) -> Section:

@@ -78,7 +78,8 @@ def gain_in_words(outcome: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
 
 
 def _headline(outcome: Mapping[str, Any], trials: pd.DataFrame) -> list[tuple[str, str, str]]:

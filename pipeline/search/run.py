@@ -18,7 +18,7 @@ from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
-from pipeline.compute.resources import Shares, training_session
+from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import seen_by_nodes, ship
 from pipeline.console import duration
 from pipeline.search.forecast import expected_epochs, seconds_left, seconds_per_epoch
@@ -56,9 +56,9 @@ def run_search(context: StageContext, searched: SearchedSpace, search: SearchCon
         RuntimeError: too many trials failed.
     """
     rungs = Rungs(search.grace_epochs, search.reduction_factor, search.max_epochs)
-    with context.run.system_metrics(), training_session(context.compute) as shares:
+    with context.run.system_metrics(), training_session(context.compute) as share:
         _check_storage(context)
-        state = _search_state(context, searched, search, shares, seed)
+        state = _search_state(context, searched, search, share, seed)
         plan = TrialPlan(
             prepared=ship(context.inputs["prepare"], compute=context.compute),
             default=searched.default,
@@ -66,19 +66,19 @@ def run_search(context: StageContext, searched: SearchedSpace, search: SearchCon
             rungs=rungs.epochs,
             seed=seed,
             compute=context.compute,
-            threads=shares.cpus,
+            threads=share.cpus,
         )
         with RetryQueue(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as retries:
             runs = TrialRuns(context, searched.default, search, retries)
             runs.catch_up(state.records)
-            _run(context, state, plan, rungs, shares, runs)
+            _run(context, state, plan, rungs, share, runs)
             ended = state.spent_budget()
             raise_if_in_vain(state.records, failure=state.common_failure(), budget=ended)
             retries.flush()
             _keep_checkpoints(context, state.records, runs)
     if context.compute.trial_storage is not None:  # the runs of the trials have what is kept of it
         context.afterwards.append(functools.partial(remove_all, _storage(context)))
-    return Finished(records=state.records, rungs=rungs.epochs, gpus=shares.gpus, ended_early=ended)
+    return Finished(records=state.records, rungs=rungs.epochs, gpus=share.gpus, ended_early=ended)
 
 
 def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -> None:
@@ -131,7 +131,7 @@ def _storage(context: StageContext) -> str:
 
 
 def _search_state(
-    context: StageContext, searched: SearchedSpace, search: SearchConfig, shares: Shares, seed: int
+    context: StageContext, searched: SearchedSpace, search: SearchConfig, share: TrainingShare, seed: int
 ) -> SearchState:
     """The search as its journal has it, or a new one."""
     minutes, hours = search.time_budget_minutes, search.gpu_hours
@@ -147,8 +147,8 @@ def _search_state(
         defaults=Suggestion(
             point=searched.space.point({}) or {}, overrides={}, epochs=search.max_epochs, phase="defaults"
         ),
-        concurrent=shares.concurrent,
-        gpus_per_trial=shares.gpus,
+        concurrent=share.concurrent,
+        gpus_per_trial=share.gpus,
         unstopped_fraction=search.unstopped_fraction,
         seed=seed,
         clock=time.monotonic,
@@ -156,7 +156,7 @@ def _search_state(
 
 
 def _run(
-    context: StageContext, state: SearchState, plan: TrialPlan, rungs: Rungs, shares: Shares, runs: TrialRuns
+    context: StageContext, state: SearchState, plan: TrialPlan, rungs: Rungs, share: TrainingShare, runs: TrialRuns
 ) -> None:
     """Run what is left of the trials, shown and logged."""
     search = plan.search
@@ -166,9 +166,9 @@ def _run(
         num_trials=search.num_trials,
         mean_epochs=expected_epochs(rungs, scheduler=search.scheduler_name, unstopped=search.unstopped_fraction),
         seconds_per_epoch=seconds_per_epoch(plan, context.compute),
-        concurrent=shares.concurrent,
+        concurrent=share.concurrent,
     )
-    _say_forecast(context, state, search, shares, remaining())
+    _say_forecast(context, state, search, share, remaining())
     view = SearchView(
         context.console,
         state.records,
@@ -179,8 +179,8 @@ def _run(
     settings = TuneSettings(
         storage=_storage(context),
         checkpoint_epochs=rungs.epochs,
-        cpus_per_trial=shares.cpus,
-        gpus_per_trial=shares.gpus,
+        cpus_per_trial=share.cpus,
+        gpus_per_trial=share.gpus,
         timeout=60 * search.epoch_timeout_minutes,
         quota_bytes=1e9 * search.checkpoint_quota_gb,
         best=functools.partial(winner, search.sampler),
@@ -191,12 +191,12 @@ def _run(
 
 
 def _say_forecast(
-    context: StageContext, state: SearchState, search: SearchConfig, shares: Shares, seconds: float
+    context: StageContext, state: SearchState, search: SearchConfig, share: TrainingShare, seconds: float
 ) -> None:
     done = sum(record.ended for record in state.records)
     words = f"{search.num_trials} trials of up to {search.max_epochs} epochs"
     words += f", {done} of them complete" if done else ""
-    words += f", {shares.concurrent} at a time ({search.sampler}, {search.scheduler_name})"
+    words += f", {share.concurrent} at a time ({search.sampler}, {search.scheduler_name})"
     if seconds:
         words += f", about {duration(seconds)}"
         context.run.log_metrics({"forecast_seconds": seconds})

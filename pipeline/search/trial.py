@@ -59,7 +59,7 @@ class TrialPlan:
     threads: int
 
 
-def open_session(suggestion: Suggestion, overrides: Mapping[str, Any], *, plan: TrialPlan) -> TrialSession:
+def open_session(suggestion: Suggestion, *, plan: TrialPlan) -> TrialSession:
     """A trial, opened in a worker."""
     use_threads(plan.threads)
     return TrialSession(suggestion, open_data(local_folder(plan.prepared)), plan)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pipeline.checks.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.recipe import RecipeConfig
+from pipeline.sections.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 
@@ -103,7 +103,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),
@@ -113,7 +113,7 @@ STAGES: tuple[Stage, ...] = (
         help="Train the best recipe, calibrate, choose the operating point.",
         inputs=("prepare", "lr_range_test", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
-        version=7,
+        version=8,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),

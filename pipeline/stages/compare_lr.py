@@ -27,9 +27,8 @@ from pipeline.comparison.results import (
 )
 from pipeline.comparison.runs import ComparisonRuns
 from pipeline.comparison.trainings import Trained, Training, trained
-from pipeline.compute.resources import Shares, ray_for, training_shares
+from pipeline.compute.resources import TrainingShare, ray_for, training_share
 from pipeline.compute.shipping import ship
-from pipeline.compute.spreading import Place
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
 from pipeline.reports.comparison import console_table, rate_notes, write_comparison_report
@@ -42,6 +41,7 @@ from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
 from pipeline.training.placement import Job, train_all
 from pipeline.training.runs import end_run
+from pipeline.training.tasks import Place
 
 
 def run(
@@ -51,13 +51,13 @@ def run(
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="comparison")
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
     methods = methods_of(Recipe(model=model, recipe=recipe), compare_lr, bounds)
-    shares = training_shares(context.compute)
+    share = training_share(context.compute)
     trials = rate_trials(methods, compare_lr, seed=seed)
-    _forecast(context, methods, trials, compare_lr, shares, seed)
+    _forecast(context, methods, trials, compare_lr, share, seed)
     runs = ComparisonRuns(context, methods)
-    with context.run.system_metrics(), ray_for(context.compute, shares):
+    with context.run.system_metrics(), ray_for(context.compute, share):
         prepared = ship(context.inputs["prepare"], compute=context.compute)
-        place = Place(prepared=prepared, compute=context.compute, threads=shares.cpus, shares=shares)
+        place = Place(prepared=prepared, compute=context.compute, threads=share.cpus, share=share)
         tried = _train(context, "rate trials", trials, place, runs)
         choices = {}
         for method in methods:
@@ -78,7 +78,7 @@ def _forecast(
     methods: Sequence[Method],
     trials: Sequence[Training],
     settings: CompareConfig,
-    shares: Shares,
+    share: TrainingShare,
     seed: int,
 ) -> None:
     """Say what is to be done and about how long it takes, before it is begun."""
@@ -90,13 +90,13 @@ def _forecast(
     words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
     words += f", {done} of them done already" if done else ""
     if left and context.compute.ray_address is not None:
-        words += f", {shares.concurrent} at a time"  # on machines whose pace this one does not know
+        words += f", {share.concurrent} at a time"  # on machines whose pace this one does not know
     elif left:
-        use_threads(shares.cpus)
+        use_threads(share.cpus)
         data = open_data(context.inputs["prepare"].directory)
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
-        seconds = seconds_of(left, data, pace, at_a_time=shares.concurrent)
-        words += f", about {duration(seconds)}, {shares.concurrent} at a time ({images_of(left, data):,} images)"
+        seconds = seconds_of(left, data, pace, at_a_time=share.concurrent)
+        words += f", about {duration(seconds)}, {share.concurrent} at a time ({images_of(left, data):,} images)"
         context.run.log_metrics({"forecast_seconds": seconds})
     context.console.say(f"  {words}")
 

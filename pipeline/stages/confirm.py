@@ -17,7 +17,6 @@ from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.trainings import LABELS, Result, train_candidates
 from pipeline.confirmation.verdict import (
-    KEPT,
     WINNER,
     Candidate,
     Verdict,
@@ -35,6 +34,7 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, open_data, recipe_objective, use_threads
 from pipeline.training.checkpoints import copy_training
+from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
 
 #: Resamples of the validation images behind the part of the uncertainty that comes of them.

@@ -17,7 +17,6 @@ import pandas as pd
 from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
-from pipeline.compute.spreading import Place, place_of_work
 from pipeline.data.sources import log_lineage
 from pipeline.range_test.backbone_probe import keep_best, probe_backbones
 from pipeline.range_test.ramps import Curve, RangeTest, measure
@@ -33,6 +32,7 @@ from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_questi
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, loss_of_constant, open_data, spread_of_constant
+from pipeline.training.tasks import Place, task_placement
 
 
 @dataclass
@@ -58,7 +58,7 @@ def run(
     data = open_data(context.inputs["prepare"].directory)
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
-    with context.run.system_metrics(), place_of_work(context) as place:
+    with context.run.system_metrics(), task_placement(context) as place:
         backbones = _backbones(context, configured, lr_range_test, place, seed)
         say_conditions(context.console, configured)
         found = _test_all(context, data, configured, lr_range_test, place, backbones, seed)

@@ -12,7 +12,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,6 @@ from components.tracking import save_pyfunc
 from components.training.engine import Learner
 from pipeline.compute.machine import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, TrainConfig
-from pipeline.confirmation.verdict import KEPT, Confirmed, read_confirmed
 from pipeline.data.sources import log_lineage
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
@@ -45,6 +44,7 @@ from pipeline.training.build import (
     use_threads,
 )
 from pipeline.training.checkpoints import TrainingStore, copy_training
+from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
 from pipeline.training.placement import train_to_the_end
 from pipeline.training.progress import history_rows
@@ -72,7 +72,7 @@ def run(
     data, progress = open_data(prepared), store.progress
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))
-    learner.model.load_state_dict(store.best().weights)
+    _load_trained(learner, store)
     ledger = _write_ledger(context, ended, monitor)
     _write_history(context, store, learner.stepper.group_names, ledger)
     calibration, point = _calibrate(context, learner, chosen, data, operating_point)
@@ -112,6 +112,13 @@ def _open_store(context: StageContext, confirmed: Confirmed) -> TrainingStore:
     if store.progress.history and store.ended is None:
         context.console.say(f"  resumes after epoch {store.progress.epochs_done()}")
     return store
+
+
+def _load_trained(learner: Learner, store: TrainingStore) -> None:
+    """Give it the weights that were kept, and the precision that they were trained in, maybe on another machine."""
+    assert store.ended is not None
+    learner.model.load_state_dict(store.best().weights)
+    learner.device = replace(learner.device, precision=store.ended.precision)
 
 
 def _range_test_says(context: StageContext, recipe: Recipe) -> str:

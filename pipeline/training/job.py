@@ -19,7 +19,6 @@ from torch import nn
 
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitoredTraining
-from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
@@ -35,6 +34,7 @@ from pipeline.training.build import (
     steps_per_epoch,
 )
 from pipeline.training.progress import Progress
+from pipeline.training.tasks import Place
 
 State = dict[str, Any]
 OnSteps = Callable[[Sequence[StepRecord]], None]
@@ -96,12 +96,14 @@ class Saved:
 class Ended:
     """How a training ended, yielded last.
 
-    epoch: the last one that was trained, or in which it diverged. failure: in words for the user, why there is nothing
-    to use; None where there is. ledger, advice: the monitor's. steps: those after the last whole epoch.
+    epoch: the last one that was trained, or in which it diverged. precision: that the model computed in. failure: in
+    words for the user, why there is nothing to use; None where there is. ledger, advice: the monitor's. steps: those
+    after the last whole epoch.
     """
 
     reason: Literal["completed", "patience", "monitor", "diverged"]
     epoch: int
+    precision: str
     failure: str | None
     ledger: list[dict[str, Any]]
     advice: list[str]
@@ -239,6 +241,7 @@ class TrainingJob:
         return Ended(
             reason=reason or "monitor",
             epoch=diverged.epoch if diverged is not None else progress.epochs_done(),
+            precision=self.learner.device.precision,
             failure=self._failure(diverged, advice),
             ledger=list(self._monitor.ledger) if self._monitor else [],
             advice=advice,

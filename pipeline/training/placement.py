@@ -18,13 +18,13 @@ import torch
 from components.cluster import stream_on_cluster
 from components.errors import InputError
 from components.training.engine import StepRecord
-from pipeline.compute.resources import ray_for, training_shares
+from pipeline.compute.resources import ray_for, training_share
 from pipeline.compute.shipping import ship
-from pipeline.compute.spreading import Place, place_of_work
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, steps_per_epoch
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, train
+from pipeline.training.tasks import Place, task_placement
 
 #: How often a training is handed over again after its worker has died.
 MAX_DEATHS = 3
@@ -69,7 +69,7 @@ def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingS
         shown = store.progress.steps_done()
         with (
             context.console.bar("training", per_epoch * spec.epochs, done=shown) as advance,
-            place_of_work(context) as place,
+            task_placement(context) as place,
         ):
 
             def steps_made(records: Sequence[StepRecord]) -> None:
@@ -102,13 +102,13 @@ def place_of_several(context: StageContext, *, trainings: int) -> Iterator[Place
     """
     record, compute = context.inputs["prepare"], context.compute
     if compute.ray_address is None:
-        shares = training_shares(compute)
-        if shares.gpus and min(shares.concurrent, trainings) > 1:
+        share = training_share(compute)
+        if share.gpus and min(share.concurrent, trainings) > 1:
             prepared = ship(record, compute=compute)
-            with ray_for(compute, shares):
-                yield Place(prepared=prepared, compute=compute, threads=shares.cpus, shares=shares)
+            with ray_for(compute, share):
+                yield Place(prepared=prepared, compute=compute, threads=share.cpus, share=share)
             return
-    with place_of_work(context) as place:
+    with task_placement(context) as place:
         yield place
 
 
@@ -127,9 +127,7 @@ def train_all(
     lost too many workers, stops no other; the first error is raised when all are done.
     """
     left = (job for job in jobs if job.store.ended is None)
-    outcomes = (
-        _train_here(left, place, on_steps) if place.shares is None else _train_on_workers(list(left), place, warn)
-    )
+    outcomes = _train_here(left, place, on_steps) if place.share is None else _train_on_workers(list(left), place, warn)
     failed: list[tuple[Job, Exception]] = []
     for job, outcome in outcomes:
         if isinstance(outcome, Failed):
@@ -158,12 +156,12 @@ def _train_here(jobs: Iterable[Job], place: Place, on_steps: OnSteps) -> Iterato
 def _train_on_workers(
     jobs: Sequence[Job], place: Place, warn: Callable[[str], None]
 ) -> Iterator[tuple[Job, Event | Failed]]:
-    shares = place.shares
-    assert shares is not None
+    share = place.share
+    assert share is not None
     by_name = {job.name: job for job in jobs}
     tasks = [_task(job, place) for job in jobs]
     deaths: Counter[str] = Counter()
-    stream = stream_on_cluster(train_on_worker, tasks, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent)
+    stream = stream_on_cluster(train_on_worker, tasks, cores=share.cpus, gpus=share.gpus, at_once=share.concurrent)
     for task, outcome in stream:
         job, store = by_name[task.name], by_name[task.name].store
         if not isinstance(outcome, Exception):

@@ -27,7 +27,6 @@ from components.models.backbones import build_model
 from pipeline.compute import shipping
 from pipeline.compute.resources import check_compute
 from pipeline.compute.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
-from pipeline.compute.spreading import place_of_work
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.range_test.backbone_probe import probe_backbones
@@ -37,6 +36,7 @@ from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext, StageRecord, read_record
 from pipeline.stages import lr_range_test
 from pipeline.training.build import open_data, read_backbone_bounds, read_bounds
+from pipeline.training.tasks import task_placement
 
 pytestmark = pytest.mark.integration
 
@@ -209,7 +209,7 @@ def test_what_a_ramp_raises_on_a_cluster_is_raised_as_its_own(session, record, t
     )
     console = Console(quiet=True)
     with (
-        place_of_work(Context({"prepare": record}, session, tmp_path, console)) as place,
+        task_placement(Context({"prepare": record}, session, tmp_path, console)) as place,
         pytest.raises(InputError, match=r"is not a safetensors file"),
     ):
         list(measure([test], place, console))
@@ -227,7 +227,7 @@ def test_the_probe_on_a_cluster_gives_what_it_gives_here(session, record, tmp_pa
         storage = tmp_path / f"storage-{len(scores)}"
         (storage / "prepare").mkdir(parents=True)
         context = Context({"prepare": record}, compute, storage, Console(quiet=True))
-        with place_of_work(context) as place:
+        with task_placement(context) as place:
             found = probe_backbones(context, backbones, configured, settings, place, seed=0)
         assert [one.backbone for one in found] == list(backbones)
         assert len(list((storage / "features").glob("*.npz"))) == 0  # of data that are not in this storage

@@ -14,9 +14,8 @@ import torch
 from components.cluster import map_on_cluster, ray_session
 from components.errors import InputError
 from components.metric_writer import MetricWriter
-from pipeline.compute.resources import Shares
+from pipeline.compute.resources import TrainingShare
 from pipeline.compute.shipping import ship
-from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -24,11 +23,12 @@ from pipeline.stage import read_record
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, Saved, TrainingSpec
 from pipeline.training.placement import Job, train_all
+from pipeline.training.tasks import Place
 
 pytestmark = pytest.mark.integration
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
-SHARES = Shares(concurrent=2, cpus=1, gpus=0)
+SHARE = TrainingShare(concurrent=2, cpus=1, gpus=0)
 EPOCHS = 4
 WORKER = "ray::train_on_worker"
 
@@ -39,7 +39,7 @@ def place(finished) -> Place:
     workplace, done = finished
     record = read_record(workplace.result(done, "prepare"))
     assert record is not None
-    return Place(prepared=ship(record, compute=COMPUTE), compute=COMPUTE, threads=1, shares=SHARES)
+    return Place(prepared=ship(record, compute=COMPUTE), compute=COMPUTE, threads=1, share=SHARE)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,7 +90,7 @@ def job(folder: Path, seed: int) -> Job:
 def undisturbed(tmp_path_factory, place) -> dict[str, Job]:
     """The trainings of two seeds, one after the other in this process."""
     jobs = [job(tmp_path_factory.mktemp("undisturbed"), seed) for seed in (0, 1)]
-    train_all(jobs, replace(place, shares=None), warn=pytest.fail, on_event=lambda *a: None)
+    train_all(jobs, replace(place, share=None), warn=pytest.fail, on_event=lambda *a: None)
     return {one.name: one for one in jobs}
 
 

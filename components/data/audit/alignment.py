@@ -35,14 +35,14 @@ def align(read: Thumbnails, pairs: Iterable[tuple[int, int, int]]) -> np.ndarray
 
     @lru_cache(maxsize=_CACHED)
     def details(row: int) -> np.ndarray:
-        return normalise(read(row, row + 1))[0]
+        return np.asarray(normalise(read(row, row + 1))[0])
 
     return np.array([_best_shift(details(i), details(j), symmetry) for i, j, symmetry in pairs], dtype=np.float32)
 
 
 def excess(correlation: np.ndarray, background: np.ndarray) -> np.ndarray:
     """(correlation − background) / (1 − background): 1 for the same picture, 0 for one that only looks alike."""
-    return (correlation - background) / np.maximum(1 - background, 1e-6)
+    return np.asarray((correlation - background) / np.maximum(1 - background, 1e-6))
 
 
 def find_references(descriptors: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -78,7 +78,7 @@ def measure_backgrounds(read: Thumbnails, rows: np.ndarray, references: np.ndarr
     if not references.size:
         return np.zeros(len(rows), dtype=np.float32)
     pairs = ((int(row), int(other), 0) for row, others in zip(rows, references, strict=True) for other in others)
-    return align(read, pairs).reshape(references.shape).mean(axis=1)
+    return np.asarray(align(read, pairs).reshape(references.shape).mean(axis=1))
 
 
 def _best_shift(first: np.ndarray, second: np.ndarray, symmetry: int) -> float:

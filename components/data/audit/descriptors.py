@@ -54,7 +54,7 @@ def describe(thumbnails: np.ndarray) -> np.ndarray:
     coefficients = _BASIS @ normalise(thumbnails) @ _BASIS.T
     rows = coefficients[:, _VERTICAL, _HORIZONTAL]
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return np.asarray(np.divide(rows, length, out=np.zeros_like(rows), where=length > 0))
 
 
 def normalise(thumbnails: np.ndarray) -> np.ndarray:

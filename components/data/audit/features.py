@@ -72,4 +72,4 @@ def _picture(thumbnails: np.ndarray) -> np.ndarray:
     flat = small.reshape(len(small), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
-    return np.divide(_PICTURE_WEIGHT * flat, length, out=np.zeros_like(flat), where=length > 0)
+    return np.asarray(np.divide(_PICTURE_WEIGHT * flat, length, out=np.zeros_like(flat), where=length > 0))

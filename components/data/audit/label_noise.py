@@ -71,7 +71,7 @@ def _votes(classes: np.ndarray, distances: np.ndarray, frequency: np.ndarray) ->
         votes[np.arange(len(classes)), classes[:, position]] += weights[:, position]
     votes /= np.sqrt(frequency)
     total = votes.sum(axis=1, keepdims=True)
-    return np.divide(votes, total, out=np.zeros_like(votes), where=total > 0)
+    return np.asarray(np.divide(votes, total, out=np.zeros_like(votes), where=total > 0))
 
 
 def _oddity(neighbours: np.ndarray, distances: np.ndarray) -> np.ndarray:
@@ -85,4 +85,4 @@ def _oddity(neighbours: np.ndarray, distances: np.ndarray) -> np.ndarray:
     total = np.where(known, distances, 0.0).sum(axis=1)
     own = np.divide(total, known.sum(axis=1), out=np.zeros(len(total)), where=known.any(axis=1))
     theirs = own[neighbours].mean(axis=1)
-    return np.divide(own, theirs, out=np.ones(len(own)), where=theirs > 0)
+    return np.asarray(np.divide(own, theirs, out=np.ones(len(own)), where=theirs > 0))

@@ -114,7 +114,7 @@ def _correct(features: np.ndarray, y: np.ndarray, drawn: np.ndarray) -> np.ndarr
     def right(distances: np.ndarray, start: int) -> np.ndarray:
         rows = np.arange(start, start + len(distances))
         nearest = [np.where(fold[rows, None] == fold, np.inf, distances).argmin(axis=1) for fold in drawn]
-        return y[np.stack(nearest, axis=1)] == y[rows, None]
+        return np.asarray(y[np.stack(nearest, axis=1)] == y[rows, None])
 
     return np.concatenate(list(pairwise_distances_chunked(features, reduce_func=right))).T
 

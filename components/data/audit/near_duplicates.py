@@ -162,7 +162,7 @@ class _Backgrounds:
         missing = missing[np.isnan(self._known[missing])]
         references, _ = find_references(self._descriptors, missing)
         self._known[missing] = measure_backgrounds(self._read, missing, references)
-        return self._known[rows]
+        return np.asarray(self._known[rows])
 
     def count_from(self, level: float) -> int:
         """How many of the measured ones reach the level."""

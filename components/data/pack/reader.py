@@ -35,8 +35,8 @@ class Pack:
         self.framing = Framing.from_dict(record["framing"])
         self._files = Files(record["files"])
         self._names = [shard["name"] for shard in record["shards"]]
-        self._ends = list(accumulate(shard["rows"] for shard in record["shards"]))
-        self._rows = [shard["rows"] for shard in record["shards"]]
+        self._rows: list[int] = [shard["rows"] for shard in record["shards"]]
+        self._ends = list(accumulate(self._rows))
         self._opened: dict[int, Any] = {}
 
     def __len__(self) -> int:
@@ -83,7 +83,7 @@ class Pack:
         shard = bisect.bisect_right(self._ends, index)
         row = index - self._first(shard)
         if self.kind == "decoded":
-            return self._pixels(shard)[row]
+            return np.asarray(self._pixels(shard)[row])
         if self.kind == "encoded":
             start, length, data = self._encoded(shard)
             return decode_stored(data[start[row] : start[row] + length[row]].tobytes())
@@ -99,7 +99,8 @@ class Pack:
         if shard not in self._opened:
             shape = (self._rows[shard], self.size, self.size, 3)
             self._opened[shard] = np.memmap(self._file(shard, PIXELS), np.uint8, "r", shape=shape)
-        return self._opened[shard]
+        pixels: np.ndarray = self._opened[shard]
+        return pixels
 
     def _encoded(self, shard: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if shard not in self._opened:
@@ -107,7 +108,8 @@ class Pack:
             table = table.dropna().sort_values("row")
             data = np.memmap(self._file(shard, ENCODED), np.uint8, "r")
             self._opened[shard] = (table["start"].to_numpy(np.int64), table["length"].to_numpy(np.int64), data)
-        return self._opened[shard]
+        opened: tuple[np.ndarray, np.ndarray, np.ndarray] = self._opened[shard]
+        return opened
 
     def _from_source(self, index: int) -> np.ndarray:
         """Decode the original again. Raises OSError or DecodeError when it is not there any more."""

@@ -188,9 +188,9 @@ def _packed_rows(folder: Path) -> pd.DataFrame:
     """The rows of every shard that is complete, with the shard's name."""
     tables = [SCHEMA.empty_table().append_column("shard", pa.array([], pa.string()))]
     for file in sorted(folder.glob(f"*{TABLE}")):
-        rows = pq.read_table(file, schema=SCHEMA)
-        tables.append(rows.append_column("shard", pa.array([file.stem] * len(rows), pa.string())))
-    rows = pa.concat_tables(tables).to_pandas(split_blocks=True)
+        table = pq.read_table(file, schema=SCHEMA)
+        tables.append(table.append_column("shard", pa.array([file.stem] * len(table), pa.string())))
+    rows: pd.DataFrame = pa.concat_tables(tables).to_pandas(split_blocks=True)
     # Two runs with other neighbours may have packed the same file twice; the first shard by name counts.
     first = rows.drop_duplicates(_CONTENT)[[*_CONTENT, "shard"]]
     return rows if len(first) == len(rows) else rows.merge(first, on=[*_CONTENT, "shard"])

@@ -6,23 +6,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from components.errors import InputError
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-MapTasks = Callable[[Callable[[T], R], Sequence[T]], Iterator[R]]
-"""Applies a function to each task and yields the results as they come, in any order."""
+
+class MapTasks(Protocol):
+    """Applies a function to each task and yields the results as they come, in any order."""
+
+    def __call__(self, function: Callable[[T], R], tasks: Sequence[T], /) -> Iterator[R]: ...
+
 
 _QUEUED_PER_WORKER = 4
 _ALONE_SECONDS = 1.0
-
-
-def in_this_process(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-    """One after the other."""
-    yield from map(function, tasks)
 
 
 def on_cores(workers: int) -> MapTasks:

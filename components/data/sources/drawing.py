@@ -60,7 +60,7 @@ def draw_texture(side: int, *, size: int, lot: Lot, generator: np.random.Generat
     """(side, side) float32, mean 0 and standard deviation 1. size: px of the views that will be cut from it."""
     noise = generator.standard_normal((side, side // 2 + 1, 2), dtype=np.float32).view(np.complex64)[..., 0]
     noise *= _spectrum(side, size, lot)
-    surface = scipy.fft.irfft2(noise, s=(side, side), overwrite_x=True)
+    surface: np.ndarray = scipy.fft.irfft2(noise, s=(side, side), overwrite_x=True)
     if lot.texture == "cast":
         surface = _pebbles(surface, size)
     elif lot.texture == "ground":
@@ -128,14 +128,14 @@ def _gaussian(*sigmas: np.ndarray) -> np.ndarray:
 
 
 def _unit(spectrum: np.ndarray) -> np.ndarray:
-    return spectrum / np.sqrt(np.mean(spectrum**2))
+    return np.asarray(spectrum / np.sqrt(np.mean(spectrum**2)))
 
 
 def _pebbles(surface: np.ndarray, size: int) -> np.ndarray:
     """A relief of grains that stand out of a floor, lit from the upper left."""
     relief = np.maximum(surface, -0.4 * surface.std())
     step = max(1, round(_growth(size)))
-    return relief - np.roll(relief, (step, step), axis=(0, 1))
+    return np.asarray(relief - np.roll(relief, (step, step), axis=(0, 1)))
 
 
 @lru_cache(maxsize=1)

@@ -17,9 +17,9 @@ from components.optim.monitor import rules
 from components.optim.monitor.advice import advise, conclusions
 from components.optim.monitor.rules import NOTHING_LEARNED
 from components.optim.monitor.spikes import LossWatch
-from components.optim.monitor.windows import Signals, WindowHistory, WindowStats
+from components.optim.monitor.windows import WINDOWS, Signals, WindowHistory, WindowStats
 
-__all__ = ["NOTHING_LEARNED", "TOO_HIGH", "Kind", "Signals", "TrainingMonitor", "Verdict"]
+__all__ = ["NOTHING_LEARNED", "TOO_HIGH", "WINDOWS", "Kind", "Signals", "TrainingMonitor", "Verdict"]
 
 Kind = Literal["diverged", "oscillating", "too_slow", "plateau", "overfitting", "spike"]
 #: Kinds that call for a lower rate. Overfitting does not: the best epoch is kept anyway.

@@ -25,7 +25,7 @@ def latin_hypercube(space: Space, count: int, *, seed: int) -> np.ndarray:
     """Places in the unit cube: (count, dimensions) float in [0, 1); the same seed gives the same places."""
     if count <= 0 or not space.dimensions:
         return np.empty((max(count, 0), len(space.dimensions)))
-    return qmc.LatinHypercube(d=len(space.dimensions), rng=seed).random(count)
+    return np.asarray(qmc.LatinHypercube(d=len(space.dimensions), rng=seed).random(count))
 
 
 class SpreadSampler:

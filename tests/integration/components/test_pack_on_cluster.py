@@ -10,7 +10,7 @@ from components.data.files import Files
 from components.data.framing import Framing
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
-from components.data.pack.workers import in_this_process
+from components.data.pack.workers import on_cores
 from components.data.sources.listing import make_listing
 
 pytestmark = pytest.mark.integration
@@ -46,7 +46,7 @@ def pack(listing, place, *, workers, map_tasks):
 
 
 def test_a_cluster_makes_the_same_pack_as_one_process(nodes, listing, tmp_path):
-    alone = pack(listing, tmp_path / "alone", workers=3, map_tasks=in_this_process)
+    alone = pack(listing, tmp_path / "alone", workers=3, map_tasks=on_cores(1))
     with ray_session(address=nodes.address, num_cpus=1, num_gpus=0):
         assert cluster_cores() == 2
         spread = pack(listing, tmp_path / "spread", workers=cluster_cores(), map_tasks=map_on_cluster)

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from components import cluster, home
-from components.cluster import map_on_cluster, ray_session, settle_on_cluster, stream_on_cluster
+from components.cluster import map_on_cluster, ray_session, run_on_cluster, stream_on_cluster
 from components.errors import InputError
 
 
@@ -205,7 +205,7 @@ def inverse(number: int) -> float:
 def test_a_task_that_fails_comes_back_with_its_own_error_and_stops_no_other(monkeypatch) -> None:
     workers = Workers()
     monkeypatch.setattr(cluster, "ray", workers)
-    settled = dict(settle_on_cluster(inverse, [1, 0, 2, 4], cores=2, gpus=0.5, at_once=2))
+    settled = dict(run_on_cluster(inverse, [1, 0, 2, 4], cores=2, gpus=0.5, at_once=2))
     assert {task: outcome for task, outcome in settled.items() if task} == {1: 1.0, 2: 0.5, 4: 0.25}
     assert type(settled[0]) is ZeroDivisionError
     assert settled[0].__notes__ == ["in the worker"]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 class Counter:
     """Counts its epochs. At epoch 3 of trial 1 its worker is killed, the first time."""
 
-    def __init__(self, suggestion: Suggestion, overrides: dict, *, notes: Path) -> None:
+    def __init__(self, suggestion: Suggestion, *, notes: Path) -> None:
         self._number, self._notes, self._epoch = suggestion.point["trial"], notes, 0
 
     def next_epoch(self) -> dict:

@@ -35,7 +35,7 @@ HANG, DIE_ONCE, SLOW = "hang", "die once", "slow"
 class Script:
     """Plays the scores of its trial, and notes in a file every epoch that it was asked for."""
 
-    def __init__(self, suggestion: Suggestion, overrides: dict, *, scores, notes: Path, seconds: float) -> None:
+    def __init__(self, suggestion: Suggestion, *, scores, notes: Path, seconds: float) -> None:
         self._index = suggestion.point["trial"]
         self._scores, self._notes, self._seconds, self._epoch = scores[self._index], notes, seconds, 0
         if self._scores == "unopened":

@@ -19,7 +19,6 @@ from components.data.framing import (
     FramingError,
     fitted_size,
     frame_boxes,
-    frame_image,
     iter_frames,
 )
 
@@ -27,6 +26,11 @@ from components.data.framing import (
 def framing(**changes):
     fields = {"size": 16, "region": None, "fit": "squash", "tile_size": None, "tile_overlap": 0.25}
     return Framing(**(fields | changes))
+
+
+def frame_image(pixels, framing):
+    """All squares, (T, size, size, 3)."""
+    return np.stack([square for _, square in iter_frames(pixels, framing)])
 
 
 def noise(height, width, *, seed=0):

@@ -26,11 +26,10 @@ from components.data.loader import (
     eval_batches,
     image_set,
     prefetched,
-    train_batches,
 )
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
-from components.data.pack.workers import in_this_process
+from components.data.pack.workers import on_cores
 from components.data.sources.listing import make_listing
 
 
@@ -40,6 +39,11 @@ def images():
     pack = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     pack[:, 0, 0, 0] = np.arange(20) * 10
     return ImageSet(pack=pack, indices=np.arange(19, -1, -2), labels=np.arange(10) % 3)
+
+
+def train_batches(images, *, epoch, **settings) -> Iterator[Batch]:
+    with TrainLoader(images, pin_memory=False, **settings) as loader:
+        yield from loader.epoch(epoch)
 
 
 def train(images, *, size=4, strength=0.0, kinds=KINDS, workers=0, seed=0, epoch=0):
@@ -293,7 +297,7 @@ def test_each_worker_opens_the_pack_for_itself(tmp_path, write_image, kind):
         store=tmp_path / "store",
         directory=tmp_path / "pack",
         workers=1,
-        map_tasks=in_this_process,
+        map_tasks=on_cores(1),
         on_progress=lambda done: None,
     )
     packed = ImageSet(open_pack(tmp_path), np.arange(8), np.arange(8))
@@ -321,14 +325,15 @@ def test_batches_for_a_gpu_lie_in_pinned_memory(images, workers):
 SCRIPT = """
 import sys, time
 import numpy as np
-from components.data.loader import ImageSet, train_batches
+from components.data.loader import ImageSet, TrainLoader
 
 if __name__ == "__main__":
     images = ImageSet(np.zeros((64, 8, 8, 3), np.uint8), np.arange(64), np.zeros(64, np.int64))
-    settings = {"batch_size": 2, "augment_strength": 0.0, "augment": (), "seed": 0, "epoch": 0}
-    for batch in train_batches(images, workers=2, **settings):
-        print("ready", flush=True)
-        time.sleep(600)
+    settings = {"batch_size": 2, "augment_strength": 0.0, "augment": (), "seed": 0}
+    with TrainLoader(images, workers=2, pin_memory=False, **settings) as loader:
+        for batch in loader.epoch(0):
+            print("ready", flush=True)
+            time.sleep(600)
 """
 
 

@@ -18,8 +18,8 @@ from components.search.trial import Suggestion
 class Script:
     """Plays scores; an exception among them is raised, and a number of seconds in a list is slept."""
 
-    def __init__(self, suggestion: Suggestion, overrides: dict, *, scores: list, log: list) -> None:
-        self.suggestion, self.overrides, self._scores, self.log = suggestion, overrides, scores, log
+    def __init__(self, suggestion: Suggestion, *, scores: list, log: list) -> None:
+        self.suggestion, self._scores, self.log = suggestion, scores, log
         self._epoch = 0
         self.log.append(("opened", threading.current_thread().name))
 
@@ -77,8 +77,7 @@ def begin():
         one = EpochTrainable.__new__(EpochTrainable)
         one.setup(
             {"trial": trial(**of_order)},
-            open_session=opener
-            or (lambda suggestion, overrides: Script(suggestion, overrides, scores=scores, log=log)),
+            open_session=opener or (lambda suggestion: Script(suggestion, scores=scores, log=log)),
             checkpoint_epochs=rungs,
             timeout=timeout,
         )
@@ -150,7 +149,7 @@ def test_a_long_message_is_cut(begin) -> None:
 
 
 def test_a_session_that_cannot_be_opened_is_a_result_too(begin) -> None:
-    def opener(suggestion: Suggestion, overrides: dict) -> Script:
+    def opener(suggestion: Suggestion) -> Script:
         raise ValueError("no such lens")
 
     result = begin([], opener=opener).step()

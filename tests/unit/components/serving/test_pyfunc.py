@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from components.data.framing import Framing, frame_image
+from components.data.framing import Framing, iter_frames
 from components.data.loader import Batch
 from components.evaluation.decision import Decided, DecisionRule, sigmoid
 from components.models.forward import Preprocessing
@@ -302,7 +302,7 @@ def test_the_served_scores_are_those_of_training_at_the_size_that_the_network_se
     exported, framed, framing, photographs, png, size
 ):
     frames = Framing.from_dict(framing(size=64))
-    squares = np.concatenate([frame_image(pixels, frames) for pixels in photographs])
+    squares = np.stack([square for pixels in photographs for _, square in iter_frames(pixels, frames)])
     expected = trained_scores(exported, squares, size)
     out = framed(size=64, input_size=size).predict(None, [png(pixels) for pixels in photographs])
     np.testing.assert_allclose(out["defect_score"], expected, rtol=1e-5)
@@ -312,7 +312,7 @@ def test_the_served_scores_are_those_of_training_at_the_size_that_the_network_se
 
 def test_tiles_are_reduced_like_images(exported, framed, framing, photographs, png):
     frames = Framing.from_dict(framing(size=64, tile_size=50))
-    squares = frame_image(photographs[0], frames)
+    squares = np.stack([square for _, square in iter_frames(photographs[0], frames)])
     assert len(squares) == 6
     scores = trained_scores(exported, squares, 32)
     out = framed(size=64, tile_size=50, input_size=32).predict(None, [png(photographs[0])])

@@ -12,7 +12,7 @@ from components import cluster
 from components.errors import InputError
 from pipeline.compute import resources
 from pipeline.compute.machine import driver_compute
-from pipeline.compute.resources import Shares, check_compute, ray_for, share_out, training_shares
+from pipeline.compute.resources import TrainingShare, check_compute, ray_for, share_out, training_share
 from pipeline.config import ComputeConfig
 
 
@@ -22,7 +22,7 @@ def gpus(monkeypatch):
 
 
 def shares(**compute) -> tuple[int, int, float]:
-    found = training_shares(ComputeConfig(**compute))
+    found = training_share(ComputeConfig(**compute))
     return found.concurrent, found.cpus, found.gpus
 
 
@@ -52,7 +52,7 @@ def test_a_share_of_a_gpu_is_never_made_up_of_parts_of_two(gpus) -> None:
 )
 def test_a_local_ray_has_the_gpus_that_so_many_trainings_need(monkeypatch, concurrent, gpus_each, held) -> None:
     monkeypatch.setattr(cluster, "ray_session", lambda **given: given)
-    given = ray_for(ComputeConfig(num_threads=1), Shares(concurrent=concurrent, cpus=2, gpus=gpus_each))
+    given = ray_for(ComputeConfig(num_threads=1), TrainingShare(concurrent=concurrent, cpus=2, gpus=gpus_each))
     assert given == {"address": None, "num_cpus": 2 * concurrent, "num_gpus": held}
 
 

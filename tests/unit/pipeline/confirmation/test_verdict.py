@@ -10,16 +10,15 @@ from pipeline.confirmation.verdict import (
     OPTIMISTIC,
     WINNER,
     Candidate,
-    Confirmed,
     Verdict,
     candidates,
     diverged,
     judge,
-    read_confirmed,
     untested,
     write_confirmation,
 )
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.training.confirmed import Confirmed, read_confirmed
 
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig())
 #: So many groups that their variance counts as known.

@@ -46,7 +46,7 @@ class Here:
 
     images: TrainingData = field(default_factory=data)
     compute: ComputeConfig = field(default_factory=lambda: ComputeConfig(device="cpu"))
-    shares: None = None
+    share: None = None
 
     def open(self) -> TrainingData:
         return self.images

@@ -6,7 +6,7 @@ import pytest
 
 from components.errors import InputError
 from components.search.trial import Suggestion, TrialRecord
-from pipeline.compute.resources import Shares
+from pipeline.compute.resources import TrainingShare
 from pipeline.config import ComputeConfig
 from pipeline.search import run as stage
 from pipeline.search_space import searched_space
@@ -15,7 +15,7 @@ from pipeline.sections.search import Dimension, SearchConfig
 
 RATE = Dimension(sets="recipe.lr", bounds="range_test")
 FOUND = {("resnet18", "adamw"): SimpleNamespace(lower=1e-5, suggested=1e-4, upper=1e-3)}
-SHARES = Shares(concurrent=3, cpus=2, gpus=0.5)
+SHARE = TrainingShare(concurrent=3, cpus=2, gpus=0.5)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def context(tmp_path) -> SimpleNamespace:
 def state(context, *, space=(RATE,), recipe=None, **settings):
     search = SearchConfig(space=space, **{"num_trials": 8, "max_epochs": 5, **settings})
     configured = Recipe(model=ModelConfig(), recipe=RecipeConfig(**(recipe or {})))
-    return stage._search_state(context, searched_space(configured, search, FOUND), search, SHARES, seed=3)
+    return stage._search_state(context, searched_space(configured, search, FOUND), search, SHARE, seed=3)
 
 
 # --- the state
@@ -88,7 +88,7 @@ def test_a_search_goes_on_from_the_journal_in_its_scratch_folder(context) -> Non
 
 def forecast(context, records: list, *, seconds: float, **settings) -> list[str]:
     search = SearchConfig(space=(RATE,), **{"num_trials": 16, "max_epochs": 9, **settings})
-    stage._say_forecast(context, SimpleNamespace(records=records), search, SHARES, seconds)
+    stage._say_forecast(context, SimpleNamespace(records=records), search, SHARE, seconds)
     return context.said
 
 

@@ -352,8 +352,8 @@ def test_a_worker_opens_the_data_and_validates_on_the_fold_that_is_asked_for(dat
     monkeypatch.setattr(module, "use_threads", threads.append)
     monkeypatch.setattr(module, "local_folder", lambda prepared: Path("/prepared"))
     monkeypatch.setattr(module, "open_data", lambda folder: data)
-    plain = open_session(Suggestion(point={}, overrides={}, epochs=2), {}, plan=plan)
-    folded = open_session(Suggestion(point={}, overrides={}, epochs=2, fold=2), {}, plan=plan)
+    plain = open_session(Suggestion(point={}, overrides={}, epochs=2), plan=plan)
+    folded = open_session(Suggestion(point={}, overrides={}, epochs=2, fold=2), plan=plan)
     assert threads == [1, 1]
     assert (len(plain._job.data.split("train")), len(plain._job.data.split("val"))) == (24, 12)
     assert folded._job.data.split("val").indices.tolist() == list(range(2, 36, 3))

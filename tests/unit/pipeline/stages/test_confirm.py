@@ -14,7 +14,6 @@ import torch
 from components.errors import InputError
 from pipeline.config import ComputeConfig, TrainConfig
 from pipeline.confirmation import trainings as confirmation_trainings
-from pipeline.confirmation.verdict import Confirmed
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -24,6 +23,7 @@ from pipeline.stages import confirm, train
 from pipeline.training import placement
 from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.confirmed import Confirmed
 from pipeline.training.job import TrainingSpec
 from pipeline.training.placement import train_to_the_end
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED
@@ -97,9 +97,9 @@ class Console:
 @pytest.fixture
 def context(tmp_path, tracker, data, monkeypatch):
     """`context(best, stage)`: of a stage in a folder of its own, below a root run."""
-    place = SimpleNamespace(open=lambda: data, compute=COMPUTE, shares=None)
+    place = SimpleNamespace(open=lambda: data, compute=COMPUTE, share=None)
     monkeypatch.setattr(confirmation_trainings, "place_of_several", lambda *a, **k: contextlib.nullcontext(place))
-    monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(place))
+    monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(place))
     for module in (confirm, placement):
         monkeypatch.setattr(module, "open_data", lambda folder: data)
     for module in (confirm, train):

@@ -13,6 +13,7 @@ from components.data.framing import Framing
 from components.errors import InputError
 from components.evaluation.calibration import Calibration
 from components.serving.bundle import ModelCard
+from components.training.engine import Device
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import train
@@ -37,7 +38,9 @@ def entry(kind: str, action: str = "none", **evidence: float) -> dict:
 
 
 def ended(ledger: list[dict], advice: list[str]) -> Ended:
-    return Ended(reason="completed", epoch=1, failure=None, ledger=ledger, advice=advice, steps=[])
+    return Ended(
+        reason="completed", epoch=1, precision="bfloat16", failure=None, ledger=ledger, advice=advice, steps=[]
+    )
 
 
 def test_the_ledger_is_json_that_any_reader_takes_and_its_advice_is_said(context) -> None:
@@ -65,6 +68,16 @@ def test_the_headline_counts_verdicts_by_kind() -> None:
         "monitor_spike": 2,
     }
     assert train._monitor_counts([]) == {"monitor_verdicts": 0, "monitor_rollbacks": 0}
+
+
+def test_a_model_is_calibrated_and_served_in_the_precision_that_its_worker_trained_in() -> None:
+    """As on a cluster whose nodes have GPUs, unlike the machine of the driver."""
+    kept = {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}
+    store = SimpleNamespace(ended=ended([], []), best=lambda: SimpleNamespace(weights=kept))
+    learner = SimpleNamespace(model=torch.nn.Linear(2, 2), device=Device(torch.device("cpu"), "float32"))
+    train._load_trained(learner, store)
+    assert learner.device == Device(torch.device("cpu"), "bfloat16")
+    assert torch.equal(learner.model.weight, kept["weight"])
 
 
 def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) -> None:

@@ -240,24 +240,6 @@ def test_the_score_is_that_of_the_recipes_objective(keys: dict, expected: float)
 
 
 @pytest.mark.usefixtures("tiny")
-def test_a_learner_goes_on_from_anothers_checkpoint_at_its_own_settings() -> None:
-    one = learner(recipe(optimizer="sgd", layer_decay=0.5, weight_decay=0.0))
-    other = learner(recipe(optimizer="sgd", layer_decay=0.5, weight_decay=0.3, lr=0.02, schedule="fixed"), seed=1)
-    for group in one.stepper.optimizer.param_groups:
-        for weight in group["params"]:
-            weight.grad = torch.ones_like(weight)
-    one.stepper.step()
-    other.load_state_dict(one.state_dict())
-    other.stepper.retune(lr=0.02, weight_decay=0.3)
-    groups = other.stepper.optimizer.param_groups
-    assert [group["lr"] for group in groups] == pytest.approx([0.02 * group["lr_ratio"] for group in groups])
-    assert {group["lr_ratio"] for group in groups} == {0.5, 1.0}
-    assert {(group["decays"], group["weight_decay"]) for group in groups} == {(True, 0.3), (False, 0.0)}
-    assert all("momentum_buffer" in memory for memory in other.stepper.optimizer.state.values())
-    assert other.step == 1
-
-
-@pytest.mark.usefixtures("tiny")
 def test_a_learner_may_be_given_another_schedule_than_the_recipes() -> None:
     other = training.new_schedule(recipe(schedule="one_cycle"), data(), total_epochs=3)
     built = training.new_learner(

@@ -34,7 +34,7 @@ EPOCHS, STEPS = 5, 3
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
 CPU = Device(torch.device("cpu"))
 COMPUTE = SimpleNamespace(loader_workers=0, device="cpu", ray_address=None)
-PLACE = SimpleNamespace(open=SimpleNamespace, compute=COMPUTE, shares=None)
+PLACE = SimpleNamespace(open=SimpleNamespace, compute=COMPUTE, share=None)
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ def install(monkeypatch) -> Callable:
         monkeypatch.setattr(module, "new_monitor", lambda *a, **k: monitor)
         monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: STEPS)
         monkeypatch.setattr(placement, "open_data", lambda folder: None)
-        monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
+        monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(PLACE))
 
     return prepare
 
@@ -351,7 +351,9 @@ def test_each_epoch_hands_out_what_it_takes_to_end_with_the_same_weights(install
     # Kept are the weights of the epochs that led when they ended, with the logits of that very evaluation.
     assert [item.scored is not None for item in items[:-1]] == [True, True, True, False, False]
     assert items[2].scored.val_logits.tolist() == [[3.0, 3.0]]
-    assert items[-1] == Ended(reason="completed", epoch=EPOCHS, failure=None, ledger=[], advice=[], steps=[])
+    assert items[-1] == Ended(
+        reason="completed", epoch=EPOCHS, precision="float32", failure=None, ledger=[], advice=[], steps=[]
+    )
     last = states[-1]["learner"]["model"]
     for done, state in enumerate(states[:-1], start=1):
         install(scores, evaluations=done)

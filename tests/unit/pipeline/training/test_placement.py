@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from components.training.engine import EpochRecord
-from pipeline.compute.resources import Shares
+from pipeline.compute.resources import TrainingShare
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import placement
 from pipeline.training.job import Ended, Saved, TrainingSpec
 from pipeline.training.placement import Failed, Job, place_of_several, train_all, train_on_worker, train_to_the_end
 
-SHARES = Shares(concurrent=2, cpus=3, gpus=0.5)
-PLACE = SimpleNamespace(shares=SHARES)
+SHARE = TrainingShare(concurrent=2, cpus=3, gpus=0.5)
+PLACE = SimpleNamespace(share=SHARE)
 SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)), seed=0, epochs=3)
-END = Ended(reason="completed", epoch=3, failure=None, ledger=[], advice=[], steps=[])
+END = Ended(reason="completed", epoch=3, precision="float32", failure=None, ledger=[], advice=[], steps=[])
 
 
 def saved(epoch: int) -> Saved:
@@ -113,7 +113,7 @@ def test_what_has_ended_is_not_handed_over(cluster) -> None:
     assert [name for name, _ in handed] == ["b"]
 
 
-@pytest.mark.parametrize("place", [PLACE, SimpleNamespace(shares=None)], ids=["on workers", "here"])
+@pytest.mark.parametrize("place", [PLACE, SimpleNamespace(share=None)], ids=["on workers", "here"])
 def test_a_training_that_fails_is_raised_when_the_others_are_done(monkeypatch, place) -> None:
     def train(spec, place, *, earlier, on_steps=None):
         if spec.seed == 1:
@@ -176,7 +176,7 @@ def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, m
     )
     monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: 2)
     monkeypatch.setattr(placement, "open_data", lambda folder: None)
-    monkeypatch.setattr(placement, "place_of_work", lambda context: contextlib.nullcontext(PLACE))
+    monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(PLACE))
     monkeypatch.setattr(
         placement, "stream_on_cluster", lambda function, tasks, **k: iter(
             [(tasks[0], Saved(state={}, scored=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
@@ -195,42 +195,42 @@ def opened(monkeypatch) -> list[str]:
     seen: list[str] = []
 
     @contextlib.contextmanager
-    def local_ray(compute, shares):
+    def local_ray(compute, share):
         seen.append("ray")
         yield
 
     @contextlib.contextmanager
     def work(context):
         seen.append("as one")
-        yield SimpleNamespace(shares=None)
+        yield SimpleNamespace(share=None)
 
     monkeypatch.setattr(placement, "ray_for", local_ray)
-    monkeypatch.setattr(placement, "place_of_work", work)
+    monkeypatch.setattr(placement, "task_placement", work)
     monkeypatch.setattr(placement, "ship", lambda record, compute: record)
     return seen
 
 
 @pytest.mark.parametrize(
-    ("shares", "trainings", "expected"),
+    ("share", "trainings", "expected"),
     [
-        (Shares(concurrent=4, cpus=2, gpus=1.0), 6, "ray"),
-        (Shares(concurrent=4, cpus=2, gpus=0.25), 2, "ray"),
-        (Shares(concurrent=1, cpus=8, gpus=1.0), 6, "as one"),
-        (Shares(concurrent=4, cpus=2, gpus=1.0), 1, "as one"),
-        (Shares(concurrent=4, cpus=2, gpus=0.0), 6, "as one"),  # side by side on one CPU, none would be faster
+        (TrainingShare(concurrent=4, cpus=2, gpus=1.0), 6, "ray"),
+        (TrainingShare(concurrent=4, cpus=2, gpus=0.25), 2, "ray"),
+        (TrainingShare(concurrent=1, cpus=8, gpus=1.0), 6, "as one"),
+        (TrainingShare(concurrent=4, cpus=2, gpus=1.0), 1, "as one"),
+        (TrainingShare(concurrent=4, cpus=2, gpus=0.0), 6, "as one"),  # side by side on one CPU, none would be faster
     ],
 )
-def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatch, shares, trainings, expected) -> None:
-    monkeypatch.setattr(placement, "training_shares", lambda compute: shares)
+def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatch, share, trainings, expected) -> None:
+    monkeypatch.setattr(placement, "training_share", lambda compute: share)
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig())
     with place_of_several(context, trainings=trainings) as place:
         assert opened == [expected]
         if expected == "ray":
-            assert (place.prepared, place.threads, place.shares) == ("record", shares.cpus, shares)
+            assert (place.prepared, place.threads, place.share) == ("record", share.cpus, share)
 
 
 def test_on_a_cluster_its_own_place_is_taken(opened, monkeypatch) -> None:
-    monkeypatch.setattr(placement, "training_shares", None)  # the cluster is asked once, by the place itself
+    monkeypatch.setattr(placement, "training_share", None)  # the cluster is asked once, by the place itself
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig(ray_address="auto"))
     with place_of_several(context, trainings=6):
         assert opened == ["as one"]

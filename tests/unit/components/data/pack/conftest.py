@@ -11,7 +11,7 @@ from components.data.framing import Framing
 from components.data.pack import workers
 from components.data.pack.reader import open_pack
 from components.data.pack.store import pack_images
-from components.data.pack.workers import in_this_process
+from components.data.pack.workers import on_cores
 from components.data.sources.listing import make_listing
 
 WHOLE = Framing(size=8, region=None, fit="squash", tile_size=None, tile_overlap=0.0)
@@ -34,7 +34,7 @@ def at_once(monkeypatch):
 def pack_up(root, tmp_path):
     """Pack files of `root`: gives .result, .pack, .progress, and .tasks, the shards that were written now."""
 
-    def run(paths, *, masks=None, framing=WHOLE, kind="decoded", workers=1, map_tasks=in_this_process):
+    def run(paths, *, masks=None, framing=WHOLE, kind="decoded", workers=1, map_tasks=None):
         columns = {"path": list(paths), "label": ["good"] * len(paths), "mask": masks}
         listing = make_listing(Files(str(root)), columns, description="")
         digests = digest_files(
@@ -44,7 +44,7 @@ def pack_up(root, tmp_path):
 
         def watched(function, work):
             tasks.extend(work)
-            yield from map_tasks(function, work)
+            yield from (map_tasks or on_cores(1))(function, work)
 
         result = pack_images(
             listing,

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from components.data.pack.workers import in_this_process, on_cores
+from components.data.pack.workers import on_cores
 from components.errors import InputError
 
 # Spawned processes need functions that they can import, whichever way pytest has imported this file: `abs` and `eval`.
@@ -26,7 +26,7 @@ def test_a_small_job_is_done_before_processes_would_have_started():
 
 
 def test_no_task_is_no_result():
-    assert list(on_cores(4)(abs, [])) == list(in_this_process(abs, [])) == []
+    assert list(on_cores(4)(abs, [])) == []
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pipeline.compute.machine import cpu_threads
-from pipeline.compute.resources import Shares, training_session
+from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import Prepared, local_folder, ship
 from pipeline.config import ComputeConfig
 from pipeline.stage import StageContext
@@ -23,12 +23,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where and with what a task works; small to send. shares: None for this process."""
+    """Where and with what a task works; small to send. share: None for this process."""
 
     prepared: Prepared
     compute: ComputeConfig
     threads: int
-    shares: Shares | None
+    share: TrainingShare | None
 
     def open(self) -> TrainingData:
         """The data on the machine that this is called on, whose process gets the task's threads."""
@@ -37,30 +37,28 @@ class Place:
 
 
 @contextlib.contextmanager
-def place_of_work(context: StageContext) -> Iterator[Place]:
+def task_placement(context: StageContext) -> Iterator[Place]:
     """This process, or for the length of the block the cluster, with the prepared data within its reach."""
     record, compute = context.inputs["prepare"], context.compute
     if compute.ray_address is None:
         prepared = ship(record, compute=compute)
-        yield Place(prepared=prepared, compute=compute, threads=cpu_threads(compute), shares=None)
+        yield Place(prepared=prepared, compute=compute, threads=cpu_threads(compute), share=None)
         return
-    with training_session(compute) as shares:
+    with training_session(compute) as share:
         prepared = ship(record, compute=compute)
-        yield Place(prepared=prepared, compute=compute, threads=shares.cpus, shares=shares)
+        yield Place(prepared=prepared, compute=compute, threads=share.cpus, share=share)
 
 
-def perform(function: Callable[[T], R], tasks: Sequence[T], place: Place) -> Iterator[tuple[T, R]]:
+def run_tasks(function: Callable[[T], R], tasks: Sequence[T], place: Place) -> Iterator[tuple[T, R]]:
     """Each task with its result: here in their order, on a cluster as they come. What a task raises is raised here."""
-    if place.shares is None:
+    if place.share is None:
         for task in tasks:
             yield task, function(task)
         return
-    from components.cluster import settle_on_cluster
+    from components.cluster import run_on_cluster
 
-    shares = place.shares
-    for task, outcome in settle_on_cluster(
-        function, tasks, cores=shares.cpus, gpus=shares.gpus, at_once=shares.concurrent
-    ):
+    share = place.share
+    for task, outcome in run_on_cluster(function, tasks, cores=share.cpus, gpus=share.gpus, at_once=share.concurrent):
         if isinstance(outcome, Exception):
             raise outcome
         yield task, outcome

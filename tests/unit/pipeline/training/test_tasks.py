@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from components import cluster
-from pipeline.compute import spreading
-from pipeline.compute.resources import Shares
+from pipeline.compute.resources import TrainingShare
 from pipeline.compute.shipping import Prepared
-from pipeline.compute.spreading import Place, perform, place_of_work
 from pipeline.config import ComputeConfig
+from pipeline.training import tasks
+from pipeline.training.tasks import Place, run_tasks, task_placement
 
 PREPARED = Prepared(None, "one")
 
 
-def place(shares: Shares | None) -> Place:
-    return Place(prepared=PREPARED, compute=ComputeConfig(), threads=1, shares=shares)
+def place(share: TrainingShare | None) -> Place:
+    return Place(prepared=PREPARED, compute=ComputeConfig(), threads=1, share=share)
 
 
 def inverse(number: int) -> float:
@@ -40,26 +40,26 @@ def handed(monkeypatch) -> dict:
         finally:
             seen["ended"] = True
 
-    monkeypatch.setattr(cluster, "settle_on_cluster", settle)
+    monkeypatch.setattr(cluster, "run_on_cluster", settle)
     return seen
 
 
 def test_here_tasks_are_done_in_their_order(handed) -> None:
-    assert list(perform(inverse, [1, 2, 4], place(None))) == [(1, 1.0), (2, 0.5), (4, 0.25)]
+    assert list(run_tasks(inverse, [1, 2, 4], place(None))) == [(1, 1.0), (2, 0.5), (4, 0.25)]
     assert "cores" not in handed
 
 
 def test_on_a_cluster_each_task_has_a_trainings_share(handed) -> None:
-    shares = Shares(concurrent=3, cpus=2, gpus=0.5)
-    assert list(perform(inverse, [1, 2, 4], place(shares))) == [(4, 0.25), (2, 0.5), (1, 1.0)]
+    share = TrainingShare(concurrent=3, cpus=2, gpus=0.5)
+    assert list(run_tasks(inverse, [1, 2, 4], place(share))) == [(4, 0.25), (2, 0.5), (1, 1.0)]
     assert handed == {"cores": 2, "gpus": 0.5, "at_once": 3, "ended": True}
 
 
-@pytest.mark.parametrize("shares", [None, Shares(concurrent=1, cpus=1, gpus=0)])
-def test_what_a_task_raises_is_raised_and_the_rest_ended(handed, shares) -> None:
+@pytest.mark.parametrize("share", [None, TrainingShare(concurrent=1, cpus=1, gpus=0)])
+def test_what_a_task_raises_is_raised_and_the_rest_ended(handed, share) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(perform(inverse, [0, 1], place(shares)))
-    assert handed["ended"] == (shares is not None)
+        list(run_tasks(inverse, [0, 1], place(share)))
+    assert handed["ended"] == (share is not None)
 
 
 def context(**compute) -> SimpleNamespace:
@@ -74,30 +74,30 @@ def session(monkeypatch) -> list[str]:
     @contextmanager
     def open_session(compute):
         events.append("joined")
-        yield Shares(concurrent=2, cpus=3, gpus=0)
+        yield TrainingShare(concurrent=2, cpus=3, gpus=0)
         events.append("left")
 
-    monkeypatch.setattr(spreading, "training_session", open_session)
-    monkeypatch.setattr(spreading, "ship", lambda record, *, compute: events.append("shipped") or PREPARED)
+    monkeypatch.setattr(tasks, "training_session", open_session)
+    monkeypatch.setattr(tasks, "ship", lambda record, *, compute: events.append("shipped") or PREPARED)
     return events
 
 
 def test_without_a_cluster_a_stage_works_in_its_own_process(session) -> None:
-    with place_of_work(context(num_threads=5)) as found:
-        assert (found.shares, found.threads, found.prepared) == (None, 5, PREPARED)
+    with task_placement(context(num_threads=5)) as found:
+        assert (found.share, found.threads, found.prepared) == (None, 5, PREPARED)
     assert session == ["shipped"]
 
 
 def test_the_data_are_shipped_within_the_session_of_the_workers(session) -> None:
-    with place_of_work(context(ray_address="auto")) as found:
-        assert (found.shares, found.threads) == (Shares(concurrent=2, cpus=3, gpus=0), 3)
+    with task_placement(context(ray_address="auto")) as found:
+        assert (found.share, found.threads) == (TrainingShare(concurrent=2, cpus=3, gpus=0), 3)
     assert session == ["joined", "shipped", "left"]
 
 
 def test_whoever_opens_the_data_gets_the_threads_of_its_task(monkeypatch, tmp_path) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(spreading, "local_folder", lambda prepared: tmp_path)
-    monkeypatch.setattr(spreading, "open_data", lambda folder: (folder, torch.get_num_threads()))
+    monkeypatch.setattr(tasks, "local_folder", lambda prepared: tmp_path)
+    monkeypatch.setattr(tasks, "open_data", lambda folder: (folder, torch.get_num_threads()))
     try:
         assert place(None).open() == (tmp_path, 1)
     finally:

@@ -22,9 +22,7 @@ def settle_home() -> str:
     """Point the environment at folders that can be written; what was done, in words, empty where all is well.
 
     For this process and those that it starts; to be called before libraries are imported.
-
-    Raises:
-        InputError: no home, and temporary files cannot be written either.
+    Raises InputError: no home, and temporary files cannot be written either.
     """
     home = _home()
     if home is not None and os.access(home, os.W_OK | os.X_OK):

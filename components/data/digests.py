@@ -39,7 +39,6 @@ def table_sha256(table: pd.DataFrame) -> str:
 
 
 def _plain(cell: object) -> object:
-    """A numpy scalar in a column of objects, as Python's own."""
     item = getattr(cell, "item", None)
     if not callable(item):
         raise TypeError(f"a cell of type {type(cell).__name__} has no plain form to digest")

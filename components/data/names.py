@@ -35,7 +35,6 @@ def normal_form(name: str) -> str:
 
 
 def normal_path(path: str) -> str:
-    """The normal form of each part of a posix path."""
     if path.isascii() and path.isprintable() and " " not in path:
         return path
     return "/".join(map(normal_form, path.split("/")))

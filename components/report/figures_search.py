@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from components.display import counted, width
-from components.report import pictures, style, trial_looks
+from components.report import pictures, style
 
 COMPLETED, STOPPED = "completed", "stopped"
 AND = " / "
@@ -27,11 +27,10 @@ KEY_CHARS = 120
 LOG_FROM = 6.0
 """Latencies that differ by more than this factor are drawn on a logarithmic axis."""
 REST = "several together, and noise"
+NAMES = {"lr": "learning rate", "ema": "EMA", "augment_strength": "augmentation"}
 
 
 class Mark(NamedTuple):
-    """How the trials of a label are drawn."""
-
     color: str
     marker: str
 
@@ -92,10 +91,10 @@ def importance_figure(importances: Mapping[str, Any]) -> Figure:
     if not shares:
         return style.empty_figure(heading, f"not known: {importances['reason']}")
     color = style.MUTED if r_squared is not None and r_squared <= 0 else style.BLUE
-    bars = [(trial_looks.plain_key(key), share, color) for key, share in shares.items()]
+    bars = [(_plain_key(key), share, color) for key, share in shares.items()]
     bars.append((REST, max(0.0, 1 - sum(shares.values())), style.FAINT))
     subtitle = _importance_subtitle(importances["basis"], r_squared)
-    figure = style.new_figure(style.WIDTH, trial_looks.heading_height(subtitle) + 0.2 + 0.3 * len(bars))
+    figure = style.new_figure(style.WIDTH, pictures.panels_heading_height(subtitle) + 0.2 + 0.3 * len(bars))
     axes = figure.add_subplot()
     style.quiet_axes(axes, grid=None)
     names, widths, colors = zip(*bars, strict=True)
@@ -107,7 +106,7 @@ def importance_figure(importances: Mapping[str, Any]) -> Figure:
     axes.tick_params(axis="y", length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    trial_looks.figure_heading(figure, heading, subtitle)
+    pictures.panels_heading(figure, heading, subtitle)
     return style.finish(figure)
 
 
@@ -142,13 +141,17 @@ def pareto_figure(trials: pd.DataFrame, front: Sequence[int], *, metric_name: st
     return style.finish(figure)
 
 
+def _plain_key(key: str) -> str:
+    last = key.rpartition(".")[2]
+    return NAMES.get(last, last.replace("_", " "))
+
+
 def _scores(trials: pd.DataFrame) -> np.ndarray:
     """(N,) float64, nan for a trial without one."""
     return trials["score"].to_numpy(dtype=float, na_value=np.nan)
 
 
 def _labels(trials: pd.DataFrame, bounds: Mapping[str, object]) -> np.ndarray:
-    """(N,) the label of each trial."""
     optimizers = trials["optimizer"].to_numpy(dtype=object)
     if "backbone" not in trials:
         return optimizers
@@ -225,7 +228,6 @@ def _wide_key(axes: Axes, handles: Sequence[Line2D]) -> None:
 
 
 def _importance_subtitle(basis: str, r_squared: float | None) -> str:
-    """What the shares are of, and how far they can be trusted."""
     text = f"Share of the score's variance over the space that a key explains alone (fANOVA); {basis}"
     if r_squared is None:
         return text

@@ -71,7 +71,11 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, *
 
 def pairs_gallery(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequence[str], title: str) -> Figure:
     """Two images side by side with a caption under both. Images: (S, S, 3) uint8, all of one size."""
-    return gallery([_side_by_side(*pair) for pair in pairs], captions, title, fitting=PAIR_COLUMNS)
+    joined = []
+    for first, second in pairs:
+        gap = np.full((first.shape[0], max(first.shape[1] // 24, 1), 3), 255, dtype=np.uint8)
+        joined.append(np.concatenate([first, gap, second], axis=1))
+    return gallery(joined, captions, title, fitting=PAIR_COLUMNS)
 
 
 def groups_gallery(
@@ -95,9 +99,3 @@ def groups_gallery(
         pictures.title_above(row[0], name)
     pictures.heading(figure, title)
     return style.finish(figure)
-
-
-def _side_by_side(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(S, 2 S + gap, 3) uint8, with a white gap."""
-    gap = np.full((first.shape[0], max(first.shape[1] // 24, 1), 3), 255, dtype=np.uint8)
-    return np.concatenate([first, gap, second], axis=1)

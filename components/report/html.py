@@ -107,7 +107,7 @@ def _table(caption: str, frame: pd.DataFrame) -> dict[str, Any]:
     """Header and cells as text; numbers are set right. A named or non-range index is a column."""
     if frame.index.name is not None or not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index(names=frame.index.name or "")
-    columns = [frame.iloc[:, position] for position in range(frame.shape[1])]
+    columns = [column for _, column in frame.items()]
     numeric = [_is_numeric(column) for column in columns]
     cells = [
         _number_cells(column) if is_number else [_cell(value) for value in column]

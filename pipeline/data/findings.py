@@ -152,7 +152,6 @@ def near_duplicate_groups(findings: DataFindings) -> int:
 
 
 def joined(values: object) -> str:
-    """A list in one cell."""
     return values if isinstance(values, str) else ", ".join(str(value) for value in values)  # type: ignore[attr-defined]
 
 

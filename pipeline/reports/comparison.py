@@ -45,7 +45,7 @@ def comparison_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
             **{_name(metric): _with_interval(entry["metrics"][metric]) for metric in _shown_metrics(summary)[1:]},
             "rate": _rate(entry),
             "steps to target": _reached(entry["steps_to_target"]),
-            "time": _time(entry["seconds"]["mean"]),
+            "time": DASH if entry["seconds"]["mean"] is None else duration(entry["seconds"]["mean"]),
         }
         for entry in summary["entries"]
     ]
@@ -82,7 +82,6 @@ def markdown_table(summary: Mapping[str, Any]) -> str:
 
 
 def conditions(summary: Mapping[str, Any]) -> str:
-    """How it was measured, in words."""
     seeds = len(summary["seeds"])
     interval = "mean ± half of the 95 % t interval" if seeds > 1 else "a single seed, so without an interval"
     target = ""
@@ -93,7 +92,6 @@ def conditions(summary: Mapping[str, Any]) -> str:
 
 
 def noise_words(summary: Mapping[str, Any]) -> str:
-    """Which methods cannot be told from the best."""
     best, entries = summary["best"], summary["entries"]
     if best is None:
         return "No method was measured to its end."
@@ -256,7 +254,3 @@ def _reached(target: Mapping[str, Any]) -> str:
         return DASH
     some = "" if target["reached"] == target["count"] else f" ({target['reached']} of {target['count']})"
     return f"{target['mean']:,.0f}{some}"
-
-
-def _time(seconds: float | None) -> str:
-    return DASH if seconds is None else duration(seconds)

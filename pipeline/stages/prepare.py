@@ -21,7 +21,6 @@ from components.data.manifest import (
     build_manifest,
     classes_of,
     manifest_digest,
-    save_manifest,
 )
 from components.data.pack.reader import Pack, open_pack
 from components.data.pack.store import PackResult
@@ -68,7 +67,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
             earlier=earlier_splits(data),
             label_conflicts=data.label_conflicts,
         )
-        save_manifest(manifest.table, context.directory / "manifest.parquet")
+        manifest.table.to_parquet(context.directory / "manifest.parquet", index=False)
     statistics = _statistics(manifest, packed)
     statistics.to_parquet(context.directory / "statistics.parquet", index=False)
     audit = NO_AUDIT

@@ -40,7 +40,6 @@ def sample_groups(labels: np.ndarray, groups: np.ndarray, *, max_images: int, se
 
 
 def groups_per_class(labels: np.ndarray, groups: np.ndarray) -> pd.Series:
-    """Number of distinct groups of each class, by class."""
     return pd.DataFrame({"label": labels, "group": groups}).drop_duplicates()["label"].value_counts().sort_index()
 
 

@@ -5,7 +5,6 @@ under folds that keep groups whole. Geirhos et al. 2020, "Shortcut learning in d
 matters: a model takes whatever tells the classes apart.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,16 +95,19 @@ def _judge(
     scores = _against_others(told, y, len(names))
     best = int(np.argmax(scores))
     # Limits that hold for all classes together.
-    limits = functools.partial(
-        _limits, told, y, group, confidence=1 - (1 - _CONFIDENCE) / (len(names) if len(names) > 2 else 1)
-    )
-    score, (low, high) = float(scores[best]), limits(label=best)
+    confidence = 1 - (1 - _CONFIDENCE) / (len(names) if len(names) > 2 else 1)
+
+    def limits(label: int) -> tuple[float, float]:
+        right = ((told == label) == (y == label)).astype(float)
+        return share_interval(right, group, (y == label).astype(int), confidence=confidence)[1:]
+
+    score, (low, high) = float(scores[best]), limits(best)
     bar = _SUSPICIOUS_PICTURE if cue.of_the_picture else _SUSPICIOUS
     suspicious = low > bar
     accuracy = f"balanced accuracy {score:.2f} ({low:.2f} to {high:.2f}), chance {_CHANCE:.2f}"
     if suspicious:
         high_ones = np.flatnonzero(scores > bar) if len(names) > 2 else [best]
-        others = sum(limits(label=int(label))[0] > bar for label in high_ones) - 1
+        others = sum(limits(int(label))[0] > bar for label in high_ones) - 1
         more = f" and {others} other{'s' * (others > 1)}" if others else ""
         statement = f"Class {names[best]}{more} can be told by {cue.name} alone ({accuracy}): "
         statement += f"{cue.describe(y == best)}. {cue.caution}"
@@ -120,13 +122,6 @@ def _against_others(told: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray
     missed = np.bincount(y[wrong], minlength=classes) / own  # share of the class that is told as another
     taken = np.bincount(told[wrong], minlength=classes) / (len(y) - own)  # share of the others told as the class
     return 1 - (missed + taken) / 2
-
-
-def _limits(
-    told: np.ndarray, y: np.ndarray, group: np.ndarray, *, label: int, confidence: float
-) -> tuple[float, float]:
-    right = ((told == label) == (y == label)).astype(float)
-    return share_interval(right, group, (y == label).astype(int), confidence=confidence)[1:]
 
 
 def _unmeasured(name: str, statement: str) -> Shortcut:

@@ -93,7 +93,8 @@ def pack_images(
     folder.mkdir(parents=True, exist_ok=True)
     wanted = _wanted(listing, digests)
     with FileLock(folder / ".lock"):
-        _clear_unfinished(folder)
+        for left in folder.glob(f"*{UNFINISHED}"):  # by a killed run; nobody else writes under the lock
+            left.unlink(missing_ok=True)
         packed = _packed_rows(folder)
         items = _missing_items(wanted, packed)
         on_progress(len(listing.table) - len(items))
@@ -107,7 +108,7 @@ def pack_images(
     table = found[found["reason"].isna()]
     if not len(table):
         raise _nothing_decoded(listing, quarantine)
-    sizes = _shard_sizes(packed)
+    sizes = packed.dropna(subset=["row"]).groupby("shard")["row"].count()
     table = _number(table, sizes)
     _link(folder, directory, table, sizes, kind=kind, framing=framing, files=listing.files)
     columns = ["mask", "mask_sha256", "reason", "row", "start", "length", "shard"]
@@ -178,12 +179,6 @@ def _wanted(listing: Listing, digests: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _clear_unfinished(folder: Path) -> None:
-    """What a killed run left. The lock is held, so nobody is writing."""
-    for path in folder.glob(f"*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
-
-
 def _packed_rows(folder: Path) -> pd.DataFrame:
     """The rows of every shard that is complete, with the shard's name."""
     tables = [SCHEMA.empty_table().append_column("shard", pa.array([], pa.string()))]
@@ -252,11 +247,6 @@ def _why_unreadable(files: Files, path: str) -> str:
     raise InputError(
         f"data.source: {path} in {files.name} changed while it was read; run again when nothing writes there"
     )
-
-
-def _shard_sizes(packed: pd.DataFrame) -> pd.Series:
-    """Images in each shard, by its name."""
-    return packed.dropna(subset=["row"]).groupby("shard")["row"].count()
 
 
 def _number(table: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:

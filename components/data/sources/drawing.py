@@ -22,8 +22,6 @@ _CONTRASTS = (3.2, 7.5)  # of the lots: the range of their standard deviations, 
 
 @dataclass(frozen=True)
 class Lot:
-    """What the parts of one lot have in common."""
-
     name: str
     texture: str
     contrast: float

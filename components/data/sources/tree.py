@@ -127,13 +127,7 @@ def _entries(folder: str, key: str) -> list[os.DirEntry[str]]:
 
 
 def _remote_tree(files: Files, key: str) -> Tree:
-    try:
-        found = [path for path, _ in files.walk()]
-    except OSError as error:
-        raise InputError(
-            f"{key}: {files.name} cannot be listed ({error.strerror}); allow it to be read, and check that "
-            "the server can be reached"
-        ) from error
+    found = files.paths(key=key)
     tree = Tree([], [], Counter(), [])
     for mark in (path for path in found if posixpath.basename(path) == MARKER):
         _leave_out_own(tree, posixpath.dirname(mark), files.name, key)

@@ -26,8 +26,6 @@ def link_groups(
     Returns (N,) str: the alphabetically first user's group of the component, else "image:" and the first 16 digits of
     its smallest digest: names that do not depend on the order of the rows.
     """
-    if len(sha256) != len(group):
-        raise ValueError(f"{len(sha256)} digests, but {len(group)} groups")
     if not len(sha256):
         return np.array([], dtype=object)
     digest, digests = pd.factorize(pd.Series(sha256, dtype="str"), sort=True)

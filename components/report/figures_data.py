@@ -34,30 +34,21 @@ def split_counts(counts: pd.DataFrame) -> Figure:
     for order, split in enumerate(counts.columns):
         values = counts[split].to_numpy(dtype=float)
         color = style.SPLIT_COLORS.get(str(split), style.CYCLE[order % len(style.CYCLE)])
+        red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+        ink = style.INK if 0.299 * red + 0.587 * green + 0.114 * blue > 145 else style.PAPER
         bars = axes.barh(
             range(len(counts)), values, left=left, height=0.66, color=color, edgecolor=style.PAPER, label=str(split)
         )
         shown = [f"{value:,.0f}" if value >= MIN_LABELLED_SHARE * longest else "" for value in values]
-        axes.bar_label(bars, shown, label_type="center", fontsize=style.SMALL_SIZE, color=_ink_on(color))
+        axes.bar_label(bars, shown, label_type="center", fontsize=style.SMALL_SIZE, color=ink)
         left += values
     for position, (total, values) in enumerate(zip(totals, counts.to_numpy(), strict=True)):
-        style.note(axes, _sum_text(values, longest), (total, position), offset=(7, 0), color=style.MUTED)
+        narrow = (values < MIN_LABELLED_SHARE * longest).any()  # so that a segment has no number of its own
+        text = f"{total:,} = " + " + ".join(f"{value:,}" for value in values) if narrow else f"{total:,}"
+        style.note(axes, text, (total, position), offset=(7, 0), color=style.MUTED)
     style.name_rows(axes, [pictures.wrapped(str(name), LABEL_CHARS, lines=2) for name in counts.index])
     axes.set(xticks=[], xlim=(0, 1.08 * longest))
     axes.spines["bottom"].set_visible(False)
     style.title(axes, "Images per class and split", choice)
     style.key(axes, axes.get_legend_handles_labels()[0], drop=6)
     return style.finish(figure)
-
-
-def _sum_text(values: np.ndarray, longest: float) -> str:
-    """The total, and its parts where a segment was too narrow for its number."""
-    total = f"{values.sum():,}"
-    if (values >= MIN_LABELLED_SHARE * longest).all():
-        return total
-    return f"{total} = " + " + ".join(f"{value:,}" for value in values)
-
-
-def _ink_on(color: str) -> str:
-    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
-    return style.INK if 0.299 * red + 0.587 * green + 0.114 * blue > 145 else style.PAPER

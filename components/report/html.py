@@ -60,7 +60,7 @@ def render_report(
     environment.filters["tidy"] = _keep_units_on_line
     chapters = [
         {
-            "id": _anchor(section.title, order),
+            "id": f"s{order}-" + re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
             "title": section.title,
             "paragraphs": _paragraphs(section.text),
             "tables": [_table(caption, frame) for caption, frame in section.tables],
@@ -168,7 +168,3 @@ def _keep_units_on_line(text: str) -> str:
 
 def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
-
-
-def _anchor(title: str, order: int) -> str:
-    return f"s{order}-" + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

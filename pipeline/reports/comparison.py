@@ -1,4 +1,4 @@
-"""The comparison of methods for people: one table, as Markdown, at the terminal and in an HTML page with figures."""
+"""The comparison of methods for people: one table, at the terminal and in an HTML page with figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from components.display import counted, markdown
+from components.display import counted
 from components.report.figures_comparison import comparison_curves, comparison_dots, comparison_rates
 from components.report.html import Section
 from pipeline.comparison.results import STATEMENT
@@ -64,21 +64,6 @@ def console_table(summary: Mapping[str, Any], *, width: int) -> Table:
             for row, entry in zip(rows, summary["entries"], strict=True)
         ],
     )
-
-
-def markdown_table(summary: Mapping[str, Any]) -> str:
-    """The table with what is needed to read it, for a document."""
-    rows = comparison_rows(summary)
-    lines = [
-        "| " + " | ".join(rows[0]) + " |",
-        "|---" + "|--:" * (len(rows[0]) - 1) + "|",
-        *("| " + " | ".join(map(markdown, row.values())) + " |" for row in rows),
-        "",
-        conditions(summary),
-        "",
-        *(markdown(line) for line in (noise_words(summary), *rate_notes(summary))),
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def conditions(summary: Mapping[str, Any]) -> str:
@@ -139,11 +124,10 @@ def write_comparison_report(
     *,
     backbone: str,
 ) -> None:
-    """Write comparison.md, and comparison.html with its figures, which are logged to MLflow as well.
+    """Write comparison.html with its figures, which are logged to MLflow as well.
 
     trainings, curves, rates: of the trainings at full length, as `pipeline.comparison.results` makes them.
     """
-    (context.directory / "comparison.md").write_text(markdown_table(summary), encoding="utf-8")
     measure = summary["measure"]
     order = [entry["name"] for entry in summary["entries"] if not entry["failed"]]
     sections = [

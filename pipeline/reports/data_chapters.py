@@ -87,13 +87,12 @@ def _shortcuts(findings: DataFindings) -> Section:
                 "cue": cue.name.replace(" ", "\u00a0"),
                 "score": share(cue.score) if cue.label else None,
                 "95 % interval": f"{share(cue.low)} to {share(cue.high)}" if cue.label else None,
-                "chance": share(cue.chance) if cue.label else None,
                 "what it says": cue.statement,
             }
             for cue in findings.shortcuts
         ]
     )
-    return Section("Shortcuts", text, tables=[("Balanced accuracy of each cue alone", table)])
+    return Section("Shortcuts", text, tables=[("Balanced accuracy of each cue alone; chance is 50 %", table)])
 
 
 def _conflicts(findings: DataFindings, pack: Pack) -> Section:

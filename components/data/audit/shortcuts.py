@@ -32,14 +32,13 @@ class Shortcut:
     """How well one class can be told from the others by one cue alone.
 
     score: balanced accuracy for the class that is told best, `label`, against all others; low, high: its limits, with
-    95 % confidence over all classes together; chance: 0.5. label: "" where nothing was measured.
+    95 % confidence over all classes together. label: "" where nothing was measured.
     """
 
     name: str
     score: float
     low: float
     high: float
-    chance: float
     suspicious: bool
     label: str
     statement: str
@@ -113,7 +112,7 @@ def _judge(
         statement += f"{cue.describe(y == best)}. {cue.caution}"
     else:
         statement = f"No class can be told well by {cue.name} alone; best {names[best]} ({accuracy})."
-    return Shortcut(cue.name, score, low, high, _CHANCE, suspicious, names[best], statement)
+    return Shortcut(cue.name, score, low, high, suspicious, names[best], statement)
 
 
 def _against_others(told: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
@@ -125,4 +124,4 @@ def _against_others(told: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray
 
 
 def _unmeasured(name: str, statement: str) -> Shortcut:
-    return Shortcut(name, _CHANCE, _CHANCE, _CHANCE, _CHANCE, False, "", statement)
+    return Shortcut(name, _CHANCE, _CHANCE, _CHANCE, False, "", statement)

@@ -48,7 +48,6 @@ class Cue:
     statement: str
     low: float = 0.4
     high: float = 1.0
-    chance: float = 0.5
     label: str = "pit"
 
 

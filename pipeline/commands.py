@@ -232,13 +232,10 @@ def summary_table(summary: Summary) -> Table:
     for stage in summary.stages:
         share = f"{stage.seconds / total:.0%}" if stage.action != "reused" else ""
         time = duration(stage.seconds) if stage.action != "reused" else ""
-        table.add_row(stage.name, stage.action, time, share, _headline_text(stage.headline))
+        shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in stage.headline.items()}
+        result = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items() if value is not None)
+        table.add_row(stage.name, stage.action, time, share, result)
     return table
-
-
-def _headline_text(headline: Mapping[str, Any]) -> str:
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in headline.items()}
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items() if value is not None)
 
 
 def _say_where(console: Console, summary: Summary) -> None:

@@ -6,7 +6,7 @@ pasted, warped or cut out at a low strength: that would erase a small defect, or
 
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -60,15 +60,6 @@ def build_augmentation(strength: float, kinds: Collection[str]) -> Augmentation:
         return changed
 
     return augment
-
-
-def preview(
-    images: Sequence[np.ndarray], strength: float, kinds: Collection[str], *, seed: int, draws: int
-) -> list[list[np.ndarray]]:
-    """For each image (S, S, 3) uint8 a row for a picture: the image itself and `draws` augmented versions of it."""
-    augment = build_augmentation(strength, kinds)
-    generator = np.random.default_rng(seed)
-    return [[image, *augment(np.stack([image] * draws), generator)] if draws else [image] for image in images]
 
 
 def _compose(strength: float, kinds: Collection[str]) -> "albumentations.Compose | None":

@@ -114,17 +114,15 @@ def largest_groups(table: pd.DataFrame, own_group: pd.Series, pairs: np.ndarray,
         across = bool((path[near[:, 0]] != path[near[:, 1]]).any())
         labels = sorted(Counter(images["label"]).items(), key=lambda item: (-item[1], item[0]))
         counts = ", ".join(f"{label} {held}" for label, held in labels)
-        rows.append((names[number], int(sizes[number]), counts, _reason(images.drop_duplicates("path"), across)))
+        files = images.drop_duplicates("path")
+        reasons = {
+            "part": files["own"].dropna().duplicated().any(),
+            "identical": files["sha256"].duplicated().any(),
+            "near duplicates": across,
+        }
+        held_by = ", ".join(reason for reason, holds in reasons.items() if holds)
+        rows.append((names[number], int(sizes[number]), counts, held_by))
     return pd.DataFrame(rows, columns=["group", "images", "labels", "reason"])
-
-
-def _reason(files: pd.DataFrame, near: bool) -> str:
-    reasons = {
-        "part": files["own"].dropna().duplicated().any(),
-        "identical": files["sha256"].duplicated().any(),
-        "near duplicates": near,
-    }
-    return ", ".join(reason for reason, holds in reasons.items() if holds)
 
 
 def _places(table: pd.DataFrame) -> pd.Series:

@@ -77,7 +77,10 @@ def search_figure(
     rings = [ring for trial, look in named.items() for ring in _ring(axes, trials[trials["trial"] == trial], *look)]
     style.title(axes, heading, _search_subtitle(trials, bounds))
     style.label_axes(axes, x="learning rate", y=metric_name)
-    _wide_key(axes, [*_search_key(marks, trials), *rings])
+    handles = [*_search_key(marks, trials), *rings]
+    lengths = [width(style.key_label(handle)) + 6 for handle in handles]
+    fits = sum(lengths) <= KEY_CHARS
+    style.key(axes, handles, columns=len(handles) if fits else max(1, KEY_CHARS // max(lengths)))
     return style.finish(figure)
 
 
@@ -218,13 +221,6 @@ def _search_key(marks: Mapping[str, Mark], trials: pd.DataFrame) -> list[Line2D]
         hollow = {"marker": "o", "markerfacecolor": "none", "color": style.MUTED}
         handles.append(Line2D([], [], linestyle="", label="stopped early", **hollow))  # type: ignore[arg-type]
     return handles
-
-
-def _wide_key(axes: Axes, handles: Sequence[Line2D]) -> None:
-    """A key below the axes, in as many columns as its longest entry lets fit."""
-    lengths = [width(style.key_label(handle)) + 6 for handle in handles]
-    fits = sum(lengths) <= KEY_CHARS
-    style.key(axes, handles, columns=len(handles) if fits else max(1, KEY_CHARS // max(lengths)))
 
 
 def _importance_subtitle(basis: str, r_squared: float | None) -> str:

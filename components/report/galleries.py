@@ -29,7 +29,10 @@ def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         for place, image in zip(axes, images, strict=False):
             pictures.show(place, image)
-        pictures.row_name(axes[0], name)
+        style.note(
+            axes[0], pictures.wrapped(name, pictures.NAME_CHARS), (0, 0.5), offset=(-8, 0), at="axes fraction",
+            ha="right", size=style.TEXT_SIZE, bold=True,
+        )  # fmt: skip
     pictures.heading(figure, "Samples of each class")
     return style.finish(figure)
 

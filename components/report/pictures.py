@@ -73,13 +73,6 @@ def caption(axes: Axes, text: str) -> None:
     style.note(axes, text, (0, 0), offset=(0, -4), at="axes fraction", va="top", color=style.MUTED)
 
 
-def row_name(axes: Axes, text: str) -> None:
-    style.note(
-        axes, wrapped(text, NAME_CHARS), (0, 0.5), offset=(-8, 0), at="axes fraction", ha="right",
-        size=style.TEXT_SIZE, bold=True,
-    )  # fmt: skip
-
-
 def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
     """One line over an image, flush with its left edge; it may run over the images beside it."""
     text = _fitted(text, _inches(axes, 1.0), style.TEXT_SIZE)

@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from components.data.augment import preview
+from components.data.augment import build_augmentation
 from components.data.manifest import (
     Manifest,
     build_manifest,
@@ -125,11 +125,13 @@ def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: i
 def _augmented(findings: DataFindings, pack: Pack, seed: int) -> list[list[np.ndarray]]:
     """A few images, each followed by versions of rising strength, with all kinds of augmentation."""
     rows = findings.manifest.groupby("label")["pack_index"].first().to_numpy()[:PREVIEWED_IMAGES]
+    augments = {strength: build_augmentation(strength, get_args(Augmentation)) for strength in PREVIEW_STRENGTHS}
     grids = []
     for number, index in enumerate(rows):
         row = [pack[int(index)]]
         for draw, strength in enumerate(PREVIEW_STRENGTHS):
-            row += preview([row[0]], strength, get_args(Augmentation), seed=seed + 10 * number + draw, draws=1)[0][1:]
+            augment, generator = augments[strength], np.random.default_rng(seed + 10 * number + draw)
+            row += [*augment(row[0][None], generator)]
         grids.append(row)
     return grids
 

@@ -99,10 +99,19 @@ def pack_images(
         items = _missing_items(wanted, packed)
         on_progress(len(listing.table) - len(items))
         tasks = _tasks(items, listing.files, framing=framing, kind=kind, folder=folder, workers=workers)
-        _run(tasks, map_tasks, on_progress, listing.files)
+        try:
+            for done in map_tasks(write_shard, tasks):
+                on_progress(done)
+        except FileChangedError as error:
+            raise _changed(str(error), listing.files) from error
         if tasks:
             packed = _packed_rows(folder)
-    _check_written(tasks, folder)
+    lost = [task.name for task in tasks if not (folder / f"{task.name}{TABLE}").is_file()]
+    if lost:
+        raise InputError(
+            f"storage.root: {len(lost)} of {len(tasks)} shards that workers wrote are not in {folder}; on a cluster "
+            "it has to be a folder that every node shares"
+        )
     found = wanted.merge(packed, on=_CONTENT, how="inner")
     quarantine = _quarantine(found, wanted, listing)
     table = found[found["reason"].isna()]
@@ -209,25 +218,6 @@ def _tasks(
     return [ShardTask(shard_name(part), part, files, framing, kind, folder.absolute()) for part in parts]
 
 
-def _run(tasks: list[ShardTask], map_tasks: MapTasks, on_progress: Callable[[int], None], files: Files) -> None:
-    try:
-        for done in map_tasks(write_shard, tasks):
-            on_progress(done)
-    except FileChangedError as error:
-        raise InputError(
-            f"data.source: {error} in {files.name} changed while it was read; run again when nothing writes there"
-        ) from error
-
-
-def _check_written(tasks: list[ShardTask], folder: Path) -> None:
-    lost = [task.name for task in tasks if not (folder / f"{task.name}{TABLE}").is_file()]
-    if lost:
-        raise InputError(
-            f"storage.root: {len(lost)} of {len(tasks)} shards that workers wrote are not in {folder}; on a cluster "
-            "it has to be a folder that every node shares"
-        )
-
-
 def _quarantine(found: pd.DataFrame, wanted: pd.DataFrame, listing: Listing) -> pd.DataFrame:
     damaged = found.loc[found["reason"].notna(), ["path", "reason"]]
     gone = wanted[(wanted["sha256"] == UNREADABLE) | (wanted["mask_sha256"] == UNREADABLE)]
@@ -244,7 +234,11 @@ def _why_unreadable(files: Files, path: str) -> str:
         files.read(path)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    raise InputError(
+    raise _changed(path, files)
+
+
+def _changed(path: str, files: Files) -> InputError:
+    return InputError(
         f"data.source: {path} in {files.name} changed while it was read; run again when nothing writes there"
     )
 

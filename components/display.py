@@ -19,7 +19,12 @@ def visible(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(_escaped(char) if _is_unseen(char) else char for char in text)
+    return "".join(
+        char.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(char) in _UNSEEN and char not in f"\n{_JOINERS}"
+        else char
+        for char in text
+    )
 
 
 def one_line(text: str) -> str:
@@ -94,11 +99,3 @@ def _columns(char: str) -> int:
     if unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1
-
-
-def _is_unseen(char: str) -> bool:
-    return unicodedata.category(char) in _UNSEEN and char != "\n" and char not in _JOINERS
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")

@@ -22,11 +22,12 @@ def settle_home() -> str:
     """Point the environment at folders that can be written; what was done, in words, empty where all is well.
 
     For this process and those that it starts; to be called before libraries are imported.
-
-    Raises:
-        InputError: no home, and temporary files cannot be written either.
+    Raises InputError: no home, and temporary files cannot be written either.
     """
-    home = _home()
+    try:
+        home = Path.home()
+    except RuntimeError:  # neither the variable nor an entry of the user
+        home = None
     if home is not None and os.access(home, os.W_OK | os.X_OK):
         return ""
     named = f"HOME={'(not set)' if home is None else home}"
@@ -113,10 +114,3 @@ def check_temporary_files() -> str:
             "it to a folder with a shorter path"
         )
     return folder
-
-
-def _home() -> Path | None:
-    try:
-        return Path.home()
-    except RuntimeError:  # neither the variable nor an entry of the user
-        return None

@@ -10,8 +10,6 @@ from components.tracking import Tracker
 
 
 class Registry:
-    """Model versions and their aliases."""
-
     def __init__(self, tracker: Tracker, model_name: str) -> None:
         self._tracker = tracker
         self.client = tracker.client
@@ -29,7 +27,6 @@ class Registry:
         return str(max(numbers)) if numbers else None
 
     def logged_model(self, version: str) -> str:
-        """Id of the logged model that a version holds."""
         return str(self.client.get_model_version(self.model_name, version).source).removeprefix("models:/")
 
     def register(self, *, model_id: str, run_id: str, tags: Mapping[str, str]) -> str:

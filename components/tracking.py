@@ -294,20 +294,16 @@ class Tracker:
                 gone = is_dead(tags)
             else:
                 # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
-                gone = tags.get(TAG_PARENT) not in running and self._has_ended(tags.get(TAG_PARENT))
+                parent = tags.get(TAG_PARENT)
+                gone = parent is not None and parent not in running and self.exists(parent)
+                gone = gone and self.client.get_run(parent).info.status != "RUNNING"
             reaped += self.end_tree(run_id, "KILLED") if gone else 0
         return reaped
-
-    def _has_ended(self, run_id: str | None) -> bool:
-        if run_id is None or not self.exists(run_id):
-            return False
-        return bool(self.client.get_run(run_id).info.status != "RUNNING")
 
     def running_roots(self, *, storage: Path | None = None) -> list[str]:
         """Ids of the root runs whose process lives; those that write into `storage`, where it is given."""
         alive = [run for run in self._search(_RUNNING) if TAG_HOST in run.data.tags and not is_dead(run.data.tags)]
-        wanted = [root for root in alive if storage is None or root.data.tags.get(TAG_STORAGE) == str(storage)]
-        return [root.info.run_id for root in wanted]
+        return [run.info.run_id for run in alive if storage is None or run.data.tags.get(TAG_STORAGE) == str(storage)]
 
     def end_tree(self, run_id: str, status: Status) -> int:
         """End a run and all that is RUNNING below it; the number of runs ended."""
@@ -604,8 +600,4 @@ def _user_tags() -> dict[str, str]:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers
         user = "unknown"
-    return {
-        "mlflow.user": user,
-        "mlflow.source.name": "pipeline",
-        "mlflow.source.type": "LOCAL",
-    }
+    return {"mlflow.user": user, "mlflow.source.name": "pipeline", "mlflow.source.type": "LOCAL"}

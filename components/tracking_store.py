@@ -51,7 +51,9 @@ def open_store(uri: str, *, writes: bool = True) -> MlflowClient:
     writes: False where the store is only read, which may then be one that cannot be written.
     A write to a database is never interrupted: what was torn would keep it locked.
     """
-    _quiet_logs()
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
+    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,9 +150,3 @@ def _remedy(error: Exception) -> str:
     if "readonly" in text:
         return "make the file and its folder writable, or give another URI"
     return "start the server, or give another URI (null: a SQLite file in the working directory)"
-
-
-def _quiet_logs() -> None:
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is for results
-    for noisy in ("mlflow", "alembic", "mlflow.store.db.utils", "mlflow.tracking._tracking_service.utils"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)

@@ -40,6 +40,9 @@ EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
 # `mlflow run -P train.epochs=3` appends `--train.epochs 3`, so dotted options are overrides like `--set`.
 DOTTED_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
+# `--optimizers sgd,adamw` of a stage's command sets lr_range_test.optimizers; the help of the stage names the option.
+SHORT_OPTIONS = {"lr_range_test": "optimizers", "compare_lr": "entries"}
+
 ConfigOption = Annotated[str, typer.Option("--config", help="A YAML file, or: default, demo, smoke, cluster.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, as key=value; repeatable.")]
 ForceOption = Annotated[list[str] | None, typer.Option("--force", help="Run this stage anew; repeatable.")]
@@ -77,69 +80,25 @@ def _stage_command(name: str, until: str, help_text: str) -> None:
         dry_run: DryRunOption = False,
         json_: JsonOption = False,
     ) -> None:
-        _run_until(until, context, config, set_, names={}, force=force, dry_run=dry_run, as_json=json_)
+        with _ready(as_json=json_) as attempt:
+            from pipeline import commands
 
-
-def _run_until(
-    until: str,
-    context: typer.Context,
-    config: str,
-    set_: list[str] | None,
-    *,
-    names: dict[str, str],
-    force: list[str] | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    with _ready(as_json=as_json) as attempt:
-        from pipeline import commands
-
-        overrides = _overrides(context, set_) | names
-        if dry_run:
-            commands.show_plan(config, overrides, until=until, force=force or [], as_json=as_json)
-        else:
-            commands.run(config, overrides, until=until, force=force or [], as_json=as_json, starting=attempt.starting)
+            overrides = _overrides(context, set_)
+            if (names := overrides.pop(SHORT_OPTIONS.get(until, ""), None)) is not None:
+                chosen = ",".join(name.strip() for name in names.split(",") if name.strip())
+                overrides[f"{until}.{SHORT_OPTIONS[until]}"] = f"[{chosen}]"
+            if dry_run:
+                commands.show_plan(config, overrides, until=until, force=force or [], as_json=json_)
+            else:
+                starting = attempt.starting
+                commands.run(config, overrides, until=until, force=force or [], as_json=json_, starting=starting)
 
 
 _stage_command("run", "promote", "Run the whole pipeline; what is unchanged is reused.")
 
 
-def lr_range_test(
-    context: typer.Context,
-    config: ConfigOption = "default",
-    optimizers: Annotated[str | None, typer.Option("--optimizers", help="Which to test: sgd,adamw,lion")] = None,
-    set_: SetOption = None,
-    force: ForceOption = None,
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-) -> None:
-    """`lr-range-test`, with an option for the optimizers."""
-    names = _names("lr_range_test.optimizers", optimizers)
-    _run_until("lr_range_test", context, config, set_, names=names, force=force, dry_run=dry_run, as_json=json_)
-
-
-def compare_lr(
-    context: typer.Context,
-    config: ConfigOption = "default",
-    entries: Annotated[str | None, typer.Option("--entries", help="Some of the methods: cosine,adamw")] = None,
-    set_: SetOption = None,
-    force: ForceOption = None,
-    dry_run: DryRunOption = False,
-    json_: JsonOption = False,
-) -> None:
-    """`compare-lr`, with an option for the methods."""
-    names = _names("compare_lr.entries", entries)
-    _run_until("compare_lr", context, config, set_, names=names, force=force, dry_run=dry_run, as_json=json_)
-
-
-#: Stages whose commands have an option of their own.
-WITH_OPTIONS = {"lr_range_test": lr_range_test, "compare_lr": compare_lr}
 for _stage in STAGES:
-    _name = _stage.name.replace("_", "-")
-    if _stage.name in WITH_OPTIONS:
-        app.command(_name, help=_stage.help, context_settings=DOTTED_OPTIONS)(WITH_OPTIONS[_stage.name])
-    else:
-        _stage_command(_name, _stage.name, _stage.help)
+    _stage_command(_stage.name.replace("_", "-"), _stage.name, _stage.help)
 
 
 @app.command()
@@ -222,13 +181,6 @@ def parse_overrides(entries: list[str]) -> dict[str, str]:
 
 def _overrides(context: typer.Context, set_: list[str] | None) -> dict[str, str]:
     return parse_overrides([*(set_ or []), *_dotted(context.args)])
-
-
-def _names(key: str, given: str | None) -> dict[str, str]:
-    """`"sgd, adamw"` → `{key: "[sgd,adamw]"}`; nothing given sets nothing."""
-    if given is None:
-        return {}
-    return {key: f"[{','.join(name.strip() for name in given.split(',') if name.strip())}]"}
 
 
 def _dotted(arguments: list[str]) -> list[str]:

@@ -132,7 +132,7 @@ def predict(
     for row in result.itertuples():
         score = "–" if row.defect_score is None else f"{row.defect_score:.4f}"
         table.add_row(one_line(row.image), row.label or "–", score, row.decision or "–", row.error or "")
-    _stdout_table(table)
+    Terminal().print(table)
 
 
 def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -> None:
@@ -163,7 +163,7 @@ def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bo
     for item in plan:
         result = "stands" if item.action == "reused" else "–"
         table.add_row(item.stage.name, result, item.reason)
-    _stdout_table(table)
+    Terminal().print(table)
     aliases = ", ".join(f"{alias}: version {version}" for alias, version in state["aliases"].items())
     sys.stdout.write(f"model {registry.model_name}: {aliases or 'not registered yet'}\n")
     sys.stdout.write(f"running: {', '.join(running) or 'nothing'}\n")
@@ -218,7 +218,7 @@ def doctor(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -
         for check in checks:
             state = Text("ok", style="green") if check.ok else Text("fails", style="red")
             table.add_row(check.name, state, check.detail)
-        _stdout_table(table)
+        Terminal().print(table)
     if not all(check.ok for check in checks):
         sys.exit(1)
 
@@ -232,13 +232,10 @@ def summary_table(summary: Summary) -> Table:
     for stage in summary.stages:
         share = f"{stage.seconds / total:.0%}" if stage.action != "reused" else ""
         time = duration(stage.seconds) if stage.action != "reused" else ""
-        table.add_row(stage.name, stage.action, time, share, _headline_text(stage.headline))
+        shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in stage.headline.items()}
+        result = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items() if value is not None)
+        table.add_row(stage.name, stage.action, time, share, result)
     return table
-
-
-def _headline_text(headline: Mapping[str, Any]) -> str:
-    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in headline.items()}
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items() if value is not None)
 
 
 def _say_where(console: Console, summary: Summary) -> None:
@@ -290,10 +287,6 @@ def relocate(tracking_uri: str | None, *, as_json: bool) -> None:
         sys.stdout.write(f"what the store had in {old} is now read from, and written to, {new}\n")
     if not moves:
         sys.stdout.write("nothing to do: the artifacts are where the store has them\n")
-
-
-def _stdout_table(table: Table) -> None:
-    Terminal().print(table)
 
 
 def _print_json(text: str) -> None:

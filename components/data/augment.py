@@ -6,7 +6,7 @@ pasted, warped or cut out at a low strength: that would erase a small defect, or
 
 import os
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -35,17 +35,11 @@ def build_augmentation(strength: float, kinds: Collection[str]) -> Augmentation:
     nothing and are equally likely at any strength above 0. kinds: out of `KINDS`. Turns together with one flip make the
     other flip as well. The function keeps state while it runs: not for two threads at once.
 
-    Raises ValueError for a strength outside [0, 1] or an unknown kind.
-
     Measured with all kinds on one thread, images/s at strength 0.3, 0.5 and 1: 14,900, 11,300 and 4,400 at 96 px,
     11,900, 8,800 and 3,500 at 128 px.
     """
-    if not 0.0 <= strength <= 1.0:
-        raise ValueError(f"augmentation strength {strength} is outside [0, 1]")
-    if unknown := sorted(set(kinds) - set(KINDS)):
-        raise ValueError(f"unknown kinds of augmentation {unknown}; known are {', '.join(KINDS)}")
     if strength == 0.0 or not kinds:
-        return _unchanged
+        return lambda images, generator: images
     transform = _compose(strength, kinds)
     noise = strength if "noise" in kinds else 0.0
     light = strength if "light" in kinds else 0.0
@@ -66,19 +60,6 @@ def build_augmentation(strength: float, kinds: Collection[str]) -> Augmentation:
         return changed
 
     return augment
-
-
-def preview(
-    images: Sequence[np.ndarray], strength: float, kinds: Collection[str], *, seed: int, draws: int
-) -> list[list[np.ndarray]]:
-    """For each image (S, S, 3) uint8 a row for a picture: the image itself and `draws` augmented versions of it."""
-    augment = build_augmentation(strength, kinds)
-    generator = np.random.default_rng(seed)
-    return [[image, *augment(np.stack([image] * draws), generator)] if draws else [image] for image in images]
-
-
-def _unchanged(images: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    return images
 
 
 def _compose(strength: float, kinds: Collection[str]) -> "albumentations.Compose | None":

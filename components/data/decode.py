@@ -116,7 +116,6 @@ def decode_samples(data: bytes) -> np.ndarray:
 
 @contextlib.contextmanager
 def _reasons(data: bytes) -> Iterator[None]:
-    """Whatever goes wrong with `data` becomes a DecodeError."""
     if not data:
         raise DecodeError("the file is empty")
     try:
@@ -195,15 +194,11 @@ def _load_all(data: bytes, *, low_bytes: bool = False) -> _Loaded:
         if low_bytes:
             image.tile = [tile._replace(args=_other_byte(tile.args)) for tile in image.tile]
         frames = int(getattr(image, "n_frames", 1))
-        orientation = _orientation(image)  # before loading: a TIFF is turned, and forgets it, as it is loaded
+        turned = image.getexif().get(_ORIENTATION, 1)  # before loading: a TIFF is turned, and forgets it, as it loads
+        orientation = turned if turned in range(1, 9) else 1
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     return _Loaded(image, mode, kind, frames, orientation, depth)
-
-
-def _orientation(image: Image.Image) -> int:
-    found = image.getexif().get(_ORIENTATION, 1)
-    return found if found in range(1, 9) else 1
 
 
 def _eight_bits(loaded: _Loaded, data: bytes, significant_bits: int | None) -> tuple[Image.Image, int | None]:
@@ -278,7 +273,6 @@ def _depth(image: ImageFile.ImageFile, data: bytes) -> _Depth | None:
 def _narrow(
     loaded: _Loaded, depth: _Depth, data: bytes, significant_bits: int | None
 ) -> tuple[Image.Image, int | None]:
-    """As `_eight_bits`."""
     image, grey = loaded.image, loaded.image.mode.startswith("I")
     stated = significant_bits if not depth.named else None
     white = depth.white if stated is None else 2**stated - 1
@@ -388,7 +382,6 @@ def _first(image: TiffImagePlugin.TiffImageFile, tag: int, default: int = 1) -> 
 
 
 def _mend_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Change, before it is loaded, how an image will be."""
     tags, planes = image.tag_v2, _first(image, _PLANES)
     if _PHOTOMETRIC not in tags and image.mode not in ("1", "RGB"):
         raise DecodeError("a TIFF that does not say whether 0 is black or white (tag 262)")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from pathlib import Path
 
 import pandas as pd
@@ -33,14 +34,7 @@ def table_sha256(table: pd.DataFrame) -> str:
             missing = cells.isna().tolist()
             plain = [None if gap else cell for cell, gap in zip(cells.tolist(), missing, strict=True)]
             # Without brackets, and with a comma at the end, blocks of any length add up to the same bytes.
-            digest.update(json.dumps(plain, default=_plain)[1:-1].encode() + b", ")
+            # default: numpy's scalars in a column of objects. What is none of them has no such method, and raises.
+            digest.update(json.dumps(plain, default=operator.methodcaller("item"))[1:-1].encode() + b", ")
         digest.update(b"\n")
     return digest.hexdigest()
-
-
-def _plain(cell: object) -> object:
-    """A numpy scalar in a column of objects, as Python's own."""
-    item = getattr(cell, "item", None)
-    if not callable(item):
-        raise TypeError(f"a cell of type {type(cell).__name__} has no plain form to digest")
-    return item()

@@ -85,10 +85,7 @@ class Files:
         try:
             details = file_details(self.uri, paths)
         except OSError as error:
-            raise InputError(
-                f"data.source: {self.name} cannot be listed ({error.strerror}); allow it to be read, and check that "
-                "the server can be reached"
-            ) from error
+            raise self._unlistable(error, "data.source") from error
         return [None if info is None else _remote_stamp(info) for info in details]
 
     def walk(self) -> Iterator[tuple[str, Stamp]]:
@@ -98,6 +95,19 @@ class Files:
             raise ValueError(f"{self.name} is on this machine")
         for path, info in walk_files(self.uri):
             yield path, _remote_stamp(info)
+
+    def paths(self, *, key: str) -> list[str]:
+        """Of `walk`, the paths. key: what named the root, for errors. Raises InputError where it cannot be listed."""
+        try:
+            return [path for path, _ in self.walk()]
+        except OSError as error:
+            raise self._unlistable(error, key) from error
+
+    def _unlistable(self, error: OSError, key: str) -> InputError:
+        return InputError(
+            f"{key}: {self.name} cannot be listed ({error.strerror}); allow it to be read, and check that the server "
+            "can be reached"
+        )
 
 
 def open_files(address: str, *, key: str, kind: str = "") -> Files:

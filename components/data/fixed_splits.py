@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from components.display import listed
+from components.display import counted, listed
 from components.errors import InputError
 
 SPLITS = ("train", "val", "calibration", "test")
@@ -149,17 +149,15 @@ def _given_splits(
             "to train (the whole group goes to train) or majority (to the split with most of its images)"
         )
     given = _most_voted(votes, torn_to_train=conflict == "train")
-    return given, (*_torn_note(votes, given, torn, conflict), *_followers_notes(codes, given[group]))
-
-
-def _torn_note(votes: np.ndarray, given: np.ndarray, torn: np.ndarray, conflict: str) -> tuple[str, ...]:
+    notes = _followers_notes(codes, given[group])
     if not torn.any():
-        return ()
+        return given, notes
     moved = (votes.sum(axis=1) - votes[np.arange(len(votes)), given])[torn].sum()
-    return (
-        f"The given splits tear {torn.sum()} {'group' if torn.sum() == 1 else 'groups'} apart: {moved} images went to "
-        f"another split than the given one, as data.split_conflict={conflict} says.",
+    told = (
+        f"The given splits tear {counted(int(torn.sum()), 'group')} apart: {moved} images went to another split than "
+        f"the given one, as data.split_conflict={conflict} says."
     )
+    return given, (told, *notes)
 
 
 def _followers_notes(codes: np.ndarray, settled: np.ndarray) -> tuple[str, ...]:

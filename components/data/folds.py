@@ -43,7 +43,13 @@ def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResul
     groups = count_groups(group, label, [])
     held = np.bincount(groups.images.indices, minlength=len(labels))
     if held.max() < num_folds:
-        return FoldResult(fold, (_too_few_groups(held, list(labels), num_folds),))
+        most = int(held.max())
+        use = f"at most {most}, or 0 for none" if most > 1 else "0, for none"
+        note = (
+            f"There are no folds: data.num_folds={num_folds}, and no class has as many groups in train and val (the "
+            f"most frequent, {labels[int(held.argmax())]}, has {most}); use {use}, or add images of other parts."
+        )
+        return FoldResult(fold, (note,))
     lack = np.tile(groups.images.sum(axis=0) / num_folds, (num_folds, 1))
     demand = Demand(lack, np.zeros((num_folds, len(labels)), dtype=np.int64))
     drawn = spread_groups(groups, demand, seed=seed)
@@ -61,12 +67,3 @@ def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResul
             f"without {listed([name for name, gaps in zip(labels, without, strict=True) if gaps])}."
         ]
     return FoldResult(fold, tuple(notes))
-
-
-def _too_few_groups(held: np.ndarray, labels: list[str], num_folds: int) -> str:
-    most = int(held.max())
-    use = f"at most {most}, or 0 for none" if most > 1 else "0, for none"
-    return (
-        f"There are no folds: data.num_folds={num_folds}, and no class has as many groups in train and val (the most "
-        f"frequent, {labels[int(held.argmax())]}, has {most}); use {use}, or add images of other parts."
-    )

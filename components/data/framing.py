@@ -110,7 +110,6 @@ def _fit(part: Image.Image, framing: Framing) -> np.ndarray:
 
 
 def _spread(start: int, stop: int, tile: int, overlap: float) -> list[tuple[int, int]]:
-    """Begin and end of the tiles along one side."""
     length = stop - start
     if length <= tile:
         return [(start, stop)]

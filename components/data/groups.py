@@ -26,8 +26,6 @@ def link_groups(
     Returns (N,) str: the alphabetically first user's group of the component, else "image:" and the first 16 digits of
     its smallest digest: names that do not depend on the order of the rows.
     """
-    if len(sha256) != len(group):
-        raise ValueError(f"{len(sha256)} digests, but {len(group)} groups")
     if not len(sha256):
         return np.array([], dtype=object)
     digest, digests = pd.factorize(pd.Series(sha256, dtype="str"), sort=True)
@@ -116,17 +114,15 @@ def largest_groups(table: pd.DataFrame, own_group: pd.Series, pairs: np.ndarray,
         across = bool((path[near[:, 0]] != path[near[:, 1]]).any())
         labels = sorted(Counter(images["label"]).items(), key=lambda item: (-item[1], item[0]))
         counts = ", ".join(f"{label} {held}" for label, held in labels)
-        rows.append((names[number], int(sizes[number]), counts, _reason(images.drop_duplicates("path"), across)))
+        files = images.drop_duplicates("path")
+        reasons = {
+            "part": files["own"].dropna().duplicated().any(),
+            "identical": files["sha256"].duplicated().any(),
+            "near duplicates": across,
+        }
+        held_by = ", ".join(reason for reason, holds in reasons.items() if holds)
+        rows.append((names[number], int(sizes[number]), counts, held_by))
     return pd.DataFrame(rows, columns=["group", "images", "labels", "reason"])
-
-
-def _reason(files: pd.DataFrame, near: bool) -> str:
-    reasons = {
-        "part": files["own"].dropna().duplicated().any(),
-        "identical": files["sha256"].duplicated().any(),
-        "near duplicates": near,
-    }
-    return ", ".join(reason for reason, holds in reasons.items() if holds)
 
 
 def _places(table: pd.DataFrame) -> pd.Series:

@@ -34,7 +34,6 @@ class DiskNames:
 
 
 def by_normal_form(paths: Iterable[str]) -> Mapping[str, list[str]]:
-    """The paths that share each normal form."""
     found: dict[str, list[str]] = {}
     for path in paths:
         found.setdefault(normal_path(path), []).append(path)

@@ -153,13 +153,8 @@ def load_earlier(address: str) -> dict[str, str]:
     return dict(zip(table["sha256"], table["split"], strict=True))
 
 
-def save_manifest(manifest: pd.DataFrame, path: Path) -> None:
-    """Write parquet."""
-    manifest.to_parquet(path, index=False)
-
-
 def load_manifest(path: Path) -> pd.DataFrame:
-    """Read what `save_manifest` wrote, with the same types."""
+    """Read manifest.parquet, with the types of `build_manifest`."""
     return _typed(pd.read_parquet(path))
 
 

@@ -35,7 +35,6 @@ def normal_form(name: str) -> str:
 
 
 def normal_path(path: str) -> str:
-    """The normal form of each part of a posix path."""
     if path.isascii() and path.isprintable() and " " not in path:
         return path
     return "/".join(map(normal_form, path.split("/")))
@@ -66,8 +65,8 @@ def told_apart(*names: str) -> list[str]:
 
 def _visible(name: str, *, but: str = "") -> str:
     """Without invisible characters, except those of `but`."""
-    return "".join(char for char in name if char in but or not _is_invisible(char))
-
-
-def _is_invisible(char: str) -> bool:
-    return char in _EMPTY or (unicodedata.category(char) in ("Cf", "Cc") and not char.isspace())
+    return "".join(
+        char
+        for char in name
+        if char in but or not (char in _EMPTY or (unicodedata.category(char) in ("Cf", "Cc") and not char.isspace()))
+    )

@@ -49,7 +49,8 @@ def read_file(uri: str, path: str) -> bytes:
         try:
             return _connect(uri, anew=False).read(path)
         except Exception as error:
-            if _is_final(error):
+            # The FTP driver calls everything "not found", a server that has hung up among it.
+            if isinstance(error, _FINAL) and not isinstance(error.__cause__, ftplib.error_temp):
                 raise
         return _connect(uri, anew=True).read(path)
 
@@ -183,12 +184,9 @@ def _as_os_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001  drivers raise what they like: botocore's, aiohttp's, zipfile's errors
-        raise _failure(error, uri) from _cause(error, uri)
-
-
-def _is_final(error: Exception) -> bool:
-    # The FTP driver calls everything "not found", a server that has hung up among it.
-    return isinstance(error, _FINAL) and not isinstance(error.__cause__, ftplib.error_temp)
+        told = f"{error} {error.__cause__} {error.__context__}"
+        # The error itself, for the traceback, unless that would show a secret.
+        raise _failure(error, uri) from error if _without_secrets(told, uri) == told else None
 
 
 def _failure(error: Exception, uri: str) -> OSError:
@@ -198,12 +196,6 @@ def _failure(error: Exception, uri: str) -> OSError:
         return FileNotFoundError(ENOENT, f"no such file or folder ({text})")
     number = error.errno if isinstance(error, OSError) and error.errno else EIO
     return OSError(number, text if isinstance(error, OSError) and text else f"{type(error).__name__}: {text}")
-
-
-def _cause(error: Exception, uri: str) -> Exception | None:
-    """The error itself, for the traceback, unless that would show a secret."""
-    told = f"{error} {error.__cause__} {error.__context__}"
-    return error if _without_secrets(told, uri) == told else None
 
 
 def _without_secrets(text: str, uri: str) -> str:

@@ -52,7 +52,12 @@ def assign_splits(
     The same for any order of the rows. For images that are their own groups, every class is within one image of its
     share, or within two beside strata. Raises InputError: see the messages.
     """
-    _check(table, fractions)
+    classes = sorted(set(table["label"]))
+    if len(classes) < 2:
+        raise InputError(
+            f"data.source has only the class {', '.join(classes) or '(none)'}: nothing to tell apart; "
+            "add images of at least one other class"
+        )
     group, names = pd.factorize(table["group"], sort=True)
     label, labels = pd.factorize(table["label"], sort=True)
     groups = count_groups(group, label, _strata_codes(table, strata))
@@ -63,20 +68,13 @@ def assign_splits(
         shares /= shares.sum()
         split = _fill(groups, settled, shares, labels=list(labels), seed=seed, kept=bool(earlier))
         shortages += _share_notes(groups, split, settled.open_splits, shares, list(labels), list(names))
-    _check_train(groups, split, list(labels))
-    return SplitResult(np.array(SPLITS, dtype=object)[split[group]], settled.notes, shortages)
-
-
-def _check(table: pd.DataFrame, fractions: Mapping[str, float]) -> None:
-    faulty = set(fractions) != set(SPLITS) or not all(0.0 < share < 1.0 for share in fractions.values())
-    if faulty or abs(sum(fractions.values()) - 1.0) > 1e-6:
-        raise InputError(f"data.splits={dict(fractions)}: needs {', '.join(SPLITS)}, each above 0, with a sum of 1")
-    labels = sorted(set(table["label"]))
-    if len(labels) < 2:
+    absent = np.flatnonzero(_holders(groups, np.flatnonzero(split == TRAIN)) == 0)
+    if len(absent):
         raise InputError(
-            f"data.source has only the class {', '.join(labels) or '(none)'}: nothing to tell apart; "
-            "add images of at least one other class"
+            f"data.split_column: no image of class {listed(list(labels[absent]))} is in train, so it cannot be "
+            "learned; give some of them the split train, or leave those cells empty"
         )
+    return SplitResult(np.array(SPLITS, dtype=object)[split[group]], settled.notes, shortages)
 
 
 def _strata_codes(table: pd.DataFrame, strata: Sequence[str]) -> list[np.ndarray]:
@@ -188,15 +186,6 @@ def _share_notes(
     if len(worst) > _SHOWN:
         notes.append(f"The shares of {counted(len(worst) - _SHOWN, 'more class', 'more classes')} are far off, too.")
     return tuple(notes)
-
-
-def _check_train(groups: Groups, split: np.ndarray, labels: list[str]) -> None:
-    absent = np.flatnonzero(_holders(groups, np.flatnonzero(split == TRAIN)) == 0)
-    if len(absent):
-        raise InputError(
-            f"data.split_column: no image of class {listed([labels[n] for n in absent])} is in train, so it cannot be "
-            "learned; give some of them the split train, or leave those cells empty"
-        )
 
 
 def _holders(groups: Groups, rows: np.ndarray) -> np.ndarray:

@@ -92,7 +92,6 @@ def absent_classes(groups: Groups, demand: Demand, parts: np.ndarray) -> np.ndar
 
 
 def _held(images: csr_array) -> np.ndarray:
-    """(C,) groups that hold each class."""
     return np.bincount(images.indices, minlength=images.shape[1])
 
 

@@ -35,28 +35,18 @@ def build_model(
 ) -> BuiltModel:
     """Build the classifier. What is not loaded is drawn from `seed`; the caller's generators are not touched.
 
-    Args:
-        backbone: timm name, with or without a weights tag.
-        weights: none, pretrained, package, or file:/path/to/weights.safetensors.
-        num_classes: width of the classifier, at least 2.
-        drop_rate: dropout before the classifier, in [0, 1).
-        drop_path_rate: stochastic depth, in [0, 1).
-        seed: of the random start; the same seed gives the same bytes.
+    backbone: timm name, with or without a weights tag. weights: none, pretrained, package, or file:/path.safetensors.
+    drop_rate: dropout before the classifier; drop_path_rate: stochastic depth; both in [0, 1).
 
-    Raises:
-        InputError: an unknown backbone, weights that are not available or do not fit, an unsupported rate.
+    Raises InputError: an unknown backbone, weights that are not available or do not fit, an unsupported rate.
     """
     if not weights.startswith("file:"):  # which is checked when it is read
         check_weights(backbone, weights)
     record = describe_backbone(backbone)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = _create(
-            backbone,
-            pretrained=weights == "pretrained",
-            num_classes=num_classes,
-            rates={"drop_rate": drop_rate, "drop_path_rate": drop_path_rate},
-        )
+        rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+        model = _create(backbone, pretrained=weights == "pretrained", num_classes=num_classes, rates=rates)
         _reset_classifier(model, backbone)
     if weights == "package":
         load_packaged(model, backbone)
@@ -70,9 +60,8 @@ def check_rates(backbone: str, *, drop_rate: float, drop_path_rate: float) -> No
     """Raise InputError for a rate that the architecture does not have; nothing is allocated."""
     describe_backbone(backbone)
     with torch.device("meta"):
-        _create(
-            backbone, pretrained=False, num_classes=2, rates={"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
-        )
+        rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+        _create(backbone, pretrained=False, num_classes=2, rates=rates)
 
 
 def _create(backbone: str, *, pretrained: bool, num_classes: int, rates: dict[str, Any]) -> nn.Module:

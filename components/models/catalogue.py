@@ -17,8 +17,7 @@ KEY = "model.backbone"
 def describe_backbone(backbone: str) -> PretrainedCfg:
     """Return timm's record of the backbone: mean, std, input size, classifier names, where its weights are.
 
-    Raises:
-        InputError: timm has no such architecture, or the architecture has no such weights tag.
+    Raises InputError: timm has no such architecture, or the architecture has no such weights tag.
     """
     if not timm.is_model(backbone):
         known = timm.list_models()

@@ -6,13 +6,7 @@ from components.models.backbones import BuiltModel, build_model
 def build_embedder(*, backbone: str, weights: str, seed: int) -> BuiltModel:
     """Build a model that returns pooled features, (B, F), instead of logits.
 
-    Args:
-        backbone: timm name, with or without a weights tag.
-        weights: pretrained, package, or file:/path/to/weights.safetensors; with none the features are random ones.
-        seed: of what is not loaded.
-
-    Raises:
-        InputError: an unknown backbone, weights that cannot be had or do not fit.
+    backbone, weights, seed, and what is raised: as for `build_model`.
     """
     built = build_model(backbone=backbone, weights=weights, num_classes=2, drop_rate=0.0, drop_path_rate=0.0, seed=seed)
     # Every model of timm's has such a method.

@@ -19,14 +19,7 @@ def class_weights(labels: np.ndarray, num_classes: int, scheme: Literal["none", 
     """Return the weight of each class, (K,) float32, or None for `none`.
 
     `balanced` is N / (K · count), so that every class has the same total weight and the mean weight is 1.
-
-    Args:
-        labels: (N,) integers in [0, K).
-        num_classes: K.
-        scheme: none or balanced.
-
-    Raises:
-        InputError: a class without an image, whose weight would be infinite.
+    labels: (N,) integers in [0, K). Raises InputError: a class without an image, whose weight would be infinite.
     """
     if scheme == "none":
         return None
@@ -38,15 +31,8 @@ def effective_number_weights(labels: np.ndarray, num_classes: int, beta: float) 
     """Return the weight of each class, (K,) float32, by the effective number of its images (Cui et al. 2019).
 
     The effective number of n images is (1 - beta^n) / (1 - beta). The weight is its inverse, scaled so that the mean
-    weight over the images is 1. beta 0 is no weighting; towards 1 it becomes `balanced`.
-
-    Args:
-        labels: (N,) integers in [0, K).
-        num_classes: K.
-        beta: in [0, 1).
-
-    Raises:
-        InputError: a class without an image, whose weight would be infinite.
+    weight over the images is 1. beta, in [0, 1): 0 is no weighting; towards 1 it becomes `balanced`.
+    labels: (N,) integers in [0, K). Raises InputError: a class without an image, whose weight would be infinite.
     """
     counts = _counted(labels, num_classes, what="recipe.loss=class_balanced", remedy="use cross_entropy")
     inverse = (1 - beta) / (1 - beta**counts)
@@ -56,10 +42,7 @@ def effective_number_weights(labels: np.ndarray, num_classes: int, beta: float) 
 def build_loss(weights: torch.Tensor | None, label_smoothing: float, *, focal_gamma: float) -> nn.Module:
     """Return the loss, from logits (B, K) and labels (B,) to its mean over the batch, weighted by class.
 
-    Args:
-        weights: (K,) float or None.
-        label_smoothing: in [0, 1).
-        focal_gamma: at least 0; 0 for torch's cross-entropy.
+    weights: (K,) float or None. label_smoothing: in [0, 1). focal_gamma: at least 0; 0 for torch's cross-entropy.
     """
     if focal_gamma == 0:
         return nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
@@ -75,7 +58,6 @@ class FocalLoss(nn.Module):
     weight: torch.Tensor | None
 
     def __init__(self, weights: torch.Tensor | None, label_smoothing: float, gamma: float) -> None:
-        """Take the weights (K,) or None, the smoothing in [0, 1), and gamma, at least 0."""
         super().__init__()
         self.register_buffer("weight", weights)
         self.label_smoothing = label_smoothing
@@ -104,13 +86,7 @@ def constant_predictor_loss(
     With counts n, weights w and smoothing s over K classes, the loss is Σ a_c (1 - p_c)^gamma (-log p_c) / W with
     a_c = (1 - s) w_c n_c + (s / K) w_c N and W = Σ w_c n_c. Its terms are convex in p; with gamma 0 it is lowest where
     p = a / Σa, and without weights and smoothing it is then the entropy of the class balance. The weighted mean is
-    taken over all labels at once.
-
-    Args:
-        class_counts: (K,) images per class, their sum at least 1.
-        weights: (K,) float or None.
-        label_smoothing: in [0, 1).
-        focal_gamma: at least 0; 0 for cross-entropy.
+    taken over all labels at once. class_counts: (K,) images per class, their sum at least 1; the rest as `build_loss`.
     """
     counts, weight = _counts_and_weights(class_counts, weights)
     targets = _constant_targets(counts, weight, label_smoothing)
@@ -130,13 +106,6 @@ def constant_predictor_spread(
     A batch's loss is a ratio, the sum of its images' terms t_y over that of their weights w_y; to first order it varies
     as the mean of (t_y - L w_y) / E[w] over the batch, L being the loss on all. It is 0 for balanced weights, with
     which the loss of a constant is the same on every batch.
-
-    Args:
-        class_counts: (K,) images per class, their sum at least 1.
-        weights: (K,) float or None.
-        label_smoothing: in [0, 1).
-        focal_gamma: at least 0; 0 for cross-entropy.
-        batch_size: at least 1.
     """
     counts, weight = _counts_and_weights(class_counts, weights)
     costs = _constant_costs(_constant_targets(counts, weight, label_smoothing), focal_gamma)

@@ -28,14 +28,9 @@ def check_input_size(backbone: str, size: int, *, where: str) -> None:
     """Refuse an image size that the architecture cannot take.
 
     Most vision transformers have a fixed size; in other networks too small an image vanishes after some layers.
+    size: side of the square image, pixels. where: the key that decides and its value, for the message.
 
-    Args:
-        backbone: timm name, with or without a weights tag.
-        size: side of the square image, pixels.
-        where: the key that decides and its value, for the message.
-
-    Raises:
-        InputError: the backbone has a fixed input size, and it is another one; or such an image does not pass it.
+    Raises InputError: the backbone has a fixed input size, and it is another one; or such an image does not pass it.
     """
     record = describe_backbone(backbone)
     own = record.input_size[-1]
@@ -55,7 +50,6 @@ def check_input_size(backbone: str, size: int, *, where: str) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _passes(backbone: str, size: int) -> bool:
-    """Whether an image of that size passes all layers, as far as shapes show."""
     try:
         with torch.no_grad():
             skeleton(backbone)(torch.empty(1, 3, size, size, device="meta"))

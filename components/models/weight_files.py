@@ -65,13 +65,8 @@ class Fit:
 def check_weights_file(backbone: str, weights: str, model: nn.Module) -> str:
     """Read the file as a training would, without filling the model; return what was found, in words.
 
-    Args:
-        backbone: timm name.
-        weights: `file:/path.safetensors`.
-        model: of the backbone, with any classifier, on any device.
-
-    Raises:
-        InputError: no such file, no safetensors file, weights of another architecture, values that are not finite.
+    weights: `file:/path.safetensors`. model: of the backbone, with any classifier, on any device.
+    Raises InputError: no such file, no safetensors file, weights of another architecture, values that are not finite.
     """
     path = weights_path(weights)
     fit = match(read_header(path, weights), model, backbone, weights)
@@ -82,8 +77,7 @@ def check_weights_file(backbone: str, weights: str, model: nn.Module) -> str:
 def load_weights_file(model: nn.Module, backbone: str, weights: str) -> None:
     """Fill the model from `file:/path.safetensors`; a classifier of another shape keeps its random start.
 
-    Raises:
-        InputError: as `check_weights_file` does.
+    Raises InputError as `check_weights_file` does.
     """
     path = weights_path(weights)
     fit = match(read_header(path, weights), model, backbone, weights)
@@ -138,9 +132,7 @@ def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights
     """Find each tensor of the model in the file, under the names that a wrapper has given them.
 
     A classifier that the file lacks, or has in another shape, keeps its random start.
-
-    Raises:
-        InputError: the file holds another architecture, several networks, or numbers that are quantised.
+    Raises InputError: the file holds another architecture, several networks, or numbers that are quantised.
     """
     own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     plain = {name.replace(COMPILED, ""): name for name in stored}
@@ -151,20 +143,25 @@ def match(stored: Mapping[str, Stored], model: nn.Module, backbone: str, weights
     if all(name in inside and stored[inside[name]].shape == own[name] for name in fresh):
         fresh = set()
     body = {name: whole for name, whole in inside.items() if name in own and name not in fresh}
-    stems = _stems(backbone)
-    widened = frozenset(
-        name for name, whole in body.items() if name in stems and _one_channel(stored[whole].shape, own[name])
+    first_conv = describe_backbone(backbone).first_conv or ()
+    stems = {f"{name}.weight" for name in ((first_conv,) if isinstance(first_conv, str) else first_conv)}
+    widened = frozenset(  # of grey images, and fit otherwise
+        name
+        for name in stems & body.keys()
+        if own[name][1:2] == (3,) and stored[body[name]].shape == (own[name][0], 1, *own[name][2:])
     )
     missing = sorted(name for name in own if name not in body and name not in fresh and not name.endswith(COUNTER))
     surplus = sorted(name for name in inside if name not in own and not name.startswith(head))
     unlike = sorted(name for name, whole in body.items() if stored[whole].shape != own[name] and name not in widened)
     if missing or surplus or unlike:
         matching = len(body) - len(unlike)
+        first = [*missing, *surplus, *unlike][0]
+        if first in unlike:
+            first += f", {_shape(stored[inside[first]].shape)} where the backbone has {_shape(own[first])}"
         raise InputError(
             f"{KEY}={weights!r}: its tensors do not fit the backbone {backbone}: of {len(own)}, {matching} are there; "
             f"{len(missing)} missing, {len(surplus)} surplus, {len(unlike)} of another shape "
-            f"(first: {_first(missing, surplus, unlike, stored, inside, own)}); give the backbone they were trained "
-            "with"
+            f"(first: {first}); give the backbone they were trained with"
         )
     for name, whole in body.items():
         if stored[whole].dtype not in FLOAT_TYPES and not name.endswith((COUNTER, "index")):
@@ -202,31 +199,6 @@ def _prefix(names: Iterable[str], own: Mapping[str, object], weights: str) -> st
             f"{KEY}={weights!r} holds {len(best)} networks of this kind ({', '.join(best)}); keep the tensors of one"
         )
     return best[0]
-
-
-def _stems(backbone: str) -> set[str]:
-    """Return the names of the convolutions whose input is the image."""
-    first = describe_backbone(backbone).first_conv or ()
-    return {f"{name}.weight" for name in ((first,) if isinstance(first, str) else first)}
-
-
-def _one_channel(stored: tuple[int, ...], own: tuple[int, ...]) -> bool:
-    """Whether the first convolution takes grey images and fits otherwise."""
-    return len(own) == 4 and len(stored) == 4 and own[1] == 3 and stored == (own[0], 1, *own[2:])
-
-
-def _first(
-    missing: list[str],
-    surplus: list[str],
-    unlike: list[str],
-    stored: Mapping[str, Stored],
-    inside: Mapping[str, str],
-    own: Mapping[str, tuple[int, ...]],
-) -> str:
-    if missing or surplus:
-        return (missing + surplus)[0]
-    name = unlike[0]
-    return f"{name}, {_shape(stored[inside[name]].shape)} where the backbone has {_shape(own[name])}"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

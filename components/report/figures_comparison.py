@@ -20,8 +20,6 @@ from matplotlib.ticker import MaxNLocator
 from components.report import pictures, style
 
 COLUMNS = 5
-HEADING = 0.62
-"""Inches of the strip over the panels."""
 NAME_CHARS = 21
 """A method's name is broken into lines of this many characters."""
 METRIC_NAMES = {"auroc": "AUROC", "val_loss": "validation loss"}
@@ -146,12 +144,8 @@ def _panels(order: Sequence[str], title: str, subtitle: str, *, x: str) -> tuple
     """
     columns = min(COLUMNS, max(len(order), 3))
     rows = -(-len(order) // columns)
-    height = HEADING + 1.75 * rows + 0.25
-    figure = style.new_figure(style.WIDTH, height)
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - HEADING / height))  # type: ignore[call-arg,union-attr]
-    pictures.heading(figure, title)
-    figure.text(pictures.MARGIN / style.WIDTH, 1 - 0.38 / height, subtitle, ha="left", va="top",
-                fontsize=style.TEXT_SIZE, color=style.MUTED)  # fmt: skip
+    figure = style.new_figure(style.WIDTH, pictures.PANELS_HEADING + 1.75 * rows + 0.25)
+    pictures.panels_heading(figure, title, subtitle)
     grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
     for number, (axes, name) in enumerate(zip_longest(grid, order)):
         if name is None:

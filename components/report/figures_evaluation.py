@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,7 +19,6 @@ CELL_INCHES = {8: 0.86, 20: 0.55}
 MIN_CELL_INCHES = 0.36
 CLASS_COLUMNS = 22
 """A class name beside the confusion is broken into lines of so many columns."""
-MOST_BARS = 25
 THRESHOLD_COLORS = (style.INK, style.GREEN, style.PURPLE, style.ORANGE)
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#F3F6F9", "#9CC7E3", style.BLUE])
 
@@ -133,32 +131,6 @@ def confusion_figure(matrix: Sequence[Sequence[int]] | np.ndarray, classes: Sequ
     return style.finish(figure)
 
 
-def confused_pairs_figure(pairs: Sequence[Mapping[str, Any]]) -> Figure:
-    """A bar for each of the first MOST_BARS errors: how many images of one class were taken for another.
-
-    pairs: actual, predicted, images and share (of the actual class, in [0, 1]), the most frequent first.
-    """
-    if not pairs:
-        return style.empty_figure("Confusion", "no image was taken for one of another class")
-    shown = pairs[:MOST_BARS]
-    figure, axes = style.plot(1.2 + 0.34 * len(shown), grid=None)
-    for place, pair in enumerate(shown):
-        axes.barh(place, pair["images"], height=0.66, color=style.VERMILLION)
-        text = f"{pair['images']:,}, {style.percent(pair['share'])} of the class"
-        style.note(axes, text, (pair["images"], place), offset=(5, 0), color=style.MUTED)
-    style.name_rows(
-        axes,
-        [
-            " → ".join(pictures.wrapped(pair[side], CLASS_COLUMNS, lines=1) for side in ("actual", "predicted"))
-            for pair in shown
-        ],
-    )
-    axes.set(xlim=(0, 1.3 * shown[0]["images"]), xticks=[])
-    axes.spines["bottom"].set_visible(False)
-    style.title(axes, "The most confused classes", "images of the first class that were predicted as the second")
-    return style.finish(figure)
-
-
 def _error_curves(
     axes: Axes, cuts: np.ndarray, escape: np.ndarray, overkill: np.ndarray, thresholds: Mapping[str, float]
 ) -> None:
@@ -179,7 +151,7 @@ def _error_curves(
             size=style.TEXT_SIZE, bold=True, color=color, over_lines=True,
         )  # fmt: skip
     axes.set_ylim(0, 1.12)
-    style.percent_axis(axes.yaxis)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     _threshold_axis(axes, reach, thresholds)
     style.title(axes, "The trade", "a higher threshold rejects less: fewer good images, and fewer defective ones")
     style.label_axes(axes, x="threshold on the defect score")

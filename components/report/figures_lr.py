@@ -1,4 +1,4 @@
-"""Figures of the range test: the loss as the learning rate rises, with the bounds that follow or by weight decay."""
+"""The figure of the range test: the loss as the learning rate rises, with the bounds that follow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,9 +19,6 @@ LABEL_SHARE = 0.115
 END_SHARE = 0.13
 """Nearer than this share to the right end, a label stands left of its line."""
 REASON_COLUMNS = 64
-SMOOTHING_DECADES = 0.1
-MEASURE_NAMES = {"lr_div": "diverging rate", "lr_min": "rate of lowest loss"}
-_DECAYS = LinearSegmentedColormap.from_list("decays", [style.SKY, style.BLUE, style.PURPLE, style.VERMILLION])
 
 
 def range_test_figure(curves: pd.DataFrame, bounds: Mapping[str, Any], title: str) -> Figure:
@@ -63,40 +59,6 @@ def range_test_figure(curves: pd.DataFrame, bounds: Mapping[str, Any], title: st
     return style.finish(figure)
 
 
-def weight_decay_figure(curves: pd.DataFrame, verdict: Mapping[str, Any]) -> Figure:
-    """The smoothed median curve under each weight decay, its limit a tick on the axis, the recommended one bold.
-
-    curves: of one optimizer: columns weight_decay, seed, step, lr (> 0), loss (nan allowed). verdict: of
-    `DecayVerdict.to_dict`.
-    """
-    title = f"Weight-decay range test: {verdict['optimizer']}"
-    usable = curves[np.isfinite(curves["loss"]) & (curves["lr"] > 0)]
-    if usable.empty:
-        return style.empty_figure(title, "the range tests recorded no finite loss")
-    figure, axes = style.plot(4.5)
-    axes.set_xscale("log")
-    limits = {entry["weight_decay"]: entry["limit"] for entry in verdict["limits"]}
-    handles, lowest, start = [], np.inf, 0.0
-    for place, (decay, one) in enumerate(usable.groupby("weight_decay", sort=True)):
-        color = _DECAYS(place / max(len(limits) - 1, 1))
-        rates, losses = _smoothed_median(one)
-        chosen, limit = decay == verdict["recommended"], limits[decay]
-        found = "abstains" if limit is None else style.rate(limit)
-        label = f"weight decay {decay:g}: {found}{' (recommended)' if chosen else ''}"
-        width = 2.6 if chosen else 1.3
-        handles += axes.plot(rates, losses, color=color, linewidth=width, zorder=4 if chosen else 3, label=label)
-        if limit is not None:
-            axes.axvline(limit, ymax=0.09, color=color, linewidth=3.0 if chosen else 2.0, zorder=5)
-        lowest, start = min(lowest, float(losses.min())), max(start, float(losses[0]))
-    drop = max(start - lowest, 0.25 * start, 1e-6)
-    axes.set_ylim(lowest - 0.12 * drop, start + 0.8 * drop)
-    axes.set_xlim(float(usable["lr"].min()), float(usable["lr"].max()))
-    style.title(axes, title, _decay_subtitle(verdict))
-    style.label_axes(axes, x="learning rate", y="training loss, median of the seeds")
-    style.key(axes, handles)
-    return style.finish(figure)
-
-
 def _fit(axes: Axes, bounds: Mapping[str, Any]) -> list[Line2D]:
     fit = bounds.get("fit") or {}
     rates, losses = fit.get("lr") or [], fit.get("loss") or []
@@ -108,7 +70,6 @@ def _fit(axes: Axes, bounds: Mapping[str, Any]) -> list[Line2D]:
 
 
 def _held_out(axes: Axes, usable: pd.DataFrame) -> list[Line2D]:
-    """The median held-out loss, where it was measured."""
     if "heldout_loss" not in usable or usable["heldout_loss"].isna().all():
         return []
     measured = usable[np.isfinite(usable["heldout_loss"].to_numpy(dtype=float))]
@@ -140,7 +101,6 @@ def _spans(axes: Axes, bounds: Mapping[str, Any]) -> list[Line2D]:
 
 
 def _mark_rates(axes: Axes, bounds: Mapping[str, Any]) -> None:
-    """A named line for each rate that was found."""
     color = style.MUTED if bounds["abstained"] else style.BLUE
     marks: list[tuple[float | None, str, str, float, Any]] = [
         (bounds["lower"], "lower", color, 1.0, "-"),
@@ -171,21 +131,3 @@ def _write_reason(axes: Axes, reason: str) -> None:
         fontsize=style.TEXT_SIZE, color=style.INK, zorder=7,
         bbox={"facecolor": "#FFF4DE", "edgecolor": style.ORANGE, "linewidth": 0.8, "boxstyle": "round,pad=0.5"},
     )  # fmt: skip
-
-
-def _smoothed_median(one: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    median = one.groupby("step", sort=True)[["lr", "loss"]].median()
-    rates = median["lr"].to_numpy()
-    apart = (np.log10(rates)[:, None] - np.log10(rates)[None, :]) / SMOOTHING_DECADES
-    weights = np.exp(-0.5 * apart**2)
-    return rates, weights @ median["loss"].to_numpy() / weights.sum(axis=1)
-
-
-def _decay_subtitle(verdict: Mapping[str, Any]) -> str:
-    if verdict["recommended"] is None:
-        return f"No verdict: {verdict['reason']}"
-    measure = MEASURE_NAMES[verdict["measure"]]
-    return (
-        f"recipe.weight_decay={verdict['recommended']:g}: the largest whose {measure} (ticks) is not reduced by more "
-        f"than {verdict['tolerance_decades']:g} decades"
-    )

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from components.display import counted, width
-from components.report import pictures, style, trial_looks
+from components.report import pictures, style
 
 COMPLETED, STOPPED = "completed", "stopped"
 AND = " / "
@@ -27,11 +27,10 @@ KEY_CHARS = 120
 LOG_FROM = 6.0
 """Latencies that differ by more than this factor are drawn on a logarithmic axis."""
 REST = "several together, and noise"
+NAMES = {"lr": "learning rate", "ema": "EMA", "augment_strength": "augmentation"}
 
 
 class Mark(NamedTuple):
-    """How the trials of a label are drawn."""
-
     color: str
     marker: str
 
@@ -78,7 +77,10 @@ def search_figure(
     rings = [ring for trial, look in named.items() for ring in _ring(axes, trials[trials["trial"] == trial], *look)]
     style.title(axes, heading, _search_subtitle(trials, bounds))
     style.label_axes(axes, x="learning rate", y=metric_name)
-    _wide_key(axes, [*_search_key(marks, trials), *rings])
+    handles = [*_search_key(marks, trials), *rings]
+    lengths = [width(style.key_label(handle)) + 6 for handle in handles]
+    fits = sum(lengths) <= KEY_CHARS
+    style.key(axes, handles, columns=len(handles) if fits else max(1, KEY_CHARS // max(lengths)))
     return style.finish(figure)
 
 
@@ -92,10 +94,10 @@ def importance_figure(importances: Mapping[str, Any]) -> Figure:
     if not shares:
         return style.empty_figure(heading, f"not known: {importances['reason']}")
     color = style.MUTED if r_squared is not None and r_squared <= 0 else style.BLUE
-    bars = [(trial_looks.plain_key(key), share, color) for key, share in shares.items()]
+    bars = [(_plain_key(key), share, color) for key, share in shares.items()]
     bars.append((REST, max(0.0, 1 - sum(shares.values())), style.FAINT))
     subtitle = _importance_subtitle(importances["basis"], r_squared)
-    figure = style.new_figure(style.WIDTH, trial_looks.heading_height(subtitle) + 0.2 + 0.3 * len(bars))
+    figure = style.new_figure(style.WIDTH, pictures.panels_heading_height(subtitle) + 0.2 + 0.3 * len(bars))
     axes = figure.add_subplot()
     style.quiet_axes(axes, grid=None)
     names, widths, colors = zip(*bars, strict=True)
@@ -107,7 +109,7 @@ def importance_figure(importances: Mapping[str, Any]) -> Figure:
     axes.tick_params(axis="y", length=0, labelsize=style.TEXT_SIZE, labelcolor=style.INK)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    trial_looks.figure_heading(figure, heading, subtitle)
+    pictures.panels_heading(figure, heading, subtitle)
     return style.finish(figure)
 
 
@@ -142,13 +144,17 @@ def pareto_figure(trials: pd.DataFrame, front: Sequence[int], *, metric_name: st
     return style.finish(figure)
 
 
+def _plain_key(key: str) -> str:
+    last = key.rpartition(".")[2]
+    return NAMES.get(last, last.replace("_", " "))
+
+
 def _scores(trials: pd.DataFrame) -> np.ndarray:
     """(N,) float64, nan for a trial without one."""
     return trials["score"].to_numpy(dtype=float, na_value=np.nan)
 
 
 def _labels(trials: pd.DataFrame, bounds: Mapping[str, object]) -> np.ndarray:
-    """(N,) the label of each trial."""
     optimizers = trials["optimizer"].to_numpy(dtype=object)
     if "backbone" not in trials:
         return optimizers
@@ -217,15 +223,7 @@ def _search_key(marks: Mapping[str, Mark], trials: pd.DataFrame) -> list[Line2D]
     return handles
 
 
-def _wide_key(axes: Axes, handles: Sequence[Line2D]) -> None:
-    """A key below the axes, in as many columns as its longest entry lets fit."""
-    lengths = [width(style.key_label(handle)) + 6 for handle in handles]
-    fits = sum(lengths) <= KEY_CHARS
-    style.key(axes, handles, columns=len(handles) if fits else max(1, KEY_CHARS // max(lengths)))
-
-
 def _importance_subtitle(basis: str, r_squared: float | None) -> str:
-    """What the shares are of, and how far they can be trusted."""
     text = f"Share of the score's variance over the space that a key explains alone (fANOVA); {basis}"
     if r_squared is None:
         return text

@@ -29,7 +29,10 @@ def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         for place, image in zip(axes, images, strict=False):
             pictures.show(place, image)
-        pictures.row_name(axes[0], name)
+        style.note(
+            axes[0], pictures.wrapped(name, pictures.NAME_CHARS), (0, 0.5), offset=(-8, 0), at="axes fraction",
+            ha="right", size=style.TEXT_SIZE, bold=True,
+        )  # fmt: skip
     pictures.heading(figure, "Samples of each class")
     return style.finish(figure)
 
@@ -71,7 +74,11 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, *
 
 def pairs_gallery(pairs: Sequence[tuple[np.ndarray, np.ndarray]], captions: Sequence[str], title: str) -> Figure:
     """Two images side by side with a caption under both. Images: (S, S, 3) uint8, all of one size."""
-    return gallery([_side_by_side(*pair) for pair in pairs], captions, title, fitting=PAIR_COLUMNS)
+    joined = []
+    for first, second in pairs:
+        gap = np.full((first.shape[0], max(first.shape[1] // 24, 1), 3), 255, dtype=np.uint8)
+        joined.append(np.concatenate([first, gap, second], axis=1))
+    return gallery(joined, captions, title, fitting=PAIR_COLUMNS)
 
 
 def groups_gallery(
@@ -95,9 +102,3 @@ def groups_gallery(
         pictures.title_above(row[0], name)
     pictures.heading(figure, title)
     return style.finish(figure)
-
-
-def _side_by_side(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(S, 2 S + gap, 3) uint8, with a white gap."""
-    gap = np.full((first.shape[0], max(first.shape[1] // 24, 1), 3), 255, dtype=np.uint8)
-    return np.concatenate([first, gap, second], axis=1)

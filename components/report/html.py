@@ -60,7 +60,7 @@ def render_report(
     environment.filters["tidy"] = _keep_units_on_line
     chapters = [
         {
-            "id": _anchor(section.title, order),
+            "id": f"s{order}-" + re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
             "title": section.title,
             "paragraphs": _paragraphs(section.text),
             "tables": [_table(caption, frame) for caption, frame in section.tables],
@@ -107,7 +107,7 @@ def _table(caption: str, frame: pd.DataFrame) -> dict[str, Any]:
     """Header and cells as text; numbers are set right. A named or non-range index is a column."""
     if frame.index.name is not None or not isinstance(frame.index, pd.RangeIndex):
         frame = frame.reset_index(names=frame.index.name or "")
-    columns = [frame.iloc[:, position] for position in range(frame.shape[1])]
+    columns = [column for _, column in frame.items()]
     numeric = [_is_numeric(column) for column in columns]
     cells = [
         _number_cells(column) if is_number else [_cell(value) for value in column]
@@ -168,7 +168,3 @@ def _keep_units_on_line(text: str) -> str:
 
 def _paragraphs(text: str) -> list[str]:
     return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
-
-
-def _anchor(title: str, order: int) -> str:
-    return f"s{order}-" + re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

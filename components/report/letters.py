@@ -49,17 +49,13 @@ def missing_note() -> str | None:
     """A sentence, where figures of this process hold letters that no font has; else None."""
     if not _missing:
         return None
+    known = {"fonts-noto-cjk": _EAST_ASIAN, "fonts-symbola": _SYMBOLS}  # Debian's packages
+    packages = sorted(
+        {next((name for name, kind in known.items() if kind.match(letter)), "fonts-noto-core") for letter in _missing}
+    )
     return (
         f"no installed font shows {listed(sorted(_missing))}: figures have code points in their place; "
-        f"install {' '.join(_packages())}, or another font with these letters"
-    )
-
-
-def _packages() -> list[str]:
-    """Debian's, by what is missing."""
-    known = {"fonts-noto-cjk": _EAST_ASIAN, "fonts-symbola": _SYMBOLS}
-    return sorted(
-        {next((name for name, kind in known.items() if kind.match(letter)), "fonts-noto-core") for letter in _missing}
+        f"install {' '.join(packages)}, or another font with these letters"
     )
 
 

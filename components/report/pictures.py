@@ -15,6 +15,8 @@ from components import display
 from components.report import letters, style
 
 MARGIN, GAP, HEADING = 0.1, 0.12, 0.5
+PANELS_HEADING, SUBTITLE_LINE = 0.62, 0.17
+"""Inches of the strip over the panels of a figure, and of each line that its subtitle has beyond the first."""
 LINE = 0.155
 """Inches: around the figure, between images, for the heading; a line of a caption."""
 COLUMN_PER_POINT = 0.0072
@@ -71,14 +73,6 @@ def caption(axes: Axes, text: str) -> None:
     style.note(axes, text, (0, 0), offset=(0, -4), at="axes fraction", va="top", color=style.MUTED)
 
 
-def row_name(axes: Axes, text: str) -> None:
-    """The name of a row of images, to the left of its first one."""
-    style.note(
-        axes, wrapped(text, NAME_CHARS), (0, 0.5), offset=(-8, 0), at="axes fraction", ha="right",
-        size=style.TEXT_SIZE, bold=True,
-    )  # fmt: skip
-
-
 def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
     """One line over an image, flush with its left edge; it may run over the images beside it."""
     text = _fitted(text, _inches(axes, 1.0), style.TEXT_SIZE)
@@ -86,11 +80,24 @@ def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
 
 
 def heading(figure: Figure, text: str) -> None:
-    """The title of a figure of many places."""
     width, height = figure.get_size_inches()
     text = _fitted(text, width - 2 * MARGIN, style.TITLE_SIZE)
     figure.text(MARGIN / width, 1 - 0.14 / height, text, ha="left", va="top", fontsize=style.TITLE_SIZE,
                 fontweight="bold", color=style.INK)  # fmt: skip
+
+
+def panels_heading(figure: Figure, title: str, subtitle: str) -> None:
+    """Title and subtitle over all panels, in a strip of `panels_heading_height` that the layout leaves free."""
+    width, height = figure.get_size_inches()
+    strip = panels_heading_height(subtitle) / height
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - strip))  # type: ignore[call-arg,union-attr]
+    heading(figure, title)
+    figure.text(MARGIN / width, 1 - 0.38 / height, subtitle, ha="left", va="top",
+                fontsize=style.TEXT_SIZE, color=style.MUTED)  # fmt: skip
+
+
+def panels_heading_height(subtitle: str) -> float:
+    return PANELS_HEADING + SUBTITLE_LINE * subtitle.count("\n")
 
 
 def line_count(texts: Iterable[str]) -> int:

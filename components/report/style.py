@@ -16,7 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, LogFormatter
 
@@ -106,7 +106,7 @@ def note(
     axes.annotate(
         text, place, xytext=offset, xycoords=at, textcoords="offset points", ha=ha, va=va, fontsize=size,
         fontweight="bold" if bold else "normal", color=color, linespacing=1.25, annotation_clip=False, zorder=7,
-        path_effects=halo() if over_lines else None,
+        path_effects=[withStroke(linewidth=2.6, foreground=PAPER)] if over_lines else None,
     )  # fmt: skip
 
 
@@ -118,18 +118,11 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def percent_axis(axis: Axis) -> None:
-    """Ticks at the quarters of a share."""
-    axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
-
-
 def swatch(color: str, alpha: float, label: str) -> Line2D:
-    """A block of a key."""
     return Line2D([], [], color=color, alpha=alpha, linewidth=7, solid_capstyle="butt", label=label)
 
 
 def label_axes(axes: Axes, *, x: str = "", y: str = "") -> None:
-    """Axis names in the quiet colour."""
     axes.set_xlabel(x, fontsize=TEXT_SIZE, color=MUTED)
     axes.set_ylabel(y, fontsize=TEXT_SIZE, color=MUTED)
 
@@ -157,13 +150,7 @@ def key(axes: Axes, handles: Sequence[Artist], *, drop: float = 33.0, columns: i
 
 
 def key_label(handle: Artist) -> str:
-    """What a key says of the handle."""
     return shortened(letters.shown(str(handle.get_label())), KEY_COLUMNS)
-
-
-def halo() -> list[AbstractPathEffect]:
-    """A rim of paper around a text, so that lines can pass behind it."""
-    return [withStroke(linewidth=2.6, foreground=PAPER)]
 
 
 def finish(figure: Figure) -> Figure:
@@ -188,7 +175,6 @@ def finish(figure: Figure) -> Figure:
 
 
 def empty_figure(heading: str, reason: str) -> Figure:
-    """A small figure that says in words why there is nothing to draw."""
     figure = new_figure(6.0, 1.5)
     axes = figure.add_subplot()
     axes.set_axis_off()

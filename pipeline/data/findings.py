@@ -59,6 +59,8 @@ class DataFindings:
 def summarise(findings: DataFindings) -> dict[str, Any]:
     """`data_report.json`: plain JSON values."""
     manifest, near, probe = findings.manifest, findings.near, findings.probe
+    doubtful = findings.doubtful.head(MOST_DOUBTFUL)
+    doubtful = doubtful.assign(image_id=manifest["image_id"].to_numpy()[doubtful["row"].to_numpy(dtype=np.int64)])
     return {
         "source": findings.listing_description,
         "root": findings.root,
@@ -76,7 +78,7 @@ def summarise(findings: DataFindings) -> dict[str, Any]:
         "left_out": findings.left_out["image_id"].tolist(),
         "leakage": None if probe is None else _plain(asdict(probe)),
         "shortcuts": [_plain(asdict(shortcut)) for shortcut in findings.shortcuts],
-        "doubtful_labels": _doubtful_records(findings),
+        "doubtful_labels": [_plain(record) for record in doubtful.drop(columns="row").to_dict("records")],
         "quarantined": len(findings.quarantine),
         "defect_size": _defect_size(findings),
         "warnings": warnings_of(findings),
@@ -152,17 +154,10 @@ def near_duplicate_groups(findings: DataFindings) -> int:
 
 
 def joined(values: object) -> str:
-    """A list in one cell."""
     return values if isinstance(values, str) else ", ".join(str(value) for value in values)  # type: ignore[attr-defined]
 
 
 _NO_PAIRS = pd.DataFrame({"first": [], "second": [], "correlation": [], "symmetry": []})
-
-
-def _doubtful_records(findings: DataFindings) -> list[dict[str, Any]]:
-    worst = findings.doubtful.head(MOST_DOUBTFUL)
-    names = findings.manifest["image_id"].to_numpy()[worst["row"].to_numpy(dtype=np.int64)]
-    return [_plain(record) for record in worst.drop(columns="row").assign(image_id=names).to_dict("records")]
 
 
 def _defect_size(findings: DataFindings) -> dict[str, Any] | None:

@@ -13,7 +13,6 @@ from components.data.decode import DecodeError, decode_image
 from components.data.file_index import UNREADABLE, digest_files
 from components.data.framing import Framing, FramingError, frame_boxes
 from components.data.pack.reader import PACK_FOLDER
-from components.data.pack.shards import Kind
 from components.data.pack.store import PackResult, choose_kind, pack_images
 from components.data.pack.workers import MapTasks, on_cores
 from components.data.sources.listing import Listing
@@ -64,6 +63,11 @@ def pack_source(context: StageContext, listing: Listing, digests: pd.DataFrame, 
         tile_overlap=data.tile_overlap,
         significant_bits=data.significant_bits,
     )
+    kind = data.pack
+    if kind == "auto":
+        images = len(listing.table) * _tiles_per_file(listing, framing)
+        free = shutil.disk_usage(context.storage).free
+        kind = choose_kind(images=images, side=framing.size, free_disk=free, memory=memory_bytes())
     with (
         context.console.bar("decoding", len(listing.table)) as advance,
         _workers(context) as (workers, map_tasks),
@@ -72,7 +76,7 @@ def pack_source(context: StageContext, listing: Listing, digests: pd.DataFrame, 
             listing,
             digests,
             framing=framing,
-            kind=_kind(data, listing, framing, context.storage),
+            kind=kind,
             store=context.storage / IMAGES_FOLDER,
             directory=context.directory / PACK_FOLDER,
             workers=workers,
@@ -83,14 +87,6 @@ def pack_source(context: StageContext, listing: Listing, digests: pd.DataFrame, 
     context.run.log_artifact(context.directory / "quarantine.csv")  # also of a run that stops below
     _check_quarantine(packed, len(listing.table), data)
     return packed
-
-
-def _kind(data: DataConfig, listing: Listing, framing: Framing, storage: Path) -> Kind:
-    if data.pack != "auto":
-        return data.pack
-    images = len(listing.table) * _tiles_per_file(listing, framing)
-    free = shutil.disk_usage(storage).free
-    return choose_kind(images=images, side=framing.size, free_disk=free, memory=memory_bytes())
 
 
 def _tiles_per_file(listing: Listing, framing: Framing) -> int:

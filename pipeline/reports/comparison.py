@@ -1,4 +1,4 @@
-"""The comparison of methods for people: one table, as Markdown, at the terminal and in an HTML page with figures."""
+"""The comparison of methods for people: one table, at the terminal and in an HTML page with figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.table import Table
 
-from components.display import counted, markdown
+from components.display import counted
 from components.report.figures_comparison import comparison_curves, comparison_dots, comparison_rates
 from components.report.html import Section
 from pipeline.comparison.results import STATEMENT
@@ -45,7 +45,7 @@ def comparison_rows(summary: Mapping[str, Any]) -> list[dict[str, str]]:
             **{_name(metric): _with_interval(entry["metrics"][metric]) for metric in _shown_metrics(summary)[1:]},
             "rate": _rate(entry),
             "steps to target": _reached(entry["steps_to_target"]),
-            "time": _time(entry["seconds"]["mean"]),
+            "time": DASH if entry["seconds"]["mean"] is None else duration(entry["seconds"]["mean"]),
         }
         for entry in summary["entries"]
     ]
@@ -66,23 +66,7 @@ def console_table(summary: Mapping[str, Any], *, width: int) -> Table:
     )
 
 
-def markdown_table(summary: Mapping[str, Any]) -> str:
-    """The table with what is needed to read it, for a document."""
-    rows = comparison_rows(summary)
-    lines = [
-        "| " + " | ".join(rows[0]) + " |",
-        "|---" + "|--:" * (len(rows[0]) - 1) + "|",
-        *("| " + " | ".join(map(markdown, row.values())) + " |" for row in rows),
-        "",
-        conditions(summary),
-        "",
-        *(markdown(line) for line in (noise_words(summary), *rate_notes(summary))),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def conditions(summary: Mapping[str, Any]) -> str:
-    """How it was measured, in words."""
     seeds = len(summary["seeds"])
     interval = "mean ± half of the 95 % t interval" if seeds > 1 else "a single seed, so without an interval"
     target = ""
@@ -93,7 +77,6 @@ def conditions(summary: Mapping[str, Any]) -> str:
 
 
 def noise_words(summary: Mapping[str, Any]) -> str:
-    """Which methods cannot be told from the best."""
     best, entries = summary["best"], summary["entries"]
     if best is None:
         return "No method was measured to its end."
@@ -141,11 +124,10 @@ def write_comparison_report(
     *,
     backbone: str,
 ) -> None:
-    """Write comparison.md, and comparison.html with its figures, which are logged to MLflow as well.
+    """Write comparison.html with its figures, which are logged to MLflow as well.
 
     trainings, curves, rates: of the trainings at full length, as `pipeline.comparison.results` makes them.
     """
-    (context.directory / "comparison.md").write_text(markdown_table(summary), encoding="utf-8")
     measure = summary["measure"]
     order = [entry["name"] for entry in summary["entries"] if not entry["failed"]]
     sections = [
@@ -256,7 +238,3 @@ def _reached(target: Mapping[str, Any]) -> str:
         return DASH
     some = "" if target["reached"] == target["count"] else f" ({target['reached']} of {target['count']})"
     return f"{target['mean']:,.0f}{some}"
-
-
-def _time(seconds: float | None) -> str:
-    return DASH if seconds is None else duration(seconds)

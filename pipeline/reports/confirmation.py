@@ -1,22 +1,18 @@
-"""The confirmation as a person reads it: a chapter of the report, a figure, a table at the terminal."""
+"""The confirmation as a person reads it: a chapter of the report, and a table at the terminal."""
 
 from __future__ import annotations
 
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from components.report.figures_search_confirmation import confirmation_figure
 from components.report.html import Section
 from pipeline.confirmation.verdict import DEFAULTS, WINNER
 from pipeline.reports.page import terminal_table
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def confirmation_section(folder: Path) -> Section:
@@ -30,23 +26,7 @@ def confirmation_section(folder: Path) -> Section:
         f"The winner of the search and the defaults were trained at full length with {len(values['seeds'])} seeds, and "
         f"compared by {values['objective']} on the validation split, each at its best epoch.\n\n{values['statement']}",
         tables=[("Scores per seed", scores_table(values)), ("Trainings", trainings)],
-        figures=[("Confirmation", seeds_figure(values))],
         notes=_notes(values),
-    )
-
-
-def seeds_figure(values: dict[str, Any]) -> Figure:
-    """Each recipe's score per seed, and the difference with its bound."""
-    scores = {
-        label: [math.nan if score is None else score for score in values["scores"][label]]
-        for label in (DEFAULTS, WINNER)
-    }
-    return confirmation_figure(
-        scores,
-        difference=values["difference"],
-        low=values["low"],
-        confidence=values["confidence"],
-        metric_name=values["objective"],
     )
 
 
@@ -58,7 +38,6 @@ def scores_table(values: dict[str, Any]) -> pd.DataFrame:
 
 
 def console_table(values: dict[str, Any]) -> Table:
-    """The scores for the terminal."""
     frame = scores_table(values)
     rows = [
         ((str(seed), *("diverged" if math.isnan(score) else f"{score:.4f}" for score in scores),

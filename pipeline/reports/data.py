@@ -44,6 +44,8 @@ def write_data_report(
 
     augmented: per image a row of (S, S, 3) uint8: the image, then versions of it of rising strength.
     """
+    warnings = warnings_of(findings)
+    looks = "The worst first; the chapters below show each." if warnings else "Nothing suspicious was found."
     write_page(
         context,
         "data_report.html",
@@ -51,7 +53,7 @@ def write_data_report(
         subtitle=findings.listing_description,
         headline=_headline(findings),
         sections=[
-            _first_looks(findings),
+            Section("What to look at first", looks, notes=warnings),
             _splits(findings),
             _samples(findings, pack),
             *audit_chapters(findings, pack),
@@ -78,12 +80,6 @@ def _headline(findings: DataFindings) -> list[tuple[str, str, str]]:
         hint = "points of accuracy that it would overstate" if probe.leaks else "points: cannot be told from none"
         tiles.append(("Random split", decimal(100 * probe.overstatement, 1, sign="+"), hint))
     return tiles
-
-
-def _first_looks(findings: DataFindings) -> Section:
-    warnings = warnings_of(findings)
-    text = "The worst first; the chapters below show each." if warnings else "Nothing suspicious was found."
-    return Section("What to look at first", text, notes=warnings)
 
 
 def _splits(findings: DataFindings) -> Section:
@@ -141,7 +137,6 @@ def _samples(findings: DataFindings, pack: Pack) -> Section:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Places of at most so many, evenly spread."""
     return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
 
 

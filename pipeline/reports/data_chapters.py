@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from components.display import counted
-from components.report.figures_data import near_duplicate_figure
 from components.report.html import Section
 from pipeline.data.findings import DataFindings, exact_duplicates, joined
 from pipeline.reports.data_galleries import conflicts_figure, cut, doubtful_figure, largest_figure, pairs_figure
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 50
 """Rows of a table; the rest is in the artifact that a sentence names."""
-NEAR_CAPTION = (
-    "Near duplicates: above the line, pairs that have nothing to do with each other; below it, those that were grouped."
-)
 
 
 def audit_chapters(findings: DataFindings, pack: Pack) -> list[Section]:
@@ -43,8 +39,6 @@ def _duplicates(findings: DataFindings, pack: Pack) -> Section:
         text.append("Images that are only nearly the same were not looked for (data.near_duplicates: off).")
     else:
         text.append(near.note)
-        correlations = near.pairs["correlation"].to_numpy()
-        figures.append((NEAR_CAPTION, near_duplicate_figure(near.background, correlations, near.threshold)))
         if len(near.pairs):
             text.append("In the gallery the least alike come first: if those are duplicates, all are.")
             figures.append(
@@ -93,13 +87,12 @@ def _shortcuts(findings: DataFindings) -> Section:
                 "cue": cue.name.replace(" ", "\u00a0"),
                 "score": share(cue.score) if cue.label else None,
                 "95 % interval": f"{share(cue.low)} to {share(cue.high)}" if cue.label else None,
-                "chance": share(cue.chance) if cue.label else None,
                 "what it says": cue.statement,
             }
             for cue in findings.shortcuts
         ]
     )
-    return Section("Shortcuts", text, tables=[("Balanced accuracy of each cue alone", table)])
+    return Section("Shortcuts", text, tables=[("Balanced accuracy of each cue alone; chance is 50 %", table)])
 
 
 def _conflicts(findings: DataFindings, pack: Pack) -> Section:

@@ -68,7 +68,6 @@ def conflicts_figure(findings: DataFindings, pack: Pack) -> Figure:
 
 
 def doubtful_figure(findings: DataFindings, pack: Pack) -> Figure:
-    """The most doubtful labels, with what the neighbours say."""
     shown = findings.doubtful.head(MOST_PICTURES)
     rows = findings.manifest.iloc[shown["row"].to_numpy(dtype=np.int64)]
     captions = [

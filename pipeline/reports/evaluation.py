@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from components.report.figures_evaluation import confused_pairs_figure, confusion_figure, roc_figure, score_histogram
+from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
 from components.report.figures_training import learning_curves
 from components.report.galleries import gallery
@@ -48,6 +48,11 @@ class EvaluationReport:
 
 def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
     """Write report.html; log each figure to MLflow as well."""
+    provenance = [
+        {"stage": name, "fingerprint": record.fingerprint[:16], "run id": record.run_id, "commit": record.commit[:12],
+         "seconds": record.seconds}
+        for name, record in report.context.inputs.items()
+    ]  # fmt: skip
     write_page(
         report.context,
         "report.html",
@@ -62,7 +67,7 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
             search_section(report.context.inputs["search"].directory),
             confirmation_section(report.context.inputs["confirm"].directory),
             _range_test_section(report),
-            _provenance_section(report),
+            Section("Provenance", tables=[("What this was made from", pd.DataFrame(provenance))]),
         ],
     )
 
@@ -129,16 +134,13 @@ def _worst(report: EvaluationReport, where: np.ndarray, order: np.ndarray, title
 
 
 def _rate_table(point: dict[str, Any]) -> pd.DataFrame:
-    rows = [
-        (share(point[name]["value"]), interval(point[name]), f"{point[name]['numerator']} of "
-         f"{point[name]['denominator']}")
-        for name in RATES
-    ]  # fmt: skip
-    scores = ("balanced_accuracy", "mcc")
-    rows += [(decimal(point[name]["value"]), interval(point[name], as_share=False), "") for name in scores]
-    table = pd.DataFrame(rows, columns=["value", "interval", "count"])
-    table.insert(0, "figure", [name.replace("_", " ") for name in (*RATES, *scores)])
-    return table
+    rows = []
+    for name in (*RATES, "balanced_accuracy", "mcc"):
+        record, is_rate = point[name], name in RATES
+        show = share if is_rate else decimal
+        count = f"{record['numerator']} of {record['denominator']}" if is_rate else ""
+        rows.append((name.replace("_", " "), show(record["value"]), interval(record, as_share=is_rate), count))
+    return pd.DataFrame(rows, columns=["figure", "value", "interval", "count"])
 
 
 def _class_section(report: EvaluationReport) -> Section:
@@ -155,17 +157,16 @@ def _class_section(report: EvaluationReport) -> Section:
             for name, values in metrics["per_class"].items()
         ]
     )
-    tables = [("Per class", per_class)]
+    tables, figures = [("Per class", per_class)], []
     if metrics["confusion_matrix"] is not None:
-        figure = confusion_figure(metrics["confusion_matrix"], report.metrics["classes"])
+        figures = [("Confusion", confusion_figure(metrics["confusion_matrix"], report.metrics["classes"]))]
     else:
-        figure = confused_pairs_figure(metrics["confused_pairs"])
         pairs = pd.DataFrame(metrics["confused_pairs"][:MOST_PAIRS])
         if len(pairs):
             pairs["share"] = [f"{share(part)} of the actual class" for part in pairs["share"]]
             tables.append(("The most frequent errors", pairs))
     text = "The class of highest probability, whatever the operating point."
-    return Section("Classes", text, tables=tables, figures=[("Confusion", figure)])
+    return Section("Classes", text, tables=tables, figures=figures)
 
 
 def _training_section(report: EvaluationReport) -> Section:
@@ -175,7 +176,8 @@ def _training_section(report: EvaluationReport) -> Section:
     recipe = {
         key: value for values in training["recipe"].values() for key, value in values.items() if value is not None
     }
-    settings = pd.DataFrame([{"setting": key, "value": _setting(value)} for key, value in recipe.items()])
+    shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recipe.items()}
+    settings = pd.DataFrame({"setting": list(shown), "value": list(shown.values())})
     steps = pd.read_parquet(folder / "steps.parquet")
     monitor = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
     figure = learning_curves(history, best_epoch=training["best_epoch"], steps=steps, ledger=monitor["ledger"])
@@ -211,16 +213,3 @@ def _range_test_section(report: EvaluationReport) -> Section:
         "They find a stable range, not the optimum.",
         figures=figures,
     )
-
-
-def _provenance_section(report: EvaluationReport) -> Section:
-    rows = [
-        {"stage": name, "fingerprint": record.fingerprint[:16], "run id": record.run_id, "commit": record.commit[:12],
-         "seconds": record.seconds}
-        for name, record in report.context.inputs.items()
-    ]  # fmt: skip
-    return Section("Provenance", tables=[("What this was made from", pd.DataFrame(rows))])
-
-
-def _setting(value: Any) -> str:  # noqa: ANN401 - whatever a setting may be
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayVerdict
-from components.report.figures_lr import range_test_figure, weight_decay_figure
+from components.report.figures_lr import range_test_figure
 from components.report.style import rate
 from components.training.ramp import recycling_warning
 from pipeline.console import Console
@@ -36,7 +36,6 @@ class CurveName:
 
 
 def say_conditions(console: Console, recipe: Recipe) -> None:
-    """Say before the ramps what limits them."""
     epochs = recipe.recipe.freeze_epochs
     if epochs > 0:
         console.say(
@@ -123,14 +122,9 @@ def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:
     return terminal_table(f"Learning-rate range test{of}", columns, rows)
 
 
-def report_weight_decays(
-    context: StageContext, verdict: DecayVerdict, curves: pd.DataFrame, suggested: Mapping[float, float]
-) -> None:
-    """Say which weight decay is recommended, log it and the figure.
-
-    curves: those of one optimizer, with a column weight_decay. suggested: rate that each decay's test suggests.
-    """
-    name, safe = verdict.optimizer, file_safe(verdict.optimizer)
+def report_weight_decay(context: StageContext, verdict: DecayVerdict, suggested: Mapping[float, float]) -> None:
+    """Say which weight decay is recommended, and log it. suggested: the rate that each decay's test suggests."""
+    name = verdict.optimizer
     if verdict.recommended is None:
         context.console.warn(f"{name}: the weight-decay range test abstains ({verdict.reason})")
     else:
@@ -140,8 +134,7 @@ def report_weight_decays(
             f"{suggested[verdict.recommended]:.1e}: the largest that does not lower the "
             f"{MEASURES[verdict.measure]} by more than {verdict.tolerance_decades:g} decades{note}"
         )
-    context.run.log_metrics({f"{safe}_weight_decay": verdict.recommended})
-    context.log_figure(weight_decay_figure(curves, verdict.to_dict()), f"figures/weight_decay_{safe}.png")
+    context.run.log_metrics({f"{file_safe(name)}_weight_decay": verdict.recommended})
 
 
 MOST_KEY_CHARS = 100

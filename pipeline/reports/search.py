@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from components.report.figures_search import importance_figure, pareto_figure, search_figure
-from components.report.figures_search_agreement import rung_agreement_figure
-from components.report.html import Section, render_report
+from components.report.html import Section
 from pipeline.console import duration
+from pipeline.reports.page import decimal, write_page
 from pipeline.stage import StageContext
 
 if TYPE_CHECKING:
@@ -23,16 +23,14 @@ def write_report(context: StageContext) -> None:
     """Write search.html from the other files of the result, and log its figures."""
     folder = context.directory
     outcome, trials = _read(folder / "best.json"), pd.read_parquet(folder / "trials.parquet")
-    section = search_section(folder)
-    html = render_report(
+    write_page(
+        context,
+        "search.html",
         title="Search report",
         subtitle=f"{len(trials)} trials, compared by {outcome['objective']}",
         headline=_headline(outcome, trials),
-        sections=[section],
+        sections=[search_section(folder)],
     )
-    (folder / "search.html").write_text(html, encoding="utf-8")
-    for name, figure in section.figures:
-        context.log_figure(figure, f"figures/{name.lower().replace(' ', '_')}.png")
     if not trials.empty:
         context.console.say(f"  {gain_in_words(outcome)}")
         context.console.say(f"  report: {folder / 'search.html'}")
@@ -52,7 +50,7 @@ def search_section(folder: Path) -> Section:
         "Search",
         f"{made} {gain_in_words(outcome)}",
         tables=[("Trials", _shown_trials(trials)), *_rung_table(analysis), *_front_table(trials, analysis)],
-        figures=_figures(outcome, analysis, trials, pd.read_parquet(folder / "scores.parquet")),
+        figures=_figures(outcome, analysis, trials),
         notes=[note for note in (outcome["note"], analysis["agreement_warning"]) if note],
     )
 
@@ -89,16 +87,14 @@ def _headline(outcome: Mapping[str, Any], trials: pd.DataFrame) -> list[tuple[st
     score, gain = outcome["last_score"], outcome["gain"]
     return [
         ("Winner", winner_name, outcome["objective"]),
-        ("Its score", "–" if score is None else f"{score:.3f}", "validation split"),
-        ("Over the defaults", "–" if gain is None else f"{gain:+.3f}", "unconfirmed"),
+        ("Its score", decimal(score), "validation split"),
+        ("Over the defaults", decimal(gain, sign="+"), "unconfirmed"),
         ("Time in trials", duration(float(trials["seconds"].sum())), f"{int(trials['epochs'].sum())} epochs"),
     ]
 
 
-def _figures(
-    outcome: Mapping[str, Any], analysis: Mapping[str, Any], trials: pd.DataFrame, scores: pd.DataFrame
-) -> list[tuple[str, Figure]]:
-    objective, whole, rungs = outcome["objective"], trials[trials["fold"].isna()], analysis["rungs"]
+def _figures(outcome: Mapping[str, Any], analysis: Mapping[str, Any], trials: pd.DataFrame) -> list[tuple[str, Figure]]:
+    objective, whole = outcome["objective"], trials[trials["fold"].isna()]
     rates = search_figure(
         whole,
         bounds={name: (low, high) for name, (low, high) in outcome["lr_ranges"].items()},
@@ -107,10 +103,6 @@ def _figures(
         metric_name=objective,
     )
     figures = [("Search", rates), ("Importance", importance_figure(analysis["importances"]))]
-    if len(rungs) > 1:
-        unstopped, records = analysis["unstopped"], analysis["agreement"]
-        agreement = rung_agreement_figure(scores, rungs, rungs[-1], unstopped=unstopped, records=records)
-        figures.append(("Rung agreement", agreement))
     if "latency_ms" in trials:
         figures.append(("Quality and latency", pareto_figure(whole, analysis["pareto_front"], metric_name=objective)))
     return figures
@@ -126,6 +118,8 @@ def _rung_table(analysis: Mapping[str, Any]) -> list[tuple[str, pd.DataFrame]]:
     if not analysis["survival"]:
         return []
     table = pd.DataFrame(analysis["survival"]).rename(columns={"rung": "epoch", "went_on": "went on"})
+    correlations = {record["rung"]: record["rho"] for record in analysis["agreement"]}
+    table["correlation with the final score"] = table["epoch"].map(correlations)
     return [("How many trials reached each rung, and how the others ended", table)]
 
 

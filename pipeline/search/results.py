@@ -195,7 +195,6 @@ def _analysis(
         "scheduler": search.scheduler_name,
         "sampler": search.sampler,
         "horizon": search.horizon,
-        "unstopped": [int(number) for number in unstopped],
         "agreement": agreement,
         "agreement_warning": (agreement_warning(agreement) if stops else None) or "",
         "survival": survival(trials, rungs) if stops else [],

@@ -53,7 +53,7 @@ STAGES: tuple[Stage, ...] = (
     #   and weight_decay.json where asked for
     Stage(
         name="lr_range_test",
-        help="Find the range of learning rates, per optimizer.",
+        help="Find the range of learning rates, per optimizer: of all in question, or --optimizers sgd,adamw,lion.",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "lr_range_test"),
         version=6,
@@ -70,7 +70,7 @@ STAGES: tuple[Stage, ...] = (
     # → comparison.json, .md and .html: methods against each other, each at its own rate; nothing goes on from here
     Stage(
         name="compare_lr",
-        help="Compare schedules, optimizers and layer-wise rates on these images, each at its own rate.",
+        help="Compare schedules, optimizers and layer-wise rates, each at its own rate; some: --entries cosine,adamw.",
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "compare_lr"),
         unhashed=("recipe.lr",),

@@ -157,7 +157,7 @@ def _write(
         context, summary, trainings[trainings["phase"] == "full"], curves[full], rates, backbone=backbone
     )
     context.run.log_table(trainings, "tables/comparison.json")
-    for name in ("comparison.json", "comparison.md", "comparison.html", "comparison.parquet", "curves.parquet"):
+    for name in ("comparison.json", "comparison.html", "comparison.parquet", "curves.parquet"):
         context.run.log_artifact(folder / name)
     context.console.table(console_table(summary, width=context.console.rich.width))
     for note in rate_notes(summary):

@@ -27,7 +27,7 @@ from pipeline.confirmation.verdict import (
     write_confirmation,
 )
 from pipeline.data.sources import log_lineage
-from pipeline.reports.confirmation import console_table, seeds_figure
+from pipeline.reports.confirmation import console_table
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
@@ -152,8 +152,6 @@ def _conclude(
     )
     context.run.log_artifact(context.directory / "confirmation.json")
     if results:
-        figure = seeds_figure(values)
-        context.log_figure(figure, "figures/confirmation.png")
         context.console.table(console_table(values))
     context.console.say(f"  {verdict.statement}")
     return {

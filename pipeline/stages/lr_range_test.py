@@ -25,7 +25,7 @@ from pipeline.reports.range_test import (
     report_probe,
     report_test,
     report_tests,
-    report_weight_decays,
+    report_weight_decay,
     say_conditions,
 )
 from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
@@ -150,7 +150,7 @@ def _compare_decays(
     verdict = choose_weight_decay({decay: bounds for decay, (_, bounds) in made.items()}, optimizer=optimizer)
     tables = [one.steps.assign(optimizer=optimizer, weight_decay=decay) for decay, (one, _) in made.items()]
     table = pd.concat(tables, ignore_index=True)
-    report_weight_decays(context, verdict, table, {decay: bounds.suggested for decay, (_, bounds) in made.items()})
+    report_weight_decay(context, verdict, {decay: bounds.suggested for decay, (_, bounds) in made.items()})
     found.decays[optimizer] = verdict
     found.decay_curves.append(table)
 

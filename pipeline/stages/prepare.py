@@ -15,13 +15,12 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from components.data.augment import preview
+from components.data.augment import build_augmentation
 from components.data.manifest import (
     Manifest,
     build_manifest,
     classes_of,
     manifest_digest,
-    save_manifest,
 )
 from components.data.pack.reader import Pack, open_pack
 from components.data.pack.store import PackResult
@@ -68,7 +67,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
             earlier=earlier_splits(data),
             label_conflicts=data.label_conflicts,
         )
-        save_manifest(manifest.table, context.directory / "manifest.parquet")
+        manifest.table.to_parquet(context.directory / "manifest.parquet", index=False)
     statistics = _statistics(manifest, packed)
     statistics.to_parquet(context.directory / "statistics.parquet", index=False)
     audit = NO_AUDIT
@@ -126,11 +125,13 @@ def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: i
 def _augmented(findings: DataFindings, pack: Pack, seed: int) -> list[list[np.ndarray]]:
     """A few images, each followed by versions of rising strength, with all kinds of augmentation."""
     rows = findings.manifest.groupby("label")["pack_index"].first().to_numpy()[:PREVIEWED_IMAGES]
+    augments = {strength: build_augmentation(strength, get_args(Augmentation)) for strength in PREVIEW_STRENGTHS}
     grids = []
     for number, index in enumerate(rows):
         row = [pack[int(index)]]
         for draw, strength in enumerate(PREVIEW_STRENGTHS):
-            row += preview([row[0]], strength, get_args(Augmentation), seed=seed + 10 * number + draw, draws=1)[0][1:]
+            augment, generator = augments[strength], np.random.default_rng(seed + 10 * number + draw)
+            row += [*augment(row[0][None], generator)]
         grids.append(row)
     return grids
 

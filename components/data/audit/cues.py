@@ -124,7 +124,10 @@ def _image_size(width: np.ndarray, height: np.ndarray) -> Cue:
 
 
 def _picture(name: str, values: pd.Series, more: str, less: str) -> Cue:
-    return _measure(name, values.to_numpy(float), more, less, show=_two_digits, caution=_OF_THE_PICTURE)
+    def show(value: float) -> str:
+        return f"{value:.2f}".replace("-", "−")
+
+    return _measure(name, values.to_numpy(float), more, less, show=show, caution=_OF_THE_PICTURE)
 
 
 def _measure(name: str, values: np.ndarray, more: str, less: str, *, show: Callable[[float], str], caution: str) -> Cue:
@@ -153,7 +156,8 @@ def _file_order(paths: Sequence[str], labels: np.ndarray) -> Cue:
         silence = "Not informative: the file names hold no numbers."
     elif (held > 1).to_numpy()[code].mean() > _REPEATED:
         silence = "Not informative: the numbers in the file names count anew in each class."
-    rank = _rank_of(keys)
+    place = {key: number for number, key in enumerate(sorted(set(keys)))}
+    rank = np.array([place[key] for key in keys], dtype=float)
     return _sequence("file order", rank, silence, lambda row: PurePosixPath(paths[row]).name)
 
 
@@ -161,11 +165,6 @@ def _numbers_in(stem: str, label: str) -> tuple[int, ...]:
     if not label.isdigit():
         stem = re.sub(re.escape(label), " ", stem, flags=re.IGNORECASE)
     return tuple(int(digits) for digits in re.findall(r"[0-9]+", stem))
-
-
-def _rank_of(keys: list[tuple[int, ...]]) -> np.ndarray:
-    place = {key: number for number, key in enumerate(sorted(set(keys)))}
-    return np.array([place[key] for key in keys], dtype=float)
 
 
 def _time_stamp(modified: np.ndarray, paths: np.ndarray) -> Cue:
@@ -216,7 +215,3 @@ def _share(share: float) -> str:
     if share in (0.0, 1.0):
         return "all" if share else "none"
     return f"{100 * share:.0f} %" if 0.01 <= share <= 0.99 else f"{100 * share:.1f} %"
-
-
-def _two_digits(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")

@@ -40,7 +40,6 @@ def sample_groups(labels: np.ndarray, groups: np.ndarray, *, max_images: int, se
 
 
 def groups_per_class(labels: np.ndarray, groups: np.ndarray) -> pd.Series:
-    """Number of distinct groups of each class, by class."""
     return pd.DataFrame({"label": labels, "group": groups}).drop_duplicates()["label"].value_counts().sort_index()
 
 
@@ -87,7 +86,12 @@ def share_interval(right: np.ndarray, groups: np.ndarray, strata: np.ndarray, *,
     variance = _standard_error(residual, groups) ** 2
     if variance > 0:
         effective = min(effective, share * (1 - share) / variance)
-    return share, *_binomial_limits(share * effective, effective, confidence)
+    # Clopper–Pearson, on effective counts.
+    tail, hits = (1 - confidence) / 2, share * effective
+    misses = max(effective - hits, 0.0)
+    low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
+    return share, low, high
 
 
 def _standard_error(residuals: np.ndarray, groups: np.ndarray) -> float:
@@ -96,11 +100,3 @@ def _standard_error(residuals: np.ndarray, groups: np.ndarray) -> float:
     if len(sums) < 2:
         return 0.0
     return float(np.sqrt(len(sums) / (len(sums) - 1) * (sums**2).sum()) / len(residuals))
-
-
-def _binomial_limits(hits: float, count: float, confidence: float) -> tuple[float, float]:
-    """Clopper–Pearson; both counts may be effective ones."""
-    tail, misses = (1 - confidence) / 2, max(count - hits, 0.0)
-    low = float(stats.beta.ppf(tail, hits, misses + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, misses)) if misses > 0 else 1.0
-    return low, high

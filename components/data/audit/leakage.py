@@ -76,7 +76,9 @@ def probe_leakage(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     right = _correct(features[used], y, np.concatenate([by_image, by_group]))
     random, grouped = _share_right(right[:_REPEATS], group), _share_right(right[_REPEATS:], group)
     lost = right[:_REPEATS].mean(axis=0) - right[_REPEATS:].mean(axis=0)
-    difference = _limited(mean_interval(lost, group, confidence=_CONFIDENCE))
+    # Student's t has no bounds, but a difference of two shares does.
+    value, low, high = np.clip(mean_interval(lost, group, confidence=_CONFIDENCE), -1.0, 1.0).tolist()
+    difference = (value, low, high)
     enough = len(np.unique(group)) >= _FEWEST_GROUPS
     return LeakageProbe(
         images=len(used),
@@ -122,12 +124,6 @@ def _correct(features: np.ndarray, y: np.ndarray, drawn: np.ndarray) -> np.ndarr
 def _share_right(right: np.ndarray, group: np.ndarray) -> Estimate:
     """Accuracy over all draws. right: (draws, N) bool."""
     return share_interval(right.mean(axis=0), group, np.zeros_like(group), confidence=_CONFIDENCE)
-
-
-def _limited(estimate: Estimate) -> Estimate:
-    """Student's t knows no bounds, but a difference of two shares does."""
-    value, low, high = (min(max(number, -1.0), 1.0) for number in estimate)
-    return value, low, high
 
 
 def _statement(random: Estimate, grouped: Estimate, difference: Estimate, group: np.ndarray) -> str:

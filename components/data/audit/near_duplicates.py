@@ -33,13 +33,11 @@ class NearDuplicates:
 
     pairs: the confirmed ones, columns first, second (int64 row numbers, first < second), correlation (float32,
     beyond the background), symmetry (str: what the first has undergone in the second, a name of SYMMETRIES).
-    threshold: the correlation, beyond the background, that a pair had to reach. background: (M,) float32 in
-    [−1, 1], what a sample of images reach with their 9th to 16th nearest. note: how many were found, and how.
+    threshold: the correlation, beyond the background, that a pair had to reach. note: how many were found, and how.
     """
 
     pairs: pd.DataFrame
     threshold: float
-    background: np.ndarray
     note: str
 
 
@@ -74,7 +72,6 @@ def find_near_duplicates(read: Thumbnails, count: int, *, symmetric: bool) -> Ne
     return NearDuplicates(
         pairs=kept[["first", "second", "correlation"]].assign(symmetry=names),
         threshold=threshold,
-        background=np.clip(background, -1, 1),
         note=". ".join(note[0].upper() + note[1:] for note in notes) + ".",
     )
 
@@ -157,7 +154,6 @@ class _Backgrounds:
         self._known = np.full(len(descriptors), np.nan, dtype=np.float32)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
-        """Float32 of the shape of `rows`."""
         missing = np.unique(rows)
         missing = missing[np.isnan(self._known[missing])]
         references, _ = find_references(self._descriptors, missing)
@@ -165,7 +161,6 @@ class _Backgrounds:
         return np.asarray(self._known[rows])
 
     def count_from(self, level: float) -> int:
-        """How many of the measured ones reach the level."""
         return int((self._known >= level).sum())
 
 

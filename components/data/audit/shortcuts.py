@@ -5,7 +5,6 @@ under folds that keep groups whole. Geirhos et al. 2020, "Shortcut learning in d
 matters: a model takes whatever tells the classes apart.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,14 +32,13 @@ class Shortcut:
     """How well one class can be told from the others by one cue alone.
 
     score: balanced accuracy for the class that is told best, `label`, against all others; low, high: its limits, with
-    95 % confidence over all classes together; chance: 0.5. label: "" where nothing was measured.
+    95 % confidence over all classes together. label: "" where nothing was measured.
     """
 
     name: str
     score: float
     low: float
     high: float
-    chance: float
     suspicious: bool
     label: str
     statement: str
@@ -96,22 +94,25 @@ def _judge(
     scores = _against_others(told, y, len(names))
     best = int(np.argmax(scores))
     # Limits that hold for all classes together.
-    limits = functools.partial(
-        _limits, told, y, group, confidence=1 - (1 - _CONFIDENCE) / (len(names) if len(names) > 2 else 1)
-    )
-    score, (low, high) = float(scores[best]), limits(label=best)
+    confidence = 1 - (1 - _CONFIDENCE) / (len(names) if len(names) > 2 else 1)
+
+    def limits(label: int) -> tuple[float, float]:
+        right = ((told == label) == (y == label)).astype(float)
+        return share_interval(right, group, (y == label).astype(int), confidence=confidence)[1:]
+
+    score, (low, high) = float(scores[best]), limits(best)
     bar = _SUSPICIOUS_PICTURE if cue.of_the_picture else _SUSPICIOUS
     suspicious = low > bar
     accuracy = f"balanced accuracy {score:.2f} ({low:.2f} to {high:.2f}), chance {_CHANCE:.2f}"
     if suspicious:
         high_ones = np.flatnonzero(scores > bar) if len(names) > 2 else [best]
-        others = sum(limits(label=int(label))[0] > bar for label in high_ones) - 1
+        others = sum(limits(int(label))[0] > bar for label in high_ones) - 1
         more = f" and {others} other{'s' * (others > 1)}" if others else ""
         statement = f"Class {names[best]}{more} can be told by {cue.name} alone ({accuracy}): "
         statement += f"{cue.describe(y == best)}. {cue.caution}"
     else:
         statement = f"No class can be told well by {cue.name} alone; best {names[best]} ({accuracy})."
-    return Shortcut(cue.name, score, low, high, _CHANCE, suspicious, names[best], statement)
+    return Shortcut(cue.name, score, low, high, suspicious, names[best], statement)
 
 
 def _against_others(told: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray:
@@ -122,12 +123,5 @@ def _against_others(told: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray
     return 1 - (missed + taken) / 2
 
 
-def _limits(
-    told: np.ndarray, y: np.ndarray, group: np.ndarray, *, label: int, confidence: float
-) -> tuple[float, float]:
-    right = ((told == label) == (y == label)).astype(float)
-    return share_interval(right, group, (y == label).astype(int), confidence=confidence)[1:]
-
-
 def _unmeasured(name: str, statement: str) -> Shortcut:
-    return Shortcut(name, _CHANCE, _CHANCE, _CHANCE, _CHANCE, False, "", statement)
+    return Shortcut(name, _CHANCE, _CHANCE, _CHANCE, False, "", statement)

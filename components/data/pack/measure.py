@@ -34,23 +34,19 @@ def measure(pixels: np.ndarray) -> Measured:
     mean, deviation = (float(value[0, 0]) for value in cv2.meanStdDev(grey))
     _, edge = cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_16S))
     red, green, blue = cv2.split(pixels)
+    width = max(1, round(_BORDER * len(grey)))
+    inner = grey[width:-width, width:-width]
+    inside = float(cv2.sumElems(inner)[0]) if inner.size else 0.0
+    border = (mean * grey.size - inside) / (grey.size - inner.size)
     colour = (cv2.norm(red, green, cv2.NORM_L1) + cv2.norm(green, blue, cv2.NORM_L1)) / (2 * grey.size)
     return Measured(
         brightness=mean / 255,
         contrast=deviation / 255,
         sharpness=float(np.log10(1 + edge[0, 0] ** 2)),
-        border=(_border_mean(grey, mean) - mean) / 255,
+        border=(border - mean) / 255,
         colour=colour / 255,
         thumbnail=_thumbnail(grey),
     )
-
-
-def _border_mean(grey: np.ndarray, mean: float) -> float:
-    side = grey.shape[0]
-    width = max(1, round(_BORDER * side))
-    inner = grey[width:-width, width:-width]
-    inside = float(cv2.sumElems(inner)[0]) if inner.size else 0.0
-    return (mean * grey.size - inside) / (grey.size - inner.size)
 
 
 def _thumbnail(grey: np.ndarray) -> np.ndarray:

@@ -44,7 +44,6 @@ class Pack:
 
     @property
     def size(self) -> int:
-        """Side of the images, in pixels."""
         return self.framing.size
 
     @overload
@@ -124,5 +123,4 @@ class Pack:
 
 
 def open_pack(prepared: Path) -> Pack:
-    """The pack among what `prepare` wrote."""
     return Pack(prepared / PACK_FOLDER)

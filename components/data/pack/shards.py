@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -83,7 +83,8 @@ def write_shard(task: ShardTask) -> int:
     cv2.setNumThreads(0)  # the images are small, and there is a process for each core already
     base = task.folder / task.name
     rows: list[dict[str, Any]] = []
-    with open_unfinished(base, THUMBNAILS) as thumbnails, open_unfinished(base, pixel_suffix(task.kind)) as pixels:
+    drafts = [unfinished(base, suffix) for suffix in (THUMBNAILS, pixel_suffix(task.kind))]
+    with drafts[0].open("wb") as thumbnails, drafts[1].open("wb") as pixels:
         count = 0
         for item in task.items:
             for row, framed in _pack_file(task, item):
@@ -100,7 +101,7 @@ def write_shard(task: ShardTask) -> int:
             stream.flush()
             os.fsync(stream.fileno())
     if task.kind == "none":
-        unfinished(base, pixel_suffix(task.kind)).unlink()
+        drafts[1].unlink()
     else:
         _finish(base, pixel_suffix(task.kind))
     _finish(base, THUMBNAILS)
@@ -183,10 +184,6 @@ def _stored(framed: np.ndarray, kind: Kind) -> bytes:
 
 def unfinished(base: Path, suffix: str) -> Path:
     return base.with_name(base.name + suffix + UNFINISHED)
-
-
-def open_unfinished(base: Path, suffix: str) -> BinaryIO:
-    return unfinished(base, suffix).open("wb")
 
 
 def _finish(base: Path, suffix: str) -> None:

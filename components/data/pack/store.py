@@ -93,21 +93,31 @@ def pack_images(
     folder.mkdir(parents=True, exist_ok=True)
     wanted = _wanted(listing, digests)
     with FileLock(folder / ".lock"):
-        _clear_unfinished(folder)
+        for left in folder.glob(f"*{UNFINISHED}"):  # by a killed run; nobody else writes under the lock
+            left.unlink(missing_ok=True)
         packed = _packed_rows(folder)
         items = _missing_items(wanted, packed)
         on_progress(len(listing.table) - len(items))
         tasks = _tasks(items, listing.files, framing=framing, kind=kind, folder=folder, workers=workers)
-        _run(tasks, map_tasks, on_progress, listing.files)
+        try:
+            for done in map_tasks(write_shard, tasks):
+                on_progress(done)
+        except FileChangedError as error:
+            raise _changed(str(error), listing.files) from error
         if tasks:
             packed = _packed_rows(folder)
-    _check_written(tasks, folder)
+    lost = [task.name for task in tasks if not (folder / f"{task.name}{TABLE}").is_file()]
+    if lost:
+        raise InputError(
+            f"storage.root: {len(lost)} of {len(tasks)} shards that workers wrote are not in {folder}; on a cluster "
+            "it has to be a folder that every node shares"
+        )
     found = wanted.merge(packed, on=_CONTENT, how="inner")
     quarantine = _quarantine(found, wanted, listing)
     table = found[found["reason"].isna()]
     if not len(table):
         raise _nothing_decoded(listing, quarantine)
-    sizes = _shard_sizes(packed)
+    sizes = packed.dropna(subset=["row"]).groupby("shard")["row"].count()
     table = _number(table, sizes)
     _link(folder, directory, table, sizes, kind=kind, framing=framing, files=listing.files)
     columns = ["mask", "mask_sha256", "reason", "row", "start", "length", "shard"]
@@ -178,12 +188,6 @@ def _wanted(listing: Listing, digests: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _clear_unfinished(folder: Path) -> None:
-    """What a killed run left. The lock is held, so nobody is writing."""
-    for path in folder.glob(f"*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
-
-
 def _packed_rows(folder: Path) -> pd.DataFrame:
     """The rows of every shard that is complete, with the shard's name."""
     tables = [SCHEMA.empty_table().append_column("shard", pa.array([], pa.string()))]
@@ -214,25 +218,6 @@ def _tasks(
     return [ShardTask(shard_name(part), part, files, framing, kind, folder.absolute()) for part in parts]
 
 
-def _run(tasks: list[ShardTask], map_tasks: MapTasks, on_progress: Callable[[int], None], files: Files) -> None:
-    try:
-        for done in map_tasks(write_shard, tasks):
-            on_progress(done)
-    except FileChangedError as error:
-        raise InputError(
-            f"data.source: {error} in {files.name} changed while it was read; run again when nothing writes there"
-        ) from error
-
-
-def _check_written(tasks: list[ShardTask], folder: Path) -> None:
-    lost = [task.name for task in tasks if not (folder / f"{task.name}{TABLE}").is_file()]
-    if lost:
-        raise InputError(
-            f"storage.root: {len(lost)} of {len(tasks)} shards that workers wrote are not in {folder}; on a cluster "
-            "it has to be a folder that every node shares"
-        )
-
-
 def _quarantine(found: pd.DataFrame, wanted: pd.DataFrame, listing: Listing) -> pd.DataFrame:
     damaged = found.loc[found["reason"].notna(), ["path", "reason"]]
     gone = wanted[(wanted["sha256"] == UNREADABLE) | (wanted["mask_sha256"] == UNREADABLE)]
@@ -249,14 +234,13 @@ def _why_unreadable(files: Files, path: str) -> str:
         files.read(path)
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    raise InputError(
+    raise _changed(path, files)
+
+
+def _changed(path: str, files: Files) -> InputError:
+    return InputError(
         f"data.source: {path} in {files.name} changed while it was read; run again when nothing writes there"
     )
-
-
-def _shard_sizes(packed: pd.DataFrame) -> pd.Series:
-    """Images in each shard, by its name."""
-    return packed.dropna(subset=["row"]).groupby("shard")["row"].count()
 
 
 def _number(table: pd.DataFrame, sizes: pd.Series) -> pd.DataFrame:

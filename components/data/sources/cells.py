@@ -97,7 +97,6 @@ def find_columns(present: Sequence[str], wanted: Sequence[tuple[str, str]]) -> t
 
 
 def has_columns(present: Sequence[str], wanted: Sequence[tuple[str, str]]) -> bool:
-    """Whether all wanted columns are among these names."""
     return {_as_meant(name) for _, name in wanted} <= {_as_meant(name) for name in present}
 
 

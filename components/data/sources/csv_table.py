@@ -41,8 +41,9 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
     Cells are separated by comma, semicolon, tab or |. Remarks above the header and lines without content are left out.
     Raises ValueError for what is no such table, with the line and the remedy; InputError as `find_columns` does.
     """
-    kind = other_kind(data)
-    if kind is not None and not _begins_with_header(data, wanted):
+    kind, line = other_kind(data), data.partition(b"\n")[0].decode(errors="replace")
+    # The letters of a format's mark may begin a name of a column, too.
+    if kind is not None and not any(has_columns(_split(line, separator), wanted) for separator in _SEPARATORS):
         raise ValueError(f"it is {kind}")
     text = _decode(data)
     skipped, separator, remarks = _find_header(text, wanted)
@@ -68,12 +69,6 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
         empty = len(rows) - len(again) - len(filled)
         notes.append(f"Rows of the table that hold nothing but separators are left out: {empty}.")
     return Cells(columns, rows=[number for number, _ in filled], unit="line", notes=tuple(notes))
-
-
-def _begins_with_header(data: bytes, wanted: Sequence[tuple[str, str]]) -> bool:
-    """Whether the first line names the wanted columns: the letters of a format's mark may begin a name, too."""
-    line = data.partition(b"\n")[0].decode(errors="replace")
-    return any(has_columns(_split(line, separator), wanted) for separator in _SEPARATORS)
 
 
 def _decode(data: bytes) -> str:

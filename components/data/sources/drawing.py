@@ -22,8 +22,6 @@ _CONTRASTS = (3.2, 7.5)  # of the lots: the range of their standard deviations, 
 
 @dataclass(frozen=True)
 class Lot:
-    """What the parts of one lot have in common."""
-
     name: str
     texture: str
     contrast: float
@@ -62,7 +60,10 @@ def draw_texture(side: int, *, size: int, lot: Lot, generator: np.random.Generat
     noise *= _spectrum(side, size, lot)
     surface: np.ndarray = scipy.fft.irfft2(noise, s=(side, side), overwrite_x=True)
     if lot.texture == "cast":
-        surface = _pebbles(surface, size)
+        # A relief of grains that stand out of a floor, lit from the upper left.
+        relief = np.maximum(surface, -0.4 * surface.std())
+        step = max(1, round(_growth(size)))
+        surface = relief - np.roll(relief, (step, step), axis=(0, 1))
     elif lot.texture == "ground":
         surface = cv2.remap(surface, *_polar(side, size, lot), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     surface -= surface.mean()
@@ -129,13 +130,6 @@ def _gaussian(*sigmas: np.ndarray) -> np.ndarray:
 
 def _unit(spectrum: np.ndarray) -> np.ndarray:
     return np.asarray(spectrum / np.sqrt(np.mean(spectrum**2)))
-
-
-def _pebbles(surface: np.ndarray, size: int) -> np.ndarray:
-    """A relief of grains that stand out of a floor, lit from the upper left."""
-    relief = np.maximum(surface, -0.4 * surface.std())
-    step = max(1, round(_growth(size)))
-    return np.asarray(relief - np.roll(relief, (step, step), axis=(0, 1)))
 
 
 @lru_cache(maxsize=1)
@@ -224,14 +218,10 @@ def _crack(canvas: np.ndarray, row: float, column: float, size: int, generator: 
             if weight > 0.5 and generator.random() < 0.15:
                 turn = generator.choice([-1.0, 1.0]) * generator.uniform(0.5, 1.1)
                 arms.append((y, x, heading + turn, generator.uniform(0.3, 0.7) * length, 0.65 * weight))
-        _line(drawn, points, weight, 0.02 * size * _slenderness(size))
+        # In sixteenths of a pixel, which is what OpenCV's antialiasing takes.
+        corners, width = np.round(np.array(points) * 16).astype(np.int32), 0.02 * size * _slenderness(size)
+        cv2.polylines(drawn, [corners], False, round(255 * weight), max(1, round(width * weight)), cv2.LINE_AA, 4)
     canvas -= cv2.GaussianBlur(drawn.astype(np.float32), (0, 0), 0.35 * _growth(size))
-
-
-def _line(drawn: np.ndarray, points: list[tuple[float, float]], weight: float, width: float) -> None:
-    """In sixteenths of a pixel, which is what OpenCV's antialiasing takes."""
-    corners = np.round(np.array(points) * 16).astype(np.int32)
-    cv2.polylines(drawn, [corners], False, round(255 * weight), max(1, round(width * weight)), cv2.LINE_AA, 4)
 
 
 DEFECTS: dict[str, Callable[[np.ndarray, float, float, int, np.random.Generator], None]] = {

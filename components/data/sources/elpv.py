@@ -21,14 +21,12 @@ def list_elpv(place: str, options: SourceOptions) -> Listing:
     """List the package's images as "defective" and "functional".
 
     Defective: a defect probability of at least `defect_threshold`, both rounded to two decimals, so that
-    0.67 takes the 2/3 in. Raises InputError: not installed, a threshold outside (0, 1].
+    0.67 takes the 2/3 in. Raises InputError: not installed.
     """
     if place:
         raise InputError(f"data.source='elpv:{place}': elpv takes no place; write elpv")
     refuse_table_options("elpv", options, group=None, metadata=("probability", "type"))
     threshold = options.defect_threshold
-    if not 0.0 < threshold <= 1.0:
-        raise InputError(f"data.defect_threshold={threshold} has to be above 0 and at most 1; 0.5 is usual")
     root = _package_data()
     table = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["path", "probability", "type"])
     defective = table["probability"].round(2) >= round(threshold, 2)

@@ -40,8 +40,13 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
             f"data.source='mvtec:{redact(place)}' has no images in {' and '.join(sorted(empty))}"
             f"{f'; left out: {left_out.text}' if left_out.text else ''}; copy them there"
         )
-    masks = _Masks([path for path, _ in found if _top(path) == "ground_truth"])
-    mask = [masks.of(path) for path, _ in images]
+    # Those with _mask last, so that one of them wins where a name has both.
+    masks = sorted(
+        (path for path, _ in found if _top(path) == "ground_truth"),
+        key=lambda path: posixpath.splitext(path)[0].endswith("_mask"),
+    )
+    by_image = {_below_top(path).removesuffix("_mask"): path for path in masks}
+    mask = [by_image.get(_below_top(path)) if _top(path) == "test" else None for path, _ in images]
     strange = Counter(_top(path) for path, _ in found if _top(path) not in ("train", "test", "ground_truth"))
     defects = sorted({label for _, label in images} - {"good"})
     return make_listing(
@@ -57,24 +62,8 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
             f"{sum(path is not None for path in mask)} masks"
         ),
         left_out=replace(left_out, loose=left_out.loose + strange.total()),
-        notes=_notes(images, mask, masks),
+        notes=_notes(images, mask, unused=len(masks) - len(set(mask) - {None})),
     )
-
-
-class _Masks:
-    """The masks of ground_truth/, by the part of their path that they share with their image."""
-
-    def __init__(self, paths: list[str]) -> None:
-        # Those with _mask last, so that one of them wins where a name has both.
-        ordered = sorted(paths, key=lambda path: posixpath.splitext(path)[0].endswith("_mask"))
-        self._paths = {_below_top(path).removesuffix("_mask"): path for path in ordered}
-        self._count = len(paths)
-
-    def of(self, image: str) -> str | None:
-        return self._paths.get(_below_top(image)) if _top(image) == "test" else None
-
-    def unused(self, used: list[str | None]) -> int:
-        return self._count - len(set(used) - {None})
 
 
 def _top(path: str) -> str:
@@ -110,7 +99,7 @@ def _check_layout(tree: Tree, place: str) -> None:
         )
 
 
-def _notes(images: list[tuple[str, str]], mask: list[str | None], masks: _Masks) -> list[str]:
+def _notes(images: list[tuple[str, str]], mask: list[str | None], *, unused: int) -> list[str]:
     counts = Counter(_top(path) for path, _ in images)
     notes = [
         f"train/ ({counts['train']:,} images) holds good images only, so train/ and test/ ({counts['test']:,} images) "
@@ -120,7 +109,6 @@ def _notes(images: list[tuple[str, str]], mask: list[str | None], masks: _Masks)
     if bare:
         kinds = ", ".join(f"{label} {count}" for label, count in sorted(bare.items()))
         notes.append(f"{bare.total():,} defective images have no mask in ground_truth/ ({kinds}).")
-    unused = masks.unused(mask)
     if unused:
         notes.append(f"{unused:,} masks in ground_truth/ belong to no image of test/.")
     return notes

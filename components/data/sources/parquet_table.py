@@ -91,7 +91,6 @@ def _read_part(
         schema = file.schema_arrow
         count = file.metadata.num_rows
         beside: dict[str, Column] = {name: [value] * count for name, value in partition.items()}
-        beside |= _range_indices(schema, count)
         beside = {name: column for name, column in beside.items() if name not in schema.names}
         present = [*schema.names, *beside]
         places, notes = find_columns(present, wanted)
@@ -113,17 +112,6 @@ def _refuse_other(data: bytes) -> None:
         raise ValueError(f"it is {kind}")
     if not data.endswith(b"PAR1"):
         raise ValueError("its end is missing; copy it anew, or write it anew")
-
-
-def _range_indices(schema: pa.Schema, count: int) -> dict[str, Column]:
-    """A named index of pandas that is a mere count, of which the file holds first, last and step.
-
-    Left out where it counts other rows than the file has: what was filtered since then keeps the old numbers.
-    """
-    indices = (schema.pandas_metadata or {}).get("index_columns", [])
-    counts = [index for index in indices if isinstance(index, dict) and index.get("name")]
-    numbers = {index["name"]: range(index["start"], index["stop"], index["step"]) for index in counts}
-    return {name: [str(n) for n in index] for name, index in numbers.items() if len(index) == count}
 
 
 def _check_type(field: pa.Field) -> None:

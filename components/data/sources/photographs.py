@@ -79,7 +79,12 @@ class Studio:
 
 def photograph_parts(studio: Studio, parts: Sequence[Part]) -> list[Row]:
     """Write every view of each part, and its mask if it has a defect. Raises OSError."""
-    return [row for part in parts for row in _photograph_part(studio, part)]
+    rows = []
+    for part in parts:
+        generator = np.random.default_rng([studio.seed, 1, part.number])
+        surface, mask = _make_part(studio, part, generator)
+        rows += [_photograph(studio, part, view, surface, mask, generator) for view in range(part.views)]
+    return rows
 
 
 def image_path(number: int, group: str, view: int, suffix: str) -> str:
@@ -88,7 +93,6 @@ def image_path(number: int, group: str, view: int, suffix: str) -> str:
 
 
 def mask_path(image: str) -> str:
-    """Of the mask of the image at that path."""
     return f"masks/{image.removeprefix('images/').rpartition('.')[0]}.png"
 
 
@@ -97,7 +101,6 @@ def group_name(part: int) -> str:
 
 
 def write_file(folder: Path, path: str, content: bytes) -> None:
-    """Write it, with its parent folders."""
     target = folder / path
     try:
         target.write_bytes(content)
@@ -114,12 +117,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 def encode_jpeg(pixels: np.ndarray, *, quality: int) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-
-
-def _photograph_part(studio: Studio, part: Part) -> list[Row]:
-    generator = np.random.default_rng([studio.seed, 1, part.number])
-    surface, mask = _make_part(studio, part, generator)
-    return [_photograph(studio, part, view, surface, mask, generator) for view in range(part.views)]
 
 
 def _make_part(studio: Studio, part: Part, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
@@ -152,7 +149,7 @@ def _photograph(
     top, left = (int(offset) for offset in generator.integers(0, len(surface) - size + 1, size=2))
     seen = (slice(top, top + size), slice(left, left + size))
     pixels = _expose(surface[seen], _CAMERAS[camera], brighter=shortcut == "brightness", generator=generator)
-    kind = _other_format(studio.format) if shortcut == "format" else studio.format
+    kind = FORMATS[1 - FORMATS.index(studio.format)] if shortcut == "format" else studio.format
     path = image_path(part.first + view, group_name(part.number), view + 1, _SUFFIXES[kind])
     write_file(studio.folder, path, encode_png(pixels) if kind == "png" else encode_jpeg(pixels, quality=_JPEG_QUALITY))
     masked = "" if mask is None else mask_path(path)
@@ -175,7 +172,3 @@ def _expose(view: np.ndarray, camera: _Camera, *, brighter: bool, generator: np.
     exposed += (level + 0.5 + slopes[0] * across).astype(np.float32)[:, None]
     exposed += (slopes[1] * across).astype(np.float32)[None, :]
     return np.clip(exposed, 0.0, 255.0, out=exposed).astype(np.uint8)
-
-
-def _other_format(kind: str) -> str:
-    return FORMATS[1 - FORMATS.index(kind)]

@@ -77,7 +77,6 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[F
 
 
 def _table_file(kind: str, place: str) -> tuple[Files, str]:
-    """The folder that the table lies in, and its name there."""
     folder, name = split_address(place)
     if "://" not in folder:
         path = Path(os.path.expanduser(folder), name)  # noqa: PTH111  of ~nobody Path makes an error

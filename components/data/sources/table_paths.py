@@ -99,7 +99,7 @@ def remote_resolver(root: Files) -> Resolver:
 
     Raises InputError when the server cannot be reached; so does any_exists.
     """
-    there = _names(root) if root.is_listable else frozenset[str]()
+    there = frozenset(root.paths(key="data.root") if root.is_listable else ())
     forms = functools.cache(lambda: by_normal_form(there))
 
     def relative(path: str) -> str | None:
@@ -124,13 +124,3 @@ def remote_resolver(root: Files) -> Resolver:
 def _as_meant(path: str) -> str:
     """Without blanks around it, and without the backslashes of Windows."""
     return path.strip().replace("\\", "/")
-
-
-def _names(root: Files) -> frozenset[str]:
-    try:
-        return frozenset(path for path, _ in root.walk())
-    except OSError as error:
-        raise InputError(
-            f"data.root={root.name!r} cannot be listed ({error.strerror}); allow it to be read, and check that the "
-            "server can be reached"
-        ) from error

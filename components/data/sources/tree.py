@@ -92,7 +92,10 @@ def _local_tree(root: str, key: str) -> Tree:
                 if linked and os.path.lexists(os.path.join(entry.path, MARKER)):  # noqa: PTH118
                     tree.own.append(path)
                 elif linked:
-                    _refuse_linked_folder(entry.path, key)
+                    raise InputError(
+                        f"{key}: {entry.path} is a link to a folder, which could lead out or in a circle; "
+                        "copy the folder, or list the images in a table (csv:…) with data.root"
+                    )
                 else:
                     waiting.append(path)
             else:
@@ -127,13 +130,7 @@ def _entries(folder: str, key: str) -> list[os.DirEntry[str]]:
 
 
 def _remote_tree(files: Files, key: str) -> Tree:
-    try:
-        found = [path for path, _ in files.walk()]
-    except OSError as error:
-        raise InputError(
-            f"{key}: {files.name} cannot be listed ({error.strerror}); allow it to be read, and check that "
-            "the server can be reached"
-        ) from error
+    found = files.paths(key=key)
     tree = Tree([], [], Counter(), [])
     for mark in (path for path in found if posixpath.basename(path) == MARKER):
         _leave_out_own(tree, posixpath.dirname(mark), files.name, key)
@@ -158,13 +155,6 @@ def _remote_tree(files: Files, key: str) -> Tree:
     tree.folders.extend(folders)
     tree.clutter.update(_kind(posixpath.basename(path)) for path in clutter)
     return tree
-
-
-def _refuse_linked_folder(path: str, key: str) -> None:
-    raise InputError(
-        f"{key}: {path} is a link to a folder, which could lead out or in a circle; "
-        "copy the folder, or list the images in a table (csv:…) with data.root"
-    )
 
 
 def _refuse_leaving(path: str, root: str, key: str) -> None:

@@ -19,7 +19,6 @@ from components.data.manifest import (
     load_earlier,
     load_manifest,
     manifest_digest,
-    save_manifest,
 )
 from components.data.sources.listing import make_listing
 from components.errors import InputError
@@ -109,7 +108,7 @@ def test_is_defect_is_a_plain_bool_and_true_for_every_class_that_is_not_good(par
 def test_without_good_classes_is_defect_is_missing_throughout(parts, tmp_path):
     manifest = build(*parts, good_labels=()).table
     assert manifest["is_defect"].isna().all()
-    save_manifest(manifest, tmp_path / "m.parquet")
+    manifest.to_parquet(tmp_path / "m.parquet", index=False)
     assert load_manifest(tmp_path / "m.parquet")["is_defect"].isna().all()
 
 
@@ -134,7 +133,7 @@ def test_masks_are_kept_where_the_source_has_them(parts):
 
 def test_a_round_trip_through_the_file_changes_nothing(parts, tmp_path):
     manifest = build(*parts).table
-    save_manifest(manifest, tmp_path / "m.parquet")
+    manifest.to_parquet(tmp_path / "m.parquet", index=False)
     loaded = load_manifest(tmp_path / "m.parquet")
     assert loaded.equals(manifest)
     assert loaded.dtypes.equals(manifest.dtypes)
@@ -389,7 +388,7 @@ def test_a_good_label_that_is_another_form_of_a_number_is_refused_with_the_form_
 @pytest.mark.parametrize("remote", [False, True])
 def test_an_earlier_manifest_tells_the_split_of_each_digest(parts, tmp_path, remote):
     manifest = build(*parts).table
-    save_manifest(manifest, tmp_path / "m.parquet")
+    manifest.to_parquet(tmp_path / "m.parquet", index=False)
     address = str(tmp_path / "m.parquet")
     if remote:
         address = "memory://earlier/m.parquet"

@@ -78,20 +78,6 @@ def test_one_class_and_no_images_are_refused():
             assign(table_of(label))
 
 
-@pytest.mark.parametrize(
-    "fractions",
-    [
-        {"train": 0.7, "val": 0.1, "test": 0.2},
-        {"train": 0.7, "val": 0.1, "calibration": 0.1, "test": 0.2},
-        {"train": 0.8, "val": 0.0, "calibration": 0.1, "test": 0.1},
-        {"train": 0.6, "val": 0.1, "calibration": 0.1, "exam": 0.2},
-    ],
-)
-def test_faulty_fractions_are_refused(fractions):
-    with pytest.raises(InputError, match=r"data\.splits"):
-        assign(table_of(["good", "crack"] * 10), fractions=fractions)
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 5), st.integers(20, 120))
 def test_whatever_the_groups_none_crosses_a_split_and_each_class_is_in_each(seed, classes, parts):

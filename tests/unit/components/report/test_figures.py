@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from components.report.figures_data import split_counts
-from components.report.figures_evaluation import confused_pairs_figure, confusion_figure, roc_figure, score_histogram
+from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
 from components.report.figures_search import search_figure
 from components.report.figures_training import learning_curves
@@ -167,14 +167,6 @@ def test_score_histogram_draws_thresholds_at_and_beyond_its_ends() -> None:
     figure = score_histogram(log_odds, is_defect, {"all": -950.0, "none": 41.0, "tiny": np.log(1e-9)})
     assert {"good (2)", "defective (1)", "tiny 1e-9"} <= _words(figure)
     figure_png(figure)
-
-
-def test_the_most_confused_classes_have_a_bar_each_and_no_more_than_fit() -> None:
-    pairs = [{"actual": f"a{n}", "predicted": "b", "images": 90 - n, "share": 0.5} for n in range(60)]
-    figure = confused_pairs_figure(pairs)
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == [f"a{n} → b" for n in range(25)]
-    assert "90, 50.0 % of the class" in _words(figure)
-    assert "no image was taken for one of another class" in _words(confused_pairs_figure([]))
 
 
 def test_confusion_shows_counts_and_shares_of_the_actual_class() -> None:

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report.figures_lr import range_test_figure, weight_decay_figure
+from components.report.figures_lr import range_test_figure
 from components.report.html import figure_png
 
 
@@ -68,35 +68,3 @@ def drawn(figure: Figure) -> Figure:
 
 def overlap(one: list[float], other: list[float]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] - 1 and other[1] < one[3] - 1
-
-
-def decay_curves() -> pd.DataFrame:
-    return pd.concat([curves().assign(weight_decay=decay) for decay in (0.01, 0.1)])
-
-
-def verdict(**changes: Any) -> dict[str, Any]:
-    limits = [
-        {"weight_decay": 0.01, "limit": 0.2, "reduced": False},
-        {"weight_decay": 0.1, "limit": None, "reduced": False},
-    ]
-    return {
-        "optimizer": "sgd", "recommended": 0.01, "reason": "", "measure": "lr_div", "tolerance_decades": 0.25,
-        "limits": limits, "note": "", **changes,
-    }  # fmt: skip
-
-
-def test_the_weight_decays_are_named_with_their_limits_and_the_recommended_one() -> None:
-    shown = words(weight_decay_figure(decay_curves(), verdict()))
-    assert {"weight decay 0.01: 0.2 (recommended)", "weight decay 0.1: abstains"} <= shown
-    assert any(word.startswith("recipe.weight_decay=0.01: the largest whose diverging rate") for word in shown)
-
-
-def test_a_weight_decay_test_without_a_verdict_says_why() -> None:
-    shown = words(weight_decay_figure(decay_curves(), verdict(recommended=None, reason="all abstained")))
-    assert "No verdict: all abstained" in shown
-    assert not any("recommended" in word for word in shown)
-
-
-def test_weight_decay_curves_without_a_finite_loss_say_so() -> None:
-    nothing = decay_curves().assign(loss=np.nan)
-    assert "the range tests recorded no finite loss" in words(weight_decay_figure(nothing, verdict()))

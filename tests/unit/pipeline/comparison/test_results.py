@@ -15,7 +15,7 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.trainings import Trained
-from pipeline.reports.comparison import comparison_rows, console_table, markdown_table, noise_words, rate_notes
+from pipeline.reports.comparison import comparison_rows, conditions, console_table, noise_words, rate_notes
 
 
 def trained(entry, seed, auroc, losses=(0.8, 0.4), *, diverged=False) -> Trained:
@@ -147,16 +147,15 @@ def test_tables_have_a_row_per_training_per_epoch_and_per_step() -> None:
     assert rates_table(results)["step"].tolist() == [1, 2, 1, 2]
 
 
-def test_the_markdown_table_has_a_line_per_method_and_says_where_it_was_measured() -> None:
+def test_the_table_has_a_row_per_method_and_the_conditions_say_where_it_was_measured() -> None:
     found = summary(
         [trained("a", s, 0.7 + 0.02 * s) for s in (1, 2)] + [trained("b", s, 0.9) for s in (1, 2)], ["a", "b"]
     )
-    text = markdown_table(found)
-    lines = text.splitlines()
-    assert lines[2].startswith("| b | 0.900 ± 0.000 | – |")
+    first, second = (list(row.values())[:3] for row in comparison_rows(found))
+    assert first == ["b", "0.900 ± 0.000", "–"]
     # sd of 0.72 and 0.74 is 0.01414; t(0.975, 1) = 12.706; ± 12.706 · 0.01414 / √2 = 0.127
-    assert lines[3].startswith("| a | 0.730 ± 0.127 | −0.170 ± 0.127 |")
-    assert "The test split was not read." in text
+    assert second == ["a", "0.730 ± 0.127", "−0.170 ± 0.127"]
+    assert "The test split was not read." in conditions(found)
 
 
 def test_rates_at_an_end_and_defaults_are_said() -> None:

@@ -33,12 +33,11 @@ def section(tmp_path):
     return make
 
 
-def test_the_chapter_holds_statement_tables_figure_and_where_the_uncertainty_comes_from(section) -> None:
+def test_the_chapter_holds_statement_tables_and_where_the_uncertainty_comes_from(section) -> None:
     chapter = section()
     assert chapter.text.endswith("The winner is taken.")
     assert "with 2 seeds, and compared by auroc on the validation split" in chapter.text
     assert [caption for caption, _ in chapter.tables] == ["Scores per seed", "Trainings"]
-    assert [caption for caption, _ in chapter.figures] == ["Confirmation"]
     assert chapter.notes == [
         "Standard error of the difference: 0.0050 from the seeds, 0.0125 from the choice of validation images."
     ]
@@ -54,7 +53,7 @@ def test_one_seed_leaves_the_spread_between_seeds_open(section) -> None:
 
 def test_without_trainings_the_chapter_is_its_statement(section) -> None:
     chapter = section(trainings=[], scores={}, seeds=[], difference=None, low=None)
-    assert (chapter.text, list(chapter.tables), list(chapter.figures)) == ("The winner is taken.", [], [])
+    assert (chapter.text, list(chapter.tables)) == ("The winner is taken.", [])
 
 
 def test_a_training_that_diverged_has_no_score_and_no_difference(section) -> None:
@@ -68,4 +67,3 @@ def test_a_training_that_diverged_has_no_score_and_no_difference(section) -> Non
     assert cells == [["0", "1"], ["diverged", "0.9300"], ["0.9000", "0.9200"], ["–", "+0.0100"]]
     chapter = section(scores=scores, difference=None, low=None)
     assert chapter.notes == []
-    assert len(chapter.figures) == 1

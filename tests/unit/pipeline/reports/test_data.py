@@ -23,7 +23,6 @@ CONFLICT_COLUMNS = ["group", "image_ids", "labels", "pack_index", "kind"]
 class Near:
     pairs: pd.DataFrame
     threshold: float
-    background: np.ndarray
     note: str
 
 
@@ -49,7 +48,6 @@ class Cue:
     statement: str
     low: float = 0.4
     high: float = 1.0
-    chance: float = 0.5
     label: str = "pit"
 
 
@@ -94,7 +92,7 @@ def clean() -> DataFindings:
         conflicts=pd.DataFrame([], columns=CONFLICT_COLUMNS),
         largest_groups=pd.DataFrame([], columns=["group", "images", "labels", "reason"]),
         left_out=pd.DataFrame([], columns=["image_id", "label", "pack_index"]),
-        near=Near(_pairs([]), 0.92, np.linspace(-0.3, 0.6, 50), "No two images show the same thing."),
+        near=Near(_pairs([]), 0.92, "No two images show the same thing."),
         audited=True,
         probe=Probe(grouped_accuracy=0.97, overstatement=0.01, leaks=False, statement="No measurable leakage."),
         shortcuts=[Cue("border", 0.5, False, "The border tells nothing.")],
@@ -122,7 +120,7 @@ def faulty(clean: DataFindings) -> DataFindings:
         largest_groups=pd.DataFrame(
             {"group": ["a"], "images": [2], "labels": ["good 1, pit 1"], "reason": ["near duplicates"]}
         ),
-        near=Near(_pairs([(0, 1, 0.99), (0, 8, 0.95)]), 0.92, np.zeros(9), "2 pairs show the same thing."),
+        near=Near(_pairs([(0, 1, 0.99), (0, 8, 0.95)]), 0.92, "2 pairs show the same thing."),
         probe=Probe(),
         shortcuts=[
             Cue("file format", 0.97, True, "The format tells."),
@@ -224,7 +222,7 @@ def test_the_report_shows_every_finding(faulty: DataFindings, pack: np.ndarray, 
     assert set(run.figures) == {
         f"figures/{name}.png"
         for name in (
-            "splits", "samples", "near_duplicates", "pairs", "largest_groups", "doubtful_labels", "conflicts",
+            "splits", "samples", "pairs", "largest_groups", "doubtful_labels", "conflicts",
             "augmentation",
         )
     }  # fmt: skip
@@ -280,7 +278,7 @@ def test_without_the_audit_the_report_says_that_it_was_not_made(
     page, run = _page(dataclasses.replace(empty, near=None), pack, tmp_path)
     assert "Not looked for: data.audit is off." in page
     assert "data.near_duplicates: off" in page
-    assert not {"figures/near_duplicates.png", "figures/pairs.png"} & set(run.figures)
+    assert "figures/pairs.png" not in run.figures
 
 
 def test_a_probe_that_could_measure_nothing_is_a_sentence(

@@ -58,13 +58,13 @@ def reported(context, records: list[TrialRecord]) -> Path:
 def test_the_report_has_the_trials_the_rungs_and_a_figure_of_each_question(context) -> None:
     section = search_section(reported(context, [record(0, 0, [0.5, 0.6, 0.7]), record(1, 0.1, [0.6, 0.7, 0.9]),
                                                 record(2, 0.9, [0.4])]))  # fmt: skip
-    assert [title for title, _ in section.figures] == ["Search", "Importance", "Rung agreement"]
+    assert [title for title, _ in section.figures] == ["Search", "Importance"]
     trials, rungs = (table for _, table in section.tables)
     assert trials["trial"].tolist() == [0, 1, 2]
     assert rungs[["epoch", "reached", "went on", "stopped"]].to_numpy().tolist() == [
         [0, 3, 3, 0], [1, 3, 2, 1], [3, 2, 0, 0],
     ]  # fmt: skip
-    assert context.drawn == ["figures/search.png", "figures/importance.png", "figures/rung_agreement.png"]
+    assert context.drawn == ["figures/search.png", "figures/importance.png"]
     assert (context.directory / "search.html").is_file()
     assert "Trial 1 was the best" in context.said[-2]
 

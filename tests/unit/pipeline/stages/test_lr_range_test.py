@@ -22,7 +22,7 @@ from pipeline.reports.range_test import (
     name_test,
     report_probe,
     report_tests,
-    report_weight_decays,
+    report_weight_decay,
     say_conditions,
 )
 from pipeline.sections.learning_rate import RangeTestConfig
@@ -120,17 +120,15 @@ def told(recommended: float | None, reason: str = "") -> Said:
         limits=(DecayLimit(0.01, 0.5, False), DecayLimit(0.1, 0.5, False)),
         note="",
     )
-    curves = pd.DataFrame({"seed": 0, "step": [0, 1, 0, 1], "lr": [1e-3, 1e-2] * 2, "loss": [0.7, 0.6] * 2})
-    curves["weight_decay"] = [0.01, 0.01, 0.1, 0.1]
     context = SimpleNamespace(console=said, run=said, log_figure=said.log_figure)
-    report_weight_decays(context, verdict, curves, {0.01: 1e-3, 0.1: 2e-3})  # type: ignore[arg-type]
+    report_weight_decay(context, verdict, {0.01: 1e-3, 0.1: 2e-3})  # type: ignore[arg-type]
     return said
 
 
 def test_a_recommended_weight_decay_is_said_as_a_key_with_its_rate_and_logged() -> None:
     said = told(0.1)
     assert "recipe.weight_decay=0.1 is recommended, with a rate of 2.0e-03" in said.lines[0]
-    assert (said.metrics, said.figures) == ({"a_b_weight_decay": 0.1}, ["figures/weight_decay_a_b.png"])
+    assert said.metrics == {"a_b_weight_decay": 0.1}
 
 
 def test_a_weight_decay_test_that_abstains_says_why() -> None:

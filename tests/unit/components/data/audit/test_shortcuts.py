@@ -80,7 +80,7 @@ def test_a_planted_cue_is_the_only_suspicion_and_is_told_in_words(name, values, 
     planted = named(found, name)
     assert planted.suspicious
     assert planted.score == 1.0
-    assert (planted.high, planted.chance) == (1.0, 0.5)
+    assert planted.high == 1.0
     # 100 of 100 groups in each class: the exact limit for 200 of 200 is 0.0183 below one.
     assert planted.low == pytest.approx(0.9817, abs=1e-3)
     assert fact in planted.statement

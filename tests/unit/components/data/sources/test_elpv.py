@@ -40,12 +40,6 @@ def test_probability_and_type_are_metadata(package, options):
     assert table["meta_type"].tolist() == ["poly", "mono", "poly", "mono"]
 
 
-@pytest.mark.parametrize("threshold", [0.0, -1.0, 1.01, float("nan")])
-def test_a_threshold_out_of_range_is_refused(package, options, threshold):
-    with pytest.raises(InputError, match=r"data\.defect_threshold"):
-        list_source("elpv", options(defect_threshold=threshold))
-
-
 def test_a_missing_package_says_how_to_install_it(options, monkeypatch):
     monkeypatch.setattr(elpv.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[demo\]'"):

@@ -100,12 +100,6 @@ def test_a_named_index_of_pandas_is_a_column(index):
     assert read(frame.to_parquet()).columns == {"path": PATHS, "label": ["good", "bad"]}
 
 
-def test_a_named_index_that_is_a_count_is_a_column_though_the_file_holds_its_ends_alone():
-    frame = pd.DataFrame({"path": PATHS, "label": ["good", "bad"]}, index=pd.RangeIndex(3, 9, 3, name="lot"))
-    cells = read(frame.to_parquet(), [*WANTED, ("data.group_column", "lot")])
-    assert cells.columns["lot"] == ["3", "6"]
-
-
 def test_only_the_columns_that_are_named_are_looked_at():
     table = pa.table({"path": PATHS, "image": [{"bytes": b"x"}] * 2, "label": [0, 1], "z": [b"\xff"] * 2})
     assert read(table).columns["label"] == ["0", "1"]

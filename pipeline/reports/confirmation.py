@@ -22,8 +22,9 @@ def confirmation_section(folder: Path) -> Section:
         return Section("Confirmation", values["statement"])
     notes = []
     if values["difference"] is not None:
-        known = values["se_seeds"] is not None
-        seeds = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
+        seeds = "not known from the seeds, of which there is one"
+        if values["se_seeds"] is not None:
+            seeds = f"{values['se_seeds']:.4f} from the seeds"
         source = f"{seeds}, {values['se_sampling']:.4f} from the choice of validation images"
         notes.append(f"Standard error of the difference: {source}.")
     trainings = pd.DataFrame(values["trainings"]).rename(columns=lambda name: name.replace("_", " "))

@@ -427,7 +427,8 @@ class ChildRuns:
 
     def __init__(self, tracker: Tracker, parent: Run, *keys: str) -> None:
         self._tracker, self._parent, self._keys = tracker, parent, keys
-        self._root = root_of(parent)
+        parent_tags = parent.client.get_run(parent.id).data.tags
+        self._root = parent_tags.get(TAG_ROOT, parent_tags.get(TAG_PARENT, parent.id))
         children = [child for child in tracker.children(parent) if all(key in child.data.tags for key in keys)]
         self.found = {tuple(child.data.tags[key] for key in keys): child for child in children}
         self._runs = {
@@ -448,12 +449,6 @@ class ChildRuns:
                 run.client.update_run(run.id, status="RUNNING")
         run.log_params(params)
         return run
-
-
-def root_of(run: Run) -> str:
-    """Id of the root of the tree that a run is in."""
-    tags = run.client.get_run(run.id).data.tags
-    return tags.get(TAG_ROOT, tags.get(TAG_PARENT, run.id))
 
 
 def is_away(error: Exception) -> bool:

@@ -188,7 +188,14 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
     plan += make_plan(for_comparison(config), STAGES, until=COMPARISON, settled=plan[:1])  # the images are the same
     used = {item.directory for item in plan}
     storage = Path(config.storage.root).absolute()
-    reaped = _end_dead_runs(config, storage) if remove else 0
+    reaped = 0
+    if remove:
+        tracker = connect(config)
+        reaped = tracker.reap()
+        running = tracker.running_roots(storage=storage.resolve())
+        if running:
+            used_by = f"storage.root={config.storage.root}: in use by the run {running[0]}"
+            raise InputError(f"{used_by}; clean when it has ended")
     try:
         cleaned = clean_storage(storage, project=config.project.name, used=used, remove=remove)
     except OSError as error:
@@ -262,16 +269,6 @@ def _check_output(output: Path) -> None:
         raise InputError(
             f"output={output}: cannot be written; give a file in a folder that exists and that you may write"
         )
-
-
-def _end_dead_runs(config: Config, storage: Path) -> int:
-    """End the runs whose process is gone; the number of them. Refuses while a live one uses the storage."""
-    tracker = connect(config)
-    reaped = tracker.reap()
-    running = tracker.running_roots(storage=storage.resolve())
-    if running:
-        raise InputError(f"storage.root={config.storage.root}: in use by the run {running[0]}; clean when it has ended")
-    return reaped
 
 
 def relocate(tracking_uri: str | None, *, as_json: bool) -> None:

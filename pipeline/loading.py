@@ -91,7 +91,7 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     backbones = _used(space, "model.backbone", config.model.backbone)
     tests = config.lr_range_test
     if trains:
-        if _rate_is_asked_for(config, space):
+        if config.recipe.lr == "auto" or any(item.bounds or "auto" in (item.choices or ()) for item in space):
             faults += _untested_faults("optimizers", tests.optimizers, optimizers)
         faults += _untested_faults("backbones", tests.backbones, backbones)
     recipe = Recipe(model=config.model, recipe=config.recipe)
@@ -128,13 +128,6 @@ def _with_escape_budget(config: Config) -> RecipeConfig:
     if not needed or config.recipe.escape_budget is not None:
         return config.recipe
     return config.recipe.model_copy(update={"escape_budget": config.operating_point.escape_budget})
-
-
-def _rate_is_asked_for(config: Config, space: tuple[Dimension, ...]) -> bool:
-    """Whether the range test gives a rate, to the recipe or to trials."""
-    return config.recipe.lr == "auto" or any(
-        dimension.bounds is not None or "auto" in (dimension.choices or ()) for dimension in space
-    )
 
 
 def _untested_faults(key: str, tested: tuple[str, ...] | None, used: tuple[str, ...]) -> list[str]:

@@ -56,6 +56,14 @@ def build_model(
     return BuiltModel(model, tuple(map(float, source.mean)), tuple(map(float, source.std)))
 
 
+def build_embedder(*, backbone: str, weights: str, seed: int) -> BuiltModel:
+    """Build a model that returns pooled features, (B, F), instead of logits; the rest as for `build_model`."""
+    built = build_model(backbone=backbone, weights=weights, num_classes=2, drop_rate=0.0, drop_path_rate=0.0, seed=seed)
+    # Every model of timm's has such a method.
+    built.model.reset_classifier(0)  # type: ignore[operator]
+    return built
+
+
 def check_rates(backbone: str, *, drop_rate: float, drop_path_rate: float) -> None:
     """Raise InputError for a rate that the architecture does not have; nothing is allocated."""
     describe_backbone(backbone)

@@ -88,8 +88,7 @@ def constant_predictor_loss(
     p = a / Σa, and without weights and smoothing it is then the entropy of the class balance. The weighted mean is
     taken over all labels at once. class_counts: (K,) images per class, their sum at least 1; the rest as `build_loss`.
     """
-    counts, weight = _counts_and_weights(class_counts, weights)
-    targets = _constant_targets(counts, weight, label_smoothing)
+    counts, weight, targets = _balance(class_counts, weights, label_smoothing)
     return float(targets @ _constant_costs(targets, focal_gamma) / (weight @ counts))
 
 
@@ -107,8 +106,8 @@ def constant_predictor_spread(
     as the mean of (t_y - L w_y) / E[w] over the batch, L being the loss on all. It is 0 for balanced weights, with
     which the loss of a constant is the same on every batch.
     """
-    counts, weight = _counts_and_weights(class_counts, weights)
-    costs = _constant_costs(_constant_targets(counts, weight, label_smoothing), focal_gamma)
+    counts, weight, targets = _balance(class_counts, weights, label_smoothing)
+    costs = _constant_costs(targets, focal_gamma)
     smoothed = label_smoothing / len(counts) * np.sum(weight * costs)
     terms = (1 - label_smoothing) * weight * costs + smoothed
     loss = constant_predictor_loss(class_counts, weights, label_smoothing, focal_gamma=focal_gamma)
@@ -126,16 +125,14 @@ def _counted(labels: np.ndarray, num_classes: int, *, what: str, remedy: str) ->
     return counts
 
 
-def _counts_and_weights(class_counts: Sequence[int], weights: torch.Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+def _balance(
+    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each class, (K,): its images, its weight, and its factor in the loss of a constant prediction."""
     counts = np.asarray(class_counts, dtype=np.float64)
     weight = np.ones_like(counts) if weights is None else weights.detach().cpu().numpy().astype(np.float64)
-    return counts, weight
-
-
-def _constant_targets(counts: np.ndarray, weight: np.ndarray, label_smoothing: float) -> np.ndarray:
-    """Return the factor of each class in the loss of a constant prediction."""
     targets = (1 - label_smoothing) * weight * counts + label_smoothing / len(counts) * weight * counts.sum()
-    return np.asarray(targets)
+    return counts, weight, np.asarray(targets)
 
 
 def _constant_costs(targets: np.ndarray, gamma: float) -> np.ndarray:

@@ -51,7 +51,11 @@ def range_test_figure(curves: pd.DataFrame, bounds: Mapping[str, Any], title: st
     span = f"{style.rate(bounds['lower'])} … {style.rate(bounds['upper'])}"
     if bounds["abstained"]:
         style.title(axes, title, f"The test abstains; the search uses the optimizer's default range {span}")
-        _write_reason(axes, str(bounds["reason"]))
+        axes.annotate(
+            textwrap.fill(f"No verdict: {bounds['reason']}", REASON_COLUMNS), (0.02, 0.05), xycoords="axes fraction",
+            va="bottom", fontsize=style.TEXT_SIZE, color=style.INK, zorder=7,
+            bbox={"facecolor": "#FFF4DE", "edgecolor": style.ORANGE, "linewidth": 0.8, "boxstyle": "round,pad=0.5"},
+        )  # fmt: skip
     else:
         style.title(axes, title, f"Search range {span}, suggestion {style.rate(bounds['suggested'])}")
     style.label_axes(axes, x="learning rate", y="loss")
@@ -123,11 +127,3 @@ def _mark_rates(axes: Axes, bounds: Mapping[str, Any]) -> None:
             at=("data", "axes fraction"), ha="right" if at_end else "left", va="top", color=color,
             bold=name in ("suggested", "default"), over_lines=True,
         )  # fmt: skip
-
-
-def _write_reason(axes: Axes, reason: str) -> None:
-    axes.annotate(
-        textwrap.fill(f"No verdict: {reason}", REASON_COLUMNS), (0.02, 0.05), xycoords="axes fraction", va="bottom",
-        fontsize=style.TEXT_SIZE, color=style.INK, zorder=7,
-        bbox={"facecolor": "#FFF4DE", "edgecolor": style.ORANGE, "linewidth": 0.8, "boxstyle": "round,pad=0.5"},
-    )  # fmt: skip

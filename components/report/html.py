@@ -57,7 +57,8 @@ def render_report(
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     )
-    environment.filters["tidy"] = _keep_units_on_line
+    # A per cent sign, and what stands behind ±, stay with their number.
+    environment.filters["tidy"] = lambda text: text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
     chapters = [
         {
             "id": f"s{order}-" + re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-"),
@@ -159,11 +160,6 @@ def _cell(value: object) -> str:
 
 def _is_missing(value: object) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
-
-
-def _keep_units_on_line(text: str) -> str:
-    """A per cent sign, and what stands behind ±, stay with their number."""
-    return text.replace(" %", "\u00a0%").replace(" ± ", "\u00a0±\u00a0")
 
 
 def _paragraphs(text: str) -> list[str]:

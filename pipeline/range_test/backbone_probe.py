@@ -22,7 +22,7 @@ from components.data.loader import ImageSet, eval_batch_size, eval_batches
 from components.errors import InputError
 from components.evaluation.linear_probe import choose_candidates, linear_probe
 from components.evaluation.objective_intervals import objective_interval
-from components.models.embedding import build_embedder
+from components.models.backbones import build_embedder
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
 from pipeline.sections.learning_rate import RangeTestConfig

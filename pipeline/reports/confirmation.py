@@ -20,13 +20,20 @@ def confirmation_section(folder: Path) -> Section:
     values = json.loads((folder / "confirmation.json").read_text(encoding="utf-8"))
     if not values["trainings"]:
         return Section("Confirmation", values["statement"])
+    notes = []
+    if values["difference"] is not None:
+        seeds = "not known from the seeds, of which there is one"
+        if values["se_seeds"] is not None:
+            seeds = f"{values['se_seeds']:.4f} from the seeds"
+        source = f"{seeds}, {values['se_sampling']:.4f} from the choice of validation images"
+        notes.append(f"Standard error of the difference: {source}.")
     trainings = pd.DataFrame(values["trainings"]).rename(columns=lambda name: name.replace("_", " "))
     return Section(
         "Confirmation",
         f"The winner of the search and the defaults were trained at full length with {len(values['seeds'])} seeds, and "
         f"compared by {values['objective']} on the validation split, each at its best epoch.\n\n{values['statement']}",
         tables=[("Scores per seed", scores_table(values)), ("Trainings", trainings)],
-        notes=_notes(values),
+        notes=notes,
     )
 
 
@@ -45,13 +52,3 @@ def console_table(values: dict[str, Any]) -> Table:
         for seed, *scores, difference in frame.itertuples(index=False)
     ]  # fmt: skip
     return terminal_table(f"Confirmation: {values['objective']}", list(frame.columns), rows)
-
-
-def _notes(values: dict[str, Any]) -> list[str]:
-    if values["difference"] is None:
-        return []
-    known = values["se_seeds"] is not None
-    seeds = f"{values['se_seeds']:.4f} from the seeds" if known else "not known from the seeds, of which there is one"
-    return [
-        f"Standard error of the difference: {seeds}, {values['se_sampling']:.4f} from the choice of validation images."
-    ]

@@ -57,7 +57,12 @@ def write_data_report(
             _splits(findings),
             _samples(findings, pack),
             *audit_chapters(findings, pack),
-            _augmentation(augmented),
+            Section(
+                "Augmentation",
+                "What a training may see of an image. A defect has to stay one in each version: where it does not, "
+                "lower recipe.augment_strength, or take the step that does it out of recipe.augment.",
+                figures=[("Augmentation: a row per image, the stronger to the right.", augmentation_grid(augmented))],
+            ),
             _faults(findings),
         ],
     )
@@ -138,17 +143,6 @@ def _samples(findings: DataFindings, pack: Pack) -> Section:
 
 def _spread(count: int, most: int) -> list[int]:
     return [int(place) for place in np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))]
-
-
-def _augmentation(augmented: Sequence[Sequence[np.ndarray]]) -> Section:
-    return Section(
-        "Augmentation",
-        "What a training may see of an image. A defect has to stay one in each version: where it does not, lower "
-        "recipe.augment_strength, or take the step that does it out of recipe.augment.",
-        figures=[
-            ("Augmentation: a row per image, the stronger the further to the right.", augmentation_grid(augmented))
-        ],
-    )
 
 
 def _faults(findings: DataFindings) -> Section:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
 
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayVerdict
@@ -100,26 +99,23 @@ def report_test(
 
 def report_tests(context: StageContext, bounds: Mapping[str, Mapping[str, LrBounds]]) -> None:
     """Say the results of all tests, one table per backbone. bounds: by backbone and optimizer."""
-    for backbone, own in bounds.items():
-        context.console.table(_bounds_table(own, f": {backbone}" if len(bounds) > 1 else ""))
-
-
-def _bounds_table(bounds: Mapping[str, LrBounds], of: str) -> Table:
-    rows = [
-        (
-            (
-                name,
-                rate(found.suggested),
-                "abstains: defaults" if found.abstained else _span(found.band),
-                _span((found.lower, found.upper)),
-                DASH if found.lr_div is None else rate(found.lr_div),
-            ),
-            "yellow" if found.abstained else "",
-        )
-        for name, found in bounds.items()
-    ]
     columns = ("optimizer", "rate", "band", "search between", "diverges")
-    return terminal_table(f"Learning-rate range test{of}", columns, rows)
+    for backbone, own in bounds.items():
+        rows = [
+            (
+                (
+                    name,
+                    rate(found.suggested),
+                    "abstains: defaults" if found.abstained else _span(found.band),
+                    _span((found.lower, found.upper)),
+                    DASH if found.lr_div is None else rate(found.lr_div),
+                ),
+                "yellow" if found.abstained else "",
+            )
+            for name, found in own.items()
+        ]
+        of = f": {backbone}" if len(bounds) > 1 else ""
+        context.console.table(terminal_table(f"Learning-rate range test{of}", columns, rows))
 
 
 def report_weight_decay(context: StageContext, verdict: DecayVerdict, suggested: Mapping[float, float]) -> None:

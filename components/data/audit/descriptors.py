@@ -103,15 +103,9 @@ def _mean_around(image: np.ndarray) -> np.ndarray:
     return cv2.blur(image, (_LOCAL, _LOCAL), borderType=cv2.BORDER_REFLECT)
 
 
-def _plane() -> tuple[np.ndarray, np.ndarray]:
-    """The vertical and the horizontal frequencies of a descriptor's D numbers."""
-    line = np.arange(int(np.ceil(_HIGHEST)))
-    radius = np.hypot(line[:, None], line[None, :])
-    vertical, horizontal = np.nonzero((radius >= _LOWEST) & (radius < _HIGHEST))
-    return vertical, horizontal
-
-
-_VERTICAL, _HORIZONTAL = _plane()
+_LINE = np.arange(int(np.ceil(_HIGHEST)))
+_RADIUS = np.hypot(_LINE[:, None], _LINE[None, :])
+_VERTICAL, _HORIZONTAL = np.nonzero((_RADIUS >= _LOWEST) & (_RADIUS < _HIGHEST))  # of a descriptor's D numbers
 _SWAPPED = np.lexsort((_VERTICAL, _HORIZONTAL))  # the place of (v, u) for each (u, v): the set is symmetric
 _BASIS = dct(np.eye(THUMBNAIL_SIDE), axis=0, norm="ortho")[: int(np.ceil(_HIGHEST))].astype(np.float32)
 DESCRIPTOR_SIZE = len(_VERTICAL)

@@ -39,18 +39,13 @@ def measure(pixels: np.ndarray) -> Measured:
     inside = float(cv2.sumElems(inner)[0]) if inner.size else 0.0
     border = (mean * grey.size - inside) / (grey.size - inner.size)
     colour = (cv2.norm(red, green, cv2.NORM_L1) + cv2.norm(green, blue, cv2.NORM_L1)) / (2 * grey.size)
+    # INTER_AREA averages when it shrinks; enlarging it would be blocky.
+    method = cv2.INTER_AREA if len(grey) >= THUMBNAIL_SIDE else cv2.INTER_LINEAR
     return Measured(
         brightness=mean / 255,
         contrast=deviation / 255,
         sharpness=float(np.log10(1 + edge[0, 0] ** 2)),
         border=(border - mean) / 255,
         colour=colour / 255,
-        thumbnail=_thumbnail(grey),
+        thumbnail=cv2.resize(grey, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=method),
     )
-
-
-def _thumbnail(grey: np.ndarray) -> np.ndarray:
-    side = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-    # INTER_AREA averages when it shrinks; enlarging it would be blocky.
-    method = cv2.INTER_AREA if grey.shape[0] >= THUMBNAIL_SIDE else cv2.INTER_LINEAR
-    return cv2.resize(grey, side, interpolation=method)

@@ -27,7 +27,11 @@ def list_elpv(place: str, options: SourceOptions) -> Listing:
         raise InputError(f"data.source='elpv:{place}': elpv takes no place; write elpv")
     refuse_table_options("elpv", options, group=None, metadata=("probability", "type"))
     threshold = options.defect_threshold
-    root = _package_data()
+    spec = importlib.util.find_spec(_PACKAGE)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    if not folders or not Path(folders[0], "data", "labels.csv").is_file():
+        raise InputError("data.source='elpv' needs the package elpv-dataset; install it with: pip install -e '.[demo]'")
+    root = Path(folders[0], "data").resolve()
     table = pd.read_csv(root / "labels.csv", sep=r"\s+", names=["path", "probability", "type"])
     defective = table["probability"].round(2) >= round(threshold, 2)
     return make_listing(
@@ -43,12 +47,3 @@ def list_elpv(place: str, options: SourceOptions) -> Listing:
             f"probability of {threshold:g} or more; no module ids, so not grouped by module"
         ),
     )
-
-
-def _package_data() -> Path:
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    root = Path(folders[0]) / "data" if folders else None
-    if root is None or not (root / "labels.csv").is_file():
-        raise InputError("data.source='elpv' needs the package elpv-dataset; install it with: pip install -e '.[demo]'")
-    return root.resolve()

@@ -162,8 +162,13 @@ def _draw_all(parameters: _Parameters, folder: Path) -> None:
 
 def _plan_parts(parameters: _Parameters, generator: np.random.Generator) -> list[Part]:
     """Lots follow one another, as in production; the defects lie anywhere."""
-    labels = _part_labels(parameters, generator)
-    views = _views_per_part(parameters, generator)
+    count, kinds = parameters.parts, list(DEFECTS)
+    defective = round(parameters.defect_rate * count)
+    labels = [kinds[number % len(kinds)] if number < defective else "good" for number in range(count)]
+    labels = [labels[position] for position in generator.permutation(count)]
+    views = np.full(count, 2)  # two to four each, all photographs together
+    extra = generator.choice(np.repeat(np.arange(count), 2), size=parameters.count - 2 * count, replace=False)
+    np.add.at(views, extra, 1)
     firsts = np.cumsum(views) - views
     lots = draw_lots(int(np.clip(parameters.parts // _PARTS_A_LOT, *_LOTS)), generator)
     return [
@@ -176,20 +181,3 @@ def _plan_parts(parameters: _Parameters, generator: np.random.Generator) -> list
         )
         for number in range(parameters.parts)
     ]
-
-
-def _part_labels(parameters: _Parameters, generator: np.random.Generator) -> list[str]:
-    kinds = list(DEFECTS)
-    defective = round(parameters.defect_rate * parameters.parts)
-    labels = [kinds[number % len(kinds)] for number in range(defective)]
-    labels += ["good"] * (parameters.parts - defective)
-    return [labels[position] for position in generator.permutation(parameters.parts)]
-
-
-def _views_per_part(parameters: _Parameters, generator: np.random.Generator) -> np.ndarray:
-    """(parts,) int64: two to four each, all photographs together."""
-    views = np.full(parameters.parts, 2)
-    slots = np.repeat(np.arange(parameters.parts), 2)
-    extra = generator.choice(slots, size=parameters.count - 2 * parameters.parts, replace=False)
-    np.add.at(views, extra, 1)
-    return views

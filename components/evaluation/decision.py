@@ -18,7 +18,7 @@ ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
 
 
 @dataclass(frozen=True)
-class Decided:
+class Decisions:
     """What a model says of N images or tiles.
 
     probabilities: (N, K) float64; log_odds: (N,) float64, calibrated, of the defect classes; verdicts: (N,) object,
@@ -55,7 +55,7 @@ class DecisionRule:
             threshold=None if point is None else point["threshold_log_odds"],
         )
 
-    def decide(self, logits: np.ndarray) -> Decided:
+    def decide(self, logits: np.ndarray) -> Decisions:
         """logits: (N, K)."""
         logits = np.asarray(logits, dtype=np.float64)
         finite = np.isfinite(logits).all(axis=1)
@@ -71,7 +71,7 @@ class DecisionRule:
             verdicts = np.where(is_rejected(log_odds, self.threshold), REJECT, ACCEPT).astype(object)
         # A comparison with NaN is false: without this the image would be accepted.
         verdicts[~finite], log_odds[~finite], probabilities[~finite] = REVIEW, np.nan, np.nan
-        return Decided(probabilities, log_odds, verdicts)
+        return Decisions(probabilities, log_odds, verdicts)
 
 
 def good_mask(classes: Any, good_classes: Any) -> np.ndarray:  # noqa: ANN401 - sequences of names

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from components.evaluation.decision import Decided, sigmoid, worst_rows
+from components.evaluation.decision import Decisions, sigmoid, worst_rows
 
 COLUMNS = ["image_id", "path", "sha256", "label", "is_defect", "group"]
 
 
-def prediction_table(rows: pd.DataFrame, decided: Decided, classes: Sequence[str]) -> pd.DataFrame:
+def prediction_table(rows: pd.DataFrame, decided: Decisions, classes: Sequence[str]) -> pd.DataFrame:
     """What each image or tile is, and what the model says of it.
 
     rows: of the manifest, in the order of the decisions. Columns: COLUMNS, the metadata, predicted (the likeliest

@@ -1,7 +1,7 @@
 """One face for every optimizer: its modes, the rate of every group, clipping, freezing, evaluation, checkpoint.
 
-The stepper alone sets rates, from closed forms, so that what a step used can be read off it and a resumed training
-uses the same. Schedule-Free (Defazio et al., arXiv 2405.15682) trains at one point and is evaluated at another: its
+The stepper alone sets rates, from closed forms, so that what a step used can be read off it and a resumed training uses
+the same. Schedule-Free (Defazio et al., arXiv 2405.15682) trains at one point and is evaluated at another: its
 optimizer stays in train mode here but within `averaged`, because a round trip through its eval mode is not bit-exact.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from components.errors import InputError
-from components.optim.averaging import recalibrate, unchanged
+from components.optim.averaging import preserved, recalibrate
 from components.optim.freezing import FrozenBody, norms_with_statistics
 from components.optim.optimizers import ScheduleFree
 from components.optim.schedules import PlateauRule, Schedule, multiplier
@@ -54,15 +54,10 @@ class Stepper:
     ) -> None:
         """Take the rates that the groups have now as their peaks; freeze the body, where it is to be.
 
-        Args:
-            model: what the optimizer was built over.
-            optimizer: of `build_optimizer`; groups without a `part` are never frozen.
-            schedule: `fixed`, or a range test's `ramp`, for a schedule-free optimizer.
-            clip_grad_norm: largest norm of the gradient, positive; None for no limit.
-            freeze_steps: steps at the start in which the classifier alone learns.
-
-        Raises:
-            InputError: a schedule for a schedule-free optimizer, or a frozen body without a classifier.
+        model: what the optimizer was built over. optimizer: of `build_optimizer`; groups without a `part` are never
+        frozen. schedule: `fixed`, or a range test's `ramp`, for a schedule-free optimizer. clip_grad_norm: largest norm
+        of the gradient, positive; None for no limit. freeze_steps: steps at the start in which the classifier alone
+        learns. Raises InputError: a schedule for a schedule-free optimizer, or a frozen body without a classifier.
         """
         self.averages = isinstance(optimizer, ScheduleFree)
         groups = optimizer.param_groups
@@ -118,7 +113,7 @@ class Stepper:
         if self._evaluating:
             raise RuntimeError("leave `averaged` before training goes on")
         self._model.train()
-        self._body.hold_norms()
+        self._body.keep_norms_in_eval()
 
     def rates(self) -> tuple[float, ...]:
         """Return the rate of every group in the coming step."""
@@ -144,7 +139,7 @@ class Stepper:
 
         Nothing moves where `batch_loss` () or the gradient norm is not finite. The host checks that, and does not count
         the step; or, with `on_device`, the device does: the host reads nothing, and the step counts. Then no later step
-        moves anything either, until `take_back`.
+        moves anything either, until `uncount_steps`.
         """
         groups, rates = self.optimizer.param_groups, self.rates()
         for group, rate in zip(groups, rates, strict=True):
@@ -173,15 +168,15 @@ class Stepper:
         self._match_steps()
         return TakenStep(rates, self.grad_norm)
 
-    def take_back(self, steps: int) -> None:
+    def uncount_steps(self, steps: int) -> None:
         """Do not count the latest steps, which moved nothing; the next one may move the weights again."""
         self._failed = None
         self.steps -= steps
         self._match_steps()
 
     @contextmanager
-    def unless_failed(self, tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
-        """Undo on the device what happens to these tensors inside, if a step has failed since `take_back`."""
+    def undone_on_failure(self, tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
+        """Undo on the device what happens to these tensors inside, if a step has failed since `uncount_steps`."""
         if self._failed is None:
             yield
             return
@@ -191,7 +186,7 @@ class Stepper:
             for tensor, earlier in before:
                 tensor.copy_(torch.where(self._failed, earlier, tensor))
 
-    def moving_norms(self) -> list[_NormBase]:
+    def updated_norms(self) -> list[_NormBase]:
         """Norms whose running statistics the training moves: all that keep some, but for those of a frozen body."""
         frozen = {id(norm) for norm in self._body.norms}
         return [norm for norm in norms_with_statistics(self._model) if id(norm) not in frozen]
@@ -209,11 +204,8 @@ class Stepper:
         batches; afterwards every weight, buffer, mode and flag is as it was, bit for bit. For other optimizers nothing
         happens and `calibration` is not called.
 
-        Args:
-            calibration: gives normalised training inputs (B, 3, H, W), on the model's device and without augmentation.
-
-        Raises:
-            ValueError: no batch, for a model whose norms keep statistics.
+        calibration: gives normalised training inputs (B, 3, H, W), on the model's device and without augmentation.
+        Raises ValueError: no batch, for a model whose norms keep statistics.
         """
         optimizer = self.optimizer
         if self._evaluating or not isinstance(optimizer, ScheduleFree):
@@ -221,8 +213,8 @@ class Stepper:
             return
         self._evaluating = True
         try:
-            with unchanged(self._model), _eval_mode(optimizer):
-                norms = self.moving_norms()
+            with preserved(self._model), _eval_mode(optimizer):
+                norms = self.updated_norms()
                 recalibrate(self._model, norms, calibration() if norms else ())
                 yield
         finally:
@@ -231,8 +223,7 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values, which `torch.load(weights_only=True)` reads. The model's are not in it.
 
-        Raises:
-            RuntimeError: within `averaged`, whose weights no training can go on from.
+        Raises RuntimeError: within `averaged`, whose weights no training can go on from.
         """
         if self._evaluating:
             raise RuntimeError("a checkpoint is taken outside of `averaged`")
@@ -265,7 +256,7 @@ class Stepper:
             optimizer.step()
             del optimizer.found_inf
         else:
-            with self.unless_failed(self._moved):
+            with self.undone_on_failure(self._moved):
                 optimizer.step()
 
     def _moved(self) -> Iterator[torch.Tensor]:

@@ -62,8 +62,7 @@ class ModelCard:
         are no good classes.
     provenance: commit, versions, fingerprints, manifest digest, run id; free, JSON-ready.
 
-    Raises:
-        ValueError: the fields contradict each other.
+    Raises ValueError: the fields contradict each other.
     """
 
     name: str
@@ -93,8 +92,7 @@ class ModelCard:
     def from_json(cls, text: str) -> ModelCard:
         """Read what `to_json` wrote.
 
-        Raises:
-            InputError: not JSON, another format version, a missing key, or contradictory fields.
+        Raises InputError: not JSON, another format version, a missing key, or contradictory fields.
         """
         content = _parse_card(text)
         try:
@@ -111,11 +109,10 @@ def save_bundle(
 ) -> Path:
     """Write the bundle; one that stands at `directory` is replaced.
 
-    state_dict: of the bare timm model; any device, any memory format.
-    seen_images: sha256 hex digests or 16-hex prefixes of them, any order, repeats allowed.
+    state_dict: of the bare timm model; any device, any memory format. seen_images: sha256 hex digests or 16-hex
+    prefixes of them, any order, repeats allowed.
 
-    Raises:
-        ValueError: a seen image is not a sha256 digest.
+    Raises ValueError: a seen image is not a sha256 digest.
     """
     lines = _seen_prefixes(seen_images)
     shutil.rmtree(directory, ignore_errors=True)
@@ -136,8 +133,7 @@ def save_bundle(
 def load_bundle(directory: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     """Card and state dict, on the CPU, of a bundle or of an exported model that holds one.
 
-    Raises:
-        InputError: no bundle there, or one that cannot be read.
+    Raises InputError: no bundle there, or one that cannot be read.
     """
     bundle = find_bundle(directory)
     card = ModelCard.from_json((bundle / CARD_FILE).read_text(encoding="utf-8"))
@@ -150,8 +146,7 @@ def load_bundle(directory: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
 def read_seen_images(directory: Path) -> frozenset[str]:
     """16-hex sha256 prefixes of the images that the bundled model was fitted or calibrated on.
 
-    Raises:
-        InputError: no bundle there, or one without the list.
+    Raises InputError: no bundle there, or one without the list.
     """
     path = find_bundle(directory) / SEEN_FILE
     if not path.is_file():
@@ -162,8 +157,7 @@ def read_seen_images(directory: Path) -> frozenset[str]:
 def find_bundle(directory: Path) -> Path:
     """The bundle at `directory`, or inside it where `directory` is an MLflow model.
 
-    Raises:
-        InputError: there is none, or more than one.
+    Raises InputError: there is none, or more than one.
     """
     found = [
         path.parent for path in (directory / CARD_FILE, *directory.glob(f"artifacts/*/{CARD_FILE}")) if path.is_file()

@@ -33,7 +33,7 @@ from components.optim.stepper import Stepper
 logger = logging.getLogger(__name__)
 
 Evaluation = Callable[[nn.Module], Mapping[str, float]]
-Request = Literal["go_on", "stop", "rolled_back"]
+Request = Literal["continue", "stop", "rolled_back"]
 #: Optimizer steps on a GPU from one read of their losses, norms and measurements to the next.
 FETCH_STEPS = 16
 
@@ -157,7 +157,7 @@ class EpochRecord:
 class Watcher(Protocol):
     """Looks at a training from inside, and may ask for its end or put the learner back.
 
-    "go_on": nothing is asked. "stop": the training ends; an epoch that is under way is left without a record.
+    "continue": nothing is asked. "stop": the training ends; an epoch that is under way is left without a record.
     "rolled_back": the watcher has loaded an earlier state into the learner, whose `epoch` and `step` went back with it;
     an epoch that is under way is left without a record, and training goes on from there.
     """
@@ -296,7 +296,7 @@ def _train_one_epoch(
     """Steps until the batches are over, a step diverges, or the watcher asks for something."""
     assert learner.fetch_every is not None
     totals = _Totals()
-    request: Request = "go_on"
+    request: Request = "continue"
     unread: list[_Step] = []
     devices = [learner.device.target] if learner.device.target.type == "cuda" else []
     # Dropout and stochastic depth draw from torch's global generator: seed it per epoch, and give it back as it was.
@@ -309,7 +309,7 @@ def _train_one_epoch(
                 continue
             request = _read(learner, unread, totals, on_steps, watcher)
             unread = []
-            if totals.diverged or request != "go_on":
+            if totals.diverged or request != "continue":
                 break
         if unread:
             request = _read(learner, unread, totals, on_steps, watcher)
@@ -338,7 +338,7 @@ def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
         watcher.before_step(learner)
     taken = stepper.step(loss, on_device=learner.fetch_every != 1)
     if learner.averaged is not None and learner.step == number:
-        with stepper.unless_failed(learner.averaged.module.state_dict().values):
+        with stepper.undone_on_failure(learner.averaged.module.state_dict().values):
             learner.averaged.update(learner.model, step=number)
     measured = () if watcher is None else watcher.measure(learner)
     return _Step(number, taken.rates, len(batch), [loss.detach(), taken.grad_norm, *measured])
@@ -357,19 +357,19 @@ def _read(
     else:
         values = torch.stack([value for step in steps for value in step.values]).view(len(steps), -1).tolist()
     given: list[StepRecord] = []
-    request: Request = "go_on"
+    request: Request = "continue"
     for position, (step, (loss, grad_norm, *measured)) in enumerate(zip(steps, values, strict=True)):
         record = StepRecord(step.number, max(step.rates), min(step.rates), step.rates, loss, grad_norm)
         if record.diverged:
             if learner.fetch_every != 1:
-                learner.stepper.take_back(len(steps) - position)
+                learner.stepper.uncount_steps(len(steps) - position)
             record = replace(record, step=learner.step, grad_norm=grad_norm if math.isfinite(loss) else math.nan)
         else:
             given.append(record)
         totals.add(record, step.images)
         if watcher is not None:
             request = watcher.after_step(learner, record, measured)
-        if record.diverged or request != "go_on":
+        if record.diverged or request != "continue":
             break
     if given:
         on_steps(given)

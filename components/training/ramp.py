@@ -100,17 +100,10 @@ def run_ramp(
     loss is that of its training weights y, as the batches' is: the average x is dominated by the highest rates so far
     and lags like any causal mean, and a round trip to it would change the bits of the training.
 
-    Args:
-        learner: a new one under `ramp_schedule(rates)`.
-        batches: of an epoch, numbered from 0.
-        held_out: one fixed batch, not trained on; looked at every `interval` steps and at the last.
-        rates: of `ramp_rates`.
-        interval: of `held_out_interval`.
-        num_classes: K.
-        on_step: called with each record.
-
-    Raises:
-        ValueError: the epochs have no batches.
+    learner: a new one under `ramp_schedule(rates)`. batches: of an epoch, numbered from 0. held_out: one fixed batch,
+    not trained on; looked at every `interval` steps and at the last. rates: of `ramp_rates`. interval: of
+    `held_out_interval`. num_classes: K. on_step: called with each record. Raises ValueError: the epochs have no
+    batches.
     """
     watcher = _RampWatcher(
         held_out.to(learner.device.target), rates.tolist(), interval, 2 * math.log(num_classes), on_step
@@ -164,10 +157,10 @@ class _RampWatcher:
                 "seed %d: the ramp diverged at lr %.2e (step %d of %d)", learner.seed, lr, step + 1, len(self._rates)
             )
         self.over = diverged or step == len(self._rates) - 1
-        return "stop" if self.over else "go_on"
+        return "stop" if self.over else "continue"
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
-        return "go_on"
+        return "continue"
 
 
 @torch.no_grad()
@@ -178,7 +171,7 @@ def _held_out_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     loss would show that lag, not the weights.
     """
     learner.model.eval()
-    norms = learner.stepper.moving_norms()
+    norms = learner.stepper.updated_norms()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train()

@@ -24,14 +24,14 @@ from components.optim.monitor.windows import WINDOWS
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.
-REST_STEPS = 20
+GRACE_STEPS = 20
 #: Cosines from one measurement of the probe to the next.
 COSINES = 10
 #: Of the rate, at each rollback; beside the schedule, because one that rises would undo a halved rate of a group.
 ROLLBACK_FACTOR = 0.5
 
 
-class MonitoredTraining:
+class MonitorWatcher:
     """Implements the engine's `Watcher`. ledger: every verdict with what was done, in order."""
 
     def __init__(
@@ -46,14 +46,10 @@ class MonitoredTraining:
     ) -> None:
         """Watch one training from its first step.
 
-        Args:
-            probe: validation images, always the same.
-            action: what a rate that is too high brings about.
-            max_rollbacks: how often `rollback` goes back at most; then it stops. It goes to the epoch of the lowest
-                validation loss, or to the start where none is below chance.
-            probe_every: optimizer steps from one look at the probe to the next, at least.
-            total_steps: of the whole training.
-            chance_loss: of the best predictor that sees no image, positive.
+        probe: validation images, always the same. action: what a rate that is too high brings about. max_rollbacks: how
+        often `rollback` goes back at most; then it stops. It goes to the epoch of the lowest validation loss, or to the
+        start where none is below chance. probe_every: optimizer steps from one look at the probe to the next, at least.
+        total_steps: of the whole training. chance_loss: of the best predictor that sees no image, positive.
         """
         self.ledger: list[dict[str, Any]] = []
         self._probe = probe
@@ -68,7 +64,7 @@ class MonitoredTraining:
         self._earlier: tuple[int, int, list[torch.Tensor], torch.Tensor] | None = None
         self._rollbacks = 0
         self._rates: tuple[float, ...] = ()
-        self._rest_until = 0
+        self._grace_until = 0
         # An epoch at chance level is no better than the start: a rate far too high collapses to it within an epoch. Of
         # four trainings at 30 times the best rate, one was saved from a collapsed state, and all four from the start.
         self._best_loss = NOTHING_LEARNED * chance_loss
@@ -108,9 +104,9 @@ class MonitoredTraining:
             update_ratio=update_ratio,
             probe_loss=probe_loss,
             lr=record.lr,
-            in_grace_period=self._rests(record),
+            in_grace_period=self._in_grace_period(record),
         )
-        return self._answer(learner, self._monitor.update(signals))
+        return self._act_on(learner, self._monitor.update(signals))
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
         """Judge the epoch, and keep its state where it is the best so far."""
@@ -121,7 +117,7 @@ class MonitoredTraining:
             self._best_loss = val_loss
             if self._action == "rollback":
                 self._best = _on_cpu(learner.state_dict())
-        return self._answer(learner, verdict)
+        return self._act_on(learner, verdict)
 
     def advice(self) -> list[str]:
         """What the run teaches about its rate, in words; empty where there is nothing to say."""
@@ -134,7 +130,7 @@ class MonitoredTraining:
             "ledger": copy.deepcopy(self.ledger),
             "rollbacks": self._rollbacks,
             "rates": list(self._rates),
-            "rest_until": self._rest_until,
+            "grace_until": self._grace_until,
             "best_loss": self._best_loss,
             "best": self._best,
         }
@@ -144,18 +140,18 @@ class MonitoredTraining:
         self.ledger = copy.deepcopy(state["ledger"])
         self._rollbacks = state["rollbacks"]
         self._rates = tuple(state["rates"])
-        self._rest_until = state["rest_until"]
+        self._grace_until = state["grace_until"]
         self._best_loss = state["best_loss"]
         self._best = None if state["best"] is None else _on_cpu(state["best"])
         self._earlier = None
 
-    def _rests(self, record: StepRecord) -> bool:
+    def _in_grace_period(self, record: StepRecord) -> bool:
         """Whether a rate rises (warmup, restart, a cycle's rise, unfreezing) or did so a moment ago."""
         before, self._rates = self._rates, record.rates
         rises = any(now > then * (1 + 1e-9) for now, then in zip(record.rates, before, strict=False))
         if rises:
-            self._rest_until = record.step + REST_STEPS
-        return record.step < self._rest_until
+            self._grace_until = record.step + GRACE_STEPS
+        return record.step < self._grace_until
 
     @torch.no_grad()
     def _successive_cosine(self, learner: Learner, step: int) -> torch.Tensor:
@@ -179,10 +175,10 @@ class MonitoredTraining:
             learner.stepper.train()
         return learner.loss(logits, self._probe.labels)
 
-    def _answer(self, learner: Learner, verdict: Verdict | None) -> Request:
+    def _act_on(self, learner: Learner, verdict: Verdict | None) -> Request:
         if verdict is None:
-            return "go_on"
-        action = self._choose(verdict)
+            return "continue"
+        action = self._choose_action(verdict)
         self.ledger.append(
             {
                 "step": verdict.step,
@@ -196,9 +192,9 @@ class MonitoredTraining:
         if action == "rollback":
             self._roll_back(learner)
             return "rolled_back"
-        return "stop" if action == "stop" else "go_on"
+        return "stop" if action == "stop" else "continue"
 
-    def _choose(self, verdict: Verdict) -> Literal["none", "stop", "rollback"]:
+    def _choose_action(self, verdict: Verdict) -> Literal["none", "stop", "rollback"]:
         if verdict.kind not in TOO_HIGH or self._action == "observe":
             return "none"
         # Where the very first loss was not a number, the start is no state to go back to.
@@ -211,7 +207,7 @@ class MonitoredTraining:
         learner.load_state_dict(copy.deepcopy(self._best))
         learner.stepper.scale = scale
         self._rollbacks += 1
-        self._rates, self._rest_until = (), learner.step
+        self._rates, self._grace_until = (), learner.step
         self._earlier = None
         self._monitor.rolled_back(step=learner.step, epoch=learner.epoch)
 

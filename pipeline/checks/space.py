@@ -9,7 +9,7 @@ from typing import Any
 from components.errors import InputError
 from pipeline.checks.recipe_keys import HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.config import Config
-from pipeline.overriding import held, override
+from pipeline.overriding import override, parsed_value
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 
@@ -25,13 +25,13 @@ HORIZONS = {
 def space_faults(config: Config, space: Space) -> list[str]:
     """One line for each fault. space: the dimensions that no override has pinned."""
     faults = [fault for index in range(len(space)) for fault in _dimension_faults(config, space, index)]
-    faults = faults or [*_circle_faults(space), *_pair_faults(config, space)]
+    faults = faults or [*_cycle_faults(space), *_pair_faults(config, space)]
     if config.search.num_trials > 1:
         faults += _sampler_faults(config, space)
     return faults
 
 
-def with_held_values(config: Config, dimension: Dimension) -> Dimension:
+def with_parsed_values(config: Config, dimension: Dimension) -> Dimension:
     """The dimension with its choices and conditions as their keys hold them: `adamw` for the text `AdamW`."""
     recipe = Recipe(model=config.model, recipe=config.recipe)
     if dimension.choices is None and not dimension.when:
@@ -55,11 +55,11 @@ def _dimension_faults(config: Config, space: Space, index: int) -> list[str]:
     trial = Recipe(model=config.model, recipe=config.recipe)
     for value in _probes(dimension):
         try:
-            override(trial, _company(dimension.sets, value, space))
+            override(trial, _with_needed_keys(dimension.sets, value, space))
         except InputError as error:
             faults.append(f"{where}: {error}")
             break
-    return [*faults, *_condition_faults(config, space, index), *_idle_faults(config, space, index)]
+    return [*faults, *_condition_faults(config, space, index), *_no_effect_faults(config, space, index)]
 
 
 def _decided_elsewhere(search: SearchConfig, key: str) -> str:
@@ -75,7 +75,7 @@ def _decided_elsewhere(search: SearchConfig, key: str) -> str:
     return ""
 
 
-def _company(key: str, value: Any, space: Space) -> dict[str, Any]:  # noqa: ANN401 - whatever the key holds
+def _with_needed_keys(key: str, value: Any, space: Space) -> dict[str, Any]:  # noqa: ANN401 - whatever the key holds
     """A value of a key, with the values of other searched keys that it needs beside it."""
     needed = NEEDS.get(key)
     searched = {dimension.sets for dimension in space}
@@ -96,7 +96,9 @@ def _condition_faults(config: Config, space: Space, index: int) -> Iterator[str]
     for key, values in dimension.conditions().items():
         where = f"search.space.{index}.when.{key}={_listed(values)}"
         try:
-            values = tuple(held(Recipe(model=config.model, recipe=config.recipe), key, value) for value in values)
+            values = tuple(
+                parsed_value(Recipe(model=config.model, recipe=config.recipe), key, value) for value in values
+            )
         except InputError as error:
             yield f"{where}: {error}"
             continue
@@ -121,12 +123,12 @@ def _possible(config: Config, space: Space, key: str) -> tuple[Any, ...] | None:
 def _plain(recipe: Recipe, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key can hold
     """The value as the recipe holds it; as it was given where it does not, which is a fault of its own dimension."""
     try:
-        return held(recipe, key, value)
+        return parsed_value(recipe, key, value)
     except InputError:
         return value
 
 
-def _circle_faults(space: Space) -> list[str]:
+def _cycle_faults(space: Space) -> list[str]:
     """Conditions that depend on each other."""
     left = {dimension.sets: set(dimension.when) for dimension in space}
     while ready := [key for key, needed in left.items() if not needed & left.keys()]:
@@ -157,13 +159,13 @@ def _pair_faults(config: Config, space: Space) -> Iterator[str]:
 def _allows(dimension: Dimension, trial: Recipe, settings: dict[str, Any]) -> bool:
     """Whether the dimension is searched beside these settings, as far as they say."""
     return all(
-        held(trial, key, settings[key]) in [held(trial, key, value) for value in values]
+        parsed_value(trial, key, settings[key]) in [parsed_value(trial, key, value) for value in values]
         for key, values in dimension.conditions().items()
         if key in settings
     )
 
 
-def _idle_faults(config: Config, space: Space, index: int) -> Iterator[str]:
+def _no_effect_faults(config: Config, space: Space, index: int) -> Iterator[str]:
     """A dimension that would change nothing is a waste of trials."""
     key = space[index].sets
     if key not in NEEDS:

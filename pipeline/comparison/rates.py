@@ -13,7 +13,7 @@ from typing import Any
 
 from components.optim.batch_scaling import batch_factor
 from components.optim.range_test.bounds import LrBounds
-from pipeline.comparison.trainings import Trained, Training
+from pipeline.comparison.trainings import MethodResult, MethodTraining
 from pipeline.loading import entry_recipes
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import CompareConfig
@@ -80,13 +80,13 @@ def methods_of(base: Recipe, settings: CompareConfig, bounds: Mapping[str, LrBou
     return tuple(methods)
 
 
-def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int) -> list[Training]:
+def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int) -> list[MethodTraining]:
     """A short training of each method at each multiple; none where there is one multiple only, and so no choice."""
     if len(settings.rate_factors) == 1:
         return []
     epochs = max(1, round(settings.rate_epochs * settings.epochs))
     return [
-        Training(phase="rate", entry=m.name, factor=factor, seed=seed, epochs=epochs, recipe=m.at(factor))
+        MethodTraining(phase="rate", entry=m.name, factor=factor, seed=seed, epochs=epochs, recipe=m.at(factor))
         for m in methods
         for factor in settings.rate_factors
     ]
@@ -94,13 +94,13 @@ def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int
 
 def full_trainings(
     methods: Sequence[Method], choices: Mapping[str, RateChoice], settings: CompareConfig, *, seed: int
-) -> list[Training]:
+) -> list[MethodTraining]:
     """The trainings that are compared, of every method that has a rate, from seeds that chose none.
 
     The seeds come one after the other, so that every method has its first before any has its second.
     """
     return [
-        Training(phase="full", entry=m.name, factor=factor, seed=seed + number, epochs=settings.epochs,
+        MethodTraining(phase="full", entry=m.name, factor=factor, seed=seed + number, epochs=settings.epochs,
                  recipe=m.at(factor))
         for number in range(1, settings.num_seeds + 1)
         for m in methods
@@ -108,7 +108,7 @@ def full_trainings(
     ]  # fmt: skip
 
 
-def choose_rate(trials: Sequence[Trained], factors: Sequence[float]) -> RateChoice:
+def choose_rate(trials: Sequence[MethodResult], factors: Sequence[float]) -> RateChoice:
     """The multiple of the best objective at the end of its trial; of equal ones that of the lower validation loss."""
     if len(factors) == 1:
         return RateChoice(factor=factors[0], edge="", scores={})
@@ -121,7 +121,7 @@ def choose_rate(trials: Sequence[Trained], factors: Sequence[float]) -> RateChoi
     return RateChoice(factor=best, edge=edge, scores=scores)
 
 
-def _rank(trial: Trained) -> tuple[float, float]:
+def _rank(trial: MethodResult) -> tuple[float, float]:
     score, loss = trial.final["val_score"], trial.final["val_loss"]
     assert score is not None
     return score, -(loss if loss is not None else math.inf)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from components.evaluation.methods import CONFIDENCE, first_reach, rank_methods, typical_lowest_loss
 from pipeline.comparison.rates import Method, RateChoice
-from pipeline.comparison.trainings import Trained
+from pipeline.comparison.trainings import MethodResult
 
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "val_score", "val_loss")
 #: Columns of comparison.parquet that tell the trainings apart.
@@ -24,7 +24,7 @@ STATEMENT = (
 def summarise(
     methods: Sequence[Method],
     choices: Mapping[str, RateChoice],
-    results: Sequence[Trained],
+    results: Sequence[MethodResult],
     *,
     target_val_loss: float | None,
 ) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def summarise(
     }
 
 
-def trainings_table(results: Sequence[Trained], *, target: float | None) -> pd.DataFrame:
+def trainings_table(results: Sequence[MethodResult], *, target: float | None) -> pd.DataFrame:
     """A row per training: what it was, its last metrics, and its steps to the target, nan where it never got there."""
     numbers = [*METRICS, "train_loss"]
     rows = [
@@ -66,7 +66,7 @@ def trainings_table(results: Sequence[Trained], *, target: float | None) -> pd.D
     return table.astype(dict.fromkeys([*numbers, "steps_to_target"], float))
 
 
-def curves_table(results: Sequence[Trained]) -> pd.DataFrame:
+def curves_table(results: Sequence[MethodResult]) -> pd.DataFrame:
     """A row per training and epoch."""
     identity = ("phase", "entry", "factor", "seed")
     rows = [
@@ -76,7 +76,7 @@ def curves_table(results: Sequence[Trained]) -> pd.DataFrame:
     return table.astype({name: float for name in (*METRICS, "train_loss") if name in table})
 
 
-def rates_table(results: Sequence[Trained]) -> pd.DataFrame:
+def rates_table(results: Sequence[MethodResult]) -> pd.DataFrame:
     """A row per training and step: the rate of the fastest group."""
     tables = [
         pd.DataFrame(
@@ -87,7 +87,7 @@ def rates_table(results: Sequence[Trained]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def steps_to_target(result: Trained, target: float | None) -> float | None:
+def steps_to_target(result: MethodResult, target: float | None) -> float | None:
     """Steps of training until the validation loss is at the target; None where it never is."""
     if target is None:
         return None

@@ -10,7 +10,7 @@ import pandas as pd
 from components.tracking import ChildRuns
 from pipeline.comparison.rates import Method, RateChoice
 from pipeline.comparison.results import METRICS, curves_table
-from pipeline.comparison.trainings import Trained, Training
+from pipeline.comparison.trainings import MethodResult, MethodTraining
 from pipeline.plan import flatten
 from pipeline.stage import StageContext
 from pipeline.training.placement import Job
@@ -43,12 +43,12 @@ class ComparisonRuns:
             name: ChildRuns(context.tracker, run, TAG_ENTRY, TAG_SEED) for name, run in self._entries.items()
         }
 
-    def open(self, training: Training) -> Job:
+    def open(self, training: MethodTraining) -> Job:
         """A full training, with its run below its method's."""
         seeds, folder = self._seeds[training.entry], self._context.work / training.key
         return open_job(seeds, training.entry, training.spec, folder, stage="method_seed")
 
-    def chosen(self, method: Method, choice: RateChoice, trials: Sequence[Trained]) -> None:
+    def chosen(self, method: Method, choice: RateChoice, trials: Sequence[MethodResult]) -> None:
         """Log which rate the method goes on with, and what the tried ones gave."""
         run = self._entries[method.name]
         rate = None if choice.factor is None else method.suggested * choice.factor
@@ -58,7 +58,7 @@ class ComparisonRuns:
         if choice.factor is None:
             run.finish("FAILED")
 
-    def concluded(self, record: Mapping[str, Any], results: Sequence[Trained]) -> None:
+    def concluded(self, record: Mapping[str, Any], results: Sequence[MethodResult]) -> None:
         """Means over the seeds per epoch, the final metrics with their intervals, and the end of a method's run."""
         run = self._entries[record["name"]]
         if record["failed"]:
@@ -80,7 +80,7 @@ class ComparisonRuns:
 _ENDS = (("", "mean"), ("_low", "low"), ("_high", "high"))
 
 
-def _of_trial(trial: Trained) -> dict[str, float | None]:
+def _of_trial(trial: MethodResult) -> dict[str, float | None]:
     scores = {f"rate_trial_{name}": trial.final.get(name) for name in ("val_score", "val_loss")}
     return {"rate_trial_factor": trial.factor, "rate_trial_lr": trial.lr, **scores}
 

@@ -18,11 +18,11 @@ from pipeline.training.progress import history_rows
 
 Phase = Literal["rate", "full"]
 #: Of an epoch, what no table of the comparison has.
-UNTOLD = ("lr", "lr_lowest", "grad_norm", "images_per_second", "diverged")
+NOT_TABULATED = ("lr", "lr_lowest", "grad_norm", "images_per_second", "diverged")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class MethodTraining:
     """What to train: a method at a rate (`recipe.recipe.lr`, `factor` times the suggestion), from a seed.
 
     phase: a short one that tries a rate, or one at full length.
@@ -46,7 +46,7 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class MethodResult:
     """What a training gave.
 
     history: per whole epoch its number, step, train_loss, seconds and the metrics of the validation split, None where
@@ -75,16 +75,16 @@ class Trained:
         return float(sum(epoch["seconds"] for epoch in self.history))
 
 
-def trained(training: Training, store: TrainingStore) -> Trained:
+def read_result(training: MethodTraining, store: TrainingStore) -> MethodResult:
     """What is saved of a training that has ended, as the comparison reads it."""
     lr = training.recipe.recipe.lr
     assert not isinstance(lr, str)
     assert store.ended is not None
     history = [
-        {name: _known(value) for name, value in row.items() if name not in UNTOLD}
+        {name: _known(value) for name, value in row.items() if name not in NOT_TABULATED}
         for row in history_rows(store.progress.history)
     ]
-    return Trained(
+    return MethodResult(
         phase=training.phase,
         entry=training.entry,
         factor=training.factor,

@@ -17,14 +17,14 @@ from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, TrainingSpec
-from pipeline.training.placement import Job, place_of_several, train_all
+from pipeline.training.placement import Job, placement_of_trainings, train_all
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED, end_run, open_job
 
 LABELS = (WINNER, DEFAULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
+class SeedResult:
     """What came of one training. label: of its recipe. run_id: of its MLflow run."""
 
     label: str
@@ -57,7 +57,7 @@ class Result:
 
 def train_candidates(
     context: StageContext, candidates: Mapping[str, Candidate], configured: TrainingSpec, *, seeds: Sequence[int]
-) -> list[Result]:
+) -> list[SeedResult]:
     """Train both recipes from every seed, one after the other or several at a time, with one bar over their epochs.
 
     configured: a training of the recipe that the candidates set keys of.
@@ -67,10 +67,10 @@ def train_candidates(
         for seed in seeds
         for label in LABELS
     ]
-    results: list[Result] = []
+    results: list[SeedResult] = []
     shown: Counter[str] = Counter()
     with (
-        place_of_several(context, trainings=len(specs)) as place,
+        placement_of_trainings(context, trainings=len(specs)) as place,
         context.console.bar("confirmation", len(specs) * configured.epochs) as advance,
     ):
 
@@ -87,7 +87,7 @@ def train_candidates(
             for label, spec in specs:
                 folder = context.work / f"{label}-seed-{spec.seed}"
                 job = open_job(runs, label, spec, folder, stage="confirm_training")
-                results.append(Result(label=label, seed=spec.seed, store=job.store, run_id=job.run_id))
+                results.append(SeedResult(label=label, seed=spec.seed, store=job.store, run_id=job.run_id))
                 show(job)
                 yield job
 

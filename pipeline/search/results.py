@@ -16,7 +16,7 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
-from pipeline.search.run import JOURNAL, Finished
+from pipeline.search.run import JOURNAL, SearchOutcome
 from pipeline.search.view import short_settings
 from pipeline.search_space import SearchedSpace, settings_of
 from pipeline.sections.recipe import Recipe
@@ -43,7 +43,7 @@ NAMED = {"model.backbone": "backbone", "recipe.optimizer": "optimizer", "recipe.
 
 
 def write_results(
-    context: StageContext, searched: SearchedSpace, search: SearchConfig, finished: Finished
+    context: StageContext, searched: SearchedSpace, search: SearchConfig, finished: SearchOutcome
 ) -> dict[str, Any]:
     """Pick the winner, write every file but the report, say how it came out; the stage's headline."""
     records, folder = finished.records, context.directory

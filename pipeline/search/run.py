@@ -10,7 +10,7 @@ from pathlib import Path
 from components.cluster_nodes import live_nodes
 from components.errors import InputError
 from components.metric_writer import RetryQueue
-from components.search.checkpoints import below, remove_all
+from components.search.checkpoints import join_location, remove_location
 from components.search.journal import Journal
 from components.search.rungs import Rungs, build_rule
 from components.search.samplers import build_sampler, winner
@@ -36,7 +36,7 @@ AWAY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
+class SearchOutcome:
     """A search that has ended.
 
     rungs: epochs at which trials were compared. gpus: a trial's share of a GPU. ended_early: why, or empty.
@@ -48,12 +48,11 @@ class Finished:
     ended_early: str = ""
 
 
-def run_search(context: StageContext, searched: SearchedSpace, search: SearchConfig, *, seed: int) -> Finished:
+def run_search(context: StageContext, searched: SearchedSpace, search: SearchConfig, *, seed: int) -> SearchOutcome:
     """Run what is left of the trials, and log the weights of those that have a checkpoint.
 
-    Raises:
-        InputError: no trial learned, or the nodes of a cluster cannot share checkpoints.
-        RuntimeError: too many trials failed.
+    Raises InputError: no trial learned, or the nodes of a cluster cannot share checkpoints. Raises RuntimeError: too
+    many trials failed.
     """
     rungs = Rungs(search.grace_epochs, search.reduction_factor, search.max_epochs)
     with context.run.system_metrics(), training_session(context.compute) as shares:
@@ -73,15 +72,15 @@ def run_search(context: StageContext, searched: SearchedSpace, search: SearchCon
             runs.catch_up(state.records)
             _run(context, state, plan, rungs, shares, runs)
             ended = state.spent_budget()
-            raise_if_in_vain(state.records, failure=state.common_failure(), budget=ended)
+            raise_if_nothing_learned(state.records, failure=state.common_failure(), budget=ended)
             retries.flush()
             _keep_checkpoints(context, state.records, runs)
     if context.compute.trial_storage is not None:  # the runs of the trials have what is kept of it
-        context.afterwards.append(functools.partial(remove_all, _storage(context)))
-    return Finished(records=state.records, rungs=rungs.epochs, gpus=shares.gpus, ended_early=ended)
+        context.afterwards.append(functools.partial(remove_location, _storage(context)))
+    return SearchOutcome(records=state.records, rungs=rungs.epochs, gpus=shares.gpus, ended_early=ended)
 
 
-def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -> None:
+def raise_if_nothing_learned(records: list[TrialRecord], *, failure: str, budget: str) -> None:
     """Raise where too many trials failed or none has a score: RuntimeError for failures, else InputError.
 
     failure: what most failures have in common; budget: which one is spent; both as the state says it, or empty.
@@ -127,7 +126,7 @@ def _check_storage(context: StageContext) -> None:
 def _storage(context: StageContext) -> str:
     """Where trials keep their checkpoints: below a name of this search's own where searches share `trial_storage`."""
     place = context.compute.trial_storage
-    return str(context.work) if place is None else below(place, context.run.id)
+    return str(context.work) if place is None else join_location(place, context.run.id)
 
 
 def _search_state(

@@ -26,7 +26,7 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.runs import ComparisonRuns
-from pipeline.comparison.trainings import Trained, Training, trained
+from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
 from pipeline.compute.resources import Shares, ray_for, training_shares
 from pipeline.compute.shipping import ship
 from pipeline.compute.spreading import Place
@@ -76,7 +76,7 @@ def run(
 def _forecast(
     context: StageContext,
     methods: Sequence[Method],
-    trials: Sequence[Training],
+    trials: Sequence[MethodTraining],
     settings: CompareConfig,
     shares: Shares,
     seed: int,
@@ -106,8 +106,8 @@ def _epochs(count: int) -> str:
 
 
 def _train(
-    context: StageContext, name: str, trainings: Sequence[Training], place: Place, runs: ComparisonRuns
-) -> list[Trained]:
+    context: StageContext, name: str, trainings: Sequence[MethodTraining], place: Place, runs: ComparisonRuns
+) -> list[MethodResult]:
     """The results of all, in their order; rate trials have no runs of their own."""
     jobs = [
         Job(name=training.key, spec=training.spec, store=TrainingStore(context.work / training.key))
@@ -127,7 +127,7 @@ def _train(
                 advance(1, note=job.name)
 
         train_all(jobs, place, warn=context.console.warn, on_event=on_event)
-    return [trained(training, job.store) for training, job in zip(trainings, jobs, strict=True)]
+    return [read_result(training, job.store) for training, job in zip(trainings, jobs, strict=True)]
 
 
 def _say_choices(context: StageContext, methods: Sequence[Method], choices: dict[str, RateChoice]) -> None:
@@ -140,7 +140,11 @@ def _say_choices(context: StageContext, methods: Sequence[Method], choices: dict
 
 
 def _write(
-    context: StageContext, summary: dict[str, Any], tried: list[Trained], results: list[Trained], backbone: str
+    context: StageContext,
+    summary: dict[str, Any],
+    tried: list[MethodResult],
+    results: list[MethodResult],
+    backbone: str,
 ) -> None:
     """Every file of the result; tables and figures to MLflow as well."""
     folder = context.directory
@@ -165,7 +169,7 @@ def _write(
     context.console.say(f"  report: {folder / 'comparison.html'}")
 
 
-def _headline(summary: dict[str, Any], tried: list[Trained], results: list[Trained]) -> dict[str, Any]:
+def _headline(summary: dict[str, Any], tried: list[MethodResult], results: list[MethodResult]) -> dict[str, Any]:
     best = summary["entries"][0] if summary["best"] is not None else None
     return {
         "best_method": summary["best"],

@@ -15,7 +15,7 @@ import numpy as np
 from components.evaluation.objective_intervals import paired_objective_difference
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
-from pipeline.confirmation.trainings import LABELS, Result, train_candidates
+from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
 from pipeline.confirmation.verdict import (
     KEPT,
     WINNER,
@@ -73,7 +73,7 @@ def run(
     return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence)
 
 
-def _decide(results: Sequence[Result], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
+def _decide(results: Sequence[SeedResult], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
     """Compare the recipes seed by seed, each training at its best epoch."""
     winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
     lost = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
@@ -104,17 +104,17 @@ def _decide(results: Sequence[Result], data: TrainingData, spec: TrainingSpec, *
     )
 
 
-def _logits(results: Sequence[Result]) -> np.ndarray:
+def _logits(results: Sequence[SeedResult]) -> np.ndarray:
     """(S, N, K) of the validation images, each training at its best epoch."""
     return np.stack([result.store.best().val_logits for result in results])
 
 
-def _score(result: Result) -> float:
+def _score(result: SeedResult) -> float:
     assert result.score is not None  # none diverged
     return result.score
 
 
-def _keep(context: StageContext, results: Sequence[Result], verdict: Verdict, *, seed: int) -> None:
+def _keep(context: StageContext, results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> None:
     """Copy the training that `train` would make; what an interrupted copy left is done again."""
     kept = _kept(results, verdict, seed=seed)
     shutil.rmtree(context.directory / KEPT, ignore_errors=True)
@@ -122,7 +122,7 @@ def _keep(context: StageContext, results: Sequence[Result], verdict: Verdict, *,
         copy_training(kept.store.folder, context.directory / KEPT)
 
 
-def _kept(results: Sequence[Result], verdict: Verdict, *, seed: int) -> Result | None:
+def _kept(results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> SeedResult | None:
     """The training of the chosen recipe and the configured seed, where there is an epoch of it to keep."""
     return next((one for one in results if (one.label, one.seed) == (verdict.chosen, seed) and not one.diverged), None)
 
@@ -131,7 +131,7 @@ def _conclude(
     context: StageContext,
     verdict: Verdict,
     both: Mapping[str, Candidate],
-    results: Sequence[Result],
+    results: Sequence[SeedResult],
     objective: str,
     confidence: float,
 ) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def _decide(
     model_id = json.loads(context.input("train", "training.json").read_text(encoding="utf-8"))["model_id"]
     metrics = json.loads(context.input("evaluate", "metrics.json").read_text(encoding="utf-8"))
     registered = registry.version_of_model(model_id)
-    version = registered if _stands(context, registry, registered) else None
+    version = registered if _is_usable(context, registry, registered) else None
     champion = registry.version_with_alias(CHAMPION)
     gates = judge_gates(metrics, settings.gates.model_dump())
     comparison = None
@@ -103,7 +103,7 @@ def _decide(
     }
 
 
-def _stands(context: StageContext, registry: Registry, version: str | None) -> bool:
+def _is_usable(context: StageContext, registry: Registry, version: str | None) -> bool:
     """Whether a version can be used. Files that its model has lost are logged again."""
     if version is None:
         return False

@@ -46,7 +46,7 @@ from pipeline.training.build import (
 )
 from pipeline.training.checkpoints import TrainingStore, copy_training
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
-from pipeline.training.placement import train_to_the_end
+from pipeline.training.placement import run_training
 from pipeline.training.progress import history_rows
 
 
@@ -68,7 +68,7 @@ def run(
     spec = TrainingSpec(recipe=chosen, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     store = _open_store(context, confirmed)
     with context.run.system_metrics():
-        ended = train_to_the_end(context, spec, store, known=_range_test_says(context, chosen))
+        ended = run_training(context, spec, store, known=_range_test_says(context, chosen))
     data, progress = open_data(prepared), store.progress
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from components.training.engine import EpochRecord, Learner, StepRecord
-from components.training.watch import MonitoredTraining
+from components.training.watch import MonitorWatcher
 from pipeline.compute.spreading import Place
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
@@ -259,12 +259,12 @@ class TrainingJob:
         return f"recipe.lr={shown}: {what}; " + " ".join([REMEDY + ("." if advice else ""), *advice])
 
 
-def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitoredTraining | None:
+def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitorWatcher | None:
     """The monitor that the spec asks for. Its probe is drawn by the training's seed."""
     settings = spec.monitor
     if settings is None or settings.action == "none":
         return None
-    return MonitoredTraining(
+    return MonitorWatcher(
         held_out_batch(data, size=settings.probe_images, seed=learner.seed),
         action=settings.action,
         max_rollbacks=settings.max_rollbacks,

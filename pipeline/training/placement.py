@@ -27,7 +27,7 @@ from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, train
 
 #: How often a training is handed over again after its worker has died.
-MAX_DEATHS = 3
+MAX_WORKER_LOSSES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Failed:
     error: Exception
 
 
-def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingStore, *, known: str = "") -> Ended:
+def run_training(context: StageContext, spec: TrainingSpec, store: TrainingStore, *, known: str = "") -> Ended:
     """One training, here or on the configured cluster, with a bar over its steps; how it ended.
 
     known: what the range test has found, to be said where it failed.
@@ -96,7 +96,7 @@ def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingS
 
 
 @contextlib.contextmanager
-def place_of_several(context: StageContext, *, trainings: int) -> Iterator[Place]:
+def placement_of_trainings(context: StageContext, *, trainings: int) -> Iterator[Place]:
     """Where several trainings run: on the cluster, on a local Ray where several may share this machine's GPUs, and else
     in this process, one after the other.
     """
@@ -170,7 +170,7 @@ def _train_on_workers(
             yield job, outcome
         elif store.ended is None:
             deaths[job.name] += 1
-            if deaths[job.name] > MAX_DEATHS:
+            if deaths[job.name] > MAX_WORKER_LOSSES:
                 outcome.add_note(f"{job.name}: the worker has died {deaths[job.name]} times; what is saved is kept")
                 yield job, Failed(error=outcome)
                 continue

@@ -62,10 +62,8 @@ def curve_warnings(aligned: SeedCurves, fit: CurveFit, *, constant_loss: float) 
 def held_out_warnings(curves: pd.DataFrame, half_drop: float, *, constant_loss: float) -> list[str]:
     """Return where the held-out loss contradicts the training loss; [] where it was measured at too few steps.
 
-    Args:
-        curves: the recorded steps; `heldout_loss` may be missing.
-        half_drop: log10 rate at which the training loss has fallen half-way.
-        constant_loss: loss of the best constant prediction on the training images.
+    curves: the recorded steps; `heldout_loss` may be missing. half_drop: log10 rate at which the training loss has
+    fallen half-way. constant_loss: loss of the best constant prediction on the training images.
     """
     if "heldout_loss" not in curves:
         return []

@@ -196,14 +196,14 @@ def ended(number: int, scores: list[float], status: str, *, message: str = "") -
 
 def failure_of(records: list[TrialRecord], *, failure: str = "", budget: str = "") -> str:
     with pytest.raises((RuntimeError, InputError)) as caught:
-        stage.raise_if_in_vain(records, failure=failure, budget=budget)
+        stage.raise_if_nothing_learned(records, failure=failure, budget=budget)
     assert isinstance(caught.value, InputError) is str(caught.value).endswith(("search.space", "whichever is set"))
     return str(caught.value)
 
 
 def test_a_search_in_which_something_learned_goes_on() -> None:
     records = [ended(0, [], "failed"), ended(1, [0.5], "stopped")]
-    assert stage.raise_if_in_vain(records, failure="", budget="y") is None
+    assert stage.raise_if_nothing_learned(records, failure="", budget="y") is None
 
 
 def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:

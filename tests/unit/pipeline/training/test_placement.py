@@ -13,7 +13,7 @@ from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import placement
 from pipeline.training.job import Ended, Saved, TrainingSpec
-from pipeline.training.placement import Failed, Job, place_of_several, train_all, train_on_worker, train_to_the_end
+from pipeline.training.placement import Failed, Job, placement_of_trainings, run_training, train_all, train_on_worker
 
 SHARES = Shares(concurrent=2, cpus=3, gpus=0.5)
 PLACE = SimpleNamespace(shares=SHARES)
@@ -182,7 +182,7 @@ def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, m
             [(tasks[0], Saved(state={}, scored=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
         )
     )  # fmt: skip
-    assert train_to_the_end(context, SPEC, Store()) is END
+    assert run_training(context, SPEC, Store()) is END
     assert bar == [2]
 
 
@@ -223,7 +223,7 @@ def opened(monkeypatch) -> list[str]:
 def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatch, shares, trainings, expected) -> None:
     monkeypatch.setattr(placement, "training_shares", lambda compute: shares)
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig())
-    with place_of_several(context, trainings=trainings) as place:
+    with placement_of_trainings(context, trainings=trainings) as place:
         assert opened == [expected]
         if expected == "ray":
             assert (place.prepared, place.threads, place.shares) == ("record", shares.cpus, shares)
@@ -232,5 +232,5 @@ def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatc
 def test_on_a_cluster_its_own_place_is_taken(opened, monkeypatch) -> None:
     monkeypatch.setattr(placement, "training_shares", None)  # the cluster is asked once, by the place itself
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig(ray_address="auto"))
-    with place_of_several(context, trainings=6):
+    with placement_of_trainings(context, trainings=6):
         assert opened == ["as one"]

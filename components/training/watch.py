@@ -1,7 +1,8 @@
-"""A training watched from inside: what its gradients, weights and a fixed batch of validation images say of the rate.
+"""Measures a training for the monitor, and acts on its verdicts.
 
-Watching changes nothing: the same weights come out, bit for bit, unless a verdict is acted upon. To act is to stop, or
-to go back to the best epoch and on at half the rate; a rate is never raised.
+It measures gradients, weights and the loss of a fixed batch of validation images. The measurements do not change the
+weights, bit for bit. The actions are to stop, or to return to the best epoch and continue at half the rate; a rate is
+never raised.
 
 Nothing here reads a value back from the device: the engine fetches what `measure` gives. In a training of more than
 `WINDOWS * probe_every` steps the probe is measured once per look of the monitor, and the cosine ten times: more would
@@ -23,11 +24,11 @@ from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, Signals,
 from components.optim.monitor.windows import WINDOWS
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
-#: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.
+#: Length of the grace period after a rate has risen (warmup, restart, unfreezing), in steps.
 GRACE_STEPS = 20
 #: Cosines from one measurement of the probe to the next.
 COSINES = 10
-#: Of the rate, at each rollback; beside the schedule, because one that rises would undo a halved rate of a group.
+#: Factor on the rate at each rollback. It is a factor beside the schedule, which may raise the rate of a group again.
 ROLLBACK_FACTOR = 0.5
 
 
@@ -65,14 +66,14 @@ class MonitorWatcher:
         self._rollbacks = 0
         self._rates: tuple[float, ...] = ()
         self._grace_until = 0
-        # An epoch at chance level is no better than the start: a rate far too high collapses to it within an epoch. Of
-        # four trainings at 30 times the best rate, one was saved from a collapsed state, and all four from the start.
+        # An epoch at chance level is no better than the start: a rate far too high leads to it within an epoch. Of four
+        # trainings at 30 times the best rate, one recovered from a collapsed state, and all four from the start.
         self._best_loss = NOTHING_LEARNED * chance_loss
         self._best: dict[str, Any] | None = None
 
     def before_step(self, learner: Learner) -> None:
         """Look at the gradients before the optimizer clips or overwrites them."""
-        # The start is taken here, when the norms have seen one batch: nobody asks a watcher earlier.
+        # The initial state is copied here, after the first forward pass: a watcher is not called earlier.
         if self._best is None and self._action == "rollback":
             self._best = _on_cpu(learner.state_dict())
         if self._unknown.device != learner.device.target:
@@ -87,14 +88,14 @@ class MonitorWatcher:
             self._weights = [(weight, weight.detach().clone()) for weight in _matrices(learner)]
 
     def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
-        """Cosine, update ratio and probe loss of the step, () each; NaN where it was not their turn."""
+        """Cosine, update ratio and probe loss of the step, () each; NaN for those that were not measured."""
         if self._weights is None:
             return self._cosine, self._unknown, self._unknown
         ratio, self._weights = _update_ratio(self._weights), None
         return self._cosine, ratio, self._probe_loss(learner)
 
     def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
-        """Judge the step; one that diverged is judged too, though it moved nothing."""
+        """Judge the step, also one that diverged, although it did not change the weights."""
         cosine, update_ratio, probe_loss = measured if not record.diverged else (math.nan,) * 3
         signals = Signals(
             step=record.step,
@@ -120,7 +121,7 @@ class MonitorWatcher:
         return self._act_on(learner, verdict)
 
     def advice(self) -> list[str]:
-        """What the run teaches about its rate, in words; empty where there is nothing to say."""
+        """Advice on the learning rate, a sentence each; empty for none."""
         return self._monitor.conclude()
 
     def state_dict(self) -> dict[str, Any]:
@@ -146,7 +147,7 @@ class MonitorWatcher:
         self._earlier = None
 
     def _in_grace_period(self, record: StepRecord) -> bool:
-        """Whether a rate rises (warmup, restart, a cycle's rise, unfreezing) or did so a moment ago."""
+        """Whether a rate rises (warmup, restart, cycle, unfreezing) or has risen in the latest GRACE_STEPS."""
         before, self._rates = self._rates, record.rates
         rises = any(now > then * (1 + 1e-9) for now, then in zip(record.rates, before, strict=False))
         if rises:
@@ -155,9 +156,10 @@ class MonitorWatcher:
 
     @torch.no_grad()
     def _successive_cosine(self, learner: Learner, step: int) -> torch.Tensor:
-        """Between this gradient and that of the step before, within an epoch: a resumed training sees the same.
+        """The cosine of this gradient and that of the step before.
 
-        NaN at the first step of an epoch, where other weights have a gradient than before, and for one of length 0.
+        NaN at the first step of an epoch (so that a resumed training measures the same), if other weights have a
+        gradient than before, and for a gradient of length 0.
         """
         gradients, earlier, self._earlier = learner.stepper.gradients, self._earlier, None
         if earlier is None or earlier[:2] != (learner.epoch, step - 1) or len(earlier[2]) != len(gradients):
@@ -167,7 +169,7 @@ class MonitorWatcher:
 
     @torch.no_grad()
     def _probe_loss(self, learner: Learner) -> torch.Tensor:
-        """Loss on the probe of the weights that are trained, without dropout; draws nothing and updates no norm."""
+        """Loss on the probe without dropout; uses no random numbers and updates no norm."""
         learner.model.eval()
         try:
             logits = learner.device.forward(learner.model, self._probe, learner.preprocessing)
@@ -197,12 +199,12 @@ class MonitorWatcher:
     def _choose_action(self, verdict: Verdict) -> Literal["none", "stop", "rollback"]:
         if verdict.kind not in TOO_HIGH or self._action == "observe":
             return "none"
-        # Where the very first loss was not a number, the start is no state to go back to.
+        # If the very first loss was not finite, the start is no state to return to.
         may_go_back = self._rollbacks < self._max_rollbacks and self._best is not None and verdict.step > 0
         return "rollback" if self._action == "rollback" and may_go_back else "stop"
 
     def _roll_back(self, learner: Learner) -> None:
-        scale = learner.stepper.scale * ROLLBACK_FACTOR  # of the rate that failed, not of the state that is loaded
+        scale = learner.stepper.scale * ROLLBACK_FACTOR  # before the earlier state, with its scale, is loaded
         assert self._best is not None
         learner.load_state_dict(copy.deepcopy(self._best))
         learner.stepper.scale = scale
@@ -214,16 +216,13 @@ class MonitorWatcher:
 
 @torch.no_grad()
 def _update_ratio(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """‖Δw‖ / ‖w‖ of this step, over all matrices and kernels that it trained. pairs: each, and a copy from before.
-
-    The step itself may unfreeze others.
-    """
+    """‖Δw‖ / ‖w‖ of this step over all trained matrices and kernels. pairs: each, and its copy before the step."""
     now, before = ([weight[place] for weight in pairs] for place in (0, 1))
     return _norm(list(torch._foreach_sub(now, before))) / _norm(before).clamp_min(1e-30)
 
 
 def _matrices(learner: Learner) -> list[torch.Tensor]:
-    """Weights proper that are trained; norms and biases start at 0 or 1, and their ratios mean nothing."""
+    """The trained matrices and kernels; norms and biases start at 0 or 1, so that their ratios mean nothing."""
     return [weight for weight in learner.model.parameters() if weight.requires_grad and weight.ndim > 1]
 
 

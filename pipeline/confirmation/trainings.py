@@ -1,7 +1,7 @@
-"""The trainings of a confirmation: both recipes at full length, each from several seeds, each with a run of its own.
+"""The trainings of a confirmation: both recipes at full length with several seeds, each with a run of its own.
 
-Each has a folder below the stage's work folder, so that an interrupted confirmation resumes within the training that it
-was at and repeats none that has ended.
+Each has a folder below the stage's work folder, so that an interrupted confirmation resumes within a training and
+repeats no complete one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.tracking import ChildRuns
-from pipeline.confirmation.verdict import DEFAULTS, WINNER, Candidate
+from pipeline.confirmation.verdict import DEFAULTS, WINNER, Overrides
 from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
@@ -25,7 +25,7 @@ LABELS = (WINNER, DEFAULTS)
 
 @dataclass(frozen=True, kw_only=True)
 class SeedResult:
-    """What came of one training. label: of its recipe. run_id: of its MLflow run."""
+    """One training. label: of its recipe. run_id: of its MLflow run."""
 
     label: str
     seed: int
@@ -34,16 +34,16 @@ class SeedResult:
 
     @property
     def diverged(self) -> bool:
-        """Whether it failed before there was an epoch to keep; where there is one, that is judged."""
+        """Whether it failed without an epoch to keep."""
         return self.store.ended is not None and self.store.ended.failure is not None
 
     @property
     def score(self) -> float | None:
-        """The best on the validation split; None where it diverged."""
+        """The best validation score; None if it diverged."""
         return None if self.diverged else self.store.progress.best.metrics["val_score"]
 
     def record(self) -> dict[str, Any]:
-        """What confirmation.json tells of it."""
+        """The training's record in confirmation.json."""
         progress = self.store.progress
         return {
             "recipe": self.label,
@@ -56,14 +56,11 @@ class SeedResult:
 
 
 def train_candidates(
-    context: StageContext, candidates: Mapping[str, Candidate], configured: TrainingSpec, *, seeds: Sequence[int]
+    context: StageContext, candidates: Mapping[str, Overrides], configured: TrainingSpec, *, seeds: Sequence[int]
 ) -> list[SeedResult]:
-    """Train both recipes from every seed, one after the other or several at a time, with one bar over their epochs.
-
-    configured: a training of the recipe that the candidates set keys of.
-    """
+    """Train both recipes with every seed, with one bar over their epochs. configured: without the overrides."""
     specs = [
-        (label, replace(configured, recipe=override(configured.recipe, candidates[label].overrides), seed=seed))
+        (label, replace(configured, recipe=override(configured.recipe, candidates[label]), seed=seed))
         for seed in seeds
         for label in LABELS
     ]

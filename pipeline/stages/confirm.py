@@ -19,7 +19,7 @@ from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
 from pipeline.confirmation.verdict import (
     KEPT,
     WINNER,
-    Candidate,
+    Overrides,
     Verdict,
     candidates,
     diverged,
@@ -130,7 +130,7 @@ def _kept(results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> Seed
 def _conclude(
     context: StageContext,
     verdict: Verdict,
-    both: Mapping[str, Candidate],
+    both: Mapping[str, Overrides],
     results: Sequence[SeedResult],
     objective: str,
     confidence: float,

@@ -115,7 +115,7 @@ def test_a_search_that_goes_on_says_how_much_is_done(context) -> None:
 
 def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
     assert forecast(context, [], seconds=121.0, time_budget_minutes=2)[1:] == [
-        "  search.time_budget_minutes=2 will end it before that"
+        "  search.time_budget_minutes=2 ends it before that"
     ]
     del context.said[:]
     assert forecast(context, [], seconds=119.0, time_budget_minutes=2)[1:] == []
@@ -123,7 +123,7 @@ def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
 
 def test_a_tracking_server_that_is_away_is_said_in_a_line(context) -> None:
     stage._say_away(context, ConnectionError("x" * 999))
-    assert context.said[0].startswith("the tracking server is away; the search continues")
+    assert context.said[0].startswith("the tracking server is not available; the search continues")
     assert len(context.said[0]) <= 300
 
 

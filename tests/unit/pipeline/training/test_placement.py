@@ -91,7 +91,7 @@ def test_a_training_whose_worker_died_resumes_from_what_is_saved(cluster) -> Non
     train_all([one], PLACE, warn=told.append, on_event=lambda job, event: told.append(type(event).__name__))
     assert handed == [("a", None), ("a", {"epoch": 1}), ("a", {"epoch": 1})]
     assert [item.epoch.epoch for item in one.store.saved] == [1, 2, 3]
-    died = "a: its worker died (OSError); it resumes elsewhere after epoch 1"
+    died = "a: its worker was lost (OSError); it resumes on another one after epoch 1"
     assert told == ["Saved", died, died, "Saved", "Saved", "Ended"]
 
 
@@ -102,7 +102,7 @@ def test_a_training_that_kills_its_workers_ends_with_what_they_died_of(cluster) 
         train_all([job()], PLACE, warn=deaths.append, on_event=lambda *a: None)
     assert len(handed) == 4
     assert len(deaths) == 3
-    assert "a: the worker has died 4 times" in caught.value.__notes__[0]
+    assert "a: its worker was lost 4 times" in caught.value.__notes__[0]
 
 
 def test_what_has_ended_is_not_handed_over(cluster) -> None:
@@ -130,7 +130,7 @@ def test_a_training_that_fails_is_raised_when_the_others_are_done(monkeypatch, p
     with pytest.raises(ValueError, match="no luck") as caught:
         train_all(jobs, place, warn=print, on_event=lambda *a: None)
     assert [one.store.ended for one in jobs] == [END, None, END]
-    assert "1 training failed, the first of them seed 1" in caught.value.__notes__[-1]
+    assert "1 training failed, the first: seed 1" in caught.value.__notes__[-1]
 
 
 def test_what_a_training_raises_leaves_a_worker_with_where_it_was(monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""From single trainings to the comparison: tables of all of them, and a summary per method, the best first."""
+"""The result of the comparison: tables of all trainings, and a summary per method, the best first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pipeline.comparison.rates import Method, RateChoice
 from pipeline.comparison.trainings import MethodResult
 
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "val_score", "val_loss")
-#: Columns of comparison.parquet that tell the trainings apart.
+#: Columns of comparison.parquet that identify a training.
 IDENTITY = ("phase", "entry", "factor", "lr", "seed", "epochs", "diverged")
-#: How far the figures carry; it goes wherever they go.
+#: How the figures were measured; shown with them everywhere.
 STATEMENT = (
     "Measured on the validation split, on the weights after the last epoch. Each method's rate was chosen on that same "
-    "split, with another seed than those that are compared here. The test split was not read."
+    "split, with a seed that is not compared here. The test split was not read."
 )
 
 
@@ -28,9 +28,9 @@ def summarise(
     *,
     target_val_loss: float | None,
 ) -> dict[str, Any]:
-    """What comparison.json holds: how it was measured, and a record per method, the best first.
+    """The content of comparison.json: how it was measured, and a record per method, the best first.
 
-    results: the full trainings. Methods are ranked by AUROC, or by balanced accuracy where there is no good class.
+    results: the full trainings. Methods are ranked by AUROC, or by balanced accuracy without a good class.
     """
     measure = "auroc" if any("auroc" in result.final for result in results) else "balanced_accuracy"
     target = target_val_loss if target_val_loss is not None else typical_lowest_loss(curves_table(results))
@@ -52,7 +52,7 @@ def summarise(
 
 
 def trainings_table(results: Sequence[MethodResult], *, target: float | None) -> pd.DataFrame:
-    """A row per training: what it was, its last metrics, and its steps to the target, nan where it never got there."""
+    """A row per training: its identity, its last metrics, and its steps to the target, nan if it did not reach it."""
     numbers = [*METRICS, "train_loss"]
     rows = [
         {
@@ -88,7 +88,7 @@ def rates_table(results: Sequence[MethodResult]) -> pd.DataFrame:
 
 
 def steps_to_target(result: MethodResult, target: float | None) -> float | None:
-    """Steps of training until the validation loss is at the target; None where it never is."""
+    """Steps until the validation loss reaches the target; None if it does not."""
     if target is None:
         return None
     steps, losses = ([epoch[name] for epoch in result.history] for name in ("step", "val_loss"))
@@ -96,7 +96,7 @@ def steps_to_target(result: MethodResult, target: float | None) -> float | None:
 
 
 def _settings(method: Method, choice: RateChoice) -> dict[str, Any]:
-    """What a method is, and how its rate was chosen."""
+    """The settings of a method, and how its rate was chosen."""
     settings = method.recipe.recipe
     return {
         "name": method.name,

@@ -1,8 +1,8 @@
-"""One training of the comparison of methods: what is trained, and what the comparison reads of it.
+"""A training of the comparison of methods, and its result.
 
-A training is a function of its recipe, its seed and its length: those of one seed start from the same weights and see
-the same batches, whatever their method. What is saved of it has a folder of its own below the stage's work folder, so
-that an interrupted comparison resumes within the trainings that it was at.
+A training is a function of its recipe, its seed and its length: those with the same seed start from the same weights
+and see the same batches, whatever their method. Each has a folder below the stage's work folder, so that an interrupted
+comparison resumes within a training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.training.job import TrainingSpec
 from pipeline.training.progress import history_rows
 
 Phase = Literal["rate", "full"]
-#: Of an epoch, what no table of the comparison has.
+#: Values of an epoch that no table of the comparison has.
 NOT_TABULATED = ("lr", "lr_lowest", "grad_norm", "images_per_second", "diverged")
 
 
@@ -37,7 +37,7 @@ class MethodTraining:
 
     @property
     def key(self) -> str:
-        """Names its folder; the work folder belongs to one configuration, which says all the rest."""
+        """The name of its folder; the work folder belongs to one configuration."""
         return f"{self.phase}-{self.entry}-x{self.factor!r}-seed{self.seed}"
 
     @property
@@ -47,11 +47,10 @@ class MethodTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
-    """What a training gave.
+    """The result of a training.
 
-    history: per whole epoch its number, step, train_loss, seconds and the metrics of the validation split, None where
-    one has no value. rates: of every step, the rate of the fastest group. A training whose loss or whose outputs
-    ceased to be finite is `diverged`.
+    history: per complete epoch its number, step, train_loss, seconds and validation metrics, None for one without a
+    value. rates: of every step, the rate of the fastest group. diverged: a loss or an output was not finite.
     """
 
     phase: Phase
@@ -66,7 +65,7 @@ class MethodResult:
 
     @property
     def final(self) -> dict[str, float | None]:
-        """Metrics at the end, of the last epoch and no better one; empty where it diverged."""
+        """Metrics of the last epoch; empty if it diverged."""
         return {} if self.diverged else self.history[-1]
 
     @property
@@ -76,12 +75,12 @@ class MethodResult:
 
 
 def read_result(training: MethodTraining, store: TrainingStore) -> MethodResult:
-    """What is saved of a training that has ended, as the comparison reads it."""
+    """The result of a complete training."""
     lr = training.recipe.recipe.lr
     assert not isinstance(lr, str)
     assert store.ended is not None
     history = [
-        {name: _known(value) for name, value in row.items() if name not in NOT_TABULATED}
+        {name: value if math.isfinite(value) else None for name, value in row.items() if name not in NOT_TABULATED}
         for row in history_rows(store.progress.history)
     ]
     return MethodResult(
@@ -95,7 +94,3 @@ def read_result(training: MethodTraining, store: TrainingStore) -> MethodResult:
         history=history,
         rates=[step.lr for step in [*store.steps(), *store.ended.steps]],
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

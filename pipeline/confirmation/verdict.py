@@ -148,7 +148,10 @@ def write_confirmation(
         "objective": objective,
         "confidence": confidence,
         "seeds": list(seeds),
-        "scores": {label: [_known(score) for score in row] for label, row in scores.items()},
+        "scores": {
+            label: [score if score is not None and math.isfinite(score) else None for score in row]
+            for label, row in scores.items()
+        },
         "trainings": list(trainings),
         "kept_run": kept_run,
     }
@@ -180,7 +183,3 @@ def _in_words(chosen: str, mean: float, low: float, count: int, confidence: floa
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(seed) for seed in seeds)}"
-
-
-def _known(score: float | None) -> float | None:
-    return score if score is not None and math.isfinite(score) else None

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.comparison.forecast import images_of, missing, seconds_of
+from pipeline.comparison.forecast import missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
     RateChoice,
@@ -96,7 +96,7 @@ def _forecast(
         data = open_data(context.inputs["prepare"].directory)
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
         seconds = seconds_of(left, data, pace, at_a_time=shares.concurrent)
-        words += f", about {duration(seconds)}, {shares.concurrent} at a time ({images_of(left, data):,} images)"
+        words += f", about {duration(seconds)}, {shares.concurrent} at a time"
         context.run.log_metrics({"forecast_seconds": seconds})
     context.console.say(f"  {words}")
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.comparison.forecast import images_of, missing, seconds_of
+from pipeline.comparison.forecast import missing, seconds_of
 from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
 from pipeline.config import ComputeConfig
 from pipeline.loading import load
@@ -139,7 +139,6 @@ def test_the_forecast_counts_what_is_missing_and_scales_with_it(prepared, tmp_pa
     assert pace.training > 0
     assert pace.scoring > 0
     known = Pace(training=0.5, scoring=0.25, start=4.0)
-    assert images_of(several, prepared) == 3 * 2 * 24
     # six epochs of 24 · 0.5 + 16 · 0.25 = 16 s each, and three starts of 4 s
     assert seconds_of(several, prepared, known, at_a_time=1) == pytest.approx(108)
     assert seconds_of(several, prepared, known, at_a_time=2) == pytest.approx(54)

@@ -209,8 +209,8 @@ def test_a_search_in_which_something_learned_goes_on() -> None:
 def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:
     records = [ended(0, [0.5], "completed"), *(ended(number, [], "failed", message="no lens") for number in (1, 2))]
     assert failure_of(records, failure="2 of 3 trials failed, 2 of them with: no lens") == (
-        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which "
-        "resumes with the trials that are left, or raise search.failure_limit"
+        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and repeat the command, which resumes "
+        "with the remaining trials, or raise search.failure_limit"
     )
 
 

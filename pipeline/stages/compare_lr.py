@@ -1,7 +1,7 @@
 """compare_lr: the same model from the same start under several methods, each at its own rate, over several seeds.
 
-First every method tries a few multiples of what the range test suggests, in short; then it is trained at full length
-at the best of them, from seeds that chose nothing. Nothing goes on from here: it is for whoever chooses a method.
+First every method tries a few multiples of the range test's suggestion in short trainings; then it is trained at full
+length at the best of them, with other seeds. No later stage uses the result: it helps a user to choose a method.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ def _forecast(
     shares: Shares,
     seed: int,
 ) -> None:
-    """Say what is to be done and about how long it takes, before it is begun."""
+    """Print the number of trainings and about how long they take."""
     first = {method.name: RateChoice(factor=settings.rate_factors[0], edge="", scores={}) for method in methods}
     trainings = full_trainings(methods, first, settings, seed=seed)
     left = missing([*trials, *trainings], context.work)
     parts = [f"{len(trials)} rate trials of {_epochs(trials[0].epochs)}"] if trials else []
     parts.append(f"{len(trainings)} trainings of {_epochs(settings.epochs)}")
     words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
-    words += f", {done} of them done already" if done else ""
+    words += f", {done} of them complete" if done else ""
     if left and context.compute.ray_address is not None:
-        words += f", {shares.concurrent} at a time"  # on machines whose pace this one does not know
+        words += f", {shares.concurrent} at a time"  # the pace of other machines is not known
     elif left:
         use_threads(shares.cpus)
         data = open_data(context.inputs["prepare"].directory)
@@ -108,7 +108,7 @@ def _epochs(count: int) -> str:
 def _train(
     context: StageContext, name: str, trainings: Sequence[MethodTraining], place: Place, runs: ComparisonRuns
 ) -> list[MethodResult]:
-    """The results of all, in their order; rate trials have no runs of their own."""
+    """Run the trainings; their results in order. Rate trials have no MLflow runs."""
     jobs = [
         Job(name=training.key, spec=training.spec, store=TrainingStore(context.work / training.key))
         if training.phase == "rate"
@@ -134,9 +134,10 @@ def _say_choices(context: StageContext, methods: Sequence[Method], choices: dict
     for method in methods:
         choice = choices[method.name]
         if choice.factor is None:
-            context.console.warn(f"{method.name}: diverged at every rate that was tried; it is not compared")
+            context.console.warn(f"{method.name}: diverged at every tried learning rate; it is not compared")
         else:
-            context.console.say(f"  {method.name}: rate {method.suggested * choice.factor:.2e}, {choice.words}")
+            rate = method.suggested * choice.factor
+            context.console.say(f"  {method.name}: learning rate {rate:.2e}, {choice.words}")
 
 
 def _write(
@@ -146,7 +147,7 @@ def _write(
     results: list[MethodResult],
     backbone: str,
 ) -> None:
-    """Every file of the result; tables and figures to MLflow as well."""
+    """Write every file of the result; log tables and figures."""
     folder = context.directory
     trainings = trainings_table([*tried, *results], target=summary["target_val_loss"])
     trainings.to_parquet(folder / "comparison.parquet", index=False)

@@ -1,7 +1,7 @@
-"""search: trials of recipes on Ray Tune; trial 0 is the recipe as configured.
+"""search: trials of recipes on Ray Tune; trial 0 is the configured recipe.
 
-The horizon says how trials of different length are compared, the sampler which trial is next, the stopping rule which
-one continues. An interrupted search resumes from the journal in the stage's scratch folder.
+The horizon determines how trials of different length are compared, the sampler the next trial, the stopping rule which
+trials continue. An interrupted search resumes from the journal in the stage's work folder.
 """
 
 from __future__ import annotations

@@ -296,7 +296,7 @@ def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypa
     monkeypatch.setattr(placement, "train", None)
     ended = run_training(after, spec_of(5, confirmed.overrides), store)
     assert ended.failure is None
-    assert f"made in confirm (run {values['kept_run']})" in after.console.said[0]
+    assert f"of the stage confirm (run {values['kept_run']})" in after.console.said[0]
     client = after.tracker.client
     for metric in ("val_score", "step/loss"):
         mine, theirs = ([(p.step, p.value) for p in client.get_metric_history(run, metric)]

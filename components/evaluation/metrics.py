@@ -64,7 +64,7 @@ def inspection_metrics(
     """Accept or reject at `threshold`: counts, rates and summary numbers.
 
     log_odds: (N,) calibrated, rejected when at or above the threshold; is_defect: (N,) bool. Rates count images;
-    where images share a part their limits rest on fewer effective observations, and `by_group` gives one decision per
+    where images share a part their limits use fewer effective observations, and `by_group` gives one decision per
     part (defective if any image is, rejected if any image is). Balanced accuracy has bootstrap limits, or exact ones
     where the bootstrap cannot vary (`_uniform_limits`).
     """

@@ -1,6 +1,6 @@
-"""One face for every optimizer: its modes, the rate of every group, clipping, freezing, evaluation, checkpoint.
+"""One interface for every optimizer: its modes, the rate of every group, clipping, freezing, evaluation, checkpoint.
 
-The stepper alone sets rates, from closed forms, so that what a step used can be read off it and a resumed training uses
+Only the stepper sets rates, from closed forms, so that the rates of a step are known and a resumed training uses
 the same. Schedule-Free (Defazio et al., arXiv 2405.15682) trains at one point and is evaluated at another: its
 optimizer stays in train mode here but within `averaged`, because a round trip through its eval mode is not bit-exact.
 """
@@ -111,7 +111,7 @@ class Stepper:
     def train(self) -> None:
         """Put the model into train mode, but for the norms of a frozen body."""
         if self._evaluating:
-            raise RuntimeError("leave `averaged` before training goes on")
+            raise RuntimeError("leave `averaged` before the training continues")
         self._model.train()
         self._body.keep_norms_in_eval()
 
@@ -192,17 +192,17 @@ class Stepper:
         return [norm for norm in norms_with_statistics(self._model) if id(norm) not in frozen]
 
     def epoch_ended(self, val_loss: float) -> None:
-        """Tell the schedule `plateau` how the epoch came out; the others do not listen."""
+        """Report the validation loss of an epoch to the schedule `plateau`; other schedules ignore it."""
         if self.schedule.name == "plateau":
             self._plateau.update(val_loss)
 
     @contextmanager
     def averaged(self, calibration: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
-        """Have the model hold the weights that a schedule-free optimizer is evaluated and exported with.
+        """Put the averaged weights of a schedule-free optimizer into the model, for evaluation and export.
 
-        Inside, the model is in eval mode with the averaged weights and the norm statistics of these on the calibration
-        batches; afterwards every weight, buffer, mode and flag is as it was, bit for bit. For other optimizers nothing
-        happens and `calibration` is not called.
+        Inside, the model is in eval mode with the averaged weights and their norm statistics on the calibration
+        batches; at the end every weight, buffer, mode and flag is restored, bit for bit. For other optimizers this does
+        nothing, and `calibration` is not called.
 
         calibration: gives normalised training inputs (B, 3, H, W), on the model's device and without augmentation.
         Raises ValueError: no batch, for a model whose norms keep statistics.
@@ -236,8 +236,8 @@ class Stepper:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where that stepper was, with its peaks; the model's own state is loaded beside it."""
-        # A copy: torch would share the tensors with whoever the state is of, and change them under its feet.
+        """Resume from a state, with its peaks; the model's own state is loaded separately."""
+        # A copy: torch would share the tensors with the state, and change them.
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self._peaks = list(state["peaks"])
         self.steps, self.scale = state["steps"], state["scale"]
@@ -246,7 +246,7 @@ class Stepper:
         self._match_steps()
 
     def _move(self) -> None:
-        """Have the optimizer take its step; on the device it is undone, or not taken, after one has failed."""
+        """Run the optimizer's step; after a failed step it is undone, or not taken, on the device."""
         optimizer: Any = self.optimizer
         if self._failed is None:
             optimizer.step()
@@ -260,13 +260,13 @@ class Stepper:
                 optimizer.step()
 
     def _moved(self) -> Iterator[torch.Tensor]:
-        """What a step moves: the weights, and what the optimizer remembers of earlier steps."""
+        """The tensors that a step changes: the weights and the optimizer's state."""
         yield from (weight for weight in self._weights if weight.grad is not None)
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, torch.Tensor))
 
     def _match_steps(self) -> None:
-        """Freeze the body, or let it go, as the number of steps has it."""
+        """Freeze or unfreeze the body, according to the number of steps."""
         if self.steps >= self._freeze_steps:
             self._body.release(training=self._model.training)
         elif not self._body.frozen:
@@ -279,7 +279,7 @@ def _in_body(group: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _eval_mode(optimizer: ScheduleFree) -> Iterator[None]:
-    """Have a schedule-free optimizer put its averages into the weights; give back its flags, but not the weights."""
+    """Have a schedule-free optimizer put its averages into the weights; restore its flags, but not the weights."""
     flags = [group["train_mode"] for group in optimizer.param_groups]
     optimizer.eval()
     try:

@@ -23,7 +23,7 @@ HIGH = 2.0
 IN_A_ROW = 5
 #: A spike also exceeds this multiple of the largest recent loss. Good runs reached 1.5, batches with wrong labels 3.2.
 ABOVE_LARGEST = 2.0
-#: Losses before which the variation at the start of a training cannot be told from a spike.
+#: Number of losses from which on spikes are detected: the loss varies more at the start of a training.
 SPIKE_FEWEST = 20
 #: This many spikes within this many steps are oscillation, not bad batches.
 MANY_SPIKES, MANY_WITHIN = 3, 100

@@ -164,7 +164,7 @@ def _rates(aligned: SeedCurves, reading: Reading, band: tuple[float, float], *, 
 
 
 def _defaults(spec: OptimizerSpec) -> dict[str, Any]:
-    """Return what stands for the rates where the test abstains."""
+    """Return the optimizer's default rates, for a test that abstains."""
     low, high = spec.default_bounds
     rates = {"lower": low, "suggested": spec.default_lr, "upper": high, "band": (low, high)}
     return rates | {"abstained": True, "lr50": None, "factor": 1.0}

@@ -31,7 +31,7 @@ def plan_warnings(aligned: SeedCurves) -> list[str]:
     decades = float(rates[-1] - rates[0])
     warnings = []
     if seeds < SEEDS:
-        warnings.append(f"{seeds} seed{'s' * (seeds > 1)}: {SEEDS} or more tell a drop from noise")
+        warnings.append(f"{seeds} seed{'s' * (seeds > 1)}: use {SEEDS} or more to distinguish a drop from noise")
     if len(rates) > 1 and (density := (len(rates) - 1) / decades) < STEPS_PER_DECADE - 0.5:
         warnings.append(f"{density:.0f} steps per decade: {STEPS_PER_DECADE} or more are advised")
     if decades < DECADES - 0.05 and aligned.diverged_at is None:

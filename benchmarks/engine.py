@@ -36,7 +36,7 @@ from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import Device, Learner, train_epochs
-from components.training.watch import MonitoredTraining
+from components.training.watch import MonitorWatcher
 
 
 def make_images(count: int, size: int, seed: int) -> ImageSet:
@@ -70,7 +70,7 @@ def ours(setting: Setting, device: Device, *, monitored: bool) -> Callable[[], N
     watcher = None
     if monitored:
         probe = next(eval_batches(make_images(PROBE_IMAGES, setting.size, seed=1), batch_size=PROBE_IMAGES))
-        watcher = MonitoredTraining(
+        watcher = MonitorWatcher(
             probe, action="observe", max_rollbacks=1, probe_every=10, total_steps=TOTAL_STEPS, chance_loss=math.log(2)
         )
 

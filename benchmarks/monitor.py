@@ -36,7 +36,7 @@ from components.data.loader import Batch
 from components.evaluation.intervals import exact_rate
 from components.models.backbones import build_model
 from components.training.engine import Learner, train_epochs
-from components.training.watch import MonitoredTraining
+from components.training.watch import MonitorWatcher
 
 #: Of the lowest mean validation loss over two seeds on a grid of half decades, see `--grid`.
 GOOD_RATES = {
@@ -114,7 +114,7 @@ def cost(steps: int, repeats: int) -> dict[str, Any]:
     pixels = torch.randint(0, 256, (64, 3, 96, 96), generator=generator, dtype=torch.uint8)
     batch = Batch(pixels[:32], torch.arange(32) % 2, torch.arange(32))
     probe = Batch(pixels, torch.arange(64) % 2, torch.arange(64))
-    watcher = MonitoredTraining(
+    watcher = MonitorWatcher(
         probe, action="observe", max_rollbacks=1, probe_every=10, total_steps=10_000, chance_loss=math.log(2)
     )
     loops = {"bare": None, "watched": watcher}

@@ -24,7 +24,7 @@ from components.optim.optimizers import build_optimizer
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import Device, EpochRecord, Learner, predict, train_epochs
-from components.training.watch import MonitoredTraining
+from components.training.watch import MonitorWatcher
 
 CPU = Device(torch.device("cpu"))
 SCALE = Preprocessing.from_unit_scale((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -140,7 +140,7 @@ def train(problem: str, optimizer: str, plant: Plant, seed: int, *, rate: float)
         model = network()
     schedule = plant.schedules[seed % len(plant.schedules)]
     learner = make_learner(model, optimizer, rate * plant.factor, schedule, steps * plant.epochs, seed)
-    watcher = MonitoredTraining(
+    watcher = MonitorWatcher(
         val.batch(torch.arange(PROBE)),
         action="observe",
         max_rollbacks=1,

@@ -156,7 +156,7 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
         timeout=600,
         quota_bytes=1e12,
     )
-    plan = plan_of(config, prepared, searched.default, run)
+    plan = plan_untried(config, prepared, searched.default, run)
     opener = functools.partial(open_trial, run=run, plan=plan)
     run_trials(state, opener, [], settings, rule=build_rule("asha", rungs, seed=run))
     best = winner("hybrid", state.records)
@@ -216,7 +216,7 @@ def peer(
     """Ray's Tuner, as its documentation has it: the best of the last scores."""
     recipe = Recipe(model=config.model, recipe=config.recipe)
     default = override(recipe, {"recipe.lr": 1e-3})
-    plan = plan_of(config, prepared, default, run)
+    plan = plan_untried(config, prepared, default, run)
     np.random.seed(run)  # noqa: NPY002 - random search of Ray Tune draws from it
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(PeerTrial, run=run, plan=plan), {"cpu": 1}),
@@ -239,7 +239,7 @@ def peer(
     return dict(best.config or {}), len(told)
 
 
-def plan_of(config: Config, prepared: Path, default: Recipe, run: int) -> TrialPlan:
+def plan_untried(config: Config, prepared: Path, default: Recipe, run: int) -> TrialPlan:
     return TrialPlan(
         prepared=Prepared(prepared, ""),
         default=default,

@@ -13,7 +13,7 @@ from typing import Any
 from components.data.lookup import local_place
 from components.errors import InputError, faults_of
 from pipeline.checks.image_size import image_size_faults
-from pipeline.checks.space import space_faults, with_held_values
+from pipeline.checks.space import space_faults, with_parsed_values
 from pipeline.config import Config
 from pipeline.overriding import merge, override, validate
 from pipeline.sections.learning_rate import CompareEntry
@@ -85,7 +85,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     """Fill in what follows from other keys, so that the resolved configuration says all of it."""
     searched = (dimension for dimension in config.search.space if dimension.sets not in pinned)
-    space = tuple(with_held_values(config, dimension) for dimension in searched)
+    space = tuple(with_parsed_values(config, dimension) for dimension in searched)
     faults = [*space_faults(config, space), *_goodless_faults(config), *image_size_faults(config, space)]
     optimizers = _used(space, "recipe.optimizer", config.recipe.optimizer)
     backbones = _used(space, "model.backbone", config.model.backbone)

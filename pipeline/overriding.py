@@ -28,7 +28,7 @@ def override(section: SectionT, overrides: Mapping[str, Any]) -> SectionT:
     return validate(type(section), merge(section.model_dump(), overrides))
 
 
-def held(section: Section, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key can hold
+def parsed_value(section: Section, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key can hold
     """The value as the section holds it at a dotted key, plain as JSON: a number for the text `1e-3`. May raise so."""
     node: Any = override(section, {key: value}).model_dump(mode="json")
     for part in key.split("."):

@@ -21,7 +21,7 @@ from components.search.space import (
     SuggestedRate,
 )
 from components.search.space import Dimension as SpaceDimension
-from pipeline.overriding import held, override
+from pipeline.overriding import override, parsed_value
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 from pipeline.training.build import with_learning_rate
@@ -124,8 +124,10 @@ def _kept(dimension: Dimension, found: Found) -> Dimension | None:
 
 def _typed(dimension: Dimension, recipe: Recipe) -> Dimension:
     """The dimension with every value as its key has it: YAML reads `1e-3` as a text."""
-    choices = dimension.choices and tuple(held(recipe, dimension.sets, value) for value in dimension.choices)
-    when = {key: [held(recipe, key, value) for value in values] for key, values in dimension.conditions().items()}
+    choices = dimension.choices and tuple(parsed_value(recipe, dimension.sets, value) for value in dimension.choices)
+    when = {
+        key: [parsed_value(recipe, key, value) for value in values] for key, values in dimension.conditions().items()
+    }
     return dimension.model_copy(update={"choices": choices, "when": when})
 
 
@@ -146,7 +148,7 @@ def _searches(dimensions: tuple[Dimension, ...], key: str) -> bool:
 
 
 def _notes(search: SearchConfig, dimensions: tuple[Dimension, ...], *, given: bool, bounded: bool) -> list[str]:
-    """In words, what is done where trials differ in a setting that the range test held fixed, and what was left out.
+    """In words, what is done where trials differ in a setting that the range test kept fixed, and what was left out.
 
     given: whether the range test gives trials their rates, as bounds (`bounded`) or as a suggestion.
     """

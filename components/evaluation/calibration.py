@@ -1,8 +1,7 @@
-"""Fits what turns log-odds into a defect score, a scale and a bias, and then the threshold, on the calibration split.
+"""Calibrates the log-odds by a scale and a bias, and then chooses the threshold, on the calibration split.
 
-Platt 1999 (logistic regression on the score, with his smoothed targets). A temperature alone could not
-undo what class weights do: they shift the logits, and only a bias shifts them back. The map is increasing,
-so it changes no ranking.
+Platt 1999 (logistic regression on the score, with his smoothed targets). A temperature alone could not undo the effect
+of class weights, which shift the logits; a bias can. The map is increasing, so it changes no ranking.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from components.evaluation.operating_point import OperatingPoint, choose_operati
 from components.evaluation.predictions import prediction_table, worst_per_file
 
 SMALLEST_SLOPE = 1e-2
-"""Per standard deviation of the log-odds: a flatter fit says that they do not rank defectives higher."""
+"""Per standard deviation of the log-odds: with a smaller slope they do not rank defectives higher."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Calibrated log-odds = scale · log-odds + bias; scale > 0. note: what was out of the ordinary."""
+    """Calibrated log-odds = scale · log-odds + bias; scale > 0. note: a warning, or empty."""
 
     scale: float
     bias: float
@@ -45,11 +44,11 @@ def fit_decision(
     escape_budget: float,
     confidence: float,
 ) -> tuple[Calibration, OperatingPoint | None, pd.DataFrame]:
-    """Calibration, operating point, and the table of predictions that they make of the calibration split.
+    """Calibration, operating point, and the table of predictions of the calibration split.
 
-    logits: (N, K), finite; rows: (N,) of the manifest. An image has the answer of its worst tile, so the threshold is
-    chosen on image files. Without a good class the calibration is the identity, and there is no operating point.
-    Raises InputError without good or without defective images.
+    logits: (N, K), finite; rows: (N,) of the manifest. The worst tile decides for an image, so the threshold is chosen
+    on image files. Without a good class the calibration is the identity, and there is no operating point. Raises
+    `InputError` without good or without defective images.
     """
     is_good = good_mask(classes, good_classes)
     if not good_classes:
@@ -85,12 +84,12 @@ def fit_calibration(log_odds: np.ndarray, is_defect: np.ndarray) -> Calibration:
     targets = np.where(is_defect, (defects + 1) / (defects + 2), 1 / (goods + 2))
     spread = float(log_odds.std())
     if np.ptp(log_odds) == 0 or not spread > 0:
-        note = f"all {is_defect.size} scores are the same, so they tell nothing apart: bias only"
+        note = f"all {is_defect.size} scores are equal: only the bias is fitted"
         return Calibration(1.0, _fit_bias(log_odds, float(targets.mean())), note)
     centre = float(log_odds.mean())
     slope, level = _fit_line((log_odds - centre) / spread, targets)
     if not slope > SMALLEST_SLOPE:
-        note = f"fitted scale {slope / spread:.3g} is not positive: the scores do not rank defectives higher; bias only"
+        note = f"the fitted scale {slope / spread:.3g} is not positive: defectives do not score higher; bias only"
         return Calibration(1.0, _fit_bias(log_odds, float(targets.mean())), note)
     return Calibration(slope / spread, level - slope * centre / spread)
 
@@ -123,8 +122,6 @@ def _fit_bias(log_odds: np.ndarray, mean_target: float) -> float:
     low, high = special.logit(mean_target) - log_odds.max(), special.logit(mean_target) - log_odds.min()
     for _ in range(80):
         middle = (low + high) / 2
-        if special.expit(log_odds + middle).mean() < mean_target:
-            low = middle
-        else:
-            high = middle
+        is_low = special.expit(log_odds + middle).mean() < mean_target
+        low, high = (middle, high) if is_low else (low, middle)
     return float((low + high) / 2)

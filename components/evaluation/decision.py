@@ -1,9 +1,9 @@
-"""From a network's logits to accept, reject or review: the one way, from calibration to the served model.
+"""From logits to accept, reject or review, in calibration, evaluation and the served model.
 
 Copied verbatim into every exported model (`components/serving/bundle.py`), so it imports nothing but numpy.
 
-Images are ranked, and compared with the threshold, by log-odds and never by probabilities: 1 − 1e-17 is 1.0 in float64,
-so images of which the network is certain would become ties.
+Images are ranked, and compared with the threshold, by log-odds, not by probabilities: 1 − 1e-17 is 1.0 in float64, so
+that images of high certainty would become ties.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ ACCEPT, REVIEW, REJECT = "accept", "review", "reject"
 
 
 @dataclass(frozen=True)
-class Decided:
-    """What a model says of N images or tiles.
+class Decisions:
+    """The answers of a model for N images or tiles.
 
     probabilities: (N, K) float64; log_odds: (N,) float64, calibrated, of the defect classes; verdicts: (N,) object,
-    accept, reject or review. A row whose logits are not finite is to be reviewed, and its numbers are NaN. Without a
-    good class all log-odds are NaN, and the verdict of a finite row is None.
+    accept, reject or review. A row whose logits are not finite has the verdict review, and its numbers are NaN. Without
+    a good class all log-odds are NaN, and the verdict of a finite row is None.
     """
 
     probabilities: np.ndarray
@@ -33,7 +33,7 @@ class Decided:
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """What turns logits into decisions.
+    """The rule from logits to decisions.
 
     is_good: (K,) bool. scale, bias: the calibrated log-odds are scale · log-odds + bias. threshold: in calibrated
     log-odds; None without a good class.
@@ -55,7 +55,7 @@ class DecisionRule:
             threshold=None if point is None else point["threshold_log_odds"],
         )
 
-    def decide(self, logits: np.ndarray) -> Decided:
+    def decide(self, logits: np.ndarray) -> Decisions:
         """logits: (N, K)."""
         logits = np.asarray(logits, dtype=np.float64)
         finite = np.isfinite(logits).all(axis=1)
@@ -71,7 +71,7 @@ class DecisionRule:
             verdicts = np.where(is_rejected(log_odds, self.threshold), REJECT, ACCEPT).astype(object)
         # A comparison with NaN is false: without this the image would be accepted.
         verdicts[~finite], log_odds[~finite], probabilities[~finite] = REVIEW, np.nan, np.nan
-        return Decided(probabilities, log_odds, verdicts)
+        return Decisions(probabilities, log_odds, verdicts)
 
 
 def good_mask(classes: Any, good_classes: Any) -> np.ndarray:  # noqa: ANN401 - sequences of names
@@ -80,10 +80,9 @@ def good_mask(classes: Any, good_classes: Any) -> np.ndarray:  # noqa: ANN401 - 
 
 
 def defect_log_odds(logits: np.ndarray, is_good: np.ndarray) -> np.ndarray:
-    """(N,) float64: log-odds of the classes that are not good against those that are, before calibration.
+    """(N,) float64: log-odds of the defect classes against the good ones, before calibration.
 
-    logits: (N, K). Finite where the logits are, however certain the network is. Infinite where one of the two sides
-    has no class.
+    logits: (N, K). Finite where the logits are; infinite if there is no defect class or no good class.
     """
     logits = np.asarray(logits, dtype=np.float64)
     # The logarithm of an empty sum is −inf.
@@ -97,11 +96,11 @@ def is_rejected(log_odds: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def worst_rows(keys: np.ndarray, log_odds: np.ndarray, verdicts: np.ndarray) -> np.ndarray:
-    """(M,) int: of each distinct key, in ascending order, the position of the row that decides for it.
+    """(M,) int: for each distinct key, in ascending order, the position of the row that decides.
 
-    keys: (N,) the image of each tile, or the part of each image. A part is rejected if any of its images is, whatever
-    the others say; otherwise it is reviewed if any is. Of rows with the same verdict the one with the highest log-odds
-    decides, of equal ones the first.
+    keys: (N,) the image of each tile, or the part of each image. A part is rejected if any of its images is; otherwise
+    it is reviewed if any is. Among rows with the same verdict the one with the highest log-odds decides, of equal ones
+    the first.
     """
     rank = np.select([verdicts == REJECT, verdicts == REVIEW], [2, 1], default=0)
     odds = np.nan_to_num(np.asarray(log_odds, dtype=np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
@@ -119,13 +118,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def sigmoid(log_odds: np.ndarray) -> np.ndarray:
-    """Probabilities of log-odds, without an overflow on the way; NaN of NaN."""
+    """Probabilities of log-odds, without overflow; NaN for NaN."""
     with np.errstate(invalid="ignore"):
         return np.asarray(np.exp(-np.logaddexp(0, -np.asarray(log_odds))))
 
 
 def _class_probabilities(logits: np.ndarray, is_good: np.ndarray, log_odds: np.ndarray) -> np.ndarray:
-    """(N, K): the defect classes sum to the calibrated score; within either side the ratios of the logits are kept."""
+    """(N, K): the defect classes sum to the calibrated score; within both sides the ratios are those of the logits."""
     result = np.empty_like(logits)
     for side, mass in ((~is_good, sigmoid(log_odds)), (is_good, sigmoid(-log_odds))):
         result[:, side] = softmax(logits[:, side]) * mass[:, None]

@@ -1,4 +1,4 @@
-"""The gates: limits that a model meets with its confidence bound, not with its estimate."""
+"""The gates: limits for the confidence bounds of a model's metrics, not for the estimates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate. measured: the bound that is compared with the limit; both None where there is no single number."""
+    """One gate. measured: the bound that is compared with the limit; both None if there is no single number."""
 
     name: str
     measured: float | None
@@ -21,38 +21,37 @@ class GateResult:
 def judge_gates(metrics: Mapping[str, Any], limits: Mapping[str, float | None]) -> list[GateResult]:
     """Compare metrics.json with the limits: min_auroc, max_escape_rate, max_overkill_rate, min_balanced_accuracy.
 
-    A limit of None is not asked for. Where images are judged in tiles, the rates are those of the files: a part goes
-    out as a whole. Without a good class only the limit on balanced accuracy applies.
+    A limit of None is no gate. With tiles, the rates are those of whole image files. Without a good class only the
+    limit on balanced accuracy applies.
     """
-    results = []
-    if metrics["ranking"] is not None:
+    if metrics["ranking"] is None:
+        records = {"min_balanced_accuracy": ("balanced accuracy", metrics["class_metrics"]["balanced_accuracy"])}
+    else:
         judged = metrics["per_file"] or metrics
         point = judged["operating_points"]["escape_budget"]
-        balanced = judged["operating_points"]["balanced"]["balanced_accuracy"]
-        results += [
-            _at_least("AUROC", judged["ranking"]["auroc"], limits["min_auroc"]),
-            _at_most("escape rate", point["escape_rate"], limits["max_escape_rate"]),
-            _at_most("overkill rate", point["overkill_rate"], limits["max_overkill_rate"]),
-        ]
-    else:
-        balanced = metrics["class_metrics"]["balanced_accuracy"]
-    results.append(_at_least("balanced accuracy", balanced, limits["min_balanced_accuracy"]))
-    return [result for result in results if result is not None]
+        records = {
+            "min_auroc": ("AUROC", judged["ranking"]["auroc"]),
+            "max_escape_rate": ("escape rate", point["escape_rate"]),
+            "max_overkill_rate": ("overkill rate", point["overkill_rate"]),
+            "min_balanced_accuracy": (
+                "balanced accuracy",
+                judged["operating_points"]["balanced"]["balanced_accuracy"],
+            ),
+        }
+    results = []
+    for key, (name, record) in records.items():
+        limit = limits[key]
+        if limit is not None:
+            results.append(_judge(name, record, limit, is_minimum=key.startswith("min_")))
+    return results
 
 
-def _at_least(name: str, record: Mapping[str, Any], limit: float | None) -> GateResult | None:
-    return None if limit is None else _judge(f"{name}, lower bound", record["value"], record["low"], limit, sign=1)
-
-
-def _at_most(name: str, record: Mapping[str, Any], limit: float | None) -> GateResult | None:
-    return None if limit is None else _judge(f"{name}, upper bound", record["value"], record["high"], limit, sign=-1)
-
-
-def _judge(name: str, value: float | None, bound: float | None, limit: float, *, sign: int) -> GateResult:
+def _judge(name: str, record: Mapping[str, Any], limit: float, *, is_minimum: bool) -> GateResult:
+    name = f"{name}, {'lower' if is_minimum else 'upper'} bound"
+    value, bound = record["value"], record["low" if is_minimum else "high"]
     if value is None:
         return GateResult(name, None, limit, False, "the test split has no image to measure it on")
     if bound is None:
-        return GateResult(name, None, limit, False, f"estimate {value:.3f}, but too few test images to bound it")
-    passed = sign * (bound - limit) >= 0
-    relation = "at least" if sign > 0 else "at most"
-    return GateResult(name, bound, limit, passed, f"{bound:.3f} (estimate {value:.3f}), asked {relation} {limit:g}")
+        return GateResult(name, None, limit, False, f"estimate {value:.3f}, but too few test images for a bound")
+    passed, relation = (bound >= limit, "at least") if is_minimum else (bound <= limit, "at most")
+    return GateResult(name, bound, limit, passed, f"{bound:.3f} (estimate {value:.3f}), limit: {relation} {limit:g}")

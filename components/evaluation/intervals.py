@@ -20,7 +20,7 @@ class Rate:
     """A rate that carries what it was counted from.
 
     value, low, high: in [0, 1], None when the denominator is 0; low and high are two-sided limits.
-    effective: the number of independent observations that the limits rest on; below the denominator
+    effective: the effective number of independent observations for the limits; below the denominator
     where images share a group.
     """
 

@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features: what can be told apart by them, and so how good a start they are.
+"""A linear classifier on frozen features, as a measure of the features.
 
 The linear probe of Alain & Bengio 2016 (arXiv 1610.01644) and of transfer studies since (Kornblith et al. 2019,
 arXiv 1805.08974: it ranks backbones much as fine-tuning them does). Logistic regression on standardised features; the
@@ -18,8 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-#: Inverse strengths of the penalty that are tried, the strongest first. With a thousand images of as many features the
-#: fourth was best.
+#: Inverse penalties to try, the strongest first. The fourth was best with a thousand images of a thousand features.
 PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 FOLDS = 4
 MAX_STEPS = 500
@@ -122,7 +121,7 @@ def _fit_predict(
     regression = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=MAX_STEPS)
     classifier = make_pipeline(StandardScaler(), regression)
     with warnings.catch_warnings():
-        # It matters at a weak penalty alone, and there a fit that is cut short is one under a little more penalty.
+        # Only fits with a weak penalty do not converge; one that is cut short has a slightly stronger penalty.
         warnings.simplefilter("ignore", ConvergenceWarning)
         classifier.fit(features, labels)
     found = np.zeros((len(held_out), num_classes))

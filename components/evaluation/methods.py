@@ -1,4 +1,4 @@
-"""Statistics of a comparison of methods: what each reaches over its seeds, how fast, and how they rank."""
+"""Statistics of a comparison of methods: means over seeds, steps to a target, and the ranking."""
 
 from __future__ import annotations
 

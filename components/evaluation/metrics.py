@@ -18,9 +18,9 @@ from components.evaluation import scalars
 from components.evaluation.decision import ACCEPT, REJECT, is_rejected, sigmoid, worst_rows
 from components.evaluation.intervals import bootstrap_values, exact_rate, grouped_rate, percentile_interval
 
-MOST_IN_MATRIX = 40
+MAX_MATRIX_CLASSES = 40
 """Classes of a confusion matrix: it grows with their square, and no one reads a larger one."""
-MOST_PAIRS = 100
+MAX_PAIRS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,10 @@ class Sampling:
         records = []
         for value, column in zip(values, resampled.T, strict=True):
             limits = percentile_interval(column, confidence=self.confidence)
-            low, high = (None, None) if math.isnan(value) else (limits.low, limits.high)
-            records.append({"value": _number(value), "low": low, "high": high, "confidence": self.confidence})
+            known = not math.isnan(value)
+            low, high = (limits.low, limits.high) if known else (None, None)
+            number = float(value) if known else None
+            records.append({"value": number, "low": low, "high": high, "confidence": self.confidence})
         return records
 
 
@@ -62,7 +64,7 @@ def inspection_metrics(
     """Accept or reject at `threshold`: counts, rates and summary numbers.
 
     log_odds: (N,) calibrated, rejected when at or above the threshold; is_defect: (N,) bool. Rates count images;
-    where images share a part their limits rest on fewer effective observations, and `by_group` gives one decision per
+    where images share a part their limits use fewer effective observations, and `by_group` gives one decision per
     part (defective if any image is, rejected if any image is). Balanced accuracy has bootstrap limits, or exact ones
     where the bootstrap cannot vary (`_uniform_limits`).
     """
@@ -111,12 +113,12 @@ def ranking_metrics(log_odds: np.ndarray, is_defect: np.ndarray, sampling: Sampl
 def class_metrics(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], sampling: Sampling
 ) -> dict[str, Any]:
-    """The class of highest probability: overall numbers, recall and precision per class, the confusion.
+    """The class of highest probability: overall numbers, recall and precision per class, confusion.
 
-    probabilities: (N, K); labels: (N,) int positions in `classes` (K names). confusion_matrix: rows actual,
-    columns predicted, in the order of `classes`; None with more than MOST_IN_MATRIX of them. confused_pairs: the most
-    frequent errors, MOST_PAIRS at most. Classes without a test image are left out of balanced accuracy, whose limits
-    are those of `inspection_metrics`.
+    probabilities: (N, K); labels: (N,) int positions in `classes` (K names). confusion_matrix: rows actual, columns
+    predicted, in the order of `classes`; None with more than MAX_MATRIX_CLASSES. confused_pairs: the most frequent
+    errors, at most MAX_PAIRS. Balanced accuracy is over the classes with a test image, with the limits of
+    `inspection_metrics`.
     """
     labels, count = np.asarray(labels, dtype=np.int64), len(classes)
     predicted = np.asarray(probabilities).reshape(-1, count).argmax(axis=1)
@@ -128,7 +130,8 @@ def class_metrics(
     correct = labels == predicted
     balanced, mcc = sampling.estimates(summary)
     per_class = zip(classes, _rows_by_class(labels, count), _rows_by_class(predicted, count), strict=True)
-    matrix = np.bincount(labels * count + predicted, minlength=count**2) if count <= MOST_IN_MATRIX else None
+    shown = count <= MAX_MATRIX_CLASSES
+    matrix = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count) if shown else None
     return {
         "accuracy": sampling.rate(correct),
         "balanced_accuracy": _uniform_limits(balanced, correct, labels, sampling),
@@ -137,11 +140,11 @@ def class_metrics(
             name: {
                 "images": len(own),
                 "recall": sampling.rate(correct, own),
-                "precision": sampling.rate(correct, told),
+                "precision": sampling.rate(correct, as_this_class),
             }
-            for name, own, told in per_class
+            for name, own, as_this_class in per_class
         },
-        "confusion_matrix": None if matrix is None else matrix.reshape(count, count).tolist(),
+        "confusion_matrix": None if matrix is None else matrix.tolist(),
         "confused_pairs": _confused_pairs(labels, predicted, classes),
     }
 
@@ -170,7 +173,7 @@ def _confused_pairs(actual: np.ndarray, predicted: np.ndarray, classes: Sequence
     wrong = actual != predicted
     pairs, counts = np.unique(np.stack([actual[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     shares = counts / np.bincount(actual, minlength=len(classes))[pairs[:, 0]]
-    order = np.lexsort([-shares, -counts])[:MOST_PAIRS]
+    order = np.lexsort([-shares, -counts])[:MAX_PAIRS]
     return [
         {"actual": classes[one], "predicted": classes[other], "images": int(number), "share": float(share)}
         for (one, other), number, share in zip(pairs[order], counts[order], shares[order], strict=True)
@@ -208,7 +211,3 @@ def _separated_limits(value: float, is_defect: np.ndarray, sampling: Sampling) -
     pairs = max(min(*sides, np.unique(keys).size // 2), 1)
     limits = exact_rate(round(value * pairs), pairs, confidence=sampling.confidence, unit="pair")
     return float(limits.low or 0.0), float(limits.high or 0.0)
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -1,9 +1,8 @@
 """Champion against challenger on the same images: is the challenger no worse, within a stated margin?
 
-Escapes and overkill are judged apart. The bound on each difference is the larger of two: a paired bootstrap
-by group, and Tango's score bound for paired proportions (Tango 1998, Statistics in Medicine 17), which keeps
-its width when the two disagree on no image. A bootstrap of zeros has no width, and "no difference seen" on
-ten images would pass for a proof.
+Escapes and overkill are judged separately. The bound on each difference is the larger of two: a paired bootstrap by
+group, and Tango's score bound for paired proportions (Tango 1998, Statistics in Medicine 17), which has a width even if
+the two models agree on all images. The bootstrap then has none: "no difference" on ten images would count as proof.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ def non_inferiority(
     challenger_reject: np.ndarray,
     champion_reject: np.ndarray,
     is_defect: np.ndarray,
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     *,
     margin_escape: float,
     margin_overkill: float,
@@ -31,15 +30,13 @@ def non_inferiority(
 ) -> dict[str, Any]:
     """Judge both error rates; `passed` only when both pass.
 
-    challenger_reject, champion_reject, is_defect: (N,) bool on the same images in the same order; groups:
-    (N,) part ids or None. margin_*: the largest worsening tolerated, as a difference of rates in [0, 1].
-    An error passes when the one-sided upper bound of (challenger − champion) is at most its margin.
-    Without images of the kind that can go wrong it does not pass, and `reason` says so.
+    challenger_reject, champion_reject, is_defect: (N,) bool on the same images in the same order; groups: (N,) part
+    ids. margin_*: the largest tolerated increase of a rate, in [0, 1]. An error rate passes if the one-sided upper
+    bound of (challenger − champion) is at most its margin; without images to measure it, it fails.
     """
     challenger = np.asarray(challenger_reject, dtype=bool)
     champion = np.asarray(champion_reject, dtype=bool)
     is_defect = np.asarray(is_defect, dtype=bool)
-    groups = np.arange(is_defect.size) if groups is None else np.asarray(groups)
     escape, overkill = (
         paired_difference(
             wrong[where], wrong_before[where], groups[where], name=name, kind=kind, margin=margin,
@@ -70,9 +67,9 @@ def paired_difference(
     bootstrap_samples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """One error on the (N,) images that can suffer it: difference, upper bound, margin, verdict and reason.
+    """One error rate on its N images: difference, upper bound, margin, verdict and reason.
 
-    wrong, wrong_before: (N,) bool, the challenger's and the champion's errors.
+    wrong, wrong_before: (N,) bool, the errors of the challenger and of the champion.
     """
     count = int(wrong.size)
     if count == 0:

@@ -1,7 +1,7 @@
 """The uncertainty of an objective, or of its difference between two models on the same images.
 
 Efron's percentile bootstrap over whole groups. Both models of a difference are scored on the same resamples, so that
-what makes some images hard for both cancels.
+the difficulty of the images cancels.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from components.evaluation.objectives import Objective, score_of_images
 class ObjectiveInterval:
     """An objective, or a difference of two, with its two-sided limits.
 
-    value: on all images; None where it is not defined, and so are the others then. low, high: None as well where all
-    resamples are alike (a perfect score resamples to itself) or too many have no value. variance: over the resamples
-    that have a value, of the images' choice alone; None with fewer than two. samples, dropped: numbers of resamples,
-    and of those without a value.
+    value: on all images; None where it is not defined, like the others then. low, high: also None where all resamples
+    are equal (as for a perfect score) or too many have no value. variance: over the resamples with a value, without the
+    spread between seeds; None with fewer than two. samples, dropped: numbers of resamples, and of those without value.
     """
 
     value: float | None
@@ -47,7 +46,7 @@ def objective_interval(
     labels: np.ndarray,
     classes: Sequence[str],
     good_classes: Sequence[str],
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     *,
     confidence: float,
     samples: int,
@@ -56,11 +55,10 @@ def objective_interval(
     """One model's objective, or the mean of several models' (one recipe over its seeds).
 
     logits: (N, K), or (S, N, K) for S models on the same images. labels: (N,) int positions in `classes`.
-    groups: (N,) part ids, None where every image is a part of its own. confidence: in (0, 1). samples: number of
-    resamples. seed: the same for the same resamples.
+    groups: (N,) part ids. confidence: in (0, 1). samples: number of resamples, which depend on the seed.
     """
     mean = _mean_score(objective, logits, labels, classes, good_classes)
-    return _resampled(mean, labels, groups, confidence=confidence, samples=samples, seed=seed)
+    return _resampled(mean, groups, confidence=confidence, samples=samples, seed=seed)
 
 
 def paired_objective_difference(
@@ -70,7 +68,7 @@ def paired_objective_difference(
     labels: np.ndarray,
     classes: Sequence[str],
     good_classes: Sequence[str],
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     *,
     confidence: float,
     samples: int,
@@ -79,13 +77,13 @@ def paired_objective_difference(
     """A model's objective minus the reference's, on the same images.
 
     logits, reference: (N, K), or (S, N, K) for models of several seeds, whose objectives are averaged; the
-    numbers of seeds may differ. The rest is as for `objective_interval`. The limits hold no spread between seeds: with
-    few of them, it has to be added to the variance.
+    numbers of seeds may differ. The rest is as for `objective_interval`. The limits do not contain the spread between
+    seeds: with few of them, add it to the variance.
     """
     ours = _mean_score(objective, logits, labels, classes, good_classes)
     theirs = _mean_score(objective, reference, labels, classes, good_classes)
     return _resampled(
-        lambda index: ours(index) - theirs(index), labels, groups, confidence=confidence, samples=samples, seed=seed
+        lambda index: ours(index) - theirs(index), groups, confidence=confidence, samples=samples, seed=seed
     )
 
 
@@ -96,7 +94,7 @@ def _mean_score(
     classes: Sequence[str],
     good_classes: Sequence[str],
 ) -> Callable[[np.ndarray], float]:
-    """The mean objective over the models, of the images at the positions that it is given."""
+    """The mean objective over the models, as a function of the positions of the images."""
     models = np.asarray(logits, dtype=np.float64)
     scores = [
         score_of_images(objective, model, labels, classes=classes, good_classes=good_classes)
@@ -106,21 +104,13 @@ def _mean_score(
 
 
 def _resampled(
-    statistic: Callable[[np.ndarray], float],
-    labels: np.ndarray,
-    groups: np.ndarray | None,
-    *,
-    confidence: float,
-    samples: int,
-    seed: int,
+    statistic: Callable[[np.ndarray], float], groups: np.ndarray, *, confidence: float, samples: int, seed: int
 ) -> ObjectiveInterval:
-    everything = np.arange(len(labels))
-    keys = everything if groups is None else np.asarray(groups)
-    units = len(np.unique(keys))
-    value = statistic(everything)
+    units = len(np.unique(groups))
+    value = statistic(np.arange(len(groups)))
     values = np.full(samples, math.nan)
     if not math.isnan(value):
-        values = bootstrap_values(statistic, keys, samples=samples, seed=seed)[:, 0]
+        values = bootstrap_values(statistic, groups, samples=samples, seed=seed)[:, 0]
     limits = percentile_interval(values, confidence=confidence)
     kept = values[~np.isnan(values)]
     return ObjectiveInterval(

@@ -1,7 +1,7 @@
-"""The one number that picks the best epoch and the best trial, on the validation split.
+"""The objective that selects the best epoch and the best trial, on the validation split.
 
-It compares models, and certifies nothing: `overkill_at_budget` and `cost` choose their threshold on the images that
-they are counted on. All models gain by that alike; the operating point is chosen elsewhere, on the calibration split.
+It compares models, and certifies nothing: `overkill_at_budget` and `cost` choose their threshold on the images on which
+they are measured. The operating point is chosen elsewhere, on the calibration split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.evaluation.decision import defect_log_odds, good_mask
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What is scored. The fields beside the name belong to the objective of that kind; others do not read them.
+    """An objective and its settings.
 
     name: balanced_accuracy, or one of DECIDING. escape_budget: largest escape rate, in (0, 1), for overkill_at_budget.
     escape_cost: that of an escape, in overkills; defect_rate: share of defectives on the line, in (0, 1), None for that
@@ -58,11 +58,13 @@ def score_of_images(
 ) -> Callable[[np.ndarray], float]:
     """`objective_score` as a function of the positions (M,) of the images that are counted, repeats allowed.
 
-    What does not depend on the choice is done once: a bootstrap asks a thousand times.
+    What does not depend on the positions is computed once: a bootstrap calls the function a thousand times.
     """
     if not np.isfinite(logits).all():
         return lambda index: math.nan
     if objective.name in DECIDING:
+        if objective.name == "overkill_at_budget" and objective.escape_budget is None:
+            raise ValueError("overkill_at_budget needs an escape budget")
         rule = DECIDING[objective.name]
         is_good = good_mask(classes, good_classes)
         scores, is_defect = defect_log_odds(logits, is_good), ~is_good[labels]
@@ -103,17 +105,13 @@ def saved_cost(scores: np.ndarray, is_defect: np.ndarray, *, escape_cost: float,
     return float(np.clip(1 - costs.min() / min(rate * escape_cost, 1 - rate), 0.0, 1.0))
 
 
-def _overkill_at_budget(scores: np.ndarray, is_defect: np.ndarray, objective: Objective) -> float:
-    if objective.escape_budget is None:
-        raise ValueError("overkill_at_budget needs an escape budget")
-    return overkill_at_budget(scores, is_defect, objective.escape_budget)
-
-
-#: Objectives that judge images by their defect score, and so need a good class.
+#: Objectives of the defect score, which need a good class.
 DECIDING: dict[str, Callable[[np.ndarray, np.ndarray, Objective], float]] = {
     "auroc": lambda scores, is_defect, objective: scalars.auroc(scores, is_defect),
     "average_precision": lambda scores, is_defect, objective: scalars.average_precision(scores, is_defect),
-    "overkill_at_budget": _overkill_at_budget,
+    "overkill_at_budget": lambda scores, is_defect, objective: overkill_at_budget(
+        scores, is_defect, objective.escape_budget or 0.0
+    ),
     "cost": lambda scores, is_defect, objective: saved_cost(
         scores, is_defect, escape_cost=objective.escape_cost, defect_rate=objective.defect_rate
     ),

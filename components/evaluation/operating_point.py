@@ -1,11 +1,11 @@
 """The operating point: the threshold with the least overkill among those that keep the escape budget.
 
-The budget is held by a one-sided Clopper–Pearson bound on the calibration split. Choosing the threshold on
-the same images costs nothing: the number of misses allowed follows from the number of defectives alone, so
-the threshold lies at or below a fixed order statistic of their scores, and the bound is that of a
-distribution-free tolerance limit (Wilks 1941).
+A one-sided Clopper–Pearson bound on the calibration split must be within the budget. The choice of the threshold on the
+same images does not bias the bound: the number of allowed misses depends on the number of defectives alone, so the
+threshold is at or below a fixed order statistic of their scores, and the bound is that of a distribution-free tolerance
+limit (Wilks 1941).
 
-Thresholds are chosen and applied on the log-odds, where no two scores become one by rounding (`calibration.py`).
+Thresholds are chosen and applied on log-odds, which rounding does not make equal (`decision.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from components.evaluation.intervals import defects_needed, upper_bound
 class OperatingPoint:
     """An image is rejected when its calibrated log-odds are at or above `threshold_log_odds`.
 
-    threshold: the same as a defect score in [0, 1], for people to read: that of certain images may be 0 or 1, and
-    decides nothing. balanced_threshold_log_odds: that of the greatest balanced accuracy, for comparison.
-    certified: the bound holds at `confidence`; statement: what is certified and what is not, in words.
-    unit: what the bound counts: images, or groups of images where several share a part (a group escapes when any of
-    its defective images is accepted). escapes, defects: units at the threshold; overkills, goods: images.
+    threshold: the same as a defect score in [0, 1], for display; it may be rounded to 0 or 1.
+    balanced_threshold_log_odds: that of the greatest balanced accuracy, for comparison. certified: whether the bound
+    holds at `confidence`; statement: the same as a sentence. unit: what the bound counts: images, or groups of images
+    where several share a part (a group escapes when any of its defective images is accepted). escapes, defects: units
+    at the threshold; overkills, goods: images.
     """
 
     threshold: float
@@ -143,7 +143,7 @@ def _balanced_threshold(scores: np.ndarray, is_defect: np.ndarray) -> float:
 
 
 def _half_way(scores: np.ndarray, cut: float) -> float:
-    """Half-way from `cut` to the next lower score, or at half its odds: rounding cannot flip an image there."""
+    """Half-way from `cut` to the next lower score, or at half its odds, so that rounding changes no decision."""
     lower = scores[scores < cut]
     if not lower.size:
         return cut - math.log(2)

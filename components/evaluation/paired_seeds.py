@@ -1,7 +1,7 @@
-"""Results over a few seeds: a mean with its t interval, and differences that are paired by seed.
+"""Results over a few seeds: a mean with its t interval, and differences paired by seed.
 
-Two methods that were trained from the same seeds are compared seed by seed, so that what a seed does to both (the
-initial weights, the order of the images) cancels. Student's t, since seeds are few.
+Two methods with the same seeds are compared seed by seed, so that the effect of a seed on both (the initial weights,
+the order of the images) cancels. Student's t, since there are few seeds.
 """
 
 from __future__ import annotations

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from components.evaluation.decision import Decided, sigmoid, worst_rows
+from components.evaluation.decision import Decisions, sigmoid, worst_rows
 
 COLUMNS = ["image_id", "path", "sha256", "label", "is_defect", "group"]
 
 
-def prediction_table(rows: pd.DataFrame, decided: Decided, classes: Sequence[str]) -> pd.DataFrame:
-    """What each image or tile is, and what the model says of it.
+def prediction_table(rows: pd.DataFrame, decided: Decisions, classes: Sequence[str]) -> pd.DataFrame:
+    """The label and the prediction of each image or tile.
 
     rows: of the manifest, in the order of the decisions. Columns: COLUMNS, the metadata, predicted (the likeliest
     class), p_<class>; and, where there is a good class, defect_score (to read), log_odds (which rank and decide) and
@@ -31,9 +31,9 @@ def prediction_table(rows: pd.DataFrame, decided: Decided, classes: Sequence[str
 
 
 def worst_per_file(predictions: pd.DataFrame) -> pd.DataFrame:
-    """One row per image file, by path: what the served model answers where an image is judged in tiles.
+    """One row per image file, by path: the answer of the served model, for which the worst tile decides.
 
-    predictions: of `prediction_table`, with decisions. The worst tile decides; the file is defective if any tile is.
+    predictions: of `prediction_table`, with decisions. A file is defective if any tile is.
     Columns: path, sha256, group, is_defect, defect_score, log_odds, decision.
     """
     keys, log_odds, verdicts = (predictions[name].to_numpy() for name in ("path", "log_odds", "decision"))

@@ -13,9 +13,9 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Tally:
-    """Images by class, (K,) int64 each: rightly predicted, of the class, and predicted as it.
+    """Images by class, (K,) int64 each: correctly predicted, of the class, and predicted as it.
 
-    All that the scores below need: a table of K × K counts would cost a thousand classes a million cells a resample.
+    The scores below need no more: with a thousand classes, a K × K table has a million cells per resample.
     """
 
     hits: np.ndarray
@@ -25,10 +25,9 @@ class Tally:
 
 def tally(actual: np.ndarray, predicted: np.ndarray, count: int) -> Tally:
     """Count the images of `count` classes, from (N,) int class positions."""
-    hits, occurring, told = (
-        np.bincount(places, minlength=count) for places in (actual[actual == predicted], actual, predicted)
+    return Tally(
+        *(np.bincount(classes, minlength=count) for classes in (actual[actual == predicted], actual, predicted))
     )
-    return Tally(hits, occurring, told)
 
 
 def balanced_accuracy(counts: Tally) -> float:

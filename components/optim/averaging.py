@@ -1,8 +1,8 @@
-"""Another state of the same model for a while: snapshot, new norm statistics, and everything back bit for bit.
+"""Temporary changes of a model: snapshot, new norm statistics, and restoration bit for bit.
 
-Recalibration is that of stochastic weight averaging (Izmailov et al., arXiv 1803.05407): averaged weights have met no
-batch, so the statistics of their norms have to be taken anew. torch's own `update_bn` leaves dropout and stochastic
-depth on, whose draws would make the score of a resumed training differ; here they rest.
+Recalibration is that of stochastic weight averaging (Izmailov et al., arXiv 1803.05407): no batch has passed through
+averaged weights, so the statistics of their norms have to be computed. torch's own `update_bn` leaves dropout and
+stochastic depth on, which would change the score of a resumed training; here they are off.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Give every parameter, buffer and mode of the model back at the end, whatever happens meanwhile."""
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Restore every parameter, buffer and mode of the model at the end of the block."""
     tensors = [*model.parameters(), *model.buffers()]
     copies = [tensor.detach().clone() for tensor in tensors]
     modes = [(module, module.training) for module in model.modules()]
@@ -32,13 +32,8 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 def recalibrate(model: nn.Module, norms: Sequence[_NormBase], batches: Iterable[torch.Tensor]) -> None:
     """Set the running statistics of these norms to their plain mean over the batches; leave the model in eval mode.
 
-    Args:
-        model: everything but the norms runs in eval mode.
-        norms: some of the model's; with none, no batch is asked for.
-        batches: normalised inputs (B, 3, H, W) on the model's device.
-
-    Raises:
-        ValueError: no batch.
+    model: everything but the norms runs in eval mode. norms: some of the model's; with none, no batch is asked for.
+    batches: normalised inputs (B, 3, H, W) on the model's device. Raises ValueError: no batch.
     """
     model.eval()
     if not norms:
@@ -46,7 +41,7 @@ def recalibrate(model: nn.Module, norms: Sequence[_NormBase], batches: Iterable[
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # torch's word for a cumulative mean
+        norm.momentum = None  # torch then computes a cumulative mean
         norm.train()
     seen = 0
     try:
@@ -59,4 +54,4 @@ def recalibrate(model: nn.Module, norms: Sequence[_NormBase], batches: Iterable[
             norm.momentum = momentum
             norm.eval()
     if not seen:
-        raise ValueError("the calibration gave no batch, and the norms have no statistics without one")
+        raise ValueError("the calibration gave no batch, so the norms have no statistics")

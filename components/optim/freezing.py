@@ -1,7 +1,7 @@
-"""The body stands still while a new classifier finds its feet (ULMFiT, arXiv 1801.06146): frozen, then let go.
+"""Freezes the body of a model while a new classifier is trained (ULMFiT, arXiv 1801.06146), then unfreezes it.
 
-A frozen body's weights get no gradient and its norms no new statistics: otherwise the features would move under the
-classifier although no weight does.
+The weights of a frozen body get no gradient, and its norms keep their statistics: otherwise the features would change
+although no weight does.
 """
 
 from collections.abc import Iterable
@@ -13,14 +13,13 @@ from components.optim.layerwise import head_modules
 
 
 class FrozenBody:
-    """Freezes and frees the body of a model, any number of times."""
+    """Freezes and unfreezes the body of a model, any number of times."""
 
     def __init__(self, model: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
         """Freeze nothing yet.
 
-        Args:
-            model: its classifier's norms are never touched.
-            parameters: the body's; those that are not trainable now stay so.
+        model: its classifier's norms are never touched. parameters: the body's; those that are not trainable now stay
+        so.
         """
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         in_head = {id(module) for head in head_modules(model) for module in head.modules()}
@@ -29,19 +28,19 @@ class FrozenBody:
 
     @property
     def norms(self) -> list[_NormBase]:
-        """Norms whose statistics stand still now: the body's while it is frozen."""
+        """Norms whose statistics do not change now: the body's while it is frozen."""
         return self._norms if self.frozen else []
 
     def freeze(self) -> None:
-        """Take the body out of training."""
+        """Stop the training of the body."""
         self.frozen = True
         for parameter in self._parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
-        self.hold_norms()
+        self.keep_norms_in_eval()
 
     def release(self, *, training: bool) -> None:
-        """Let the body learn; training: the mode that its norms go back to, if it was frozen."""
+        """Train the body again, if it was frozen. training: the new mode of its norms."""
         if not self.frozen:
             return
         self.frozen = False
@@ -50,12 +49,12 @@ class FrozenBody:
         for norm in self._norms:
             norm.train(training)
 
-    def hold_norms(self) -> None:
-        """Put the frozen norms in eval mode, again after each `model.train()`."""
+    def keep_norms_in_eval(self) -> None:
+        """Set the frozen norms to eval mode; call it after each `model.train()`."""
         for norm in self.norms:
             norm.eval()
 
 
 def norms_with_statistics(model: nn.Module) -> list[_NormBase]:
-    """Return the modules that keep running averages of what passes through them, in the model's order."""
+    """Return the norms with running statistics, in the model's order."""
     return [module for module in model.modules() if isinstance(module, _NormBase) and module.running_mean is not None]

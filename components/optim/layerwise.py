@@ -1,8 +1,8 @@
 """Parameter groups: rates by layer and by part, and no weight decay on norms and biases.
 
 The layers are timm's own (after BEiT, arXiv 2106.08254, and discriminative rates of ULMFiT, 1801.06146). timm writes
-the factor of a layer to `lr_scale`, which only timm's own schedulers apply. Here it is multiplied into `lr`, so that
-whatever sets the rate later cannot ignore it.
+the factor of a layer to `lr_scale`, which only timm's own schedulers apply. Here `lr` contains the factor, so that
+every schedule applies it.
 """
 
 from collections.abc import Mapping
@@ -37,24 +37,22 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers
     Each has `params`, `name` (unique, the same for the same model and `layers`), `part` (`head` or `body`),
     `lr_ratio`, `lr` (= the rate asked for × lr_ratio) and `weight_decay`.
 
-    Args:
-        model: a timm model, or any module; in the latter each matrix begins a layer.
-        lr: of a layer whose ratio is 1.
-        weight_decay: of matrices and kernels; vectors (norms, biases) and what the model itself exempts get 0.
-        layers: how the rates of the layers relate.
-
-    Raises:
-        InputError: nothing to train.
+    model: a timm model, or any module; in the latter each matrix begins a layer. lr: of a layer whose ratio is 1.
+    weight_decay: of matrices and kernels; vectors (norms, biases) and what the model itself exempts get 0. layers: how
+    the rates of the layers relate. Raises InputError: nothing to train.
     """
     head = {id(parameter) for module in head_modules(model) for parameter in module.parameters()}
-    ratios = _decay_of_layers(model, layers)
-    exempt = _exempt_by_model(model)
+    numbers = _layer_numbers(model)
+    last = max(numbers.values(), default=0)
+    named = getattr(model, "no_weight_decay", None)  # position embeddings, for instance
+    exempt = set(named()) if callable(named) else set()
     groups: dict[tuple[float, Part, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         part: Part = "head" if id(parameter) in head else "body"
-        ratio = ratios[name] * (layers.head_ratio if part == "head" else 1.0)
+        distance = last - numbers[name] if layers.towards == "input" else numbers[name]
+        ratio = layers.layer_decay**distance * (layers.head_ratio if part == "head" else 1.0)
         free = parameter.ndim <= 1 or name.endswith(".bias") or any(fnmatch(name, pattern) for pattern in exempt)
         new: dict[str, Any] = {
             "params": [],
@@ -78,22 +76,11 @@ def head_modules(model: nn.Module) -> list[nn.Module]:
     if callable(classifier):
         found = classifier()
         modules = list(found) if isinstance(found, tuple | list) else [found]
-        if any(isinstance(module, nn.Module) and _has_parameters(module) for module in modules):
-            return [module for module in modules if isinstance(module, nn.Module)]
+        found_modules = [module for module in modules if isinstance(module, nn.Module)]
+        if any(next(module.parameters(), None) is not None for module in found_modules):
+            return found_modules
     owners = [module for module in model.modules() if next(module.parameters(recurse=False), None) is not None]
     return owners[-1:]
-
-
-def _has_parameters(module: nn.Module) -> bool:
-    return next(module.parameters(), None) is not None
-
-
-def _decay_of_layers(model: nn.Module, layers: LayerRates) -> dict[str, float]:
-    """Return a factor by parameter name; the layer at the faster end has 1."""
-    numbers = _layer_numbers(model)
-    last = max(numbers.values(), default=0)
-    distance = {name: last - number if layers.towards == "input" else number for name, number in numbers.items()}
-    return {name: layers.layer_decay**steps for name, steps in distance.items()}
 
 
 def _layer_numbers(model: nn.Module) -> Mapping[str, int]:
@@ -106,17 +93,11 @@ def _layer_numbers(model: nn.Module) -> Mapping[str, int]:
     found, number, owner = {}, -1, ""
     for name, parameter in model.named_parameters():
         module = name.rpartition(".")[0]
-        # A norm goes with the layer before it.
+        # A norm belongs to the layer before it.
         if number < 0 or (parameter.ndim > 1 and module != owner):
             number, owner = number + 1, module
         found[name] = number
     return found
-
-
-def _exempt_by_model(model: nn.Module) -> set[str]:
-    """Return the parameters that the architecture itself exempts from decay (position embeddings, for instance)."""
-    named = getattr(model, "no_weight_decay", None)
-    return set(named()) if callable(named) else set()
 
 
 def _names(keys: list[tuple[float, Part, bool]]) -> list[str]:

@@ -1,10 +1,10 @@
 """The optimizers: how each is built, and its learning rate when nothing has been measured yet.
 
-The constants are the usual ones: momentum 0.9, Nesterov's or heavy-ball (Sutskever et al. 2013), Adam's betas (Kingma
-& Ba 2015), decoupled decay for AdamW (Loshchilov & Hutter 2019), RMSProp's decay 0.9 (Hinton's lecture 6e), and
-Schedule-Free's own (Defazio et al., arXiv 2405.15682; its warmup stays 0, because the schedule has one).
-`weight_decay` is decoupled for adamw, part of the gradient at y for the schedule-free ones, and an L2 term in the
-gradient for the others, as in torch. Any other name is timm's.
+The constants are the usual ones: momentum 0.9, Nesterov's or heavy-ball (Sutskever et al. 2013), Adam's betas (Kingma &
+Ba 2015), decoupled decay for AdamW (Loshchilov & Hutter 2019), RMSProp's decay 0.9 (Hinton's lecture 6e), and
+Schedule-Free's own (Defazio et al., arXiv 2405.15682; its warmup stays 0, because the schedule has one). `weight_decay`
+is decoupled for adamw, part of the gradient at y for the schedule-free ones, and an L2 term in the gradient for the
+others, as in torch. Any other name is timm's.
 """
 
 import difflib
@@ -30,8 +30,8 @@ Family = Literal["sgd", "adaptive"]
 class OptimizerSpec:
     """One optimizer. Rates are those of a group whose ratio is 1; intervals are (low, high).
 
-    family: `sgd` if its rate is proportional to the batch size, `adaptive` if to the square root of it.
-    schedule_free: whether it averages its own weights and takes no schedule. ramp: of the range test.
+    family: `sgd` if its rate is proportional to the batch size, `adaptive` if to the square root of it. schedule_free:
+    whether it averages its own weights and takes no schedule. ramp: of the range test.
     """
 
     name: str
@@ -115,8 +115,8 @@ _FAMILY_RATES = {"sgd": (1e-2, 1e-3, 3e-1, 1e-5), "adaptive": (1e-3, 3e-5, 1e-2,
 def optimizer_spec(name: str) -> OptimizerSpec:
     """Return the record of one of ours, or of timm's.
 
-    Raises:
-        InputError: an unknown name, with similar ones; or one of timm's that this training cannot use, with the reason.
+    Raises InputError: an unknown name, with similar ones; or one of timm's that this training cannot use, with the
+    reason.
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
@@ -134,15 +134,9 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Build the optimizer over the model's trainable parameters, in the groups of `parameter_groups`.
 
-    Args:
-        model: its parameters that require no gradient are left out.
-        name: one of OPTIMIZERS, or of timm's.
-        lr: rate of a group whose ratio is 1, positive.
-        weight_decay: at least 0; norms and biases get none.
-        layers: how the rates of the layers relate.
-
-    Raises:
-        InputError: an unknown name.
+    model: its parameters that require no gradient are left out. name: one of OPTIMIZERS, or of timm's. lr: rate of a
+    group whose ratio is 1, positive. weight_decay: at least 0; norms and biases get none. layers: how the rates of the
+    layers relate. Raises InputError: an unknown name.
     """
     groups = parameter_groups(model, lr=lr, weight_decay=weight_decay, layers=layers)
     return optimizer_spec(name).build(groups)

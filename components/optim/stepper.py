@@ -1,7 +1,7 @@
-"""One face for every optimizer: its modes, the rate of every group, clipping, freezing, evaluation, checkpoint.
+"""One interface for every optimizer: its modes, the rate of every group, clipping, freezing, evaluation, checkpoint.
 
-The stepper alone sets rates, from closed forms, so that what a step used can be read off it and a resumed training
-uses the same. Schedule-Free (Defazio et al., arXiv 2405.15682) trains at one point and is evaluated at another: its
+Only the stepper sets rates, from closed forms, so that the rates of a step are known and a resumed training uses
+the same. Schedule-Free (Defazio et al., arXiv 2405.15682) trains at one point and is evaluated at another: its
 optimizer stays in train mode here but within `averaged`, because a round trip through its eval mode is not bit-exact.
 """
 
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from components.errors import InputError
-from components.optim.averaging import recalibrate, unchanged
+from components.optim.averaging import preserved, recalibrate
 from components.optim.freezing import FrozenBody, norms_with_statistics
 from components.optim.optimizers import ScheduleFree
 from components.optim.schedules import PlateauRule, Schedule, multiplier
@@ -54,15 +54,10 @@ class Stepper:
     ) -> None:
         """Take the rates that the groups have now as their peaks; freeze the body, where it is to be.
 
-        Args:
-            model: what the optimizer was built over.
-            optimizer: of `build_optimizer`; groups without a `part` are never frozen.
-            schedule: `fixed`, or a range test's `ramp`, for a schedule-free optimizer.
-            clip_grad_norm: largest norm of the gradient, positive; None for no limit.
-            freeze_steps: steps at the start in which the classifier alone learns.
-
-        Raises:
-            InputError: a schedule for a schedule-free optimizer, or a frozen body without a classifier.
+        model: what the optimizer was built over. optimizer: of `build_optimizer`; groups without a `part` are never
+        frozen. schedule: `fixed`, or a range test's `ramp`, for a schedule-free optimizer. clip_grad_norm: largest norm
+        of the gradient, positive; None for no limit. freeze_steps: steps at the start in which the classifier alone
+        learns. Raises InputError: a schedule for a schedule-free optimizer, or a frozen body without a classifier.
         """
         self.averages = isinstance(optimizer, ScheduleFree)
         groups = optimizer.param_groups
@@ -95,9 +90,9 @@ class Stepper:
     def train(self) -> None:
         """Put the model into train mode, but for the norms of a frozen body."""
         if self._evaluating:
-            raise RuntimeError("leave `averaged` before training goes on")
+            raise RuntimeError("leave `averaged` before the training continues")
         self._model.train()
-        self._body.hold_norms()
+        self._body.keep_norms_in_eval()
 
     def rates(self) -> tuple[float, ...]:
         """Return the rate of every group in the coming step."""
@@ -123,7 +118,7 @@ class Stepper:
 
         Nothing moves where `batch_loss` () or the gradient norm is not finite. The host checks that, and does not count
         the step; or, with `on_device`, the device does: the host reads nothing, and the step counts. Then no later step
-        moves anything either, until `take_back`.
+        moves anything either, until `uncount_steps`.
         """
         groups, rates = self.optimizer.param_groups, self.rates()
         for group, rate in zip(groups, rates, strict=True):
@@ -152,15 +147,15 @@ class Stepper:
         self._match_steps()
         return TakenStep(rates, self.grad_norm)
 
-    def take_back(self, steps: int) -> None:
+    def uncount_steps(self, steps: int) -> None:
         """Do not count the latest steps, which moved nothing; the next one may move the weights again."""
         self._failed = None
         self.steps -= steps
         self._match_steps()
 
     @contextmanager
-    def unless_failed(self, tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
-        """Undo on the device what happens to these tensors inside, if a step has failed since `take_back`."""
+    def undone_on_failure(self, tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
+        """Undo on the device what happens to these tensors inside, if a step has failed since `uncount_steps`."""
         if self._failed is None:
             yield
             return
@@ -170,29 +165,26 @@ class Stepper:
             for tensor, earlier in before:
                 tensor.copy_(torch.where(self._failed, earlier, tensor))
 
-    def moving_norms(self) -> list[_NormBase]:
+    def updated_norms(self) -> list[_NormBase]:
         """Norms whose running statistics the training moves: all that keep some, but for those of a frozen body."""
         frozen = {id(norm) for norm in self._body.norms}
         return [norm for norm in norms_with_statistics(self._model) if id(norm) not in frozen]
 
     def epoch_ended(self, val_loss: float) -> None:
-        """Tell the schedule `plateau` how the epoch came out; the others do not listen."""
+        """Report the validation loss of an epoch to the schedule `plateau`; other schedules ignore it."""
         if self.schedule.name == "plateau":
             self._plateau.update(val_loss)
 
     @contextmanager
     def averaged(self, calibration: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
-        """Have the model hold the weights that a schedule-free optimizer is evaluated and exported with.
+        """Put the averaged weights of a schedule-free optimizer into the model, for evaluation and export.
 
-        Inside, the model is in eval mode with the averaged weights and the norm statistics of these on the calibration
-        batches; afterwards every weight, buffer, mode and flag is as it was, bit for bit. For other optimizers nothing
-        happens and `calibration` is not called.
+        Inside, the model is in eval mode with the averaged weights and their norm statistics on the calibration
+        batches; at the end every weight, buffer, mode and flag is restored, bit for bit. For other optimizers this does
+        nothing, and `calibration` is not called.
 
-        Args:
-            calibration: gives normalised training inputs (B, 3, H, W), on the model's device and without augmentation.
-
-        Raises:
-            ValueError: no batch, for a model whose norms keep statistics.
+        calibration: gives normalised training inputs (B, 3, H, W), on the model's device and without augmentation.
+        Raises ValueError: no batch, for a model whose norms keep statistics.
         """
         optimizer = self.optimizer
         if self._evaluating or not isinstance(optimizer, ScheduleFree):
@@ -200,8 +192,8 @@ class Stepper:
             return
         self._evaluating = True
         try:
-            with unchanged(self._model), _eval_mode(optimizer):
-                norms = self.moving_norms()
+            with preserved(self._model), _eval_mode(optimizer):
+                norms = self.updated_norms()
                 recalibrate(self._model, norms, calibration() if norms else ())
                 yield
         finally:
@@ -210,8 +202,7 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values, which `torch.load(weights_only=True)` reads. The model's are not in it.
 
-        Raises:
-            RuntimeError: within `averaged`, whose weights no training can go on from.
+        Raises RuntimeError: within `averaged`, whose weights no training can go on from.
         """
         if self._evaluating:
             raise RuntimeError("a checkpoint is taken outside of `averaged`")
@@ -223,8 +214,8 @@ class Stepper:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume where a stepper of the same recipe was; the model's own state is loaded beside it."""
-        # A copy: torch would share the tensors with whoever the state is of, and change them under its feet.
+        """Resume where a stepper of the same recipe was; the model's own state is loaded separately."""
+        # A copy: torch would share the tensors with the state, and change them.
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self.steps, self.scale = state["steps"], state["scale"]
         self._plateau.load_state_dict(state["plateau"])
@@ -232,7 +223,7 @@ class Stepper:
         self._match_steps()
 
     def _move(self) -> None:
-        """Have the optimizer take its step; on the device it is undone, or not taken, after one has failed."""
+        """Run the optimizer's step; after a failed step it is undone, or not taken, on the device."""
         optimizer: Any = self.optimizer
         if self._failed is None:
             optimizer.step()
@@ -242,17 +233,17 @@ class Stepper:
             optimizer.step()
             del optimizer.found_inf
         else:
-            with self.unless_failed(self._moved):
+            with self.undone_on_failure(self._moved):
                 optimizer.step()
 
     def _moved(self) -> Iterator[torch.Tensor]:
-        """What a step moves: the weights, and what the optimizer remembers of earlier steps."""
+        """The tensors that a step changes: the weights and the optimizer's state."""
         yield from (weight for weight in self._weights if weight.grad is not None)
         for state in self.optimizer.state.values():
             yield from (value for value in state.values() if isinstance(value, torch.Tensor))
 
     def _match_steps(self) -> None:
-        """Freeze the body, or let it go, as the number of steps has it."""
+        """Freeze or unfreeze the body, according to the number of steps."""
         if self.steps >= self._freeze_steps:
             self._body.release(training=self._model.training)
         elif not self._body.frozen:
@@ -265,7 +256,7 @@ def _in_body(group: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _eval_mode(optimizer: ScheduleFree) -> Iterator[None]:
-    """Have a schedule-free optimizer put its averages into the weights; give back its flags, but not the weights."""
+    """Have a schedule-free optimizer put its averages into the weights; restore its flags, but not the weights."""
     flags = [group["train_mode"] for group in optimizer.param_groups]
     optimizer.eval()
     try:

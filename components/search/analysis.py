@@ -31,13 +31,21 @@ def rung_agreement(
     them where nothing stops trials. A record has rung, count (trials with both scores), rho (None below MIN_TRIALS, and
     where either score is the same throughout) and low (whether rho is known and below LOW_RHO).
     """
-    ours = scores[scores["trial"].isin(list(unstopped))]
-    by_epoch = ours.pivot(index="trial", columns="epoch", values="score")
-    return [_agreement(by_epoch, rung, final_epoch) for rung in sorted(set(rungs)) if rung < final_epoch]
+    measured = scores[scores["trial"].isin(list(unstopped))]
+    by_epoch = measured.pivot(index="trial", columns="epoch", values="score")
+    records = []
+    for rung in sorted(set(rungs)):
+        if rung >= final_epoch:
+            break
+        pairs = by_epoch.reindex(columns=[rung, final_epoch]).dropna().to_numpy(dtype=float)
+        known = len(pairs) >= MIN_TRIALS and bool((np.ptp(pairs, axis=0) > 0).all())
+        rho = float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if known else None
+        records.append({"rung": rung, "count": len(pairs), "rho": rho, "low": rho is not None and rho < LOW_RHO})
+    return records
 
 
 def agreement_warning(agreements: Sequence[Mapping[str, Any]]) -> str | None:
-    """A sentence where a rung misjudges trials, with the remedy; None where none does, or nothing could be measured."""
+    """A sentence with a remedy where a rung misjudges trials; None where none does, or nothing could be measured."""
     low = [record for record in agreements if record["low"]]
     if not low:
         return None
@@ -52,11 +60,11 @@ def agreement_warning(agreements: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def survival(trials: pd.DataFrame, rungs: Sequence[int]) -> list[dict[str, int]]:
-    """The start (rung 0) and each rung, lowest first, with how the trials ended between it and the next.
+    """How the trials ended between each rung and the next, lowest first; rung 0 is the start.
 
-    trials: columns status and epochs (the last epoch with a score). A rung is reached by a score at it or later. A
-    record has rung, reached, went_on (reached the next rung), and stopped, diverged, failed, completed, which with
-    went_on add up to `reached`.
+    trials: columns status and epochs (the last epoch with a score). A trial reaches a rung if it has a score at that
+    epoch or later. A record has rung, reached, went_on (reached the next rung), stopped, diverged, failed and
+    completed; the last five add up to `reached`.
     """
     levels = [0, *sorted(set(rungs))]
     epochs, statuses = trials["epochs"].to_numpy(dtype=int), trials["status"].to_numpy(dtype=object)
@@ -70,10 +78,10 @@ def survival(trials: pd.DataFrame, rungs: Sequence[int]) -> list[dict[str, int]]
 
 
 def pareto_front(trials: pd.DataFrame) -> list[int]:
-    """Numbers of the completed trials that no other beats in score (up) or latency (down) without losing in the other.
+    """Numbers of the completed trials on the Pareto front of score (higher is better) and latency (lower is better).
 
-    trials: columns trial, status, score, epochs, latency_ms. Fastest first; trials that are alike in both are all kept.
-    A trial that was stopped, or planned to be shorter than others, is left out: its score is that of an early epoch.
+    trials: columns trial, status, score, epochs, latency_ms. Fastest first; trials with equal values are all kept.
+    Trials that were stopped, or planned to be shorter, are excluded: their scores are of an earlier epoch.
     """
     if "latency_ms" not in trials:
         return []
@@ -84,10 +92,3 @@ def pareto_front(trials: pd.DataFrame) -> list[int]:
     front = highest[highest > highest.cummax().shift(fill_value=-math.inf)]
     best = known[known["score"] == known["latency_ms"].map(front)]
     return [int(number) for number in best.sort_values("latency_ms", kind="stable")["trial"]]
-
-
-def _agreement(by_epoch: pd.DataFrame, rung: int, final_epoch: int) -> dict[str, Any]:
-    pairs = by_epoch.reindex(columns=[rung, final_epoch]).dropna().to_numpy(dtype=float)
-    known = len(pairs) >= MIN_TRIALS and bool((np.ptp(pairs, axis=0) > 0).all())
-    rho = float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic) if known else None
-    return {"rung": rung, "count": len(pairs), "rho": rho, "low": rho is not None and rho < LOW_RHO}

@@ -1,4 +1,4 @@
-"""Where the checkpoints of trials lie, and how few of them are kept."""
+"""The checkpoints of trials in a folder or an object store, and the quota for them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from components.search.trial import TrialRecord, best_trial
 
 
 def remote_path(checkpoint: Any, storage: str) -> str:  # noqa: ANN401 - Tune's Checkpoint
-    """The folder or URI by which any worker finds a checkpoint.
-
-    Tune knows the path within a file system alone; where `storage` is a URI, the path is put back into it.
-    """
+    """The folder or URI of a checkpoint. Tune only gives its path within the file system of `storage`."""
     if "://" not in storage:
         return str(checkpoint.path)
     _, root = pyarrow.fs.FileSystem.from_uri(storage)
-    return below(storage, str(checkpoint.path).removeprefix(root.rstrip("/")).lstrip("/"))
+    return join_location(storage, str(checkpoint.path).removeprefix(root.rstrip("/")).lstrip("/"))
 
 
-def below(storage: str, path: str) -> str:
-    """A path below a folder or URI; what a URI asks for (`?endpoint_override=…`) stays at its end."""
+def join_location(storage: str, path: str) -> str:
+    """A path below a folder or URI; the query of a URI (`?endpoint_override=…`) stays at its end."""
     location, mark, query = storage.partition("?") if "://" in storage else (storage, "", "")
     return f"{location.rstrip('/')}/{path}{mark}{query}"
 
@@ -37,22 +34,25 @@ def open_location(path: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return pyarrow.fs.LocalFileSystem(), str(Path(path).absolute())
 
 
-def size_of_trial(checkpoint: str) -> int:
-    """Bytes of all files of the trial that a checkpoint is of, an earlier one among them; 0 where they are gone."""
+def trial_bytes(checkpoint: str) -> int:
+    """Bytes of all files of the checkpoint's trial, earlier checkpoints included; 0 where they do not exist."""
     system, folder = _trial_folder(checkpoint)
     found = system.get_file_info(pyarrow.fs.FileSelector(folder, recursive=True, allow_not_found=True))
     return sum(entry.size or 0 for entry in found if entry.is_file)
 
 
 def remove_trial(checkpoint: str) -> None:
-    """Remove all files of the trial that a checkpoint is of; what is gone already is no fault."""
-    system, folder = _trial_folder(checkpoint)
-    if system.get_file_info(folder).type == pyarrow.fs.FileType.Directory:
-        system.delete_dir(folder)
+    """Remove all files of the checkpoint's trial, if they exist."""
+    _remove_folder(*_trial_folder(checkpoint))
+
+
+def remove_location(storage: str) -> None:
+    """Remove a folder or URI with its content, if it exists."""
+    _remove_folder(*open_location(storage))
 
 
 def fetch(path: str, names: tuple[str, ...], target: Path) -> list[Path]:
-    """Copy the named files of a checkpoint to a folder; those that it does not have are left out."""
+    """Copy the named files of a checkpoint to a folder, those that exist."""
     system, folder = open_location(path)
     copied = []
     for name in names:
@@ -69,18 +69,15 @@ def _trial_folder(checkpoint: str) -> tuple[pyarrow.fs.FileSystem, str]:
     return system, folder.rstrip("/").rpartition("/")[0]
 
 
-def remove_all(storage: str) -> None:
-    """Remove a folder or URI with all that is below it, where there is one."""
-    system, folder = open_location(storage)
+def _remove_folder(system: pyarrow.fs.FileSystem, folder: str) -> None:
     if system.get_file_info(folder).type == pyarrow.fs.FileType.Directory:
         system.delete_dir(folder)
 
 
 class Quota:
-    """Keeps the checkpoints of ended trials below a size; those of the lowest scores go first.
+    """Keeps the checkpoints of ended trials below a size; it removes those of the lowest scores first.
 
-    The best trial's (`best` says which it is) and the defaults' stay, whatever they take: the search's result is drawn
-    from them.
+    It never removes those of the best trial (as `best` determines it) and of the defaults: the result needs them.
     """
 
     def __init__(
@@ -90,7 +87,7 @@ class Quota:
         self._sizes: dict[str, int] = {}
 
     def enforce(self) -> None:
-        """Remove what is too much."""
+        """Remove checkpoints until the rest is within the quota."""
         stored = [record for record in self._state.records if record.ended and record.checkpoint]
         stored.sort(key=lambda record: -1.0 if record.score is None else record.score)
         total = sum(self._size(str(record.checkpoint)) for record in stored)
@@ -110,5 +107,5 @@ class Quota:
 
     def _size(self, path: str) -> int:
         if path not in self._sizes:
-            self._sizes[path] = size_of_trial(path)
+            self._sizes[path] = trial_bytes(path)
         return self._sizes[path]

@@ -1,12 +1,12 @@
 """How much of the difference between trials each searched key accounts for: Optuna's fANOVA (Hutter et al. 2014).
 
-A random forest learns the score from the places of the trials in the space; the importance of a key is the share of the
-forest's variance over the whole space that this key explains alone. Shares need not add up to 1: the rest is what keys
-do together, and noise.
+A random forest learns the score from the coordinates of the trials in the space; the importance of a key is the share
+of the forest's variance over the whole space that this key explains alone. Shares need not add up to 1: the rest is the
+interaction of keys, and noise.
 
-The forest is given keys as places, not as values: the position within its interval (logarithmic where the space is),
-the index of a choice. A learning rate is so measured against the bounds of the trial's own optimizer, and what the
-optimizer does by itself is left to the optimizer. Optuna would weigh a logarithmic key as if it were linear.
+The forest gets coordinates, not values: the position within an interval (logarithmic where the space is), the index of
+a choice. So a learning rate is relative to the bounds of the trial's optimizer, and the effect of the optimizer itself
+is not counted for the rate. Optuna would treat a logarithmic key as linear.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from components.search.space import Choice, Space
 from components.search.trial import Point
 
 MIN_TRIALS = 8
-#: Trials that are wanted per key: an earlier epoch is taken where the last ones have fewer.
+#: Desired trials per key: an earlier epoch is used where later ones have fewer.
 TRIALS_PER_KEY = 4
-#: A forest over more trials takes minutes and says the same.
+#: A forest over more trials takes minutes and gives the same shares.
 MAX_TRIALS = 500
-#: Scores that differ by less are the same.
+#: Scores that differ by less are considered equal.
 LEAST_SPAN = 1e-12
-#: Trees of the forest that is asked about trials which it has not seen.
+#: Trees of the forest whose out-of-bag R² is reported.
 TREES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importances:
-    """Shares in [0, 1] by searched key, highest first; empty with a reason where nothing can be said.
+    """Shares in [0, 1] by searched key, highest first; empty, with a reason, where they cannot be computed.
 
-    basis: the trials and the epoch that they are from. r_squared: share of the variance of the score that a forest
-    predicts in trials that it has not seen; at 0 or below the shares are of noise.
+    basis: the number of trials and the epoch used. r_squared: out-of-bag R² of a forest; at 0 or below the shares are
+    noise.
     """
 
     shares: Mapping[str, float]
@@ -59,10 +59,9 @@ class Importances:
 def importances(points: Mapping[int, Point], scores: pd.DataFrame, space: Space, *, seed: int) -> Importances:
     """Importance of each searched key for the score after the latest epoch that enough trials have reached.
 
-    points: of the trials by number, empty for one outside the space. scores: columns trial, epoch, score. Trials that
-    have no score at that epoch, or lie outside the space, say nothing here. Enough are
-    MIN_TRIALS, and TRIALS_PER_KEY for each key where some epoch has so many: later scores are of more interest, but
-    those that got so far were chosen by their score.
+    points: of the trials by number, empty for one outside the space. scores: columns trial, epoch, score. Trials
+    without a score at that epoch, or outside the space, are not used. Enough means MIN_TRIALS, and TRIALS_PER_KEY for
+    each key where an epoch has as many: later scores matter more, but the trials that got there were selected by score.
     """
     if not space.dimensions:
         return _nothing("nothing was searched")
@@ -92,9 +91,9 @@ def _nothing(reason: str) -> Importances:
 
 
 def _spread(places: Sequence[Point], space: Space, *, seed: int) -> dict[str, np.ndarray]:
-    """The coordinates by key, (N,) each; a key that a trial did not search has one drawn at random.
+    """The coordinates by key, (N,) each; random ones for a key that a trial did not search.
 
-    Whatever it was, the trial would have scored the same, which is just what the forest has to learn.
+    The score of such a trial does not depend on that key, which the forest learns from the random values.
     """
     generator = np.random.default_rng(seed)
     spread = {}
@@ -132,7 +131,7 @@ def _fanova(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, 
 
 
 def _r_squared(places: Mapping[str, np.ndarray], scores: np.ndarray, space: Space, *, seed: int) -> float | None:
-    """R² of the trials, each predicted by the trees that were grown without it; None where a trial was in all trees."""
+    """Out-of-bag R² of a forest over the trials; None where a trial was in all trees."""
     columns = []
     for dimension in space.dimensions:
         column = places[dimension.sets]

@@ -1,7 +1,7 @@
 """The journal of a search: one line of JSON per event, from which the records of its trials are rebuilt.
 
-It is the search's only stored state. After a driver was killed every trial has its number, settings and scores again;
-at most the last line is incomplete, and then left out.
+It is the only stored state of the search. After the driver was killed, every trial has its number, settings and scores
+again; only the last line may be incomplete, and is then ignored.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from components.search.trial import Suggestion, TrialRecord
 
 
 class Journal:
-    """Appends events to a file, and keeps the records that they add up to.
+    """Appends events to a file, and keeps the records that result from them.
 
-    path: None keeps them in memory alone, for a simulation.
-    elapsed: seconds that the search had been running when the last event was written, interruptions left out.
-    sessions: how often the journal was opened, this time included.
+    path: None keeps the events in memory only, for a simulation. elapsed: running time of the search in seconds at the
+    last event, without interruptions. sessions: how often the journal was opened, this time included.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -32,10 +31,10 @@ class Journal:
         self._write({"event": "opened"}, self.elapsed)
 
     def append(self, event: str, trial: int, values: Mapping[str, Any], *, elapsed: float) -> None:
-        """Record an event of a trial, and the seconds that the search has been running.
+        """Record an event of a trial, and the running time of the search in seconds.
 
-        began: suggestion, unstopped (the trial's number is the next one). scored: epoch, score, seconds (of all the
-        trial's epochs so far), metrics. saved: epoch, checkpoint. pruned: nothing, its checkpoint was removed. ended:
+        Values by event: began (of the next number): suggestion, unstopped. scored: epoch, score, seconds (of all epochs
+        of the trial so far), metrics. saved: epoch, checkpoint. pruned (its checkpoint was removed): none. ended:
         status, message, seconds.
         """
         self._write({"event": event, "trial": trial, **values}, elapsed)
@@ -45,7 +44,7 @@ class Journal:
         self._apply(event)
         if self._path is None:
             return
-        with self._path.open("a", encoding="utf-8") as file:  # what is written survives the process's death
+        with self._path.open("a", encoding="utf-8") as file:  # closed at once, so that the line survives a kill
             file.write(json.dumps(event, allow_nan=False) + "\n")
 
     def _read(self, path: Path) -> None:
@@ -56,7 +55,7 @@ class Journal:
                     break
                 self._apply(json.loads(line))
                 whole += len(line)
-        if whole < path.stat().st_size:  # killed while it wrote: the next event begins a line of its own
+        if whole < path.stat().st_size:  # killed while writing: remove the incomplete line
             with path.open("r+b") as file:
                 file.truncate(whole)
 

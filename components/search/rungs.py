@@ -1,8 +1,8 @@
-"""Early stopping: which trials continue at a rung. Ray's schedulers decide, used without Ray Tune around them.
+"""Early stopping: which trials continue at a rung. The schedulers are Ray's, used outside of Ray Tune.
 
 ASHA (Li et al., arXiv 1810.05934), its brackets with later first rungs (asynchronous Hyperband, the same paper), and
-the median rule (Golovin et al. 2017). Trials are identified by number, so that a resumed search can replay what the
-rule had seen before, and a simulation can use the same rule.
+the median rule (Golovin et al. 2017). Trials are identified by number, so that a resumed search can replay earlier
+scores, and a simulation can use the same rule.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ class Rungs:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """All of them, the last epoch included."""
         found, epoch = [], self.grace
         while epoch < self.last:
             found.append(epoch)
@@ -50,10 +49,7 @@ class _TrialId:
 
 
 class StoppingRule:
-    """Decides after each epoch whether a trial continues.
-
-    members: schedulers, one of which is drawn for each trial with `weights`.
-    """
+    """Decides after each epoch whether a trial continues. Each trial gets one of `members`, drawn with `weights`."""
 
     def __init__(self, members: Sequence[TrialScheduler], weights: Sequence[float], *, seed: int) -> None:
         self._members, self._seed = members, seed
@@ -62,9 +58,9 @@ class StoppingRule:
         self._decided: dict[int, tuple[int, bool]] = {}  # the last epoch of each trial, and whether it continued
 
     def continues(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
-        """Record a score and decide. An `unstopped` trial counts for the others and always continues.
+        """Record a score and decide. An `unstopped` trial always continues; the others are compared with it.
 
-        The decision on an epoch that is repeated, since a worker was lost, stands.
+        When an epoch is repeated after a worker was lost, the first decision holds.
         """
         last, continued = self._decided.get(number, (0, True))
         if epoch > last:
@@ -75,7 +71,7 @@ class StoppingRule:
     def _judge(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
         member, trial, result = self._member(number), _TrialId(str(number)), {EPOCH: epoch, SCORE: score}
         if unstopped and isinstance(member, MedianStoppingRule):
-            # It ignores scores of a trial after it has stopped it; this call records one without a decision.
+            # The rule ignores scores of a trial that it has stopped; this call records a score without a decision.
             member.on_trial_complete(None, trial, result)  # type: ignore[arg-type]
             return True
         decision = member.on_trial_result(None, trial, result)  # type: ignore[arg-type]
@@ -89,7 +85,7 @@ class StoppingRule:
             member.on_trial_complete(None, _TrialId(str(number)), {EPOCH: epoch, SCORE: score})  # type: ignore[arg-type]
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
-        """Record what earlier sessions of a search saw, but for the epochs that an unfinished trial will repeat."""
+        """Record the scores of earlier sessions, without the epochs that an unfinished trial will repeat."""
         for record in records:
             last = record.epochs if record.ended else record.checkpoint_epoch
             for epoch, score in sorted(record.scores.items()):
@@ -116,7 +112,7 @@ def build_rule(name: str, rungs: Rungs, *, seed: int) -> StoppingRule | None:
         return StoppingRule([_asha(rungs, rungs.grace)], [1.0], seed=seed)
     if name == "hyperband":
         firsts = rungs.epochs[:-1] or rungs.epochs
-        # As many trials in each bracket as its rungs can sort: Hyperband's n = ⌈(s_max + 1) ηˢ / (s + 1)⌉.
+        # The number of trials in a bracket is Hyperband's n = ⌈(s_max + 1) ηˢ / (s + 1)⌉.
         weights = [rungs.factor**s / (s + 1) for s in reversed(range(len(firsts)))]
         return StoppingRule([_asha(rungs, first) for first in firsts], weights, seed=seed)
     if name == "median":
@@ -126,7 +122,7 @@ def build_rule(name: str, rungs: Rungs, *, seed: int) -> StoppingRule | None:
             mode="max",
             grace_period=rungs.grace,
             min_samples_required=MEDIAN_FROM,
-            min_time_slice=math.inf,  # type: ignore[arg-type]  # never pauses a trial for others to come that far
+            min_time_slice=math.inf,  # type: ignore[arg-type]  # never pause a trial until others reach its epoch
         )
         return StoppingRule([rule], [1.0], seed=seed)
     return None

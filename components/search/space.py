@@ -1,8 +1,8 @@
-"""The search space: what a trial may set, and how a point becomes a trial's overrides.
+"""The search space: the keys that a trial sets, and the overrides of a point.
 
-Dimensions are named by the dotted path of the key that they set. A point has a coordinate for each: a position in
-[0, 1] for an interval, the index of a value for a choice. A learning rate lies within the bounds that the range test
-found for the trial's *own* backbone and optimizer, so that the same coordinate means the same place in each of them.
+A dimension has the dotted path of its key as name. A point has a coordinate for each: a position in [0, 1] for an
+interval, the index of a value for a choice. The coordinate of a learning rate is relative to the bounds that the range
+test found for the trial's *own* backbone and optimizer.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Choice:
     def at(self, coordinate: float, settings: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever the key holds
         return self.values[int(coordinate)]
 
-    def place(self, value: Any, settings: Mapping[str, Any]) -> int | None:  # noqa: ANN401
-        """The coordinate of a value; None where the dimension does not hold it."""
+    def coordinate(self, value: Any, settings: Mapping[str, Any]) -> int | None:  # noqa: ANN401
+        """The coordinate of a value; None where the dimension does not contain it."""
         return self.values.index(value) if value in self.values else None
 
 
@@ -59,7 +59,7 @@ class Interval:
     def at(self, coordinate: float, settings: Mapping[str, Any]) -> float:
         return _between(self.low, self.high, coordinate, log=self.log)
 
-    def place(self, value: Any, settings: Mapping[str, Any]) -> float | None:  # noqa: ANN401
+    def coordinate(self, value: Any, settings: Mapping[str, Any]) -> float | None:  # noqa: ANN401
         return _position(self.low, self.high, value, log=self.log)
 
 
@@ -76,7 +76,7 @@ class RateInterval:
         low, high = self.limits(settings)
         return _between(low, high, coordinate, log=True)
 
-    def place(self, value: Any, settings: Mapping[str, Any]) -> float | None:  # noqa: ANN401
+    def coordinate(self, value: Any, settings: Mapping[str, Any]) -> float | None:  # noqa: ANN401
         low, high = self.limits(settings)
         return _position(low, high, value, log=True)
 
@@ -92,9 +92,9 @@ Dimension = Choice | Interval | RateInterval
 
 @dataclass(frozen=True)
 class SuggestedRate:
-    """The range test's suggestion, for trials that differ in what it depends on and have no rate of their own.
+    """The range test's suggestion, for trials that change its conditions and do not set the rate.
 
-    asked_only: for those alone whose rate is chosen to be `auto`.
+    asked_only: only for trials whose rate is set to `auto`.
     """
 
     rates: Rates
@@ -107,10 +107,10 @@ class SuggestedRate:
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions over a recipe.
+    """The dimensions of a search over a recipe.
 
-    defaults: the recipe's settings by dotted path, BACKBONE, OPTIMIZER and BATCH_SIZE among them; they hold where a
-    trial sets nothing. rate: gives a trial its rate where no dimension does; None: the recipe's own holds.
+    defaults: the recipe's settings by dotted path, including BACKBONE, OPTIMIZER and BATCH_SIZE. rate: the rate of
+    trials for which no dimension sets it; None: the recipe's own.
     """
 
     dimensions: tuple[Dimension, ...]
@@ -118,7 +118,7 @@ class Space:
     rate: SuggestedRate | None = None
 
     def overrides(self, point: Point) -> dict[str, Any]:
-        """What a trial sets. Coordinates of dimensions whose condition does not hold are passed over."""
+        """The settings of a trial, without those of dimensions whose condition does not hold."""
         chosen: dict[str, Any] = {}
         for dimension in self.ordered():
             settings = {**self.defaults, **chosen}
@@ -129,20 +129,20 @@ class Space:
         return chosen
 
     def point(self, settings: Mapping[str, Any]) -> dict[str, float | int] | None:
-        """Where settings lie, the defaults filled in; None where a dimension does not hold one of them."""
+        """The point of settings over the defaults; None where a dimension does not contain one of them."""
         settings = {**self.defaults, **settings}
         point: dict[str, float | int] = {}
         for dimension in self.ordered():
             if not is_active(dimension, settings):
                 continue
-            coordinate = dimension.place(settings[dimension.sets], settings)
+            coordinate = dimension.coordinate(settings[dimension.sets], settings)
             if coordinate is None:
                 return None
             point[dimension.sets] = coordinate
         return point
 
     def from_cube(self, cube: Sequence[float]) -> dict[str, float | int]:
-        """The point at a place of the unit cube: one number in [0, 1] per dimension, in the order of `dimensions`."""
+        """The point of a vector of the unit cube, one number in [0, 1] per dimension, in the order of `dimensions`."""
         place = {dimension.sets: u for dimension, u in zip(self.dimensions, cube, strict=True)}
         point: dict[str, float | int] = {}
         for dimension in self.ordered():
@@ -161,10 +161,8 @@ class Space:
             names = {dimension.sets for dimension in left}
             ready = [dimension for dimension in left if not (_needs(dimension) - {dimension.sets}) & names]
             if not ready:
-                circle = ", ".join(sorted(names))
-                raise InputError(
-                    f"search.space: the conditions of {circle} go round in a circle; take one of them away"
-                )
+                cycle = ", ".join(sorted(names))
+                raise InputError(f"search.space: the conditions of {cycle} depend on each other; remove one of them")
             done += ready
             left = [dimension for dimension in left if dimension not in ready]
         return done
@@ -182,7 +180,7 @@ class Space:
 
 
 def is_active(dimension: Dimension, settings: Mapping[str, Any]) -> bool:
-    """Whether a dimension is searched, given the other settings."""
+    """Whether the condition of a dimension holds."""
     return all(settings.get(condition.key) in condition.values for condition in dimension.when)
 
 

@@ -1,7 +1,7 @@
-"""The state of a search: which trial comes next, what is known of each, and when the search ends.
+"""The state of a search: the next trial, the records of all trials, and when the search ends.
 
-It joins the sampler, the journal and the limits. What runs the trials (Ray Tune, or a simulation) takes trials from it
-and reports results to it.
+It combines the sampler, the journal and the limits. Ray Tune, or a simulation, takes trials from it and reports their
+results to it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ from components.search.journal import Journal
 from components.search.samplers.base import Sampler
 from components.search.trial import Status, Suggestion, TrialRecord
 
-#: Failures count once so many trials have ended.
+#: Ended trials from which on failures are judged.
 FEWEST_ENDED = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """When a search ends before its trials are over. None: no limit.
-
-    failure_limit: share of the ended trials that may fail, once there are four.
-    """
+    """When a search ends early. None: no limit. failure_limit: share of the ended trials that may fail."""
 
     num_trials: int
     seconds: float | None
@@ -38,8 +35,8 @@ class Limits:
 class SearchState:
     """A search in progress, new or resumed.
 
-    defaults: the suggestion of trial 0. concurrent: trials at a time; None: no limit.
-    gpus_per_trial: for the budget of GPU time. clock: seconds that only rise.
+    defaults: the suggestion of trial 0. concurrent: trials at a time; None: no limit. gpus_per_trial: for the budget of
+    GPU time. clock: monotonic seconds.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class SearchState:
         self._earlier = journal.elapsed
         self._started = clock()
         for record in journal.records:
-            # Its last epoch is saved, and the driver died before it recorded the end.
+            # The last epoch is saved, but the driver was killed before it recorded the end.
             if not record.ended and record.checkpoint_epoch >= record.suggestion.epochs:
                 values = {"status": "completed", "message": "", "seconds": record.seconds}
                 journal.append("ended", record.number, values, elapsed=journal.elapsed)
@@ -73,17 +70,17 @@ class SearchState:
 
     @property
     def records(self) -> list[TrialRecord]:
-        """Every trial so far, by its number."""
+        """All trials so far, in the order of their numbers."""
         return self._journal.records
 
     @property
     def elapsed(self) -> float:
-        """Seconds that the search has run, interruptions left out."""
+        """Seconds that the search has run, without interruptions."""
         return self._earlier + self._clock() - self._started
 
     @property
     def session(self) -> int:
-        """How often the search was begun or resumed, this time included."""
+        """How often the search was started or resumed, this time included."""
         return self._journal.sessions
 
     @property
@@ -91,7 +88,7 @@ class SearchState:
         return frozenset(self._running)
 
     def next_trial(self) -> TrialRecord | Literal["wait", "done"]:
-        """The next trial to run: first those that an interruption left unfinished, then the sampler's suggestions."""
+        """The next trial to run: first interrupted ones, then the sampler's suggestions."""
         if self.spent_budget() or self.common_failure():
             return "done"
         if self._concurrent is not None and len(self._running) >= self._concurrent:
@@ -117,7 +114,7 @@ class SearchState:
         seconds: float,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        """Record the score after an epoch; seconds: of all the trial's epochs so far."""
+        """Record the score after an epoch. seconds: of all epochs of the trial so far."""
         self._seconds += seconds - self.records[number].seconds
         values = {"epoch": epoch, "score": score, "seconds": seconds, "metrics": dict(metrics or {})}
         self._journal.append("scored", number, values, elapsed=self.elapsed)
@@ -143,7 +140,7 @@ class SearchState:
         self._journal.append("ended", number, values, elapsed=self.elapsed)
 
     def spent_budget(self) -> str:
-        """Which budget is spent, in words; empty for none."""
+        """A message which budget is spent; empty for none."""
         limits = self._limits
         if limits.seconds is not None and self.elapsed >= limits.seconds:
             return f"the time budget of {limits.seconds / 60:g} minutes is spent"
@@ -152,10 +149,7 @@ class SearchState:
         return ""
 
     def common_failure(self) -> str:
-        """What most failures have in common, where too many trials have failed; else empty.
-
-        Trials of this session count: the cause may have been removed before a search is resumed.
-        """
+        """The most common message, if too many trials of this session have failed; else empty."""
         ended, failed = self._ended_here, len(self._failures)
         if ended < FEWEST_ENDED or failed <= self._limits.failure_limit * ended:
             return ""
@@ -164,9 +158,9 @@ class SearchState:
 
 
 def unstopped_numbers(num_trials: int, fraction: float, *, seed: int) -> frozenset[int]:
-    """The trials that are never stopped: the defaults, and of the others that share, drawn evenly over the search.
+    """The trials that are never stopped: the defaults and a random share of the others.
 
-    Of each run of 1/fraction trials one is drawn, so that a search that ends early has its share as well.
+    Of each 1/fraction consecutive trials one is drawn, so that a search that ends early has the same share.
     """
     if not fraction or num_trials <= 1:
         return frozenset({0})
@@ -177,6 +171,6 @@ def unstopped_numbers(num_trials: int, fraction: float, *, seed: int) -> frozens
         members = np.arange(int(np.ceil(low - 1e-9)), int(np.ceil(high - 1e-9)))
         if members.size:
             drawn.add(int(generator.choice(members)))
-    if len(drawn) == 1:  # fewer trials than make up one run
+    if len(drawn) == 1:  # fewer trials than 1/fraction
         drawn.add(int(generator.integers(1, num_trials)))
     return frozenset(drawn)

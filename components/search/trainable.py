@@ -1,8 +1,7 @@
-"""The trainable that Tune runs in a worker: a step is an epoch, and a worker runs one trial after the other.
+"""The trainable that Tune runs in a worker: a step is an epoch, and a worker runs one trial after another.
 
-A fault in an epoch is a result of the trial and does not end the worker: an exception, a loss that is not finite, an
-epoch that does not end. Tune's own handling of failures covers lost workers and nodes, and checkpoints that cannot be
-written.
+An exception, a loss that is not finite, or a timeout in an epoch is reported as the result of the trial and does not
+end the worker. Tune itself handles lost workers and nodes, and checkpoints that cannot be written.
 """
 
 from __future__ import annotations
@@ -30,10 +29,7 @@ class Session(Protocol):
     """One trial in progress, inside a worker."""
 
     def next_epoch(self) -> Mapping[str, Any]:
-        """Train one epoch; numbers to report: `epoch` (from 1), `score` (to maximise), `diverged` among them.
-
-        `metrics` are kept with the trial, see `TrialRecord`.
-        """
+        """Train one epoch; its `epoch` (from 1), `score` (to maximise), `diverged` and `metrics`."""
         ...
 
     def save(self, folder: Path) -> None: ...
@@ -57,30 +53,30 @@ class EpochTrainable(Trainable):
         checkpoint_epochs: tuple[int, ...],
         timeout: float,
     ) -> None:
-        # `mlflow run` hands its run over by a variable that workers inherit; nothing here may resume that run.
+        # `mlflow run` passes its run by a variable that workers inherit; nothing here may resume that run.
         os.environ.pop("MLFLOW_RUN_ID", None)
         self._open, self._checkpoint_epochs, self._timeout = open_session, checkpoint_epochs, timeout
-        # One thread does all of a worker's training, so that it can be waited for; torch keeps its settings by thread.
+        # One thread runs all training, so that the worker can time out; torch keeps its settings by thread.
         self._thread = _new_thread()
         self._session: Session | None = None
         self._from: str | None = None
-        #: With a hung thread, or a broken CUDA context, this process cannot run another epoch.
+        #: After a timeout or a CUDA error this process cannot run another epoch.
         self._broken = False
         self._begin(config["trial"])
 
     def step(self) -> dict[str, Any]:
         if self._broken:
-            _end_this_process()  # Tune begins the trial, the one after the fatal one, again in another process
+            _end_this_process()  # Tune restarts this trial, which follows the fatal one, in another process
         started = time.perf_counter()
         try:
             reported = dict(self._await(self._next_epoch))
-        except _Hung as hung:
-            self._session = None  # its thread holds it
-            return self._ended("failed", started, message=str(hung))
-        except Exception as error:  # noqa: BLE001 - it is the trial's result, and reported
+        except _EpochTimeoutError as timeout:
+            self._session = None  # its thread still uses it
+            return self._ended("failed", started, message=str(timeout))
+        except Exception as error:  # noqa: BLE001 - reported as the result of the trial
             self._broken = self._broken or "CUDA error" in str(error)
-            trace = traceback.format_exc()
-            return self._ended("failed", started, message=_one_line(error), trace=trace)
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return self._ended("failed", started, message=text[:MESSAGE_CHARS], trace=traceback.format_exc())
         if reported["diverged"] or not math.isfinite(reported[SCORE]):
             return self._ended("diverged", started, reported=reported)
         epoch = int(reported[EPOCH])
@@ -102,7 +98,7 @@ class EpochTrainable(Trainable):
     def load_checkpoint(self, checkpoint_dir: str | None) -> None:  # type: ignore[override]
         assert checkpoint_dir is not None
         self._await(lambda: self._opened().load(Path(checkpoint_dir)))
-        self._from = None  # what Tune brings is newer than what the configuration names
+        self._from = None  # Tune's checkpoint is newer than that of the configuration
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._close()
@@ -111,7 +107,7 @@ class EpochTrainable(Trainable):
 
     def cleanup(self) -> None:
         if self._broken:
-            _end_this_process()  # a hung thread would keep it from ending
+            _end_this_process()  # the thread that timed out would block a normal exit
         self._close()
         self._thread.shutdown(wait=False)
 
@@ -129,7 +125,7 @@ class EpochTrainable(Trainable):
         return session.next_epoch()
 
     def _opened(self) -> Session:
-        """The session, opened where a failure to open it is a result of the trial's."""
+        """The session; it is opened in the first epoch, so that a failure is a result of the trial."""
         if self._session is None:
             self._session = self._open(self._suggestion)
         return self._session
@@ -144,7 +140,7 @@ class EpochTrainable(Trainable):
         if not wait([future], timeout=self._timeout).done:
             self._thread, self._broken = _new_thread(), True
             minutes = self._timeout / 60
-            raise _Hung(f"no end of an epoch within {minutes:g} minutes (search.epoch_timeout_minutes)")
+            raise _EpochTimeoutError(f"no end of an epoch within {minutes:g} minutes (search.epoch_timeout_minutes)")
         return future.result()
 
     def _ended(
@@ -169,8 +165,8 @@ class EpochTrainable(Trainable):
         }
 
 
-class _Hung(Exception):  # noqa: N818 - not a fault of the code that raises it
-    """What was waited for did not end in time."""
+class _EpochTimeoutError(Exception):
+    """An epoch took too long."""
 
 
 def _new_thread() -> ThreadPoolExecutor:
@@ -179,8 +175,3 @@ def _new_thread() -> ThreadPoolExecutor:
 
 def _end_this_process() -> None:
     os._exit(1)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:MESSAGE_CHARS]

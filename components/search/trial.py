@@ -1,4 +1,4 @@
-"""What passes between a search's sampler, its scheduler and its journal: a suggestion, and what became of it."""
+"""A suggested trial and its record, as the sampler, the scheduler and the journal share them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-#: Coordinates by the key that they set: a position in [0, 1] for an interval, a value's index for a choice.
+#: Coordinates by key: a position in [0, 1] for an interval, the index of a value for a choice.
 Point = Mapping[str, float | int]
-#: running: begun and not ended, even if its worker is gone. stopped: by the scheduler, or since a budget was spent.
+#: running: started and not ended, even if its worker is lost. stopped: by the scheduler, or since a budget was spent.
 Status = Literal["running", "completed", "stopped", "diverged", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """A trial to be made.
+    """A trial to run.
 
-    point: its coordinates in the space, empty where it has none (the defaults, outside the space). overrides: what it
-    sets, by dotted path. epochs: its length if nothing stops it. seed: 0 starts as the defaults do, another number
-    from another start and in another order of the images. fold: validated on that fold, and trained on the others of
-    train and val; None: trained on train, validated on val. phase: what the sampler was at, for people to read.
+    point: its coordinates, empty where it is outside of the space (as the defaults may be). overrides: its settings by
+    dotted path. epochs: its length if nothing stops it. seed: 0 is the seed of the defaults; another number gives
+    another initialisation and order of the images. fold: validate on this fold, and train on the others of train and
+    val; None: train on train, validate on val. phase: the phase of the sampler, for display.
     """
 
     point: Point
@@ -37,10 +37,9 @@ class Suggestion:
 class TrialRecord:
     """A trial from its suggestion to its end.
 
-    scores: epoch → score, to maximise; nothing of an epoch in which it diverged. unstopped: the scheduler lets it run
-    to its end whatever its scores are. seconds: its epochs took, those that a lost worker had to repeat counted again.
-    message: of a failure. checkpoint: the last one, as the tuner names it, after `checkpoint_epoch`. metrics: epoch →
-    what else its session told.
+    scores: epoch → score, to maximise; without an epoch in which it diverged. unstopped: the scheduler never stops it.
+    seconds: of all its epochs, repeated ones included. message: of a failure. checkpoint: folder or URI of the last
+    one, after `checkpoint_epoch`. metrics: epoch → other metrics of its session.
     """
 
     number: int
@@ -57,12 +56,12 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """The last epoch that has a score; 0 for none."""
+        """The last epoch with a score; 0 for none."""
         return max(self.scores, default=0)
 
     @property
     def score(self) -> float | None:
-        """The last score; None of a trial that failed or diverged, or has none."""
+        """The last score; None for a trial that failed or diverged, or has none."""
         if self.status in ("failed", "diverged") or not self.scores:
             return None
         return self.scores[self.epochs]
@@ -73,10 +72,10 @@ class TrialRecord:
 
 
 def best_trial(history: Sequence[TrialRecord]) -> int | None:
-    """The best final score among the completed trials of the greatest length that any trial was meant to have.
+    """The number of the trial with the best final score among the completed trials of the greatest planned length.
 
-    Where none of them was completed: the best last score among the trials that came furthest. Of equals the earlier;
-    None where no trial has a score that counts. Trials that diverged or failed never do, nor those on a fold.
+    If none of these is complete: with the best last score among the trials that reached the latest epoch. Of equals the
+    earlier one; None without a score. Trials that diverged or failed, or ran on a fold, do not count.
     """
     whole = [record for record in history if record.suggestion.fold is None]
     longest = max((record.suggestion.epochs for record in whole), default=0)

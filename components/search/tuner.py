@@ -1,12 +1,12 @@
-"""Ray Tune runs the trials of a search's state.
+"""Runs the trials of a search with Ray Tune.
 
 A trial is a session that trains one epoch at a time. Tune keeps a worker between trials (`reuse_actors`), so that torch
-is imported and the images are opened once per worker. What happens to trials is told to the state and to observers in
-the driver, which is where runs are logged: workers do not use MLflow.
+is imported and the images are opened once per worker. Results are reported to the state and to observers in the driver,
+which logs the runs: workers do not use MLflow.
 
-A search does not resume from Tune's own state, which lags behind by its period and lacks what the scheduler has seen,
-but from the journal: it is a new experiment of Tune's, whose unfinished trials start from their checkpoints. Within an
-experiment Tune moves the trials of a lost node elsewhere.
+A search resumes from the journal, not from Tune's own state, which is older by up to its period and lacks the scores of
+the scheduler: each session is a new experiment, whose unfinished trials start from their checkpoints. Within an
+experiment Tune restarts the trials of a lost node on another one.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from components.search.state import SearchState
 from components.search.trainable import EpochTrainable, OpenSession
 from components.search.trial import Status, TrialRecord, best_trial
 
-#: How often a trial is begun again, from its last checkpoint, whose worker or node was lost.
+#: How often a trial is restarted from its last checkpoint after its worker or node was lost.
 MAX_LOST_WORKERS = 3
-#: Tune's own snapshots are not used, and cost more the more trials there are.
+#: Period of Tune's own snapshots, which are not used, and whose cost grows with the number of trials.
 STATE_SECONDS = "3600"
 
 
 class Observer(Protocol):
-    """Told in the driver what happens to the trials, after the state was."""
+    """Gets the events of trials in the driver, after the state."""
 
     def started(self, record: TrialRecord) -> None:
-        """Begun, resumed after an interruption, or begun again after its worker was lost."""
+        """A trial started, also after an interruption or the loss of its worker."""
 
     def reported(self, record: TrialRecord, result: dict[str, Any]) -> None: ...
 
     def ended(self, record: TrialRecord, trace: str) -> None:
-        """trace: of the exception that ended it; empty for none."""
+        """trace: the traceback of the exception that ended the trial; empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneSettings:
-    """Everything Tune needs to know beside the trials.
+    """How Tune runs the trials.
 
     storage: a folder or URI for checkpoints, which every worker can write. checkpoint_epochs: after which a trial is
-    saved, beside its last. timeout: seconds for one epoch, the opening of the session among the first. quota_bytes: for
-    the checkpoints of ended trials; best: which of all trials is the best so far, whose checkpoint is never removed.
+    saved, besides its last. timeout: seconds for one epoch; the first includes opening the session. quota_bytes: for
+    the checkpoints of ended trials. best: the number of the best trial so far, whose checkpoint is never removed.
     """
 
     storage: str
@@ -74,7 +74,7 @@ def run_trials(
     rule: StoppingRule | None,
     tick: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the trials of the state until it has no more. Ray must be up. Interrupted, the same call resumes.
+    """Run the trials of the state until it has no more, in a Ray session. The same call resumes an interrupted search.
 
     open_session: called in a worker, for each trial. tick: called repeatedly while trials run.
     """
@@ -93,10 +93,10 @@ def run_trials(
             storage_path=settings.storage,
             resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
             search_alg=_StateSearcher(state),
-            num_samples=2**31,  # the state says when it is enough
+            num_samples=2**31,  # the state decides when the search ends
             scheduler=_RuleScheduler(rule, state),
             stop=_BudgetStopper(state),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),  # Tune removes one before the journal names the next
+            checkpoint_config=CheckpointConfig(num_to_keep=2),  # Tune removes one before the journal records the next
             callbacks=[callback],
             max_failures=MAX_LOST_WORKERS,
             reuse_actors=True,
@@ -104,18 +104,18 @@ def run_trials(
             trial_dirname_creator=lambda trial: f"trial-{number_of(trial)}",
             verbose=0,
         )
-    callback.end_the_rest()
+    callback.end_remaining()
 
 
 def number_of(trial: Trial) -> int:
-    """The number, in the search, of one of Tune's trials."""
+    """The number of a trial of Tune in the search."""
     return int(trial.config["trial"]["number"])
 
 
-#: Tune's switches, which it reads from the environment.
+#: Settings that Tune reads from the environment.
 _SWITCHES = {
     "TUNE_GLOBAL_CHECKPOINT_S": STATE_SECONDS,
-    # Its handler would end an interrupted search as if it were complete.
+    # Tune's handler would end an interrupted search as if it were complete.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
@@ -138,7 +138,7 @@ class _StateSearcher(Searcher):
         return {"trial": {"number": record.number, "suggestion": suggestion, "checkpoint": record.checkpoint}}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The callback tells the state, with more detail."""
+        """The callback reports to the state, with more detail."""
 
     def save(self, checkpoint_path: str) -> None:
         """The journal is the state."""
@@ -160,17 +160,17 @@ class _RuleScheduler(FIFOScheduler):
             return TrialScheduler.CONTINUE
         number = number_of(trial)
         unstopped = self._state.records[number].unstopped
-        on = self._rule.continues(number, result[EPOCH], result[SCORE], unstopped=unstopped)
-        return TrialScheduler.CONTINUE if on else TrialScheduler.STOP
+        continues = self._rule.continues(number, result[EPOCH], result[SCORE], unstopped=unstopped)
+        return TrialScheduler.CONTINUE if continues else TrialScheduler.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:  # noqa: ANN401
-        # What ended without a score is told by the callback, which knows how far the trial had come.
+        # The callback reports a trial that ended without a score, since it knows the last epoch.
         if self._rule is not None and result.get("outcome") == "scored":
             self._rule.ended(number_of(trial), result[EPOCH], result[SCORE])
 
 
 class _BudgetStopper(Stopper):
-    """Ends all trials where a budget is spent, or where too many fail for the same reason."""
+    """Ends all trials when a budget is spent, or when too many have failed."""
 
     def __init__(self, state: SearchState) -> None:
         self._state = state
@@ -184,7 +184,7 @@ class _BudgetStopper(Stopper):
 
 @dataclass
 class TuneCallback(Callback):
-    """Tells the state, then the observers, in their order, what Tune's trials do."""
+    """Reports the events of Tune's trials to the state, then to the observers in their order."""
 
     state: SearchState
     observers: Sequence[Observer]
@@ -244,22 +244,22 @@ class TuneCallback(Callback):
                 )
             else:
                 self._end(record, _ending(record), "", "", seconds=None)
-        except Exception as fault:  # noqa: BLE001 - Tune would swallow it here, and wait for the trial for ever
+        except Exception as fault:  # noqa: BLE001 - Tune would ignore it here and never end; raised in on_step_end
             self._fault = fault
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
         record = self._record(trial)
         self._end(record, "failed", *_why_lost(trial), seconds=None)
 
-    def end_the_rest(self) -> None:
-        """End the trials that Tune stopped all at once, of which it tells nobody. Raises where nothing explains it.
+    def end_remaining(self) -> None:
+        """End the trials that Tune stopped all at once, without a callback. Raises where there is no reason for that.
 
-        Where too many have failed they are left: a resumed search runs them once the cause is removed.
+        After too many failures they are not ended: a resumed search continues them.
         """
         reason = self.state.spent_budget()
         if not reason and self.state.common_failure():
             return
-        # Also those of an earlier session whose turn did not come.
+        # Also trials of an earlier session that were not resumed.
         left = [record.number for record in self.state.records if not record.ended]
         if left and not reason:
             raise RuntimeError(f"Ray Tune stopped before trials {left} were complete; the same command resumes them")
@@ -280,15 +280,15 @@ class TuneCallback(Callback):
 
 
 def _ending(record: TrialRecord) -> Status:
-    """How a trial has ended in which nothing went wrong."""
+    """The status of a trial that ended without a failure."""
     return "completed" if record.epochs >= record.suggestion.epochs else "stopped"
 
 
 def _why_lost(trial: Trial) -> tuple[str, str]:
-    """The message of what ended a trial's worker, and the whole of it."""
+    """Why a worker was lost: a message, and the full error."""
     path = trial.error_file
     if not path or not Path(path).is_file():
-        return "its worker was lost, and nothing says why", ""
+        return "its worker was lost for an unknown reason", ""
     text = Path(path).read_text(encoding="utf-8")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     what = "its worker was lost" if "DiedError" in text or not lines else "it could not be resumed"

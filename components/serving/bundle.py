@@ -1,4 +1,4 @@
-"""The bundle: the folder with everything that a trained model needs once it has left this project.
+"""The bundle: the folder with everything that a trained model needs outside of this project.
 
 A bundle holds plain data and source files, nothing pickled::
 
@@ -48,7 +48,7 @@ SOURCES = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What `model.json` says of a model.
+    """The content of `model.json`.
 
     classes: in the order of the logits.
     good_classes: a subset of the classes; empty for a problem of defect types only.
@@ -62,8 +62,7 @@ class ModelCard:
         are no good classes.
     provenance: commit, versions, fingerprints, manifest digest, run id; free, JSON-ready.
 
-    Raises:
-        ValueError: the fields contradict each other.
+    Raises ValueError: the fields contradict each other.
     """
 
     name: str
@@ -93,8 +92,7 @@ class ModelCard:
     def from_json(cls, text: str) -> ModelCard:
         """Read what `to_json` wrote.
 
-        Raises:
-            InputError: not JSON, another format version, a missing key, or contradictory fields.
+        Raises InputError: not JSON, another format version, a missing key, or contradictory fields.
         """
         content = _parse_card(text)
         try:
@@ -109,13 +107,12 @@ class ModelCard:
 def save_bundle(
     directory: Path, *, state_dict: Mapping[str, torch.Tensor], card: ModelCard, seen_images: Sequence[str]
 ) -> Path:
-    """Write the bundle; one that stands at `directory` is replaced.
+    """Write the bundle to `directory`; an existing one is replaced.
 
-    state_dict: of the bare timm model; any device, any memory format.
-    seen_images: sha256 hex digests or 16-hex prefixes of them, any order, repeats allowed.
+    state_dict: of the bare timm model; any device, any memory format. seen_images: sha256 hex digests or 16-hex
+    prefixes of them, any order, repeats allowed.
 
-    Raises:
-        ValueError: a seen image is not a sha256 digest.
+    Raises ValueError: a seen image is not a sha256 digest.
     """
     lines = _seen_prefixes(seen_images)
     shutil.rmtree(directory, ignore_errors=True)
@@ -136,8 +133,7 @@ def save_bundle(
 def load_bundle(directory: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     """Card and state dict, on the CPU, of a bundle or of an exported model that holds one.
 
-    Raises:
-        InputError: no bundle there, or one that cannot be read.
+    Raises InputError: no bundle there, or one that cannot be read.
     """
     bundle = find_bundle(directory)
     card = ModelCard.from_json((bundle / CARD_FILE).read_text(encoding="utf-8"))
@@ -150,20 +146,18 @@ def load_bundle(directory: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
 def read_seen_images(directory: Path) -> frozenset[str]:
     """16-hex sha256 prefixes of the images that the bundled model was fitted or calibrated on.
 
-    Raises:
-        InputError: no bundle there, or one without the list.
+    Raises InputError: no bundle there, or one without the list.
     """
     path = find_bundle(directory) / SEEN_FILE
     if not path.is_file():
-        raise InputError(f"{path} is missing: nobody can tell which images the model has seen; export the model again")
+        raise InputError(f"{path} is missing: it lists the images that the model has seen; export the model again")
     return frozenset(path.read_text(encoding="utf-8").split())
 
 
 def find_bundle(directory: Path) -> Path:
     """The bundle at `directory`, or inside it where `directory` is an MLflow model.
 
-    Raises:
-        InputError: there is none, or more than one.
+    Raises InputError: there is none, or more than one.
     """
     found = [
         path.parent for path in (directory / CARD_FILE, *directory.glob(f"artifacts/*/{CARD_FILE}")) if path.is_file()
@@ -177,7 +171,7 @@ def find_bundle(directory: Path) -> Path:
 
 
 def _card_faults(card: ModelCard) -> list[str]:
-    """What contradicts, in words."""
+    """Messages on contradictory fields."""
     framing = Framing.from_dict(card.framing)
     threshold = None if card.operating_point is None else card.operating_point.get("threshold_log_odds")
     rules = {
@@ -211,11 +205,11 @@ def _is_number(value: object) -> bool:
 
 
 def _parse_card(text: str) -> dict[str, Any]:
-    """The card's keys, all there; keys of no meaning here are dropped.
+    """All keys of the card; unknown ones are dropped.
 
-    Cards of the earlier versions are read as well: a champion of that time still has to be met. The networks of the
-    first two see the square as it is framed; the first three have their threshold as a score alone; the first four are
-    served in float32.
+    Cards of earlier versions can be read, since a champion may have one. In the first two the network's input has the
+    size of the framed square; the first three have their threshold as a score only; the first four are served in
+    float32.
     """
     try:
         content = json.loads(text)

@@ -1,18 +1,18 @@
 """The served model: image bytes in, label, defect score and decision out.
 
-MLflow copies this file into every exported model ("models from code") and runs the copy, where this project
-is not installed: it imports nothing of it. Everything else is read from the bundle (see `bundle.py`).
+MLflow copies this file into every exported model ("models from code") and runs the copy, where this project is not
+installed: it imports nothing of it. Everything else is read from the bundle (see `bundle.py`).
 
-Input: a frame with a column `image`, or any one-column frame, a series, array or list of items, a list of records
-with the key `image`, a dict with that key (of a list or of one item), or one item. An item is image bytes or base64
-text, with or without a `data:` prefix. A path is read only where the model was loaded with
-`model_config={"allow_paths": True}`: a server must not read files for its clients.
+Input: a frame with a column `image`, or any one-column frame, a series, array or list of items, a list of records with
+the key `image`, a dict with that key (of a list or of one item), or one item. An item is image bytes or base64 text,
+with or without a `data:` prefix. A path is read only where the model was loaded with `model_config={"allow_paths":
+True}`: a server must not read files for its clients.
 
-Output: one row per item, in order: `label` (the likeliest class), `defect_score` (calibrated, in [0, 1]),
-`decision` (accept, reject, or review where the item gives no image that can be judged), `p_<class>`, `error`.
-Without good classes there is neither score nor decision. A model that judges tiles answers for an image as for
-its worst tile, and names it: `tile`, as "left,top,right,bottom". What a row lacks is None, never NaN, which the
-scoring server would write as broken JSON.
+Output: one row per item, in order: `label` (the likeliest class), `defect_score` (calibrated, in [0, 1]), `decision`
+(accept, reject, or review where the item gives no image that can be judged), `p_<class>`, `error`. Without good classes
+there is neither score nor decision. A model that judges tiles answers for an image as for its worst tile, and names it:
+`tile`, as "left,top,right,bottom". What a row lacks is None, never NaN, which the scoring server would write as broken
+JSON.
 """
 
 import base64
@@ -91,8 +91,8 @@ class InspectionModel(PythonModel):
     ) -> pd.DataFrame:
         """One row per item, in order and with the index of the input; see the head of this file.
 
-        model_input: any container of the head of this file; MLflow warns of an annotation that says so.
-        params: none are known. They come from the client, so nothing that opens a door may hang on them.
+        model_input: any container of the head of this file; MLflow warns of an annotation that says so. params: none
+        are known. They come from the client, so nothing that opens a door may hang on them.
         """
         items, index = list_items(model_input)
         errors: dict[int, str] = {}
@@ -165,8 +165,7 @@ class InspectionModel(PythonModel):
 def list_items(model_input: object) -> tuple[list[object], pd.Index]:
     """The items, and the index that the output will carry.
 
-    Raises:
-        ValueError: a frame whose image column cannot be told, or an array of more than one column.
+    Raises ValueError: a frame whose image column cannot be told, or an array of more than one column.
     """
     if isinstance(model_input, dict):
         if "image" not in model_input:
@@ -208,8 +207,7 @@ def single(item: object) -> object:
 def read_item(item: object, *, allow_paths: bool) -> bytes:
     """The bytes of one image file.
 
-    Raises:
-        ItemError: the item is no bytes, base64 or (where allowed) path.
+    Raises ItemError: the item is no bytes, base64 or (where allowed) path.
     """
     if isinstance(item, bytes | bytearray | memoryview):
         return bytes(item)
@@ -253,8 +251,7 @@ def decode_base64(text: str, *, allow_paths: bool) -> bytes:
 def read_settings(model_config: dict[str, Any] | None) -> Settings:
     """`model_config` over the defaults, checked.
 
-    Raises:
-        ValueError: an unknown key or a value out of its range; all faults in one message.
+    Raises ValueError: an unknown key or a value out of its range; all faults in one message.
     """
     config = {**DEFAULTS, **(model_config or {})}
     device, batch_size, allow_paths = (config[key] for key in DEFAULTS)
@@ -277,8 +274,7 @@ def read_settings(model_config: dict[str, Any] | None) -> Settings:
 def read_card(path: Path) -> dict[str, Any]:
     """What `model.json` says; the exporter has checked its fields.
 
-    Raises:
-        ValueError: written in a format that this file does not read.
+    Raises ValueError: written in a format that this file does not read.
     """
     card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if card.get("format_version") != FORMAT_VERSION:

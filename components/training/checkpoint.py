@@ -1,4 +1,4 @@
-"""Checkpoints to go on from: written beside and renamed, so that one is whole or not there; read without pickle."""
+"""Checkpoint files: written to a temporary name and renamed, so that each is complete; read without pickle."""
 
 from __future__ import annotations
 

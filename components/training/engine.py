@@ -1,13 +1,13 @@
 """The training loop as a generator of epochs. It knows neither MLflow nor Ray: it yields plain records.
 
-A generator lets anybody drive it: a progress bar, a Ray trainable that is paused and resumed, a test. What an epoch
-does is a function of the learner's state, the seed and the epoch number alone, so a training that is resumed from a
-checkpoint ends with the same weights, bit for bit on a CPU. A watcher may look at every step, end the training, or put
-the learner back to where it was.
+A generator can be driven by a progress bar, a Ray trainable that is paused and resumed, or a test. An epoch is a
+function of the learner's state, the seed and the epoch number alone, so a training that is resumed from a checkpoint
+ends with the same weights, bit for bit on a CPU. A watcher may observe every step, end the training, or roll the
+learner back.
 
-On a GPU the host runs ahead of the device. So nothing of a step is read back before `FETCH_STEPS` steps are on their
-way; their values then come in one copy. A loss or gradient that is not finite closes the weights on the device until
-that copy is read: what is recorded, and the weights of a training that is not stopped, do not depend on the interval.
+On a GPU the host runs ahead of the device. It reads the values of `FETCH_STEPS` steps in one copy. After a loss or
+gradient that is not finite, the device does not change the weights until that copy is read: the records, and the
+weights of a training that is not stopped, do not depend on the interval.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from components.optim.stepper import Stepper
 logger = logging.getLogger(__name__)
 
 Evaluation = Callable[[nn.Module], Mapping[str, float]]
-Request = Literal["go_on", "stop", "rolled_back"]
+Request = Literal["continue", "stop", "rolled_back"]
 #: Optimizer steps on a GPU from one read of their losses, norms and measurements to the next.
 FETCH_STEPS = 16
 
@@ -56,13 +56,13 @@ class Device:
 
 @dataclass
 class Learner:
-    """All that changes during a training, and what it needs to change.
+    """The state of a training, and what a step needs.
 
-    `model` is on the device already. `averaged` follows the weights where the recipe asks for it. `calibration` gives
+    model: on the device. averaged: the moving average of the weights, if the recipe has one. calibration: gives
     training batches without augmentation, for the norms of weights that a schedule-free optimizer has averaged.
     eval_batch: images per batch of an evaluation. fetch_every: steps from one read of their values to the next; None:
     `FETCH_STEPS` on a GPU, and 1 on a CPU, where a read costs nothing. With 1 the host checks each step before the
-    weights move.
+    weights change.
     """
 
     model: nn.Module
@@ -90,18 +90,22 @@ class Learner:
 
     @contextmanager
     def scoring(self) -> Iterator[nn.Module]:
-        """The weights that are evaluated and exported, in eval mode: averaged ones where there are any.
+        """The weights that are evaluated and exported, in eval mode: averaged ones if there are any.
 
-        Afterwards every weight, buffer and mode of the learner is as it was. A checkpoint is taken outside.
+        At the end every weight, buffer and mode of the learner is restored. Take no checkpoint inside.
         """
         if self.averaged is not None:
             yield self.averaged.module
             return
-        with _eval_mode(self.model), self.stepper.averaged(self._calibration_inputs):
+
+        def inputs() -> Iterator[torch.Tensor]:
+            return (self.device.inputs(batch, self.preprocessing) for batch in self.calibration())
+
+        with _eval_mode(self.model), self.stepper.averaged(inputs):
             yield self.model
 
     def state_dict(self) -> dict[str, Any]:
-        """What a training goes on from; the tensors are the learner's own, no copies."""
+        """The state to resume from; the tensors are the learner's own, no copies."""
         return {
             "model": self.model.state_dict(),
             "stepper": self.stepper.state_dict(),
@@ -110,15 +114,12 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where that learner was; the state stays untouched."""
+        """Resume from a state, which is not changed."""
         self.model.load_state_dict(state["model"])
         self.stepper.load_state_dict(state["stepper"])
         if self.averaged is not None:
             self.averaged.module.load_state_dict(state["averaged"])
         self.epoch = state["epoch"]
-
-    def _calibration_inputs(self) -> Iterator[torch.Tensor]:
-        return (self.device.inputs(batch, self.preprocessing) for batch in self.calibration())
 
 
 @dataclass(frozen=True)
@@ -155,30 +156,28 @@ class EpochRecord:
 
 
 class Watcher(Protocol):
-    """Looks at a training from inside, and may ask for its end or put the learner back.
+    """Observes a training, and may end it or roll it back.
 
-    "go_on": nothing is asked. "stop": the training ends; an epoch that is under way is left without a record.
-    "rolled_back": the watcher has loaded an earlier state into the learner, whose `epoch` and `step` went back with it;
-    an epoch that is under way is left without a record, and training goes on from there.
+    "stop": the training ends. "rolled_back": the watcher has loaded an earlier state into the learner, with its `epoch`
+    and `step`, and the training continues from there. In both cases an unfinished epoch has no record.
     """
 
     def before_step(self, learner: Learner) -> None:
-        """The gradients are there, unclipped; `learner.stepper` has them and their norm."""
+        """Called with the unclipped gradients; `learner.stepper` has them and their norm."""
 
     def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
-        """Scalars on the device, as many after each step, NaN where there is nothing; called when the weights moved."""
+        """Scalars on the device, the same number after each step, NaN for none; called after the update."""
         ...
 
     def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
-        """Called for each step in order, with what `measure` gave, when its values are read.
+        """Called for each step in order, with the values of `measure`, when they are read.
 
-        By then the learner may be up to `fetch_every` - 1 steps further. Also called after a step that diverged, which
-        moved nothing.
+        By then the learner may be up to `fetch_every` - 1 steps further. Also called after a step that diverged.
         """
         ...
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
-        """After the evaluation, before the record is given out."""
+        """Called after the evaluation, before the record is yielded."""
         ...
 
 
@@ -196,9 +195,8 @@ def train_epochs(
     batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called within
     `scoring` after each epoch; the schedule `plateau` listens to their `val_loss`; None: no evaluation. on_steps: gets
     the records of successful steps in order, `learner.fetch_every` of them at most at a time, and the rest of an epoch
-    before its evaluation. A step that diverged ends the training with a record marked `diverged`, which carries no
-    metrics, unless the watcher rolls back. After that, epochs and steps that were given out before come again: the
-    later ones count.
+    before its evaluation. A step that diverged ends the training with a record marked `diverged`, without metrics,
+    unless the watcher rolls back. After a rollback, epochs and steps are repeated: the later ones count.
     """
     while learner.epoch < until:
         started = time.perf_counter()
@@ -209,7 +207,12 @@ def train_epochs(
             return
         seconds = time.perf_counter() - started
         learner.epoch += 1
-        scores = {} if totals.diverged or evaluate is None else _scores(learner, evaluate)
+        scores: dict[str, float] = {}
+        if evaluate is not None and not totals.diverged:
+            with learner.scoring() as scored:
+                scores = dict(evaluate(scored))
+            if "val_loss" in scores:
+                learner.stepper.epoch_ended(scores["val_loss"])
         record = totals.record(learner, seconds, scores)
         if watcher is not None and not record.diverged:
             request = watcher.after_epoch(learner, record)
@@ -219,9 +222,9 @@ def train_epochs(
 
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing) -> np.ndarray:
-    """Logits of all batches in order, (N, K) float32. Leaves the model in the mode in which it was.
+    """Logits of all batches in order, (N, K) float32. The model's mode is restored.
 
-    Where a batch does not fit into the GPU's memory, it and those after it are halved until they do.
+    If a batch does not fit into the GPU's memory, it and the next ones are halved until they do.
     """
     preprocessing = preprocessing.to(device.target)
     logits: list[torch.Tensor] = []
@@ -244,7 +247,7 @@ def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, prepr
 
 @contextmanager
 def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Module by module, since the norms of a frozen body are in eval mode during training as well."""
+    """Restores the mode module by module: the norms of a frozen body are in eval mode during training too."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -293,13 +296,13 @@ def _train_one_epoch(
     on_steps: Callable[[Sequence[StepRecord]], None],
     watcher: Watcher | None,
 ) -> tuple[_Totals, Request]:
-    """Steps until the batches are over, a step diverges, or the watcher asks for something."""
+    """Train until the batches are used up, a step diverges, or the watcher stops or rolls back."""
     assert learner.fetch_every is not None
     totals = _Totals()
-    request: Request = "go_on"
+    request: Request = "continue"
     unread: list[_Step] = []
     devices = [learner.device.target] if learner.device.target.type == "cuda" else []
-    # Dropout and stochastic depth draw from torch's global generator: seed it per epoch, and give it back as it was.
+    # Dropout and stochastic depth draw from torch's global generator: seed it per epoch, and restore it.
     with torch.random.fork_rng(devices):
         torch.manual_seed(_epoch_seed(learner.seed, learner.epoch))
         learner.stepper.train()
@@ -309,7 +312,7 @@ def _train_one_epoch(
                 continue
             request = _read(learner, unread, totals, on_steps, watcher)
             unread = []
-            if totals.diverged or request != "go_on":
+            if totals.diverged or request != "continue":
                 break
         if unread:
             request = _read(learner, unread, totals, on_steps, watcher)
@@ -318,7 +321,7 @@ def _train_one_epoch(
 
 @dataclass(frozen=True)
 class _Step:
-    """A step under way. number: of the step if it succeeds. values: loss, gradient norm, and the watcher's scalars."""
+    """A step whose values are not read yet. values: loss, gradient norm, and the watcher's scalars."""
 
     number: int
     rates: tuple[float, ...]
@@ -327,7 +330,7 @@ class _Step:
 
 
 def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
-    """One optimizer step; the gradient norm is the one before clipping. What is not finite moves nothing."""
+    """One optimizer step. The gradient norm is before clipping; if it or the loss is not finite, no weight changes."""
     stepper, number = learner.stepper, learner.step + 1
     stepper.zero_grad()
     logits = learner.device.forward(learner.model, batch, learner.preprocessing)
@@ -338,7 +341,7 @@ def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
         watcher.before_step(learner)
     taken = stepper.step(loss, on_device=learner.fetch_every != 1)
     if learner.averaged is not None and learner.step == number:
-        with stepper.unless_failed(learner.averaged.module.state_dict().values):
+        with stepper.undone_on_failure(learner.averaged.module.state_dict().values):
             learner.averaged.update(learner.model, step=number)
     measured = () if watcher is None else watcher.measure(learner)
     return _Step(number, taken.rates, len(batch), [loss.detach(), taken.grad_norm, *measured])
@@ -351,37 +354,29 @@ def _read(
     on_steps: Callable[[Sequence[StepRecord]], None],
     watcher: Watcher | None,
 ) -> Request:
-    """Read the values of these steps in one copy, and give out their records up to where the training turns."""
+    """Read the values of these steps in one copy; report the records up to a divergence, stop or rollback."""
     if learner.fetch_every == 1:
         values = [[value.item() for value in step.values] for step in steps]
     else:
         values = torch.stack([value for step in steps for value in step.values]).view(len(steps), -1).tolist()
     given: list[StepRecord] = []
-    request: Request = "go_on"
+    request: Request = "continue"
     for position, (step, (loss, grad_norm, *measured)) in enumerate(zip(steps, values, strict=True)):
         record = StepRecord(step.number, max(step.rates), min(step.rates), step.rates, loss, grad_norm)
         if record.diverged:
             if learner.fetch_every != 1:
-                learner.stepper.take_back(len(steps) - position)
+                learner.stepper.uncount_steps(len(steps) - position)
             record = replace(record, step=learner.step, grad_norm=grad_norm if math.isfinite(loss) else math.nan)
         else:
             given.append(record)
         totals.add(record, step.images)
         if watcher is not None:
             request = watcher.after_step(learner, record, measured)
-        if record.diverged or request != "go_on":
+        if record.diverged or request != "continue":
             break
     if given:
         on_steps(given)
     return request
-
-
-def _scores(learner: Learner, evaluate: Evaluation) -> dict[str, float]:
-    with learner.scoring() as scored:
-        metrics = dict(evaluate(scored))
-    if "val_loss" in metrics:
-        learner.stepper.epoch_ended(metrics["val_loss"])
-    return metrics
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

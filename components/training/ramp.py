@@ -1,8 +1,8 @@
 """The LR range test's run: a short training under a rate that rises exponentially (Smith, arXiv 1506.01186).
 
-It is an ordinary training under the schedule `ramp`, with a watcher that measures a held-out loss and stops where the
-loss explodes. So it freezes, clips and rounds as the training does whose rate it is to find. What the curves mean is
-`components.optim.range_test.bounds`'s business.
+It is an ordinary training under the schedule `ramp`, with a watcher that measures a held-out loss and stops when the
+loss diverges. So freezing, clipping and precision are those of the training whose rate it finds. The curves are
+analysed in `components.optim.range_test.bounds`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from components.training.engine import EpochRecord, Learner, Request, StepRecord
 logger = logging.getLogger(__name__)
 
 HELD_OUT_PER_DECADE = 2
-HELD_OUT_STEPS = 6  # from one held-out loss to the next, at least
+HELD_OUT_STEPS = 6  # smallest interval of the held-out loss
 MAX_PASSES = 2.0
 
 
@@ -100,17 +100,10 @@ def run_ramp(
     loss is that of its training weights y, as the batches' is: the average x is dominated by the highest rates so far
     and lags like any causal mean, and a round trip to it would change the bits of the training.
 
-    Args:
-        learner: a new one under `ramp_schedule(rates)`.
-        batches: of an epoch, numbered from 0.
-        held_out: one fixed batch, not trained on; looked at every `interval` steps and at the last.
-        rates: of `ramp_rates`.
-        interval: of `held_out_interval`.
-        num_classes: K.
-        on_step: called with each record.
-
-    Raises:
-        ValueError: the epochs have no batches.
+    learner: a new one under `ramp_schedule(rates)`. batches: of an epoch, numbered from 0. held_out: one fixed batch,
+    not trained on; looked at every `interval` steps and at the last. rates: of `ramp_rates`. interval: of
+    `held_out_interval`. num_classes: K. on_step: called with each record. Raises ValueError: the epochs have no
+    batches.
     """
     watcher = _RampWatcher(
         held_out.to(learner.device.target), rates.tolist(), interval, 2 * math.log(num_classes), on_step
@@ -125,7 +118,7 @@ def run_ramp(
 
 
 class _RampWatcher:
-    """Implements the engine's `Watcher`. steps: the records so far. over: whether the ramp has ended."""
+    """A `Watcher`. steps: the records so far. over: whether the ramp has ended."""
 
     def __init__(
         self,
@@ -145,7 +138,7 @@ class _RampWatcher:
         self._unknown = torch.tensor(math.nan, device=held_out.images.device)
 
     def before_step(self, learner: Learner) -> None:
-        """Nothing: the gradients are not looked at."""
+        """The gradients are not used."""
 
     def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
         step = learner.step - 1
@@ -164,10 +157,10 @@ class _RampWatcher:
                 "seed %d: the ramp diverged at lr %.2e (step %d of %d)", learner.seed, lr, step + 1, len(self._rates)
             )
         self.over = diverged or step == len(self._rates) - 1
-        return "stop" if self.over else "go_on"
+        return "stop" if self.over else "continue"
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
-        return "go_on"
+        return "continue"
 
 
 @torch.no_grad()
@@ -178,11 +171,11 @@ def _held_out_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     loss would show that lag, not the weights.
     """
     learner.model.eval()
-    norms = learner.stepper.moving_norms()
+    norms = learner.stepper.updated_norms()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.train()
-        norm.momentum = 0.0  # looks, and leaves the running averages alone
+        norm.momentum = 0.0  # uses batch statistics without a change of the running averages
     loss: torch.Tensor = learner.loss(learner.device.forward(learner.model, batch, learner.preprocessing), batch.labels)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

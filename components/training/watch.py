@@ -1,7 +1,8 @@
-"""A training watched from inside: what its gradients, weights and a fixed batch of validation images say of the rate.
+"""Measures a training for the monitor, and acts on its verdicts.
 
-Watching changes nothing: the same weights come out, bit for bit, unless a verdict is acted upon. To act is to stop, or
-to go back to the best epoch and on at half the rate; a rate is never raised.
+It measures gradients, weights and the loss of a fixed batch of validation images. The measurements do not change the
+weights, bit for bit. The actions are to stop, or to return to the best epoch and continue at half the rate; a rate is
+never raised.
 
 Nothing here reads a value back from the device: the engine fetches what `measure` gives. In a training of more than
 `WINDOWS * probe_every` steps the probe is measured once per look of the monitor, and the cosine ten times: more would
@@ -22,15 +23,15 @@ from components.data.loader import Batch
 from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, WINDOWS, Signals, TrainingMonitor, Verdict
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
-#: Steps for which the detectors rest after a rate has risen: a restart and a body just unfrozen need a while to settle.
-REST_STEPS = 20
+#: Length of the grace period after a rate has risen (warmup, restart, unfreezing), in steps.
+GRACE_STEPS = 20
 #: Cosines from one measurement of the probe to the next.
 COSINES = 10
-#: Of the rate, at each rollback; beside the schedule, because one that rises would undo a halved rate of a group.
+#: Factor on the rate at each rollback. It is a factor beside the schedule, which may raise the rate of a group again.
 ROLLBACK_FACTOR = 0.5
 
 
-class MonitoredTraining:
+class MonitorWatcher:
     """Implements the engine's `Watcher`. ledger: every verdict with what was done, in order."""
 
     def __init__(
@@ -45,14 +46,10 @@ class MonitoredTraining:
     ) -> None:
         """Watch one training from its first step.
 
-        Args:
-            probe: validation images, always the same.
-            action: what a rate that is too high brings about.
-            max_rollbacks: how often `rollback` goes back at most; then it stops. It goes to the epoch of the lowest
-                validation loss, or to the start where none is below chance.
-            probe_every: optimizer steps from one look at the probe to the next, at least.
-            total_steps: of the whole training.
-            chance_loss: of the best predictor that sees no image, positive.
+        probe: validation images, always the same. action: what a rate that is too high brings about. max_rollbacks: how
+        often `rollback` goes back at most; then it stops. It goes to the epoch of the lowest validation loss, or to the
+        start where none is below chance. probe_every: optimizer steps from one look at the probe to the next, at least.
+        total_steps: of the whole training. chance_loss: of the best predictor that sees no image, positive.
         """
         self.ledger: list[dict[str, Any]] = []
         self._probe = probe
@@ -67,15 +64,15 @@ class MonitoredTraining:
         self._earlier: tuple[int, int, list[torch.Tensor], torch.Tensor] | None = None
         self._rollbacks = 0
         self._rates: tuple[float, ...] = ()
-        self._rest_until = 0
-        # An epoch at chance level is no better than the start: a rate far too high collapses to it within an epoch. Of
-        # four trainings at 30 times the best rate, one was saved from a collapsed state, and all four from the start.
+        self._grace_until = 0
+        # An epoch at chance level is no better than the start: a rate far too high leads to it within an epoch. Of four
+        # trainings at 30 times the best rate, one recovered from a collapsed state, and all four from the start.
         self._best_loss = NOTHING_LEARNED * chance_loss
         self._best: dict[str, Any] | None = None
 
     def before_step(self, learner: Learner) -> None:
         """Look at the gradients before the optimizer clips or overwrites them."""
-        # The start is taken here, when the norms have seen one batch: nobody asks a watcher earlier.
+        # The initial state is copied here, after the first forward pass: a watcher is not called earlier.
         if self._best is None and self._action == "rollback":
             self._best = _on_cpu(learner.state_dict())
         if self._unknown.device != learner.device.target:
@@ -90,14 +87,14 @@ class MonitoredTraining:
             self._weights = [(weight, weight.detach().clone()) for weight in _matrices(learner)]
 
     def measure(self, learner: Learner) -> Sequence[torch.Tensor]:
-        """Cosine, update ratio and probe loss of the step, () each; NaN where it was not their turn."""
+        """Cosine, update ratio and probe loss of the step, () each; NaN for those that were not measured."""
         if self._weights is None:
             return self._cosine, self._unknown, self._unknown
         ratio, self._weights = _update_ratio(self._weights), None
         return self._cosine, ratio, self._probe_loss(learner)
 
     def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
-        """Judge the step; one that diverged is judged too, though it moved nothing."""
+        """Judge the step, also one that diverged, although it did not change the weights."""
         cosine, update_ratio, probe_loss = measured if not record.diverged else (math.nan,) * 3
         signals = Signals(
             step=record.step,
@@ -107,9 +104,9 @@ class MonitoredTraining:
             update_ratio=update_ratio,
             probe_loss=probe_loss,
             lr=record.lr,
-            in_grace_period=self._rests(record),
+            in_grace_period=self._in_grace_period(record),
         )
-        return self._answer(learner, self._monitor.update(signals))
+        return self._act_on(learner, self._monitor.update(signals))
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
         """Judge the epoch, and keep its state where it is the best so far."""
@@ -120,10 +117,10 @@ class MonitoredTraining:
             self._best_loss = val_loss
             if self._action == "rollback":
                 self._best = _on_cpu(learner.state_dict())
-        return self._answer(learner, verdict)
+        return self._act_on(learner, verdict)
 
     def advice(self) -> list[str]:
-        """What the run teaches about its rate, in words; empty where there is nothing to say."""
+        """Advice on the learning rate, a sentence each; empty for none."""
         return self._monitor.conclude()
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,7 +130,7 @@ class MonitoredTraining:
             "ledger": copy.deepcopy(self.ledger),
             "rollbacks": self._rollbacks,
             "rates": list(self._rates),
-            "rest_until": self._rest_until,
+            "grace_until": self._grace_until,
             "best_loss": self._best_loss,
             "best": self._best,
         }
@@ -143,24 +140,25 @@ class MonitoredTraining:
         self.ledger = copy.deepcopy(state["ledger"])
         self._rollbacks = state["rollbacks"]
         self._rates = tuple(state["rates"])
-        self._rest_until = state["rest_until"]
+        self._grace_until = state["grace_until"]
         self._best_loss = state["best_loss"]
         self._best = None if state["best"] is None else _on_cpu(state["best"])
         self._earlier = None
 
-    def _rests(self, record: StepRecord) -> bool:
-        """Whether a rate rises (warmup, restart, a cycle's rise, unfreezing) or did so a moment ago."""
+    def _in_grace_period(self, record: StepRecord) -> bool:
+        """Whether a rate rises (warmup, restart, cycle, unfreezing) or has risen in the latest GRACE_STEPS."""
         before, self._rates = self._rates, record.rates
         rises = any(now > then * (1 + 1e-9) for now, then in zip(record.rates, before, strict=False))
         if rises:
-            self._rest_until = record.step + REST_STEPS
-        return record.step < self._rest_until
+            self._grace_until = record.step + GRACE_STEPS
+        return record.step < self._grace_until
 
     @torch.no_grad()
     def _successive_cosine(self, learner: Learner, step: int) -> torch.Tensor:
-        """Between this gradient and that of the step before, within an epoch: a resumed training sees the same.
+        """The cosine of this gradient and that of the step before.
 
-        NaN at the first step of an epoch, where other weights have a gradient than before, and for one of length 0.
+        NaN at the first step of an epoch (so that a resumed training measures the same), if other weights have a
+        gradient than before, and for a gradient of length 0.
         """
         gradients, earlier, self._earlier = learner.stepper.gradients, self._earlier, None
         if earlier is None or earlier[:2] != (learner.epoch, step - 1) or len(earlier[2]) != len(gradients):
@@ -170,7 +168,7 @@ class MonitoredTraining:
 
     @torch.no_grad()
     def _probe_loss(self, learner: Learner) -> torch.Tensor:
-        """Loss on the probe of the weights that are trained, without dropout; draws nothing and updates no norm."""
+        """Loss on the probe without dropout; uses no random numbers and updates no norm."""
         learner.model.eval()
         try:
             logits = learner.device.forward(learner.model, self._probe, learner.preprocessing)
@@ -179,10 +177,10 @@ class MonitoredTraining:
         loss: torch.Tensor = learner.loss(logits, self._probe.labels)
         return loss
 
-    def _answer(self, learner: Learner, verdict: Verdict | None) -> Request:
+    def _act_on(self, learner: Learner, verdict: Verdict | None) -> Request:
         if verdict is None:
-            return "go_on"
-        action = self._choose(verdict)
+            return "continue"
+        action = self._choose_action(verdict)
         self.ledger.append(
             {
                 "step": verdict.step,
@@ -196,38 +194,35 @@ class MonitoredTraining:
         if action == "rollback":
             self._roll_back(learner)
             return "rolled_back"
-        return "stop" if action == "stop" else "go_on"
+        return "stop" if action == "stop" else "continue"
 
-    def _choose(self, verdict: Verdict) -> Literal["none", "stop", "rollback"]:
+    def _choose_action(self, verdict: Verdict) -> Literal["none", "stop", "rollback"]:
         if verdict.kind not in TOO_HIGH or self._action == "observe":
             return "none"
-        # Where the very first loss was not a number, the start is no state to go back to.
+        # If the very first loss was not finite, the start is no state to return to.
         may_go_back = self._rollbacks < self._max_rollbacks and self._best is not None and verdict.step > 0
         return "rollback" if self._action == "rollback" and may_go_back else "stop"
 
     def _roll_back(self, learner: Learner) -> None:
-        scale = learner.stepper.scale * ROLLBACK_FACTOR  # of the rate that failed, not of the state that is loaded
+        scale = learner.stepper.scale * ROLLBACK_FACTOR  # before the earlier state, with its scale, is loaded
         assert self._best is not None
         learner.load_state_dict(copy.deepcopy(self._best))
         learner.stepper.scale = scale
         self._rollbacks += 1
-        self._rates, self._rest_until = (), learner.step
+        self._rates, self._grace_until = (), learner.step
         self._earlier = None
         self._monitor.rolled_back(step=learner.step, epoch=learner.epoch)
 
 
 @torch.no_grad()
 def _update_ratio(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """‖Δw‖ / ‖w‖ of this step, over all matrices and kernels that it trained. pairs: each, and a copy from before.
-
-    The step itself may unfreeze others.
-    """
+    """‖Δw‖ / ‖w‖ of this step over all trained matrices and kernels. pairs: each, and its copy before the step."""
     now, before = ([weight[place] for weight in pairs] for place in (0, 1))
     return _norm(list(torch._foreach_sub(now, before))) / _norm(before).clamp_min(1e-30)
 
 
 def _matrices(learner: Learner) -> list[torch.Tensor]:
-    """Weights proper that are trained; norms and biases start at 0 or 1, and their ratios mean nothing."""
+    """The trained matrices and kernels; norms and biases start at 0 or 1, so that their ratios mean nothing."""
     return [weight for weight in learner.model.parameters() if weight.requires_grad and weight.ndim > 1]
 
 

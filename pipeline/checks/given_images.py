@@ -1,4 +1,4 @@
-"""The images that a person names to have them inspected: files as they are given, folders by the rules of prepare."""
+"""The images to inspect with `predict`: files as given, folders by the rules of prepare."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "images"
 @dataclass(frozen=True)
 class GivenImages:
     """paths: each once, in the order given, sorted within a folder. notes: what was left out, a sentence each.
-    holds_images: whether a person may miss something of that.
+    holds_images: whether images may be among it.
     """
 
     paths: list[str]
@@ -27,8 +27,7 @@ class GivenImages:
 
 
 def list_given(given: Sequence[Path]) -> GivenImages:
-    """Raises InputError: a path that is neither a file nor a folder, no image at all, a name that text cannot hold, and
-    what `read_tree` refuses."""
+    """Raises `InputError` for a missing path, no image at all, a name that is not UTF-8, and as `read_tree` does."""
     paths: list[str] = []
     notes: list[str] = []
     holds_images = False
@@ -45,9 +44,13 @@ def list_given(given: Sequence[Path]) -> GivenImages:
             raise InputError(f"{KEY}={path}: no such file or folder")
     if not paths:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        told = f"; {'; '.join(notes)}" if notes else ""
-        raise InputError(f"{KEY}={', '.join(map(str, given))}: no image file there (known: {known}){told}")
-    _refuse_undecodable(paths)
+        reasons = f"; {'; '.join(notes)}" if notes else ""
+        raise InputError(f"{KEY}={', '.join(map(str, given))}: no image file there (known: {known}){reasons}")
+    for name in paths:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{KEY}: the file name {name!r} is not valid UTF-8; rename the file") from error
     once = {os.path.abspath(path): path for path in reversed(paths)}  # noqa: PTH100  a link is an image of its own
     unique = [path for path in dict.fromkeys(paths) if once[os.path.abspath(path)] == path]  # noqa: PTH100
     if len(unique) < len(paths):
@@ -58,11 +61,3 @@ def list_given(given: Sequence[Path]) -> GivenImages:
 def _of_folder(folder: Path) -> tuple[list[str], LeftOut]:
     tree = read_tree(Files(str(folder.resolve())), key=KEY)
     return [str(folder / path) for path in tree.paths if is_image(path)], tree.left_out()
-
-
-def _refuse_undecodable(paths: Sequence[str]) -> None:
-    for path in paths:
-        try:
-            path.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{KEY}: the file name {path!r} is not valid UTF-8; rename the file") from error

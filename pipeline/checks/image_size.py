@@ -1,6 +1,6 @@
-"""The image sizes that trainings of a configuration see: the recipe's own, searched ones, and those of a comparison.
+"""The image sizes of the trainings of a configuration: the recipe's own, searched ones, and those of a comparison.
 
-A size below that of the packed images is made on the device, batch by batch; a larger one would be made of nothing.
+Images are reduced on the device, batch by batch. A size above that of the packed images is an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
 
 
 def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, int]:
-    """All sizes that a backbone has to take, by the key that decides. compared: those of the comparison's as well."""
+    """All sizes that a backbone must accept, by key. compared: whether those of the comparison count as well."""
     asked = {f"{KEY}={config.recipe.image_size}": config.recipe.image_size} | _searched(config.search.space, backbone)
     if compared:
         asked |= _compared(config.compare_lr.entries)
@@ -43,7 +43,7 @@ def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, i
 
 
 def _searched(space: Iterable[Dimension], backbone: str | None = None) -> dict[str, int | None]:
-    """Where a size is searched, and the size; whole numbers have no intervals. backbone: only what it may meet."""
+    """The searched sizes by key (whole numbers have no intervals). backbone: only those it can have."""
     return {
         f"search.space.{index}.sets={KEY}: {size}": size
         for index, dimension in enumerate(space)
@@ -62,7 +62,7 @@ def _compared(entries: Iterable[CompareEntry]) -> dict[str, int | None]:
 
 
 def _sizes(values: Iterable[object]) -> Iterator[int | None]:
-    """Those that the key takes, as it takes them; whoever overrides the recipe with the others says what is wrong."""
+    """The valid sizes, parsed; other checks report the invalid ones."""
     for value in values:
         try:
             yield RecipeConfig.model_validate({"image_size": value}).image_size

@@ -1,9 +1,9 @@
-"""What is refused before anything starts: all checks of a run, of its dry run and of `doctor`, in one list.
+"""All checks before a run, its dry run and in `doctor`.
 
-A check is cheap and changes nothing. Where starting the thing itself tells more, it has a second half, which `doctor`
-alone makes. What the data source holds is checked when the plan is made, which reads it.
+A check is fast and changes nothing. Some have a second part that starts the service, for `doctor` only. The content of
+the data source is checked when the plan is made.
 
-Libraries are imported where a check needs them: a run whose results all stand waits for none of them.
+Libraries are imported where a check needs them, so that a run with complete results starts fast.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from pipeline.storage import claim_storage
 if TYPE_CHECKING:
     from components.tracking import Tracker
 
-#: Less free space than this makes a run likely to stop half-way; with less than that it does.
+#: Free space below which a run gets a warning, and below which it is refused.
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 100_000_000
-#: The stage beside the pipeline, whose range test covers other optimizers.
+#: The stage outside of the main pipeline, whose range test covers other optimizers.
 COMPARISON = "compare_lr"
 
 ALL = frozenset(STAGE_NAMES)
@@ -40,16 +40,16 @@ ALL = frozenset(STAGE_NAMES)
 TRAINING = frozenset({"lr_range_test", COMPARISON, "search", "confirm", "train"})
 
 
-#: What a check found; then, a sentence each, what a person should know though nothing is refused.
+#: The result of a check, then its warnings, a sentence each.
 Findings = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """stages: the check is made if one of them is to run.
+    """A check that is made if one of its stages is to run.
 
-    find: of the configuration and the names of the stages that are to run; raises `InputError` for what would stop
-    them. start: the same by starting it, in words what happened.
+    find: checks the configuration for the stages that are to run; raises `InputError` for what would stop them. start:
+    starts the service; returns what happened.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Check:
 
 
 class Outcome(NamedTuple):
-    """What `doctor` says of a check. detail: what was found, or what is wrong and how to mend it."""
+    """The result of a check in `doctor`. detail: what was found, or the fault and its remedy."""
 
     name: str
     ok: bool
@@ -67,10 +67,7 @@ class Outcome(NamedTuple):
 
 
 def checked_plan(config: Config, *, until: str, force: Sequence[str], console: Console) -> list[PlannedStage]:
-    """The plan of a run that nothing known beforehand will stop; what a person should know is shown as warnings.
-
-    Raises `InputError` with every fault, those of the data source among them.
-    """
+    """Make and check the plan of a run; show warnings. Raises `InputError` with all faults, also of the data source."""
     faults: list[str] = []
     plan: list[PlannedStage] = []
     try:
@@ -96,7 +93,7 @@ def checked_plan(config: Config, *, until: str, force: Sequence[str], console: C
 
 
 def run_checks(config_source: str, overrides: Mapping[str, str]) -> list[Outcome]:
-    """What `doctor` does: all checks, also after one that failed, with their second halves."""
+    """All checks for `doctor`, with their second parts, also after a failed one."""
     try:
         config = load(config_source, overrides)
     except InputError as error:
@@ -138,7 +135,7 @@ def _data(config: Config) -> Findings:
 
 
 def check_storage(config: Config) -> Findings:
-    """Raise `InputError` when the storage folder cannot be written, or has no room left."""
+    """Raise `InputError` if the storage folder cannot be written, or has no free space."""
     from components.home import check_writable
 
     root = Path(config.storage.root).absolute()
@@ -172,14 +169,14 @@ def _tracking(config: Config, running: Set[str]) -> Findings:
 
 
 def connect(config: Config) -> Tracker:
-    """The store and the experiment of a configuration. Raises `InputError` where they cannot be used."""
+    """The tracking store and the experiment of a configuration. Raises `InputError` if they cannot be used."""
     from components.tracking import Tracker
 
     return Tracker.connect(config.tracking.uri, experiment=config.tracking.experiment or config.project.name)
 
 
 def _use_tracking(config: Config) -> str:
-    """Also the artifacts' place of the experiment, and the registry."""
+    """Use the tracking store, the artifact location of the experiment, and the registry."""
     from components.registry import Registry
 
     tracker = connect(config)
@@ -244,7 +241,7 @@ def _search(config: Config, running: Set[str]) -> Findings:
 
 
 def _backbones(config: Config, running: Set[str]) -> Findings:
-    """They exist, take the images' sizes and have the rates that they are given."""
+    """Check that the backbones exist and accept the image sizes and dropout rates."""
     from components.models.backbones import check_rates
     from components.models.skeleton import check_input_size
     from pipeline.checks.image_size import image_sizes
@@ -269,14 +266,14 @@ def _backbones(config: Config, running: Set[str]) -> Findings:
 
 
 def _highest(config: Config, rate: str) -> float:
-    """The highest that a training may have of a rate of the model."""
+    """The highest value of a dropout rate in any training."""
     searched = [dimension for dimension in config.search.space if dimension.sets == f"model.{rate}"]
     configured: float = getattr(config.model, rate)
     return max([configured, *(float(value) for one in searched for value in one.choices or (one.high or 0.0,))])
 
 
 def _weights(config: Config, running: Set[str]) -> Findings:
-    """They can be had, and fit the backbone."""
+    """Check that the weights are available and fit the backbone."""
     from components.models.catalogue import is_known
     from components.models.weights import check_weights
 

@@ -1,16 +1,16 @@
-"""What would stop a search when it starts, found out before anything does."""
+"""Checks of a search before anything starts: the sampler and the storage of checkpoints."""
 
 from __future__ import annotations
 
 from pipeline.config import ComputeConfig, Config
 from pipeline.sections.recipe import Recipe
 
-#: Bounds that stand for those of a range test that has not been made: any will do.
+#: Arbitrary bounds in place of those of a later range test.
 ANY_BOUNDS = (1e-5, 1.0)
 
 
 def check_search(config: Config) -> None:
-    """Raise `InputError` where the sampler cannot search the space in so many trials, or checkpoints have no place."""
+    """Raise `InputError` if the sampler cannot search the space, or checkpoints cannot be written."""
     if config.search.num_trials > 1:
         _check_sampler(config)
     if config.compute.trial_storage is not None:
@@ -18,7 +18,7 @@ def check_search(config: Config) -> None:
 
 
 def check_trial_storage(compute: ComputeConfig) -> None:
-    """Raise `InputError` where checkpoints cannot be written there."""
+    """Raise `InputError` if checkpoints cannot be written to `compute.trial_storage`."""
     from components.errors import InputError
     from components.search.checkpoints import open_location
 

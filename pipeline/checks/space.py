@@ -1,4 +1,4 @@
-"""What can be said of a search space before anything starts: whether every key exists, takes its values, and acts."""
+"""Checks of a search space before anything starts: every key exists, accepts its values, and has an effect."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from components.errors import InputError
 from pipeline.config import Config
-from pipeline.overriding import held, override
+from pipeline.overriding import override, parsed_value
 from pipeline.sections.recipe import Recipe
-from pipeline.sections.recipe_keys import HIERARCHY_KEYS, NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.sections.recipe_keys import NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.search import Dimension, SearchConfig
 
 Space = tuple[Dimension, ...]
 
-#: What decides the schedule of a trial, by the horizon.
+#: The schedule of trials, by the horizon.
 HORIZONS = {
     "constant": "trials run at a constant rate and are compared on averaged weights",
     "wsd": "trials run at a constant rate, and copies of them are cooled down",
@@ -23,16 +23,22 @@ HORIZONS = {
 
 
 def space_faults(config: Config, space: Space) -> list[str]:
-    """One line for each fault. space: the dimensions that no override has pinned."""
+    """One line for each fault. space: the dimensions that no override has pinned. The sampler checks the rest."""
     faults = [fault for index in range(len(space)) for fault in _dimension_faults(config, space, index)]
-    faults = faults or [*_circle_faults(space), *_pair_faults(config, space)]
-    if config.search.num_trials > 1:
-        faults += _sampler_faults(config, space)
+    faults = faults or [*_cycle_faults(space), *_pair_faults(config, space)]
+    search = config.search
+    if search.num_trials > 1 and not space:
+        faults.append("search.space: empty, so there is nothing to search; add a dimension or set search.num_trials=1")
+    if search.num_trials > 1 and search.folds and search.folds != config.data.num_folds:
+        faults.append(
+            f"search.folds={search.folds}: the folds are those of the data, and data.num_folds={config.data.num_folds};"
+            " give both the same number"
+        )
     return faults
 
 
-def with_held_values(config: Config, dimension: Dimension) -> Dimension:
-    """The dimension with its choices and conditions as their keys hold them: `adamw` for the text `AdamW`."""
+def with_parsed_values(config: Config, dimension: Dimension) -> Dimension:
+    """The dimension with parsed choices and conditions: `adamw` for the text `AdamW`."""
     recipe = Recipe(model=config.model, recipe=config.recipe)
     if dimension.choices is None and not dimension.when:
         return dimension
@@ -47,7 +53,7 @@ def _dimension_faults(config: Config, space: Space, index: int) -> list[str]:
     where = f"search.space.{index}.sets={dimension.sets}"
     decided = _decided_elsewhere(config.search, dimension.sets)
     if decided:
-        return [f"{where}: cannot be searched: {decided}; take it out of the space"]
+        return [f"{where}: cannot be searched: {decided}; remove it from the space"]
     faults = []
     names = [other.sets for other in space]
     if names.count(dimension.sets) > 1 and names.index(dimension.sets) == index:
@@ -55,35 +61,35 @@ def _dimension_faults(config: Config, space: Space, index: int) -> list[str]:
     trial = Recipe(model=config.model, recipe=config.recipe)
     for value in _probes(dimension):
         try:
-            override(trial, _company(dimension.sets, value, space))
+            override(trial, _with_needed_keys(dimension.sets, value, space))
         except InputError as error:
             faults.append(f"{where}: {error}")
             break
-    return [*faults, *_condition_faults(config, space, index), *_idle_faults(config, space, index)]
+    return [*faults, *_condition_faults(config, space, index), *_no_effect_faults(config, space, index)]
 
 
 def _decided_elsewhere(search: SearchConfig, key: str) -> str:
-    """What decides a key that no trial may set; empty where a trial may."""
+    """The reason why no trial may set a key; empty if it may."""
     if key in SCHEDULE_KEYS and search.horizon != "fixed":
         return f"{HORIZONS[search.horizon]} (search.horizon=fixed searches schedules)"
     if key in OBJECTIVE_KEYS:
-        return "it is what trials are compared by"
+        return "trials are compared by it"
     if key == "recipe.precision":
-        return "the range test measures, and trials are compared, in one precision"
+        return "the range test and all trials need the same precision"
     if key == "model.weights":
-        return "the backbones are compared, and their ranges tested, with one kind of weights"
+        return "the range test and all backbones need the same kind of weights"
     return ""
 
 
-def _company(key: str, value: Any, space: Space) -> dict[str, Any]:  # noqa: ANN401 - whatever the key holds
-    """A value of a key, with the values of other searched keys that it needs beside it."""
+def _with_needed_keys(key: str, value: Any, space: Space) -> dict[str, Any]:  # noqa: ANN401 - whatever the key holds
+    """A value of a key, with the value of another searched key without which it has no effect."""
     needed = NEEDS.get(key)
     searched = {dimension.sets for dimension in space}
     return {key: value} | ({needed[0]: needed[1]} if needed and needed[0] in searched else {})
 
 
 def _probes(dimension: Dimension) -> tuple[Any, ...]:
-    """Values that the searched key has to accept: every choice; of an interval the ends and a value between."""
+    """Values that the searched key must accept: every choice; of an interval the ends and a value between."""
     if dimension.low is None or dimension.high is None:
         return dimension.choices or ()
     between = dimension.low + 0.381966 * (dimension.high - dimension.low)  # no whole number: it has to be real
@@ -91,12 +97,14 @@ def _probes(dimension: Dimension) -> tuple[Any, ...]:
 
 
 def _condition_faults(config: Config, space: Space, index: int) -> Iterator[str]:
-    """A condition names a key that there is, and values that it can have."""
+    """A condition needs an existing key, and values that the key can have."""
     dimension = space[index]
     for key, values in dimension.conditions().items():
         where = f"search.space.{index}.when.{key}={_listed(values)}"
         try:
-            values = tuple(held(Recipe(model=config.model, recipe=config.recipe), key, value) for value in values)
+            values = tuple(
+                parsed_value(Recipe(model=config.model, recipe=config.recipe), key, value) for value in values
+            )
         except InputError as error:
             yield f"{where}: {error}"
             continue
@@ -105,11 +113,11 @@ def _condition_faults(config: Config, space: Space, index: int) -> Iterator[str]
             yield f"{where}: never holds, since {key} is {_listed(possible)}; name one of these, or search {key}"
         other = next((entry for entry in space if entry.sets == key), None)
         if other is not None and other.choices is None:
-            yield f"{where}: {key} is searched over an interval, of which no single value is met; give it choices"
+            yield f"{where}: {key} is searched over an interval, so it never has that value; give it choices"
 
 
 def _possible(config: Config, space: Space, key: str) -> tuple[Any, ...] | None:
-    """The values that a key can have in a trial; None where it is searched over an interval."""
+    """The values that a key can have in a trial; None if it is searched over an interval."""
     recipe = Recipe(model=config.model, recipe=config.recipe)
     other = next((dimension for dimension in space if dimension.sets == key), None)
     if other is not None:
@@ -119,14 +127,14 @@ def _possible(config: Config, space: Space, key: str) -> tuple[Any, ...] | None:
 
 
 def _plain(recipe: Recipe, key: str, value: Any) -> Any:  # noqa: ANN401 - whatever the key can hold
-    """The value as the recipe holds it; as it was given where it does not, which is a fault of its own dimension."""
+    """The parsed value; the given one if it is not valid, which is a fault of its own dimension."""
     try:
-        return held(recipe, key, value)
+        return parsed_value(recipe, key, value)
     except InputError:
         return value
 
 
-def _circle_faults(space: Space) -> list[str]:
+def _cycle_faults(space: Space) -> list[str]:
     """Conditions that depend on each other."""
     left = {dimension.sets: set(dimension.when) for dimension in space}
     while ready := [key for key, needed in left.items() if not needed & left.keys()]:
@@ -137,7 +145,7 @@ def _circle_faults(space: Space) -> list[str]:
 
 
 def _pair_faults(config: Config, space: Space) -> Iterator[str]:
-    """Two searched keys, values of which no trial can have together."""
+    """Values of two searched keys that exclude each other."""
     trial = Recipe(model=config.model, recipe=config.recipe)
     for first, (index, second) in itertools.combinations(enumerate(space), 2):
         for pair in itertools.product(_probes(first[1]), _probes(second)):
@@ -148,57 +156,35 @@ def _pair_faults(config: Config, space: Space) -> Iterator[str]:
                 override(trial, together)
             except InputError as error:
                 yield (
-                    f"search.space.{index}.sets={second.sets}: {pair[1]} does not go with {first[1].sets}={pair[0]}: "
+                    f"search.space.{index}.sets={second.sets}: {pair[1]} excludes {first[1].sets}={pair[0]}: "
                     f"{error}; add a `when` to one of the two"
                 )
                 break
 
 
 def _allows(dimension: Dimension, trial: Recipe, settings: dict[str, Any]) -> bool:
-    """Whether the dimension is searched beside these settings, as far as they say."""
+    """Whether the dimension's conditions hold under these settings; a key without a setting counts as met."""
     return all(
-        held(trial, key, settings[key]) in [held(trial, key, value) for value in values]
+        parsed_value(trial, key, settings[key]) in [parsed_value(trial, key, value) for value in values]
         for key, values in dimension.conditions().items()
         if key in settings
     )
 
 
-def _idle_faults(config: Config, space: Space, index: int) -> Iterator[str]:
-    """A dimension that would change nothing is a waste of trials."""
+def _no_effect_faults(config: Config, space: Space, index: int) -> Iterator[str]:
+    """A dimension without an effect wastes trials."""
     key = space[index].sets
     if key not in NEEDS:
         return
     needed, value = NEEDS[key]
     possible = _possible(config, space, needed) or ()
     if value not in possible:
-        yield f"search.space.{index}.sets={key}: acts under {needed}={value} alone; set that, or take it out"
+        yield f"search.space.{index}.sets={key}: has an effect only with {needed}={value}; set that, or remove it"
     elif len(possible) > 1 and space[index].conditions().get(needed) != (value,):
-        yield f"search.space.{index}.sets={key}: acts under {needed}={value} alone; add when: {{{needed}: {value}}}"
-
-
-def _sampler_faults(config: Config, space: Space) -> list[str]:
-    """What the sampler and the scheduler can make of the space."""
-    search, names = config.search, [dimension.sets for dimension in space]
-    if not space:
-        return ["search.space: empty, so there is nothing to search; name a dimension or set search.num_trials=1"]
-    if search.sampler == "lipschitz" and (len(space) > 1 or space[0].choices is not None):
-        return [
-            f"search.sampler=lipschitz: a bandit over one interval, and search.space has {', '.join(names)}; "
-            "search recipe.lr alone"
-        ]
-    if search.sampler == "hierarchical":
-        others = [name for name in names if name not in HIERARCHY_KEYS]
-        if others or "recipe.lr" not in names:
-            return [
-                f"search.sampler=hierarchical: goes through {', '.join(HIERARCHY_KEYS)}, of which recipe.lr is needed, "
-                f"and search.space has {', '.join(names)}; change the space or the sampler"
-            ]
-    if search.folds and search.folds != config.data.num_folds:
-        return [
-            f"search.folds={search.folds}: they are the data's, and data.num_folds={config.data.num_folds}; "
-            "give both the same number"
-        ]
-    return []
+        yield (
+            f"search.space.{index}.sets={key}: has an effect only with {needed}={value}; add when: "
+            f"{{{needed}: {value}}}"
+        )
 
 
 def _listed(values: tuple[Any, ...]) -> str:

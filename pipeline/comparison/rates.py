@@ -1,7 +1,7 @@
-"""The learning rate of each method of the comparison: which rates are tried, and which of them is taken.
+"""The learning rate of each method of the comparison.
 
-A method that is judged at another's rate loses for that alone. So each tries a few multiples of the rate that the range
-test suggests for its optimizer, in shorter trainings, with a seed that no later training uses.
+At the rate of another method a method may be worse for that reason alone. So each tries a few multiples of the range
+test's suggestion for its optimizer, in shorter trainings, with a seed that no later training uses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from components.optim.batch_scaling import batch_factor
 from components.optim.range_test.bounds import LrBounds
-from pipeline.comparison.trainings import Trained, Training
+from pipeline.comparison.trainings import MethodResult, MethodTraining
 from pipeline.loading import entry_recipes
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import CompareConfig
@@ -24,8 +24,8 @@ from pipeline.sections.recipe import Recipe
 class Method:
     """An entry of the comparison.
 
-    recipe: its rate is the suggestion. sets: the keys that make it. abstained: the range test gave no suggestion, and
-    the rate is the optimizer's default.
+    recipe: its rate is the suggestion. sets: its keys. abstained: the range test abstained, so the suggestion is the
+    optimizer's default.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class RateChoice:
-    """The multiple of the suggestion that a method is trained with; None where every one that was tried diverged.
+    """The chosen multiple of the suggestion; None if all tried ones diverged.
 
-    edge: `lowest` or `highest` where it is at an end of those tried, so that the best may lie beyond; "" otherwise.
-    scores: of every factor that was tried, None where it diverged.
+    edge: `lowest` or `highest` if it is at an end of the tried ones, so that the best may be beyond; else "". scores:
+    of every tried factor, None if it diverged.
     """
 
     factor: float | None
@@ -53,14 +53,14 @@ class RateChoice:
 
     @property
     def words(self) -> str:
-        """For a table: `3× (highest tried)`."""
+        """Text for a table: `3× (highest tried)`."""
         if self.factor is None:
             return "none: all diverged"
         return f"{self.factor:.2g}×" + (f" ({self.edge} tried)" if self.edge else "")
 
 
 def methods_of(base: Recipe, settings: CompareConfig, bounds: Mapping[str, LrBounds]) -> tuple[Method, ...]:
-    """Every entry with its recipe and the suggestion for its optimizer, fitted to its batch size."""
+    """Every entry with its recipe and the suggestion for its optimizer, scaled to its batch size."""
     recipes = entry_recipes(base, settings.entries)
     methods = []
     for entry in settings.entries:
@@ -80,13 +80,13 @@ def methods_of(base: Recipe, settings: CompareConfig, bounds: Mapping[str, LrBou
     return tuple(methods)
 
 
-def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int) -> list[Training]:
-    """A short training of each method at each multiple; none where there is one multiple only, and so no choice."""
+def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int) -> list[MethodTraining]:
+    """A short training of each method at each multiple; none for a single multiple."""
     if len(settings.rate_factors) == 1:
         return []
     epochs = max(1, round(settings.rate_epochs * settings.epochs))
     return [
-        Training(phase="rate", entry=m.name, factor=factor, seed=seed, epochs=epochs, recipe=m.at(factor))
+        MethodTraining(phase="rate", entry=m.name, factor=factor, seed=seed, epochs=epochs, recipe=m.at(factor))
         for m in methods
         for factor in settings.rate_factors
     ]
@@ -94,13 +94,10 @@ def rate_trials(methods: Sequence[Method], settings: CompareConfig, *, seed: int
 
 def full_trainings(
     methods: Sequence[Method], choices: Mapping[str, RateChoice], settings: CompareConfig, *, seed: int
-) -> list[Training]:
-    """The trainings that are compared, of every method that has a rate, from seeds that chose none.
-
-    The seeds come one after the other, so that every method has its first before any has its second.
-    """
+) -> list[MethodTraining]:
+    """The trainings that are compared, of every method with a rate, with seeds that chose none, seed by seed."""
     return [
-        Training(phase="full", entry=m.name, factor=factor, seed=seed + number, epochs=settings.epochs,
+        MethodTraining(phase="full", entry=m.name, factor=factor, seed=seed + number, epochs=settings.epochs,
                  recipe=m.at(factor))
         for number in range(1, settings.num_seeds + 1)
         for m in methods
@@ -108,20 +105,19 @@ def full_trainings(
     ]  # fmt: skip
 
 
-def choose_rate(trials: Sequence[Trained], factors: Sequence[float]) -> RateChoice:
-    """The multiple of the best objective at the end of its trial; of equal ones that of the lower validation loss."""
+def choose_rate(trials: Sequence[MethodResult], factors: Sequence[float]) -> RateChoice:
+    """The multiple with the best final objective; of equal ones that with the lower validation loss."""
     if len(factors) == 1:
         return RateChoice(factor=factors[0], edge="", scores={})
     scores = {trial.factor: trial.final.get("val_score") for trial in trials}
     usable = [trial for trial in trials if trial.final.get("val_score") is not None]
     if not usable:
         return RateChoice(factor=None, edge="", scores=scores)
-    best = max(usable, key=_rank).factor
+
+    def rank(trial: MethodResult) -> tuple[float, float]:
+        loss = trial.final["val_loss"]
+        return trial.final["val_score"] or 0.0, -math.inf if loss is None else -loss
+
+    best = max(usable, key=rank).factor
     edge = "lowest" if best == min(factors) else "highest" if best == max(factors) else ""
     return RateChoice(factor=best, edge=edge, scores=scores)
-
-
-def _rank(trial: Trained) -> tuple[float, float]:
-    score, loss = trial.final["val_score"], trial.final["val_loss"]
-    assert score is not None
-    return score, -(loss if loss is not None else math.inf)

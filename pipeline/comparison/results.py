@@ -1,4 +1,4 @@
-"""From single trainings to the comparison: tables of all of them, and a summary per method, the best first."""
+"""The result of the comparison: tables of all trainings, and a summary per method, the best first."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import pandas as pd
 
 from components.evaluation.methods import CONFIDENCE, first_reach, rank_methods, typical_lowest_loss
 from pipeline.comparison.rates import Method, RateChoice
-from pipeline.comparison.trainings import Trained
+from pipeline.comparison.trainings import MethodResult
 
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "val_score", "val_loss")
-#: Columns of comparison.parquet that tell the trainings apart.
+#: Columns of comparison.parquet that identify a training.
 IDENTITY = ("phase", "entry", "factor", "lr", "seed", "epochs", "diverged")
-#: How far the figures carry; it goes wherever they go.
+#: How the figures were measured; shown with them everywhere.
 STATEMENT = (
     "Measured on the validation split, on the weights after the last epoch. Each method's rate was chosen on that same "
-    "split, with another seed than those that are compared here. The test split was not read."
+    "split, with a seed that is not compared here. The test split was not read."
 )
 
 
 def summarise(
     methods: Sequence[Method],
     choices: Mapping[str, RateChoice],
-    results: Sequence[Trained],
+    results: Sequence[MethodResult],
     *,
     target_val_loss: float | None,
 ) -> dict[str, Any]:
-    """What comparison.json holds: how it was measured, and a record per method, the best first.
+    """The content of comparison.json: how it was measured, and a record per method, the best first.
 
-    results: the full trainings. Methods are ranked by AUROC, or by balanced accuracy where there is no good class.
+    results: the full trainings. Methods are ranked by AUROC, or by balanced accuracy without a good class.
     """
     measure = "auroc" if any("auroc" in result.final for result in results) else "balanced_accuracy"
     target = target_val_loss if target_val_loss is not None else typical_lowest_loss(curves_table(results))
@@ -51,8 +51,8 @@ def summarise(
     }
 
 
-def trainings_table(results: Sequence[Trained], *, target: float | None) -> pd.DataFrame:
-    """A row per training: what it was, its last metrics, and its steps to the target, nan where it never got there."""
+def trainings_table(results: Sequence[MethodResult], *, target: float | None) -> pd.DataFrame:
+    """A row per training: its identity, its last metrics, and its steps to the target, nan if it did not reach it."""
     numbers = [*METRICS, "train_loss"]
     rows = [
         {
@@ -66,7 +66,7 @@ def trainings_table(results: Sequence[Trained], *, target: float | None) -> pd.D
     return table.astype(dict.fromkeys([*numbers, "steps_to_target"], float))
 
 
-def curves_table(results: Sequence[Trained]) -> pd.DataFrame:
+def curves_table(results: Sequence[MethodResult]) -> pd.DataFrame:
     """A row per training and epoch."""
     identity = ("phase", "entry", "factor", "seed")
     rows = [
@@ -76,7 +76,7 @@ def curves_table(results: Sequence[Trained]) -> pd.DataFrame:
     return table.astype({name: float for name in (*METRICS, "train_loss") if name in table})
 
 
-def rates_table(results: Sequence[Trained]) -> pd.DataFrame:
+def rates_table(results: Sequence[MethodResult]) -> pd.DataFrame:
     """A row per training and step: the rate of the fastest group."""
     tables = [
         pd.DataFrame(
@@ -87,8 +87,8 @@ def rates_table(results: Sequence[Trained]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def steps_to_target(result: Trained, target: float | None) -> float | None:
-    """Steps of training until the validation loss is at the target; None where it never is."""
+def steps_to_target(result: MethodResult, target: float | None) -> float | None:
+    """Steps until the validation loss reaches the target; None if it does not."""
     if target is None:
         return None
     steps, losses = ([epoch[name] for epoch in result.history] for name in ("step", "val_loss"))
@@ -96,7 +96,7 @@ def steps_to_target(result: Trained, target: float | None) -> float | None:
 
 
 def _settings(method: Method, choice: RateChoice) -> dict[str, Any]:
-    """What a method is, and how its rate was chosen."""
+    """The settings of a method, and how its rate was chosen."""
     settings = method.recipe.recipe
     return {
         "name": method.name,

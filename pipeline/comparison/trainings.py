@@ -1,8 +1,8 @@
-"""One training of the comparison of methods: what is trained, and what the comparison reads of it.
+"""A training of the comparison of methods, and its result.
 
-A training is a function of its recipe, its seed and its length: those of one seed start from the same weights and see
-the same batches, whatever their method. What is saved of it has a folder of its own below the stage's work folder, so
-that an interrupted comparison resumes within the trainings that it was at.
+A training is a function of its recipe, its seed and its length: those with the same seed start from the same weights
+and see the same batches, whatever their method. Each has a folder below the stage's work folder, so that an interrupted
+comparison resumes within a training.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pipeline.training.job import TrainingSpec
 from pipeline.training.progress import history_rows
 
 Phase = Literal["rate", "full"]
-#: Of an epoch, what no table of the comparison has.
-UNTOLD = ("lr", "lr_lowest", "grad_norm", "images_per_second", "diverged")
+#: Values of an epoch that no table of the comparison has.
+NOT_TABULATED = ("lr", "lr_lowest", "grad_norm", "images_per_second", "diverged")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class MethodTraining:
     """What to train: a method at a rate (`recipe.recipe.lr`, `factor` times the suggestion), from a seed.
 
     phase: a short one that tries a rate, or one at full length.
@@ -37,7 +37,7 @@ class Training:
 
     @property
     def key(self) -> str:
-        """Names its folder; the work folder belongs to one configuration, which says all the rest."""
+        """The name of its folder; the work folder belongs to one configuration."""
         return f"{self.phase}-{self.entry}-x{self.factor!r}-seed{self.seed}"
 
     @property
@@ -46,12 +46,11 @@ class Training:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What a training gave.
+class MethodResult:
+    """The result of a training.
 
-    history: per whole epoch its number, step, train_loss, seconds and the metrics of the validation split, None where
-    one has no value. rates: of every step, the rate of the fastest group. A training whose loss or whose outputs
-    ceased to be finite is `diverged`.
+    history: per complete epoch its number, step, train_loss, seconds and validation metrics, None for one without a
+    value. rates: of every step, the rate of the fastest group. diverged: a loss or an output was not finite.
     """
 
     phase: Phase
@@ -66,7 +65,7 @@ class Trained:
 
     @property
     def final(self) -> dict[str, float | None]:
-        """Metrics at the end, of the last epoch and no better one; empty where it diverged."""
+        """Metrics of the last epoch; empty if it diverged."""
         return {} if self.diverged else self.history[-1]
 
     @property
@@ -75,16 +74,16 @@ class Trained:
         return float(sum(epoch["seconds"] for epoch in self.history))
 
 
-def trained(training: Training, store: TrainingStore) -> Trained:
-    """What is saved of a training that has ended, as the comparison reads it."""
+def read_result(training: MethodTraining, store: TrainingStore) -> MethodResult:
+    """The result of a complete training."""
     lr = training.recipe.recipe.lr
     assert not isinstance(lr, str)
     assert store.ended is not None
     history = [
-        {name: _known(value) for name, value in row.items() if name not in UNTOLD}
+        {name: value if math.isfinite(value) else None for name, value in row.items() if name not in NOT_TABULATED}
         for row in history_rows(store.progress.history)
     ]
-    return Trained(
+    return MethodResult(
         phase=training.phase,
         entry=training.entry,
         factor=training.factor,
@@ -95,7 +94,3 @@ def trained(training: Training, store: TrainingStore) -> Trained:
         history=history,
         rates=[step.lr for step in [*store.steps(), *store.ended.steps]],
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

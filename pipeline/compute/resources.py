@@ -1,6 +1,6 @@
 """How trainings share a machine or a cluster: how many at a time, with how many cores and GPUs each.
 
-What neither can give is found out before anything starts.
+A request that cannot be met is refused before anything starts.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _held(gpus: int, share: float) -> int:
 
 
 def _gpus_for(share: TrainingShare) -> int:
-    """GPUs that hold so many trainings: `_held`, the other way round."""
+    """The number of GPUs that so many trainings need, the inverse of `_held`."""
     if share.gpus >= 1 or not share.gpus:
         return round(share.concurrent * share.gpus)
     return math.ceil(share.concurrent / _held(1, share.gpus))
@@ -175,7 +175,7 @@ def _live_offers() -> list[Offer]:
 
 
 def _ask_cluster(address: str) -> list[Offer]:
-    """What its nodes offer, asked by another process: Ray gives an address that does not answer most of a minute."""
+    """The offers of its nodes, asked by another process, which can time out: Ray waits most of a minute."""
     import ray
 
     if ray.is_initialized():

@@ -1,8 +1,7 @@
-"""How workers get the prepared data: from the folder itself where they see it, else through Ray's object store.
+"""How workers get the prepared data: from a shared folder, else through Ray's object store.
 
-Then the driver puts what training reads there, once, and the first worker of a node writes it to a folder of that
-node, from which all of them map it: a node fetches the data once, however many trials it has, and keeps one copy of
-the pages in memory.
+In the second case the driver puts the files there once, and the first worker of a node writes them to a local folder,
+from which all workers of the node memory-map them: a node fetches the data once, and has one copy in memory.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Of a large file, what goes as one object: the driver holds no more of it at a time.
+#: Size of an object in the store: the driver reads no more of a file at a time.
 CHUNK_BYTES = 64 * 2**20
-#: Copies on a node that no worker has opened for so long are removed when another one is made there.
+#: Copies that no worker of a node has opened for so long are removed when a new one is made.
 UNUSED_DAYS = 7
 #: How long a node may take to say whether it sees a folder; a worker that has to be started first takes seconds.
 PATIENCE_SECONDS = 60.0
@@ -159,7 +158,7 @@ def _is_result(folder: Path, result_id: str) -> bool:
 
 
 def _is_whole(folder: Path, result_id: str, files: tuple[ShippedFile, ...]) -> bool:
-    """Also a copy of which something has cleared old files away is to be made again."""
+    """Whether a copy is complete: something may have removed old files of it."""
     paths = ((folder / file.name, file.size) for file in files)
     return _is_result(folder, result_id) and all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
@@ -200,7 +199,7 @@ def _check_source(folder: Path) -> None:
 
 
 def _remove_unused(place: Path) -> None:
-    """Where a worker still has such a copy's files open, they are there for it to its end."""
+    """Remove old copies. A worker that has files of one open can still read them."""
     oldest = time.time() - UNUSED_DAYS * 86400
     for folder in place.iterdir():
         if folder.is_dir() and folder.stat().st_mtime < oldest:

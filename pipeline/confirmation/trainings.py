@@ -1,7 +1,7 @@
-"""The trainings of a confirmation: both recipes at full length, each from several seeds, each with a run of its own.
+"""The trainings of a confirmation: both recipes at full length with several seeds, each with a run of its own.
 
-Each has a folder below the stage's work folder, so that an interrupted confirmation resumes within the training that it
-was at and repeats none that has ended.
+Each has a folder below the stage's work folder, so that an interrupted confirmation resumes within a training and
+repeats no complete one.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from components.tracking import ChildRuns
-from pipeline.confirmation.verdict import DEFAULTS, WINNER, Candidate
+from pipeline.confirmation.verdict import DEFAULTS, WINNER, Overrides
 from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, TrainingSpec
-from pipeline.training.placement import Job, place_of_several, train_all
+from pipeline.training.placement import Job, placement_of_trainings, train_all
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED, end_run, open_job
 
 LABELS = (WINNER, DEFAULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """What came of one training. label: of its recipe. run_id: of its MLflow run."""
+class SeedResult:
+    """One training. label: of its recipe. run_id: of its MLflow run."""
 
     label: str
     seed: int
@@ -34,16 +34,16 @@ class Result:
 
     @property
     def diverged(self) -> bool:
-        """Whether it failed before there was an epoch to keep; where there is one, that is judged."""
+        """Whether it failed without an epoch to keep."""
         return self.store.ended is not None and self.store.ended.failure is not None
 
     @property
     def score(self) -> float | None:
-        """The best on the validation split; None where it diverged."""
+        """The best validation score; None if it diverged."""
         return None if self.diverged else self.store.progress.best.metrics["val_score"]
 
     def record(self) -> dict[str, Any]:
-        """What confirmation.json tells of it."""
+        """The training's record in confirmation.json."""
         progress = self.store.progress
         return {
             "recipe": self.label,
@@ -56,21 +56,18 @@ class Result:
 
 
 def train_candidates(
-    context: StageContext, candidates: Mapping[str, Candidate], configured: TrainingSpec, *, seeds: Sequence[int]
-) -> list[Result]:
-    """Train both recipes from every seed, one after the other or several at a time, with one bar over their epochs.
-
-    configured: a training of the recipe that the candidates set keys of.
-    """
+    context: StageContext, candidates: Mapping[str, Overrides], configured: TrainingSpec, *, seeds: Sequence[int]
+) -> list[SeedResult]:
+    """Train both recipes with every seed, with one bar over their epochs. configured: without the overrides."""
     specs = [
-        (label, replace(configured, recipe=override(configured.recipe, candidates[label].overrides), seed=seed))
+        (label, replace(configured, recipe=override(configured.recipe, candidates[label]), seed=seed))
         for seed in seeds
         for label in LABELS
     ]
-    results: list[Result] = []
+    results: list[SeedResult] = []
     shown: Counter[str] = Counter()
     with (
-        place_of_several(context, trainings=len(specs)) as place,
+        placement_of_trainings(context, trainings=len(specs)) as place,
         context.console.bar("confirmation", len(specs) * configured.epochs) as advance,
     ):
 
@@ -87,7 +84,7 @@ def train_candidates(
             for label, spec in specs:
                 folder = context.work / f"{label}-seed-{spec.seed}"
                 job = open_job(runs, label, spec, folder, stage="confirm_training")
-                results.append(Result(label=label, seed=spec.seed, store=job.store, run_id=job.run_id))
+                results.append(SeedResult(label=label, seed=spec.seed, store=job.store, run_id=job.run_id))
                 show(job)
                 yield job
 

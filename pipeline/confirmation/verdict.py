@@ -1,7 +1,7 @@
-"""Whether the winner of a search is taken: it has to be better than the defaults, with confidence, over several seeds.
+"""Decides whether the winner of a search is better than the defaults, with confidence, over several seeds.
 
-Two things make the measured difference uncertain: the seeds, and which images the validation split happens to hold. The
-first is seen in the differences per seed, the second in a bootstrap over groups of images.
+The measured difference varies with the seeds and with the choice of validation images. The first part is measured by
+the differences per seed, the second by a bootstrap over groups of images.
 """
 
 from __future__ import annotations
@@ -24,16 +24,13 @@ OPTIMISTIC = (
 )
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A recipe in what it sets over the configured one."""
-
-    overrides: dict[str, Any]
+#: What a recipe changes in the configured one, by dotted path.
+Overrides = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was decided. Of the rest, what was not measured is None.
+    """The decision. Values that were not measured are None.
 
     difference: mean over the seeds of winner − defaults. low: its one-sided lower bound. se_seeds, se_sampling: the two
     parts of its standard error, from the seeds and from the choice of images.
@@ -47,21 +44,18 @@ class Verdict:
     se_sampling: float | None = None
 
 
-def candidates(best: Mapping[str, Any], recipe: Recipe) -> dict[str, Candidate]:
-    """The defaults, and the winner where it is another recipe. best: of the search."""
-    defaults = Candidate(dict(best["defaults"]))
-    if not best["trial"]:
+def candidates(best: Mapping[str, Any], recipe: Recipe) -> dict[str, Overrides]:
+    """The defaults, and the winner if it is another recipe. best: of the search."""
+    winner, defaults = dict(best["overrides"]), dict(best["defaults"])
+    if not best["trial"] or override(recipe, winner) == override(recipe, defaults):
         return {DEFAULTS: defaults}
-    overrides = dict(best["overrides"])
-    if override(recipe, overrides) == override(recipe, defaults.overrides):
-        return {DEFAULTS: defaults}
-    return {WINNER: Candidate(overrides), DEFAULTS: defaults}
+    return {WINNER: winner, DEFAULTS: defaults}
 
 
 def judge(
     differences: Sequence[float], *, variance: float | None, units: int, confidence: float, objective: str
 ) -> Verdict:
-    """Take the winner where the lower bound of the mean difference is above 0.
+    """Take the winner if the lower bound of the mean difference is above 0.
 
     differences: winner − defaults, one per seed, at least one. variance: of their mean, over resampled images; None
     where it has none. units: groups of images that were resampled, at least two where there is a variance.
@@ -72,8 +66,8 @@ def judge(
     if bound is None:
         return Verdict(
             chosen=DEFAULTS,
-            statement=f"The defaults are kept: these validation images, in {units} group{'s' if units != 1 else ''}, "
-            f"give {objective} no value or no uncertainty, so that nothing shows that the winner is better.",
+            statement=f"The defaults are kept: on these validation images ({units} group{'s' if units != 1 else ''}) "
+            f"{objective} has no value or no uncertainty, so it cannot be shown that the winner is better.",
         )
     chosen = WINNER if bound.low > 0 else DEFAULTS
     return Verdict(
@@ -87,9 +81,9 @@ def judge(
 
 
 def diverged(winner: Sequence[int], defaults: Sequence[int], *, others: Sequence[float]) -> Verdict:
-    """What is decided where a training diverged, so that its seed has nothing to compare.
+    """The decision if a training diverged. winner, defaults: the seeds with which the recipe diverged.
 
-    winner, defaults: the seeds with which theirs did. others: winner − defaults of each other seed.
+    others: winner − defaults of each other seed.
     """
     if winner:
         also = f" So did the defaults, with {_seeds(defaults)}." if defaults else ""
@@ -111,10 +105,10 @@ def diverged(winner: Sequence[int], defaults: Sequence[int], *, others: Sequence
     )
 
 
-def untested(candidates: Mapping[str, Candidate]) -> Verdict:
-    """What is decided where nothing is trained."""
+def untested(candidates: Mapping[str, Overrides]) -> Verdict:
+    """The decision without trainings."""
     if WINNER not in candidates:
-        return Verdict(chosen=DEFAULTS, statement="The search found nothing beside the defaults: nothing to confirm.")
+        return Verdict(chosen=DEFAULTS, statement="The search found nothing better: nothing to confirm.")
     return Verdict(
         chosen=WINNER,
         statement="The winner of the search is taken without a repetition (search.confirm_seeds=0): its gain is "
@@ -125,7 +119,7 @@ def untested(candidates: Mapping[str, Candidate]) -> Verdict:
 def write_confirmation(
     path: Path,
     verdict: Verdict,
-    candidate: Candidate,
+    overrides: Overrides,
     *,
     objective: str,
     confidence: float,
@@ -140,11 +134,14 @@ def write_confirmation(
     """
     values = {
         **asdict(verdict),
-        "overrides": candidate.overrides,
+        "overrides": overrides,
         "objective": objective,
         "confidence": confidence,
         "seeds": list(seeds),
-        "scores": {label: [_known(score) for score in row] for label, row in scores.items()},
+        "scores": {
+            label: [score if score is not None and math.isfinite(score) else None for score in row]
+            for label, row in scores.items()
+        },
         "trainings": list(trainings),
         "kept_run": kept_run,
     }
@@ -165,13 +162,9 @@ def _in_words(chosen: str, mean: float, low: float, count: int, confidence: floa
         words = f"The defaults are kept: {over} the winner's {objective} on the validation split is {gap} theirs"
         words += f", but with {sure} the lower bound of the difference is {low:+.4f}." if mean > 0 else "."
     if count == 1:
-        words += " One seed says nothing of the spread between seeds, which this leaves out."
+        words += " This does not include the spread between seeds, which one seed cannot measure."
     return f"{words} {OPTIMISTIC}" if mean > 0 else words
 
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(seed) for seed in seeds)}"
-
-
-def _known(score: float | None) -> float | None:
-    return score if score is not None and math.isfinite(score) else None

@@ -1,1 +1,1 @@
-"""The parts of lr_range_test: which backbones are worth a test, the ramps, what is said of them."""
+"""The parts of the stage lr_range_test: the probe of the backbones and the ramps."""

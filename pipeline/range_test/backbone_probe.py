@@ -1,7 +1,7 @@
-"""The probe: backbones ranked by a linear classifier on their frozen features, within seconds.
+"""The probe: ranks backbones by a linear classifier on their frozen features, within seconds.
 
-Each backbone embeds a sample of the images with its pretrained weights. Those that are clearly worse are dropped before
-anything is trained. Features are kept below `storage.root`: another choice of backbones costs only the new ones.
+Each backbone embeds a sample of the images with its pretrained weights. Clearly worse ones are dropped before any
+training. Features are cached below `storage.root`, so that another choice of backbones only computes the new ones.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from pipeline.training.build import TrainingData, preprocessing_for, recipe_obje
 from pipeline.training.tasks import Place, run_tasks
 
 CONFIDENCE = 0.95
-#: Validation images that the classifier is scored on, in training images.
+#: Number of validation images of the sample, relative to the training images.
 VALIDATION_RATIO = 2
-#: Of a rare class the sample has this share, if it has so many, divided by the number of classes.
+#: Smallest share of a class in the training sample, times the number of classes, if it has as many images.
 RARE_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Of the sample. train: (N, F), held_out: (M, F), float32. seconds: to compute them, loading the model included."""
+    """Features of the sample. train: (N, F), held_out: (M, F), float32. seconds: including the loading of the model."""
 
     train: np.ndarray
     held_out: np.ndarray
@@ -51,7 +51,7 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbedBackbone:
-    """A backbone's score, its interval (None where there is none), and whether it is kept, with the reason."""
+    """A backbone's score, its interval (None if undefined), and whether it is kept, with the reason."""
 
     backbone: str
     score: float
@@ -65,7 +65,7 @@ class ProbedBackbone:
 
 @dataclass(frozen=True, kw_only=True)
 class _Probe:
-    """A backbone to probe, as it is handed to a worker. known: its features from an earlier run."""
+    """A backbone to probe, sent to a worker. known: its features from an earlier run."""
 
     recipe: Recipe
     settings: RangeTestConfig
@@ -104,7 +104,7 @@ def probe_backbones(
 
 
 def keep_best(probed: Sequence[ProbedBackbone], *, keep: int, configured: str) -> list[ProbedBackbone]:
-    """The same with what is kept, best first: see `choose_candidates`."""
+    """Mark the backbones that are kept, best first: see `choose_candidates`."""
     by_name = {one.backbone: one for one in probed}
     scores = {name: (one.score, one.low, one.high) for name, one in by_name.items()}
     chosen = choose_candidates(scores, keep=keep, always=configured)
@@ -112,7 +112,7 @@ def keep_best(probed: Sequence[ProbedBackbone], *, keep: int, configured: str) -
 
 
 def _run(probe: _Probe) -> tuple[ProbedBackbone, Features]:
-    """Embed the sample, unless its features are known; train the classifier on one part, score it on the other."""
+    """Embed the sample unless its features are cached; train the classifier on one part, score it on the other."""
     data, recipe = probe.place.open(), probe.recipe
     sample = {name: _sample(data, name, probe) for name in ("train", "val")}
     features = probe.known or _embed(sample["train"][0], sample["val"][0], probe)
@@ -150,7 +150,7 @@ def _run(probe: _Probe) -> tuple[ProbedBackbone, Features]:
 
 
 def _sample(data: TrainingData, split: str, probe: _Probe) -> tuple[ImageSet, np.ndarray]:
-    """Images of a split and their groups, drawn in the shares of the classes; for training, more of rare classes."""
+    """Images of a split and their groups, stratified by class; for training, with more of rare classes."""
     images, groups = data.split(split), data.manifest.loc[data.manifest["split"] == split, "group"].to_numpy()
     size, in_training = probe.settings.probe_images, split == "train"
     rare = int(RARE_SHARE * size / len(data.classes)) if in_training else 0
@@ -161,7 +161,7 @@ def _sample(data: TrainingData, split: str, probe: _Probe) -> tuple[ImageSet, np
 
 
 def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:
-    """In full precision: features are compared across machines, and a linear classifier weighs small differences."""
+    """Compute the features in float32, since a linear classifier is sensitive to small differences."""
     started = time.perf_counter()
     model = probe.recipe.model
     built = build_embedder(backbone=model.backbone, weights=model.weights, seed=probe.seed)
@@ -178,7 +178,7 @@ def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:
     if not all(np.isfinite(features).all() for features in found):
         raise InputError(
             f"model.weights={model.weights}: {model.backbone} with these weights gives features that are not finite; "
-            "take it out of the backbones, or give other weights"
+            "remove it from the backbones, or use other weights"
         )
     return Features(
         train=found[0],
@@ -189,7 +189,7 @@ def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:
 
 
 def _features_file(context: StageContext, recipe: Recipe, settings: RangeTestConfig, seed: int) -> Path:
-    """Where the features are kept: named by the prepared data and by all else that they depend on."""
+    """The cache file, named by the prepared data and by all else that the features depend on."""
     weights = recipe.model.weights
     identity = {
         "format": 2,
@@ -216,12 +216,12 @@ def _read(path: Path) -> Features | None:
 
 
 def _keep(features: Features, path: Path, storage: Path) -> None:
-    """Write the features, whole or not at all; those of prepared data that are gone are removed."""
+    """Write the features; remove those of prepared data that do not exist any more."""
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as draft, draft.open("wb") as stream:
         np.savez(stream, **vars(features))
     records = [read_record(folder) for folder in (storage / "prepare").iterdir()]
-    standing = {record.result_id for record in records if record is not None}
+    existing = {record.result_id for record in records if record is not None}
     for file in path.parent.glob("*.npz"):
-        if file.name.partition("-")[0] not in standing:
+        if file.name.partition("-")[0] not in existing:
             file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The ramps of the range test, each built as a training is: here step by step, or one task of the cluster each."""
+"""The ramps of the range test, each built like a training, in this process or as tasks of the cluster."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RangeTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What a test recorded. steps: a row per seed and step, columns of `RampStep`. device: what it ran on."""
+    """The result of a test. steps: a row per seed and step, columns of `RampStep`. device: of the ramps."""
 
     test: RangeTest
     steps: pd.DataFrame
@@ -53,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Ramp:
-    """One seed of a test, as it is handed to a worker."""
+    """One seed of a test, sent to a worker."""
 
     test: RangeTest
     number: int
@@ -61,7 +61,7 @@ class _Ramp:
 
 
 def measure(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
-    """The curves of the tests, in their order; on a cluster after all ramps, which run beside each other there."""
+    """The curves of the tests, in their order; on a cluster after all ramps, which run in parallel."""
     yield from _measure_here(tests, place, console) if place.share is None else _spread(tests, place, console)
 
 
@@ -97,7 +97,7 @@ def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
 
 
 def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -> tuple[list[RampStep], Device]:
-    """One ramp, here or in a worker: a new head, a new order of the images, a new augmentation."""
+    """Run one ramp: a new head, a new order of the images, a new augmentation."""
     test, data, compute = ramp.test, ramp.place.open(), ramp.place.compute
     rates = ramp_rates(*test.ramp, test.settings.steps_per_decade)
     settings = {"optimizer": test.optimizer, "lr": float(rates[-1]), "ema_decay": None}

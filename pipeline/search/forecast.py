@@ -1,4 +1,4 @@
-"""What a search will take: before it starts, and at any time while it runs."""
+"""The duration of a search, before it starts and while it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.training.pace import measure_pace
 
 
 def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
-    """Of the defaults, from a few real steps on this machine; 0 for a cluster, whose trials run on other hardware."""
+    """Seconds per epoch of the defaults, from a few steps on this machine; 0 for a cluster of other machines."""
     if compute.ray_address is not None:
         return 0.0
     use_threads(plan.threads)
@@ -28,8 +28,8 @@ def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
 def expected_epochs(rungs: Rungs, *, scheduler: str, unstopped: float) -> float:
     """Epochs that a trial takes on average.
 
-    asha, hyperband: of those that reach a rung one in `factor` goes on, as its cutoff has it. median: half of them go
-    on after the first rung. unstopped: share of the trials that run to the end in any case.
+    asha, hyperband: one in `factor` of the trials that reach a rung continues. median: half of them continue after the
+    first rung. unstopped: share of the trials that are never stopped.
     """
     epochs = rungs.epochs
     if scheduler in ("asha", "hyperband"):
@@ -45,9 +45,9 @@ def expected_epochs(rungs: Rungs, *, scheduler: str, unstopped: float) -> float:
 def seconds_left(
     records: Sequence[TrialRecord], *, num_trials: int, mean_epochs: float, seconds_per_epoch: float, concurrent: int
 ) -> float:
-    """Seconds until all trials are over, at the pace so far; what running trials have done is taken off.
+    """Seconds until all trials have ended, at the pace so far.
 
-    mean_epochs: of a trial that has not ended. seconds_per_epoch: where no trial has told of one yet.
+    mean_epochs: of a trial, before some have ended. seconds_per_epoch: used before the first reported epoch.
     """
     epochs = sum(record.epochs for record in records)
     seconds = sum(record.seconds for record in records)

@@ -1,4 +1,4 @@
-"""What came of a search: the winner, its gain over the defaults, and the files of the stage's result."""
+"""The result of a search: the winner, its gain over the defaults, and the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
-from pipeline.search.run import JOURNAL, Finished
+from pipeline.search.run import JOURNAL, SearchOutcome
 from pipeline.search.view import short_settings
 from pipeline.search_space import SearchedSpace, settings_of
 from pipeline.sections.recipe import Recipe
@@ -26,15 +26,15 @@ from pipeline.yaml_text import write_yaml
 
 FILES = (JOURNAL, "best.json", "best.yaml", "search.json", "trials.parquet", "scores.parquet", "search.html")
 UNCONFIRMED = (
-    "The winner was picked on the validation split, from one seed, and search.confirm_seeds is 0: its gain is "
+    "The winner was selected on the validation split, with one seed, and search.confirm_seeds is 0: its gain is "
     "unconfirmed, and may be within the noise of the defaults."
 )
-TO_CONFIRM = "The winner was picked on the validation split: the confirmation says whether it is ahead."
-BEST_HEAD = """# The recipe that the search found, and the images that it was found on:
+TO_CONFIRM = "The winner was selected on the validation split: the confirmation decides whether it is better."
+BEST_HEAD = """# The recipe that the search found, and its data:
 #   escapement run --config best.yaml
-# It is as the search left it, before the confirmation: with the data's place and the schedule of that time.
+# This is the result of the search, before the confirmation, with the data source and the schedule at that time.
 """
-#: Gates are no part of a search. Of all their keys this one alone has no default that such a problem can do with.
+#: Without good classes the default gates do not apply, and gates are not a part of a search.
 GOODLESS_HEAD = (
     "# Without a good class a model is promoted by promote.gates.min_balanced_accuracy alone: add a bound.\n"
 )
@@ -43,9 +43,9 @@ NAMED = {"model.backbone": "backbone", "recipe.optimizer": "optimizer", "recipe.
 
 
 def write_results(
-    context: StageContext, searched: SearchedSpace, search: SearchConfig, finished: Finished
+    context: StageContext, searched: SearchedSpace, search: SearchConfig, finished: SearchOutcome
 ) -> dict[str, Any]:
-    """Pick the winner, write every file but the report, say how it came out; the stage's headline."""
+    """Determine the winner, write every file but the report, print the result; the stage's headline."""
     records, folder = finished.records, context.directory
     number = winner(search.sampler, records)
     best = None if number is None else records[number]
@@ -84,9 +84,9 @@ def log_results(context: StageContext) -> None:
 
 
 def trial_table(default: Recipe, records: Sequence[TrialRecord], keys: Sequence[str], *, gpus: float) -> pd.DataFrame:
-    """One row per trial: how it ended, and its settings. keys: those that are searched. gpus: a trial's share of a GPU.
+    """One row per trial: how it ended, and its settings. keys: the searched ones. gpus: a trial's share of a GPU.
 
-    A key that the trial left to the defaults because its condition did not hold is missing.
+    The value of a key whose condition did not hold is missing.
     """
     defaults = settings_of(default)
     rows = [_row(record, defaults, [key for key in keys if key not in NAMED], gpus) for record in records]
@@ -104,7 +104,7 @@ def score_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
 
 
 def gain_over_defaults(best: TrialRecord | None, records: Sequence[TrialRecord]) -> dict[str, Any]:
-    """Best trial and defaults after the last epoch that both reached; later scores are higher for that alone."""
+    """Scores of the best trial and the defaults at the last epoch that both have; scores rise with the epochs."""
     defaults = next((record for record in records if record.number == 0 and record.score is not None), None)
     shared = sorted(best.scores.keys() & defaults.scores.keys()) if best is not None and defaults is not None else []
     if best is None or defaults is None or not shared:
@@ -115,7 +115,7 @@ def gain_over_defaults(best: TrialRecord | None, records: Sequence[TrialRecord])
 
 
 def best_configuration(data: Mapping[str, Any], recipe: Recipe, *, seed: int) -> str:
-    """YAML that `escapement run --config` takes: the same data, and the recipe as it was found, without a search."""
+    """A YAML configuration with the same data and the found recipe, without a search."""
     values = {
         "seed": seed,
         "data": dict(data),
@@ -133,7 +133,7 @@ def _outcome(
     records: Sequence[TrialRecord],
     ended_early: str,
 ) -> dict[str, Any]:
-    """What best.json holds."""
+    """The content of best.json."""
     lr = {"recipe.lr": searched.default.recipe.lr}
     notes = [*searched.notes] if records else []
     if best and best.number:
@@ -182,12 +182,12 @@ def _analysis(
     scores: pd.DataFrame,
     rungs: Sequence[int],
 ) -> dict[str, Any]:
-    """What search.json holds: of the trials on the split itself, those on folds left out."""
+    """The content of search.json, of all trials but those on folds."""
     trials = trials[trials["fold"].isna()]
     scores = scores[scores["trial"].isin(trials["trial"])]
     points = {record.number: record.suggestion.point for record in records if record.suggestion.fold is None}
     stops = search.scheduler_name != "none"
-    # The defaults run to their end as well, but nobody drew them.
+    # The defaults are never stopped either, but they were not drawn at random.
     unstopped = trials.loc[trials["unstopped"] & (trials["trial"] > 0), "trial"] if stops else trials["trial"]
     agreement = rung_agreement(scores, rungs, rungs[-1], unstopped=list(unstopped))
     return {
@@ -233,13 +233,11 @@ def _row(record: TrialRecord, defaults: Mapping[str, Any], keys: Sequence[str], 
         "seed": suggestion.seed,
         **{name: settings[key] for key, name in NAMED.items()},
     }
-    # Without overrides it is the defaults', on a fold perhaps; a trial of the space leaves out what it has no use for.
+    # A trial without overrides has the defaults; another one has no value for a key whose condition does not hold.
     unset = {} if suggestion.overrides else defaults
-    row |= {key: _plain(suggestion.overrides.get(key, unset.get(key))) for key in keys}
+    for key in keys:
+        value = suggestion.overrides.get(key, unset.get(key))
+        is_list = isinstance(value, list | tuple)  # as one text: a column of a table has hashable values
+        row[key] = (", ".join(str(entry) for entry in value) or "none") if is_list else value
     latency = next((values["latency_ms"] for values in record.metrics.values() if "latency_ms" in values), None)
     return row | ({"latency_ms": latency} if latency is not None else {})
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401 - of any key
-    """A list as one text: a column of a table holds hashable values."""
-    return ", ".join(str(entry) for entry in value) or "none" if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Runs the trials of a search on Ray Tune: where checkpoints go, what is logged and shown, how a search resumes."""
+"""Runs the trials of a search on Ray Tune, with checkpoints, runs and display, and resumes an interrupted search."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from components.cluster_nodes import live_nodes
 from components.errors import InputError
 from components.metric_writer import RetryQueue
-from components.search.checkpoints import below, remove_all
+from components.search.checkpoints import join_location, remove_location
 from components.search.journal import Journal
 from components.search.rungs import Rungs, build_rule
 from components.search.samplers import build_sampler, winner
@@ -29,15 +29,15 @@ from pipeline.search_space import SearchedSpace, sampler_settings
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 
-#: What an interrupted search resumes from, in the stage's scratch folder.
+#: The file in the stage's work folder from which an interrupted search resumes.
 JOURNAL = "journal.jsonl"
-#: How long the tracking server may be away before the search gives up.
+#: How long the tracking server may be unavailable before the search fails.
 AWAY_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finished:
-    """A search that has ended.
+class SearchOutcome:
+    """The trials of a search that has ended.
 
     rungs: epochs at which trials were compared. gpus: a trial's share of a GPU. ended_early: why, or empty.
     """
@@ -48,12 +48,11 @@ class Finished:
     ended_early: str = ""
 
 
-def run_search(context: StageContext, searched: SearchedSpace, search: SearchConfig, *, seed: int) -> Finished:
-    """Run what is left of the trials, and log the weights of those that have a checkpoint.
+def run_search(context: StageContext, searched: SearchedSpace, search: SearchConfig, *, seed: int) -> SearchOutcome:
+    """Run the remaining trials, and log the weights of those that have a checkpoint.
 
-    Raises:
-        InputError: no trial learned, or the nodes of a cluster cannot share checkpoints.
-        RuntimeError: too many trials failed.
+    Raises InputError: no trial learned, or the nodes of a cluster cannot share checkpoints. Raises RuntimeError: too
+    many trials failed.
     """
     rungs = Rungs(search.grace_epochs, search.reduction_factor, search.max_epochs)
     with context.run.system_metrics(), training_session(context.compute) as share:
@@ -73,23 +72,23 @@ def run_search(context: StageContext, searched: SearchedSpace, search: SearchCon
             runs.catch_up(state.records)
             _run(context, state, plan, rungs, share, runs)
             ended = state.spent_budget()
-            raise_if_in_vain(state.records, failure=state.common_failure(), budget=ended)
+            raise_if_nothing_learned(state.records, failure=state.common_failure(), budget=ended)
             retries.flush()
             _keep_checkpoints(context, state.records, runs)
-    if context.compute.trial_storage is not None:  # the runs of the trials have what is kept of it
-        context.afterwards.append(functools.partial(remove_all, _storage(context)))
-    return Finished(records=state.records, rungs=rungs.epochs, gpus=share.gpus, ended_early=ended)
+    if context.compute.trial_storage is not None:  # the runs of the trials have the weights
+        context.afterwards.append(functools.partial(remove_location, _storage(context)))
+    return SearchOutcome(records=state.records, rungs=rungs.epochs, gpus=share.gpus, ended_early=ended)
 
 
-def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -> None:
-    """Raise where too many trials failed or none has a score: RuntimeError for failures, else InputError.
+def raise_if_nothing_learned(records: list[TrialRecord], *, failure: str, budget: str) -> None:
+    """Raise if too many trials failed (RuntimeError) or none has a score (RuntimeError if all failed, else InputError).
 
-    failure: what most failures have in common; budget: which one is spent; both as the state says it, or empty.
+    failure, budget: the messages of the state, or empty.
     """
     if failure:
         raise RuntimeError(
-            f"search: {failure}; remove the cause and give the same command, which resumes with the trials that "
-            "are left, or raise search.failure_limit"
+            f"search: {failure}; remove the cause and repeat the command, which resumes with the remaining trials, or "
+            "raise search.failure_limit"
         )
     if any(record.score is not None for record in records):
         return
@@ -105,7 +104,7 @@ def raise_if_in_vain(records: list[TrialRecord], *, failure: str, budget: str) -
 
 
 def _check_storage(context: StageContext) -> None:
-    """Raise `InputError` where nodes of a cluster could not save their trials; on one machine all is well."""
+    """Raise `InputError` if not every node of a cluster can save its trials."""
     place = _storage(context)
     if context.compute.ray_address is None or "://" in place or len(live_nodes()) == 1:
         return
@@ -125,15 +124,15 @@ def _check_storage(context: StageContext) -> None:
 
 
 def _storage(context: StageContext) -> str:
-    """Where trials keep their checkpoints: below a name of this search's own where searches share `trial_storage`."""
+    """The folder or URI of the trials' checkpoints, below `compute.trial_storage` with a name of this search's own."""
     place = context.compute.trial_storage
-    return str(context.work) if place is None else below(place, context.run.id)
+    return str(context.work) if place is None else join_location(place, context.run.id)
 
 
 def _search_state(
     context: StageContext, searched: SearchedSpace, search: SearchConfig, share: TrainingShare, seed: int
 ) -> SearchState:
-    """The search as its journal has it, or a new one."""
+    """The state of a new search or, from its journal, of an interrupted one."""
     minutes, hours = search.time_budget_minutes, search.gpu_hours
     return SearchState(
         Journal(context.work / JOURNAL),
@@ -158,7 +157,7 @@ def _search_state(
 def _run(
     context: StageContext, state: SearchState, plan: TrialPlan, rungs: Rungs, share: TrainingShare, runs: TrialRuns
 ) -> None:
-    """Run what is left of the trials, shown and logged."""
+    """Run the remaining trials with display and logging."""
     search = plan.search
     remaining = functools.partial(
         seconds_left,
@@ -203,11 +202,11 @@ def _say_forecast(
     context.console.say(f"  {words}")
     budget = search.time_budget_minutes
     if budget is not None and seconds > 60 * budget:
-        context.console.say(f"  search.time_budget_minutes={budget:g} will end it before that")
+        context.console.say(f"  search.time_budget_minutes={budget:g} ends it before that")
 
 
 def _say_away(context: StageContext, error: Exception) -> None:
-    text = f"the tracking server is away; the search continues and its events are sent later ({error})"
+    text = f"the tracking server is not available; the search continues and sends its events later ({error})"
     context.console.warn(text[:300])
 
 

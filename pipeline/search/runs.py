@@ -1,7 +1,6 @@
-"""A search's trials in MLflow: a run for each below the stage's, found again by its tag when a search resumes.
+"""The trials of a search in MLflow: a run for each below the stage's, found by its tag when a search resumes.
 
-What is logged goes through a retry queue. A run that lacks what the journal has, because the driver or the server died
-in between, is given it when the search resumes.
+All calls go through a retry queue. When a search resumes, each run gets the epochs of the journal that it lacks.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from pipeline.training.checkpoints import WEIGHTS_FILE
 
 TAG_TRIAL = "escapement.trial"
 TAG_STATUS = "escapement.trial_status"
-#: An epoch is logged once: by this metric it is known whether it was.
+#: An epoch is logged if its run has this metric.
 EPOCH_METRIC = "val_score"
 
 
@@ -39,9 +38,9 @@ class TrialRuns:
         self._best: tuple[float, int] | None = None
 
     def catch_up(self, records: list[TrialRecord]) -> None:
-        """Give the store what the journal has and it has not."""
-        told = [(score, record.number) for record in records for score in record.scores.values()]
-        self._reports, self._best = len(told), max(told, default=None)
+        """Log the parts of the journal that the tracking store lacks."""
+        reported = [(score, record.number) for record in records for score in record.scores.values()]
+        self._reports, self._best = len(reported), max(reported, default=None)
         for record in records:
             child = self._children.found.get((str(record.number),))
             if child is not None and TAG_STATUS in child.data.tags:
@@ -53,7 +52,7 @@ class TrialRuns:
                 self.ended(record, trace="")
 
     def started(self, record: TrialRecord) -> None:
-        """Open the run, or open it again."""
+        """Open or reopen the run."""
         self._writer(record).call(lambda run: None)
 
     def reported(self, record: TrialRecord, result: Mapping[str, Any]) -> None:
@@ -68,7 +67,7 @@ class TrialRuns:
             self._stage.log_metrics({"best_so_far": score, "best_so_far_trial": record.number}, step=self._reports)
 
     def ended(self, record: TrialRecord, trace: str) -> None:
-        """End the run: FAILED where the trial failed or diverged, else FINISHED, pruned or not."""
+        """End the run: FAILED if the trial failed or diverged, else FINISHED."""
         tags = {
             TAG_STATUS: record.status,
             TAG_NOTE: _note(record),
@@ -85,7 +84,7 @@ class TrialRuns:
         writer.set_tags(tags)  # last: a run with a status is left alone when the search resumes
 
     def keep_checkpoint(self, record: TrialRecord, scratch: Path) -> None:
-        """Log the weights that a trial was last scored with, as an artifact of its run."""
+        """Log the last scored weights of a trial as an artifact of its run."""
         assert record.checkpoint is not None
         folder = scratch / f"trial-{record.number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +92,7 @@ class TrialRuns:
             self._writer(record).log_artifact(path, "checkpoint")
 
     def _writer(self, record: TrialRecord) -> QueuedWriter:
-        """Of the trial's run, which the queue opens at the first call."""
+        """The writer of the trial's run, which the queue opens at the first call."""
         number, suggestion = record.number, record.suggestion
         if number not in self._writers:
             recipe = at_horizon(self._default, suggestion.overrides, self._search)
@@ -120,7 +119,7 @@ def _log_missing(rows: Mapping[int, Mapping[str, float]], run: Run) -> None:
 
 
 def _note(record: TrialRecord) -> str:
-    """How a trial ended, and what it set, in Markdown."""
+    """How a trial ended, and its settings, in Markdown."""
     score = "" if record.score is None else f", score {record.score:.4g}"
     changed = [f"- `{key}`: {value}" for key, value in record.suggestion.overrides.items()]
     return "\n".join([f"{record.status} after {record.epochs} epochs{score}", "", *(changed or ["- the defaults"])])

@@ -1,7 +1,7 @@
-"""A trial in a worker: a training job that a search drives epoch by epoch, under the search's horizon.
+"""A trial in a worker: a training job that a search runs epoch by epoch, under the search's horizon.
 
-constant, fixed: the training itself is scored. wsd: at each rung a copy of it is cooled down and scored (Hägele et al.,
-arXiv 2405.18392) and thrown away; the training goes on from where it was.
+constant, fixed: the training itself is scored. wsd: at each rung a copy of it is cooled down, scored (Hägele et al.,
+arXiv 2405.18392) and discarded; the training continues at its rate.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from pipeline.training.build import (
 from pipeline.training.checkpoints import STATE_FILE, save_scored
 from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, cpu_copies, epoch_metrics
 
-#: Trials start from seeds of their own: those of the confirmation and of the final training have then chosen nothing.
+#: Offset of the seeds of trials: confirmation and final training use other seeds, which have selected nothing.
 TRIAL_SEEDS = 10**6
-#: Forward passes of one image: first some that are not timed.
+#: Forward passes of one image for the latency, untimed and timed.
 LATENCY_WARMUP, LATENCY_TIMED = 5, 20
 
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """What all trials of a search share, as it is sent to the workers. rungs: epochs at which trials are compared."""
+    """What all trials of a search share, sent to the workers. rungs: epochs at which trials are compared."""
 
     prepared: Prepared
     default: Recipe
@@ -66,9 +66,9 @@ def open_session(suggestion: Suggestion, *, plan: TrialPlan) -> TrialSession:
 
 
 class TrialSession:
-    """A trial that Tune drives: an epoch at a time, saved, and resumed.
+    """A trial that Tune runs one epoch at a time.
 
-    Trials start from the same seed, so that they differ by their settings, unless the sampler asks for another.
+    All trials have the same seed, so that they differ by their settings alone, unless the sampler sets another.
     """
 
     def __init__(self, suggestion: Suggestion, data: TrainingData, plan: TrialPlan) -> None:
@@ -81,13 +81,13 @@ class TrialSession:
             keep="last",
         )
         self._job = TrainingJob(spec, data, plan.compute)
-        # One iterator for all epochs, so that its worker processes start once; it follows the state that is loaded.
+        # One iterator for all epochs, so that its worker processes start once; it uses the loaded state.
         self._events = self._job.run()
         self._saved: Saved | None = None
         self._latency_ms: float | None = None
 
     def next_epoch(self) -> dict[str, Any]:
-        """Train one epoch; its record, and `score`: that of the cooled copy where the horizon asks for one."""
+        """Train one epoch; its record. `score`: at a rung of the horizon wsd that of the cooled copy."""
         event = next(self._events)
         if isinstance(event, Ended):
             return {"epoch": event.epoch, "score": math.nan, "diverged": event.reason == "diverged", "metrics": {}}
@@ -102,7 +102,7 @@ class TrialSession:
         }
 
     def save(self, folder: Path) -> None:
-        """What the trial resumes from; beside it the weights and the validation logits that were scored."""
+        """Save the state to resume from, the scored weights and their validation logits."""
         assert self._saved is not None
         assert self._saved.scored is not None
         save_checkpoint(folder / STATE_FILE, self._saved.state)
@@ -117,11 +117,11 @@ class TrialSession:
         self._events.close()
 
     def _cools_down(self) -> bool:
-        """A schedule-free optimizer's average needs no cooldown, and takes none."""
+        """A schedule-free optimizer needs no cooldown."""
         return self._plan.search.horizon == "wsd" and not self._job.learner.stepper.averages
 
     def _latency(self) -> dict[str, float]:
-        """Measured once, where it is asked for: it depends on the model, not on what it has learned."""
+        """Measured once, if configured: it does not depend on the weights."""
         if not self._plan.search.measure_latency:
             return {}
         if self._latency_ms is None:
@@ -132,7 +132,7 @@ class TrialSession:
         return {"latency_ms": self._latency_ms}
 
     def _cooled(self, saved: Saved) -> Saved:
-        """The epoch with weights and scores of a copy whose rate was taken down to nothing as 1 − √."""
+        """The epoch with weights and scores of a copy whose rate was lowered to zero as 1 − √."""
         job, val = self._job, self._job.data.split("val")
         extra = max(1, round(self._plan.search.fork_fraction * saved.epoch.step))
         fork = self._fork(extra)
@@ -159,7 +159,7 @@ class TrialSession:
         return replace(saved, epoch=replace(saved.epoch, metrics=metrics), scored=scored[0] if scored else saved.scored)
 
     def _fork(self, extra: int) -> Learner:
-        """A copy of the learner whose schedule holds the rate up to here, and takes it down over `extra` steps."""
+        """A copy of the learner whose schedule is constant so far and cools down over `extra` steps."""
         job, trunk = self._job, self._job.learner.stepper
         total = trunk.steps + extra
         schedule = replace(

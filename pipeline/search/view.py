@@ -1,6 +1,6 @@
-"""The display of a search while it runs: a bar with the time that is left, and the trials that matter.
+"""The display of a search: a bar with the remaining time, and on a terminal a table of the running and best trials.
 
-On a terminal a table that is drawn anew, running trials and the best so far; elsewhere a line as each trial ends.
+Without a terminal it prints a line when a trial ends.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from components.search.trial import TrialRecord
 from pipeline.console import QUIET_SECONDS, Console, duration
 
 SHOWN = 8
-#: Longer searches are not shown trial by trial where there is no terminal.
+#: Without a terminal, longer searches are not shown trial by trial.
 SHOWN_ONE_BY_ONE = 50
 MARKS = {"running": "▸", "completed": "✓", "stopped": "–", "diverged": "✗", "failed": "✗"}
 
 
 class SearchView:
-    """Shows the records of a search. remaining: gives the seconds that are left."""
+    """Shows the records of a search. remaining: returns the remaining seconds."""
 
     def __init__(
         self,
@@ -53,7 +53,6 @@ class SearchView:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """Draw while the block runs."""
         if not self._console.rich.is_terminal:
             yield
             return
@@ -71,7 +70,7 @@ class SearchView:
         """The table shows it."""
 
     def ended(self, record: TrialRecord, trace: str) -> None:
-        """Warn of failures, and show the others where there is no table."""
+        """Warn of failures; without a table, print the others."""
         if record.status == "failed":
             self._console.warn(f"trial {record.number} failed: {record.message}")
         elif record.status == "diverged":
@@ -81,7 +80,7 @@ class SearchView:
             self._said = time.monotonic()
 
     def tick(self) -> None:
-        """Without a terminal a line now and then shows the progress."""
+        """Without a terminal, print the progress every QUIET_SECONDS."""
         if self._live is None and time.monotonic() - self._said >= QUIET_SECONDS:
             self._said = time.monotonic()
             ended = sum(record.ended for record in self._records)
@@ -122,7 +121,7 @@ class SearchView:
 
 
 def best_of(records: list[TrialRecord]) -> TrialRecord | None:
-    """The best last score among the trials that went furthest; those on a fold are scored on other images."""
+    """The trial with the best last score among those that reached the latest epoch, without those on a fold."""
     whole = [record for record in records if record.suggestion.fold is None]
     scored = [record for record in whole if record.scores and record.status not in ("failed", "diverged")]
     return min(scored, key=_rank) if scored else None
@@ -133,7 +132,7 @@ def _rank(record: TrialRecord) -> tuple[int, float]:
 
 
 def short_settings(record: TrialRecord) -> str:
-    """A trial's overrides in short."""
+    """A trial's overrides as a short text."""
     shown = []
     for key, value in record.suggestion.overrides.items():
         text = f"{value:.3g}" if isinstance(value, float) else str(value)

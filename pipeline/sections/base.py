@@ -47,7 +47,7 @@ def _no_control_characters(value: str) -> str:
 
 
 #: A path or an address.
-Place = Annotated[str, AfterValidator(_no_control_characters)]
+Location = Annotated[str, AfterValidator(_no_control_characters)]
 
 
 def _read_as(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any type, any value

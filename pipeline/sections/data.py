@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from components.data.names import normal_form, spelling
-from pipeline.sections.base import Place, Section
+from pipeline.sections.base import Location, Section
 
 
 def _name(value: str) -> str:
@@ -42,7 +42,7 @@ class SplitFractions(Section):
 
 
 class DataConfig(Section):
-    source: Place = "folder:images"
+    source: Location = "folder:images"
     """`folder:/path` (a class per folder), `csv:/path`, `parquet:/path`, `mvtec:/path` (MVTec-AD's layout), `elpv`, or
     `generated:key=value,...`. A path may be any address that fsspec knows, such as `folder:s3://bucket/castings`."""
     label_spelling: Literal["error", "merge", "keep"] = "error"
@@ -73,7 +73,7 @@ class DataConfig(Section):
     """Metadata columns that are to be spread over the splits evenly, too, as far as the groups allow."""
     num_folds: int = Field(default=5, ge=0, le=20)
     """Folds for cross-validation within train and val, beside the splits; 0: none."""
-    earlier_manifest: Place | None = None
+    earlier_manifest: Location | None = None
     """A manifest.parquet of earlier: its images keep their split, and new groups fill up the shares."""
     near_duplicates: Literal["off", "upright", "symmetric"] = "upright"
     """Group images that show the same thing: as they stand, or also turned and mirrored. Off: identical files only."""
@@ -98,7 +98,7 @@ class DataConfig(Section):
     """csv/parquet: the column with the path of a mask, a picture that is not black where the defect is."""
     metadata_columns: tuple[Name, ...] = ()
     """csv/parquet: further columns to keep (camera, lighting, product)."""
-    root: Place | None = None
+    root: Location | None = None
     """csv/parquet: folder or address of the images; default: the table's own folder."""
     defect_threshold: float = Field(default=0.5, gt=0, le=1)
     """elpv: a cell is defective when its defect probability is at least this."""

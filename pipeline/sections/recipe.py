@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from components.errors import InputError
-from pipeline.sections.base import Place, Section
+from pipeline.sections.base import Location, Section
 
 Augmentation = Literal[
     "horizontal_flip", "vertical_flip", "quarter_turns", "shift", "light", "noise", "blur", "dropout"
@@ -71,7 +71,7 @@ def _known_weights(value: object) -> str:
 class ModelConfig(Section):
     backbone: str = "resnet18"
     """Any timm model."""
-    weights: Annotated[Place, BeforeValidator(_known_weights)] = "pretrained"
+    weights: Annotated[Location, BeforeValidator(_known_weights)] = "pretrained"
     """`pretrained` (timm's hub), `package` (an installed weight package), `file:/path.safetensors`, or `none`.
     Of a file, prefixes such as `module.` are taken off, one input channel is spread over three, any float type read."""
     drop_rate: float = Field(default=0.0, ge=0, lt=1)

@@ -1,8 +1,8 @@
-"""The recipe's keys by what they shape: what a stage has no use for, and what a search cannot vary."""
+"""Groups of the recipe's keys: those that a stage does not use, and those that a search cannot vary."""
 
 from __future__ import annotations
 
-#: What lays out the rate over the final training: the range test uses rates of its own, and most searches do.
+#: Keys of the schedule of the final training: the range test and most searches do not use them.
 SCHEDULE_KEYS = (
     "recipe.schedule",
     "recipe.final_lr_fraction",
@@ -16,11 +16,9 @@ SCHEDULE_KEYS = (
     "recipe.plateau_patience",
     "recipe.ema_decay",
 )
-#: What trainings are judged by: no training goes another way for it.
+#: Keys of the objective, which do not change a training.
 OBJECTIVE_KEYS = ("recipe.objective", "recipe.escape_budget", "recipe.escape_cost", "recipe.defect_rate")
-#: What the hierarchical search goes through, level by level.
-HIERARCHY_KEYS = ("recipe.lr", "recipe.batch_size", "recipe.weight_decay", "recipe.layer_decay")
-#: What acts under one value of another key alone.
+#: Keys that only have an effect with one value of another key.
 NEEDS = {
     "recipe.focal_gamma": ("recipe.loss", "focal"),
     "recipe.class_balanced_beta": ("recipe.loss", "class_balanced"),

@@ -1,4 +1,4 @@
-"""The architecture on one screen: the stages, what each reads, and the sections of the configuration it depends on."""
+"""The stages, their inputs, and the sections of the configuration on which each depends."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pipeline.sections.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 
-#: What of the search's section the confirmation depends on; the rest counts by what the search has found.
+#: Keys of the section `search` for the confirmation; it depends on the others by the search's result.
 CONFIRM_KEYS = ("confirm_seeds", "confirm_confidence")
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
-    """Import a stage only when it runs: a reused stage, a plan and `--help` need neither torch nor Ray."""
+    """Import a stage when it runs: a reused stage, a plan and `--help` need neither torch nor Ray."""
 
     def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         return getattr(importlib.import_module(module), function)(*args, **kwargs)
@@ -24,7 +24,7 @@ def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's
 
 
 def schedule_digest(storage: Any, console: Any, *, recipe: RecipeConfig, search: SearchConfig, **others: Any) -> str:  # noqa: ANN401
-    """The recipe's schedule where trials follow it, under the horizon `fixed`; it does not shape the search else."""
+    """The recipe's schedule for the horizon `fixed`; with other horizons the search does not depend on it."""
     if search.horizon != "fixed":
         return ""
     return recipe.model_dump_json(include={key.partition(".")[2] for key in SCHEDULE_KEYS})
@@ -67,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         external=_lazily("pipeline.data.sources", "range_test_digest"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
-    # → comparison.json, .md and .html: methods against each other, each at its own rate; nothing goes on from here
+    # → comparison.json, .md and .html: methods, each at its own rate; no later stage reads them
     Stage(
         name="compare_lr",
         help="Compare schedules, optimizers and layer-wise rates, each at its own rate; some: --entries cosine,adamw.",
@@ -96,7 +96,7 @@ STAGES: tuple[Stage, ...] = (
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
-    # → confirmation.json (the recipe that goes on: the search's winner or the defaults), kept/ (a training of it)
+    # → confirmation.json (the chosen recipe: the search's winner or the defaults), kept/ (a training of it)
     Stage(
         name="confirm",
         help="Train the search's winner and the defaults over several seeds; keep the better.",

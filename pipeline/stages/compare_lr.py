@@ -1,7 +1,7 @@
 """compare_lr: the same model from the same start under several methods, each at its own rate, over several seeds.
 
-First every method tries a few multiples of what the range test suggests, in short; then it is trained at full length
-at the best of them, from seeds that chose nothing. Nothing goes on from here: it is for whoever chooses a method.
+First every method tries a few multiples of the range test's suggestion in short trainings; then it is trained at full
+length at the best of them, with other seeds. No later stage uses the result: it helps a user to choose a method.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.comparison.forecast import images_of, missing, seconds_of
+from pipeline.comparison.forecast import missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
     RateChoice,
@@ -26,7 +26,7 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.runs import ComparisonRuns
-from pipeline.comparison.trainings import Trained, Training, trained
+from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
 from pipeline.compute.resources import TrainingShare, ray_for, training_share
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
@@ -76,27 +76,27 @@ def run(
 def _forecast(
     context: StageContext,
     methods: Sequence[Method],
-    trials: Sequence[Training],
+    trials: Sequence[MethodTraining],
     settings: CompareConfig,
     share: TrainingShare,
     seed: int,
 ) -> None:
-    """Say what is to be done and about how long it takes, before it is begun."""
+    """Print the number of trainings and about how long they take."""
     first = {method.name: RateChoice(factor=settings.rate_factors[0], edge="", scores={}) for method in methods}
     trainings = full_trainings(methods, first, settings, seed=seed)
     left = missing([*trials, *trainings], context.work)
     parts = [f"{len(trials)} rate trials of {_epochs(trials[0].epochs)}"] if trials else []
     parts.append(f"{len(trainings)} trainings of {_epochs(settings.epochs)}")
     words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
-    words += f", {done} of them done already" if done else ""
+    words += f", {done} of them complete" if done else ""
     if left and context.compute.ray_address is not None:
-        words += f", {share.concurrent} at a time"  # on machines whose pace this one does not know
+        words += f", {share.concurrent} at a time"  # the pace of other machines is not known
     elif left:
         use_threads(share.cpus)
         data = open_data(context.inputs["prepare"].directory)
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
         seconds = seconds_of(left, data, pace, at_a_time=share.concurrent)
-        words += f", about {duration(seconds)}, {share.concurrent} at a time ({images_of(left, data):,} images)"
+        words += f", about {duration(seconds)}, {share.concurrent} at a time"
         context.run.log_metrics({"forecast_seconds": seconds})
     context.console.say(f"  {words}")
 
@@ -106,9 +106,9 @@ def _epochs(count: int) -> str:
 
 
 def _train(
-    context: StageContext, name: str, trainings: Sequence[Training], place: Place, runs: ComparisonRuns
-) -> list[Trained]:
-    """The results of all, in their order; rate trials have no runs of their own."""
+    context: StageContext, name: str, trainings: Sequence[MethodTraining], place: Place, runs: ComparisonRuns
+) -> list[MethodResult]:
+    """Run the trainings; their results in order. Rate trials have no MLflow runs."""
     jobs = [
         Job(name=training.key, spec=training.spec, store=TrainingStore(context.work / training.key))
         if training.phase == "rate"
@@ -127,22 +127,27 @@ def _train(
                 advance(1, note=job.name)
 
         train_all(jobs, place, warn=context.console.warn, on_event=on_event)
-    return [trained(training, job.store) for training, job in zip(trainings, jobs, strict=True)]
+    return [read_result(training, job.store) for training, job in zip(trainings, jobs, strict=True)]
 
 
 def _say_choices(context: StageContext, methods: Sequence[Method], choices: dict[str, RateChoice]) -> None:
     for method in methods:
         choice = choices[method.name]
         if choice.factor is None:
-            context.console.warn(f"{method.name}: diverged at every rate that was tried; it is not compared")
+            context.console.warn(f"{method.name}: diverged at every tried learning rate; it is not compared")
         else:
-            context.console.say(f"  {method.name}: rate {method.suggested * choice.factor:.2e}, {choice.words}")
+            rate = method.suggested * choice.factor
+            context.console.say(f"  {method.name}: learning rate {rate:.2e}, {choice.words}")
 
 
 def _write(
-    context: StageContext, summary: dict[str, Any], tried: list[Trained], results: list[Trained], backbone: str
+    context: StageContext,
+    summary: dict[str, Any],
+    tried: list[MethodResult],
+    results: list[MethodResult],
+    backbone: str,
 ) -> None:
-    """Every file of the result; tables and figures to MLflow as well."""
+    """Write every file of the result; log tables and figures."""
     folder = context.directory
     trainings = trainings_table([*tried, *results], target=summary["target_val_loss"])
     trainings.to_parquet(folder / "comparison.parquet", index=False)
@@ -165,7 +170,7 @@ def _write(
     context.console.say(f"  report: {folder / 'comparison.html'}")
 
 
-def _headline(summary: dict[str, Any], tried: list[Trained], results: list[Trained]) -> dict[str, Any]:
+def _headline(summary: dict[str, Any], tried: list[MethodResult], results: list[MethodResult]) -> dict[str, Any]:
     best = summary["entries"][0] if summary["best"] is not None else None
     return {
         "best_method": summary["best"],

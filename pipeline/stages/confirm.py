@@ -1,6 +1,6 @@
-"""confirm: the search's winner and the defaults at full length over several seeds; the winner is taken if it is ahead.
+"""confirm: trains the search's winner and the defaults at full length over several seeds, and decides between them.
 
-Trainings are those of `train`, which takes over the one of the configured seed.
+The trainings are like that of `train`, which reuses the one of the configured seed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 from components.evaluation.objective_intervals import paired_objective_difference
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
-from pipeline.confirmation.trainings import LABELS, Result, train_candidates
+from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
 from pipeline.confirmation.verdict import (
     WINNER,
-    Candidate,
+    Overrides,
     Verdict,
     candidates,
     diverged,
@@ -37,7 +37,7 @@ from pipeline.training.checkpoints import copy_training
 from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
 
-#: Resamples of the validation images behind the part of the uncertainty that comes of them.
+#: Resamples of the validation images.
 SAMPLES = 1000
 
 
@@ -51,7 +51,7 @@ def run(
     train: TrainConfig,
     monitor: MonitorConfig,
 ) -> dict[str, Any]:
-    """Train both, decide, keep the training that `train` is to take over."""
+    """Train both, decide, keep the training that `train` reuses."""
     best = json.loads(context.input("search", "best.json").read_text(encoding="utf-8"))
     configured = Recipe(model=model, recipe=recipe)
     both = candidates(best, configured)
@@ -73,19 +73,20 @@ def run(
     return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence)
 
 
-def _decide(results: Sequence[Result], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
+def _decide(results: Sequence[SeedResult], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
     """Compare the recipes seed by seed, each training at its best epoch."""
     winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
     lost = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
     pairs = list(zip(winners, defaults, strict=True))
-    differences = [_score(ours) - _score(theirs) for ours, theirs in pairs if not (ours.diverged or theirs.diverged)]
+    differences = [a.score - b.score for a, b in pairs if a.score is not None and b.score is not None]
     if any(lost):
         return diverged(*lost, others=differences)
     val = data.manifest[data.manifest["split"] == "val"]
+    logits = [np.stack([result.store.best().val_logits for result in some]) for some in (winners, defaults)]
     sampled = paired_objective_difference(
         recipe_objective(spec.recipe),
-        _logits(winners),
-        _logits(defaults),
+        logits[0],
+        logits[1],
         data.split("val").labels,
         data.classes,
         data.good_classes,
@@ -104,38 +105,28 @@ def _decide(results: Sequence[Result], data: TrainingData, spec: TrainingSpec, *
     )
 
 
-def _logits(results: Sequence[Result]) -> np.ndarray:
-    """(S, N, K) of the validation images, each training at its best epoch."""
-    return np.stack([result.store.best().val_logits for result in results])
-
-
-def _score(result: Result) -> float:
-    assert result.score is not None  # none diverged
-    return result.score
-
-
-def _keep(context: StageContext, results: Sequence[Result], verdict: Verdict, *, seed: int) -> None:
-    """Copy the training that `train` would make; what an interrupted copy left is done again."""
+def _keep(context: StageContext, results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> None:
+    """Copy the training that `train` would repeat; an interrupted copy starts again."""
     kept = _kept(results, verdict, seed=seed)
     shutil.rmtree(context.directory / KEPT, ignore_errors=True)
     if kept is not None:
         copy_training(kept.store.folder, context.directory / KEPT)
 
 
-def _kept(results: Sequence[Result], verdict: Verdict, *, seed: int) -> Result | None:
-    """The training of the chosen recipe and the configured seed, where there is an epoch of it to keep."""
+def _kept(results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> SeedResult | None:
+    """The training of the chosen recipe and the configured seed, unless it diverged."""
     return next((one for one in results if (one.label, one.seed) == (verdict.chosen, seed) and not one.diverged), None)
 
 
 def _conclude(
     context: StageContext,
     verdict: Verdict,
-    both: Mapping[str, Candidate],
-    results: Sequence[Result],
+    both: Mapping[str, Overrides],
+    results: Sequence[SeedResult],
     objective: str,
     confidence: float,
 ) -> dict[str, Any]:
-    """Write confirmation.json, log it with table and figure, say what was decided."""
+    """Write confirmation.json, log it with table and figure, print the decision."""
     seeds = sorted({result.seed for result in results})
     scores = {label: [result.score for result in results if result.label == label] for label in LABELS if results}
     kept = _kept(results, verdict, seed=seeds[0]) if seeds else None

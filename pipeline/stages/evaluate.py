@@ -1,4 +1,4 @@
-"""evaluate: the test split, read here and nowhere else, at the threshold that training fixed.
+"""evaluate: measures the model on the test split, which only this stage uses, at the threshold that `train` chose.
 
 Writes `metrics.json` (its schema: docs/metrics.md), the predictions and `report.html`, one self-contained file.
 """
@@ -33,7 +33,7 @@ METRICS_VERSION = 3
 
 
 def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[str, Any]:
-    """Predict the test split with the exported weights, measure, write metrics, predictions and the report."""
+    """Predict the test split with the exported weights; write metrics, predictions and the report."""
     use_threads(cpu_threads(context.compute))
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="evaluation")
@@ -81,7 +81,7 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
     if not np.isfinite(logits).all():
         raise InputError(
             f"the trained model gives outputs that are not finite for {(~np.isfinite(logits).all(axis=1)).sum()} test "
-            "images; train it again at a lower recipe.lr, or with recipe.precision=float32"
+            "images; repeat the training with a lower recipe.lr, or with recipe.precision=float32"
         )
     return logits
 
@@ -136,7 +136,7 @@ def _sampling(table: pd.DataFrame, settings: EvaluateConfig, seed: int) -> Sampl
 
 
 def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The figures that the summary, MLflow's run table and the gates look at first."""
+    """The main figures, for the summary and MLflow's table of runs."""
     if metrics["ranking"] is None:
         overall = metrics["class_metrics"]
         return {
@@ -152,7 +152,7 @@ def _headline(metrics: dict[str, Any]) -> dict[str, Any]:
         "balanced_accuracy": balanced["balanced_accuracy"]["value"],
         **{name: at_budget[name]["value"] for name in rates},
     }
-    if metrics["per_file"] is not None:  # what the line will see, where an image is judged in tiles
+    if metrics["per_file"] is not None:  # rates of whole images, as in production
         files = metrics["per_file"]["operating_points"]["escape_budget"]
         headline |= {f"{name}_per_file": files[name]["value"] for name in ("escape_rate", "overkill_rate")}
     return headline

@@ -1,8 +1,8 @@
-"""lr_range_test: for each backbone and optimizer in question, the range of learning rates in which this model learns.
+"""lr_range_test: for each backbone and optimizer of the configuration, the range of learning rates at which it learns.
 
-Where several backbones are in question, a probe of them as they come ranks them first, and only the best are tested.
-The result becomes the bounds of the search and, where the recipe says `lr: auto`, the learning rate itself. It holds
-for the model, the data and the recipe it was measured with: the stage's fingerprint is keyed on them.
+With several backbones, a probe of their pretrained features ranks them first, and only the best are tested. The result
+becomes the bounds of the search and, with `lr: auto`, the learning rate. It is valid for the model, the data and the
+recipe with which it was measured; the stage's fingerprint covers them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.training.tasks import Place, task_placement
 
 @dataclass
 class _Found:
-    """What the tests have given so far. bounds: by backbone and optimizer, the model's own backbone first."""
+    """The results so far. bounds: by backbone and optimizer, the model's own backbone first."""
 
     bounds: dict[str, dict[str, LrBounds]] = field(default_factory=dict)
     curves: list[pd.DataFrame] = field(default_factory=list)
@@ -50,9 +50,9 @@ def run(
 ) -> dict[str, Any]:
     """Probe the backbones, run the ramps, analyse them, write curves.parquet and the bounds.
 
-    lr_bounds.json: those of the model's backbone, by optimizer. backbone_bounds.json: those of all that were tested, by
-    backbone and optimizer. backbones.json: the probe's verdicts, of several backbones. With `weight_decays` also
-    weight_decay.json and weight_decay_curves.parquet, of the model's backbone.
+    lr_bounds.json: of the model's backbone, by optimizer. backbone_bounds.json: of all tested backbones, by backbone
+    and optimizer. backbones.json: the verdicts of the probe. With `weight_decays` also weight_decay.json and
+    weight_decay_curves.parquet, of the model's backbone.
     """
     configured = Recipe(model=model, recipe=recipe)
     data = open_data(context.inputs["prepare"].directory)
@@ -70,14 +70,14 @@ def run(
 def _backbones(
     context: StageContext, configured: Recipe, settings: RangeTestConfig, place: Place, seed: int
 ) -> list[str]:
-    """Those to be tested, the model's own first."""
+    """The backbones to test, the model's own first."""
     own = configured.model.backbone
     backbones = backbones_in_question(settings, configured.model)
     if len(backbones) == 1:
         return [own]
     if configured.model.weights == "none":
         context.console.warn(
-            f"model.weights=none: features of a random start tell nothing of a backbone, so all {len(backbones)} stay"
+            f"model.weights=none: features of random weights do not rank backbones, so all {len(backbones)} are tested"
         )
         return list(backbones)
     probed = probe_backbones(context, backbones, configured, settings, place, seed=seed)
@@ -97,13 +97,13 @@ def _test_all(
     backbones: Sequence[str],
     seed: int,
 ) -> _Found:
-    """Every optimizer on every backbone, reported one by one; other weight decays on the model's own backbone alone."""
+    """Test every optimizer on every backbone; other weight decays only on the model's own backbone."""
     groups = list(_planned(configured, settings, backbones, seed))
     curves = measure([test for group in groups for test in group], place, context.console)
     found = _Found()
     for group in groups:
         made = {test.recipe.recipe.weight_decay: _analysed(next(curves), data) for test in group}
-        test = group[0]  # that under the recipe's own weight decay
+        test = group[0]  # with the recipe's own weight decay
         backbone = test.recipe.model.backbone
         name = name_test(backbone, test.optimizer, own=configured.model.backbone, several=len(backbones) > 1)
         curve, bounds = made[configured.recipe.weight_decay]
@@ -119,7 +119,7 @@ def _test_all(
 def _planned(
     configured: Recipe, settings: RangeTestConfig, backbones: Sequence[str], seed: int
 ) -> Iterator[list[RangeTest]]:
-    """For each backbone and optimizer its tests: under the recipe's own weight decay, then under others to compare."""
+    """The tests of each backbone and optimizer: with the recipe's own weight decay, then with others to compare."""
     own = configured.recipe.weight_decay
     for backbone in backbones:
         model = configured.model.model_copy(update={"backbone": backbone})

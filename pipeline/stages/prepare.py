@@ -1,7 +1,7 @@
-"""prepare: images → a manifest with splits and folds, the pack, and a report on what is wrong with the data.
+"""prepare: images → a manifest with splits and folds, the pack, and a report on faults of the data.
 
-Everything later reads the manifest and the pack; no stage opens an image file again, except promotion, which judges
-models on the files themselves, as the line will.
+All later stages read the manifest and the pack; only promotion opens the image files again, to judge models on them, as
+in production.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
 
 
 def _statistics(manifest: Manifest, packed: PackResult) -> pd.DataFrame:
-    """What the file pass measured, a row for each of the manifest and in its order."""
+    """The measurements of the file pass, a row per row of the manifest, in its order."""
     measured = packed.table.drop(columns=["sha256"])
     boxes = measured["box"].where(measured["box"] == "", "#" + measured["box"])
     measured = measured.assign(image_id=measured["path"] + boxes)
@@ -111,7 +111,7 @@ def _statistics(manifest: Manifest, packed: PackResult) -> pd.DataFrame:
 
 
 def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: int, watch: _Watch) -> None:
-    """The report, its tables, and all of them as artifacts of the run."""
+    """Write and log the report and its tables."""
     tables = write_tables(findings, context.directory)
     write_data_report(context, findings, pack, augmented=_augmented(findings, pack, seed))
     summary = summarise(findings) | {"pack": pack.kind, "seconds": watch.seconds}
@@ -123,7 +123,7 @@ def _write(context: StageContext, findings: DataFindings, pack: Pack, *, seed: i
 
 
 def _augmented(findings: DataFindings, pack: Pack, seed: int) -> list[list[np.ndarray]]:
-    """A few images, each followed by versions of rising strength, with all kinds of augmentation."""
+    """A few images, each followed by augmented versions of rising strength."""
     rows = findings.manifest.groupby("label")["pack_index"].first().to_numpy()[:PREVIEWED_IMAGES]
     augments = {strength: build_augmentation(strength, get_args(Augmentation)) for strength in PREVIEW_STRENGTHS}
     grids = []
@@ -137,7 +137,7 @@ def _augmented(findings: DataFindings, pack: Pack, seed: int) -> list[list[np.nd
 
 
 def _headline(context: StageContext, findings: DataFindings, packed: PackResult) -> dict[str, Any]:
-    """Say what to look at, and return the figures of the run."""
+    """Print the warnings; the figures of the run."""
     for warning in warnings_of(findings):
         context.console.warn(warning)
     manifest, probe = findings.manifest, findings.probe
@@ -157,7 +157,7 @@ def _headline(context: StageContext, findings: DataFindings, packed: PackResult)
 
 
 class _Watch:
-    """Notes how long each step takes; seconds: by step."""
+    """Measures how long each step takes. seconds: by step."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

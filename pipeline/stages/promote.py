@@ -1,8 +1,7 @@
-"""promote: register the model, hold it against the gates and the champion, and set an alias.
+"""promote: registers the model, compares it with the gates and the champion, and sets an alias.
 
-The champion's decisions are made anew, by the registered model itself, on the same image files, read where the source
-has them. A file is what both models judge, whether or not either cuts it into tiles. Images that the champion was
-fitted or calibrated on are left out of the comparison.
+The registered champion predicts the same image files, which are read from the data source. Both models are compared on
+whole files, whether or not one of them uses tiles. Images on which the champion was fitted or calibrated are excluded.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from pipeline.sections.data import DataConfig
 from pipeline.stage import StageContext
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-#: Files that are in memory at a time.
+#: Image files per prediction of the champion.
 BATCH = 32
 
 
@@ -65,16 +64,18 @@ def _decide(
     model_id = json.loads(context.input("train", "training.json").read_text(encoding="utf-8"))["model_id"]
     metrics = json.loads(context.input("evaluate", "metrics.json").read_text(encoding="utf-8"))
     registered = registry.version_of_model(model_id)
-    version = registered if _stands(context, registry, registered) else None
+    version = registered if _is_usable(context, registry, registered) else None
     champion = registry.version_with_alias(CHAMPION)
     gates = judge_gates(metrics, settings.gates.model_dump())
     comparison = None
     if champion is not None and champion != registered:
         try:
             comparison = _compare(context, registry, champion, seed=seed, data=data, settings=settings)
-            reason = _comparison_reason(comparison)
+            reason = "the two models do not make the same kind of decision"
+            if comparison is not None:
+                reason = "; ".join(comparison[kind]["reason"] for kind in ("escape_rate", "overkill_rate"))
         except ModelError as error:
-            reason = f"it cannot be loaded, so nothing is compared ({error}); restore its files, or remove its alias"
+            reason = f"it cannot be loaded, so it is not compared ({error}); restore its files, or remove its alias"
         passed = comparison is not None and comparison["passed"]
         gates.append(GateResult(f"non-inferior to champion (version {champion})", None, None, passed, reason))
     if version is None:
@@ -103,8 +104,8 @@ def _decide(
     }
 
 
-def _stands(context: StageContext, registry: Registry, version: str | None) -> bool:
-    """Whether a version can be used. Files that its model has lost are logged again."""
+def _is_usable(context: StageContext, registry: Registry, version: str | None) -> bool:
+    """Whether a version can be used. Lost files of its model are logged again."""
     if version is None:
         return False
     logged_id = registry.logged_model(version)
@@ -116,7 +117,7 @@ def _stands(context: StageContext, registry: Registry, version: str | None) -> b
 
 
 def _restore(context: StageContext, logged_id: str) -> None:
-    """Log the files again that the store has lost, and raise `InputError` where the model then cannot be loaded."""
+    """Log lost files of a model again; raise `InputError` if the model cannot be loaded then."""
     folder = context.input("train", "model")
     lost = context.tracker.lost_files(logged_id, folder)
     if lost:
@@ -126,7 +127,7 @@ def _restore(context: StageContext, logged_id: str) -> None:
 
 
 def _logged_model(context: StageContext, model_id: str) -> tuple[str, str]:
-    """The model's id in this store, and its run: a training that is reused may have been logged to another store."""
+    """The model's id in this store, and its run. A reused training may have been logged to another store."""
     if context.tracker.holds_model(model_id):
         _restore(context, model_id)
         return model_id, context.inputs["train"].run_id
@@ -135,7 +136,7 @@ def _logged_model(context: StageContext, model_id: str) -> tuple[str, str]:
 
 
 def _set_alias(registry: Registry, version: str, champion: str | None, *, passed: bool) -> str:
-    """The alias that the version now holds. A champion that stands stays champion: demoting is a person's act."""
+    """Set and return the alias of the version. An existing champion keeps its alias: only a person demotes it."""
     if version == champion:
         return CHAMPION
     if not passed:
@@ -150,7 +151,7 @@ def _set_alias(registry: Registry, version: str, champion: str | None, *, passed
 def _compare(
     context: StageContext, registry: Registry, champion: str, *, seed: int, data: DataConfig, settings: PromoteConfig
 ) -> dict[str, Any] | None:
-    """Both models' decisions on the test images that the champion has not seen; None where it makes no decision."""
+    """Compare both models on the test images that the champion has not seen; None if one makes no decisions."""
     predictions = pd.read_parquet(context.input("evaluate", "test_predictions.parquet"))
     if "decision" not in predictions:
         return None
@@ -205,16 +206,10 @@ def _read(files: Files, path: str) -> bytes:
         raise InputError(f"data.source: the test image {path} in {files.uri} cannot be read: {error}") from error
 
 
-def _comparison_reason(comparison: dict[str, Any] | None) -> str:
-    if comparison is None:
-        return "the two models do not make the same kind of decision"
-    return "; ".join(comparison[kind]["reason"] for kind in ("escape_rate", "overkill_rate"))
-
-
 def _reason(gates: list[GateResult], version: str, champion: str | None) -> str:
     failed = [gate.name for gate in gates if not gate.passed]
     if version == champion:
-        return "this very model is the champion already" + (f"; it now fails: {', '.join(failed)}" if failed else "")
+        return "this model is already the champion" + (f"; it now fails: {', '.join(failed)}" if failed else "")
     return f"fails: {', '.join(failed)}" if failed else "passes every gate"
 
 

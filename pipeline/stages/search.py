@@ -1,7 +1,7 @@
-"""search: trials of recipes on Ray Tune; trial 0 is the recipe as configured.
+"""search: trials of recipes on Ray Tune; trial 0 is the configured recipe.
 
-The horizon says how trials of different length are compared, the sampler which trial is next, the stopping rule which
-one continues. An interrupted search resumes from the journal in the stage's scratch folder.
+The horizon determines how trials of different length are compared, the sampler the next trial, the stopping rule which
+trials continue. An interrupted search resumes from the journal in the stage's work folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.data.sources import log_lineage
 from pipeline.reports.search import write_report
 from pipeline.search.results import log_results, write_results
-from pipeline.search.run import Finished, run_search
+from pipeline.search.run import SearchOutcome, run_search
 from pipeline.search_space import rate_warnings, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
@@ -29,7 +29,7 @@ def run(
     for warning in rate_warnings(searched, search, found):
         context.console.warn(warning)
     if not search.num_trials:
-        headline = write_results(context, searched, search, Finished(records=[]))
+        headline = write_results(context, searched, search, SearchOutcome(records=[]))
         write_report(context)
         return headline
     for note in searched.notes:

@@ -1,7 +1,7 @@
-"""train: the confirmed recipe at full length, then calibration and the operating point, then the model that leaves.
+"""train: the confirmed recipe at full length, then calibration, the operating point and the export of the model.
 
-What the confirmation has trained is taken over, not trained again. The calibration split is used here once, after the
-weights are final; neither the search nor early stopping saw it.
+A training of the confirmation is reused, not repeated. The calibration split is used here only, after the training;
+neither the search nor early stopping has used it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -46,7 +45,7 @@ from pipeline.training.build import (
 from pipeline.training.checkpoints import TrainingStore, copy_training
 from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
-from pipeline.training.placement import train_to_the_end
+from pipeline.training.placement import run_training
 from pipeline.training.progress import history_rows
 
 
@@ -60,7 +59,7 @@ def run(
     monitor: MonitorConfig,
     operating_point: OperatingPointConfig,
 ) -> dict[str, Any]:
-    """Train, calibrate, choose the threshold, write the model and what led to it."""
+    """Train, calibrate, choose the threshold, write the model and its records."""
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="training")
     confirmed = read_confirmed(context.input("confirm", "confirmation.json"))
@@ -68,7 +67,7 @@ def run(
     spec = TrainingSpec(recipe=chosen, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     store = _open_store(context, confirmed)
     with context.run.system_metrics():
-        ended = train_to_the_end(context, spec, store, known=_range_test_says(context, chosen))
+        ended = run_training(context, spec, store, known=_range_test_says(context, chosen))
     data, progress = open_data(prepared), store.progress
     use_threads(cpu_threads(context.compute))
     learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))
@@ -102,11 +101,11 @@ def run(
 
 
 def _open_store(context: StageContext, confirmed: Confirmed) -> TrainingStore:
-    """The store of this stage's training, with what the confirmation or an interrupted run of this stage left."""
+    """The store of the training, with the epochs of the confirmation or of an interrupted run of this stage."""
     if confirmed.kept_run is not None:
         copy_training(context.input("confirm", KEPT), context.work)
         context.console.say(
-            f"  this very training was made in confirm (run {confirmed.kept_run}); it is taken over, not made again"
+            f"  reuses the training of the stage confirm (run {confirmed.kept_run}), which has the same recipe and seed"
         )
     store = TrainingStore(context.work, context.run)
     if store.progress.history and store.ended is None:
@@ -122,7 +121,7 @@ def _load_trained(learner: Learner, store: TrainingStore) -> None:
 
 
 def _range_test_says(context: StageContext, recipe: Recipe) -> str:
-    """What it found of the recipe's optimizer, to go on a message with; empty where that was not tested."""
+    """The range test's result for the recipe's optimizer, to append to a message; empty if it was not tested."""
     found = read_backbone_bounds(context.input("lr_range_test", "backbone_bounds.json"))
     bounds = found.get((recipe.model.backbone, recipe.recipe.optimizer))
     return "" if bounds is None else f" ({describe_rates(bounds)})"
@@ -141,7 +140,7 @@ def _write_history(
 
 
 def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
-    """How many verdicts there were, of each kind, and how often the training went back."""
+    """The number of verdicts, in total and by kind, and of rollbacks."""
     kinds = Counter(entry["kind"] for entry in ledger)
     return {
         "monitor_verdicts": len(ledger),
@@ -151,8 +150,11 @@ def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def _write_ledger(context: StageContext, ended: Ended, settings: MonitorConfig) -> list[dict[str, Any]]:
-    """Write and log monitor.json, say the advice; the verdicts."""
-    ledger = [_plain_entry(entry) for entry in ended.ledger]
+    """Write and log monitor.json, print the advice; the verdicts."""
+    ledger = []
+    for entry in ended.ledger:  # JSON has no NaN: what was not measured, or is not finite, is null
+        evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
+        ledger.append({**entry, "evidence": evidence})
     values = {"action": settings.action, "advice": ended.advice, "ledger": ledger}
     text = json.dumps(values, indent=2, allow_nan=False)
     (context.directory / "monitor.json").write_text(text, encoding="utf-8")
@@ -162,16 +164,10 @@ def _write_ledger(context: StageContext, ended: Ended, settings: MonitorConfig) 
     return ledger
 
 
-def _plain_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A verdict as JSON has it: what was not measured, or is not finite, is null."""
-    evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
-    return {**entry, "evidence": evidence}
-
-
 def _calibrate(
     context: StageContext, learner: Learner, recipe: Recipe, data: TrainingData, settings: OperatingPointConfig
 ) -> tuple[Calibration, OperatingPoint | None]:
-    """Scale and bias, then the threshold, on the calibration split; its predictions are kept as a file."""
+    """Fit scale and bias, then the threshold, on the calibration split; write its predictions."""
     logits = predict_split(learner.model, data.split("calibration"), learner)
     if not np.isfinite(logits).all():
         raise InputError(
@@ -211,8 +207,8 @@ def _model_card(
         num_classes=len(data.classes),
         classes=data.classes,
         good_classes=data.good_classes,
-        framing=asdict(data.framing),
-        input_size=preprocessing.size or data.framing.size,
+        framing=asdict(data.pack.framing),
+        input_size=preprocessing.size or data.pack.framing.size,
         mean=_triple(preprocessing.mean255),
         std=_triple(preprocessing.std255),
         precision=learner.device.precision,
@@ -237,9 +233,7 @@ def _triple(values: torch.Tensor) -> tuple[float, float, float]:
 def _export(context: StageContext, learner: Learner, data: TrainingData, card: ModelCard) -> str:
     """Write the bundle and the MLflow model around it, and log the model; its MLflow id."""
     seen = data.manifest.loc[data.manifest["split"] != "test", "sha256"].tolist()
-    bundle = save_bundle(
-        context.work / "bundle", state_dict=_plain(learner.model.state_dict()), card=card, seen_images=seen
-    )
+    bundle = save_bundle(context.work / "bundle", state_dict=learner.model.state_dict(), card=card, seen_images=seen)
     target = context.directory / "model"
     shutil.rmtree(target, ignore_errors=True)  # left by an export that was interrupted
     save_pyfunc(
@@ -252,7 +246,3 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
     )
     params = {"backbone": card.backbone, "image_size": card.input_size, "classes": ",".join(card.classes)}
     return context.tracker.log_model(context.run, target, name="model", params=params)
-
-
-def _plain(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu() for name, tensor in state.items()}

@@ -1,7 +1,7 @@
-"""From configuration sections to a model, batches and a learner: the one way to train.
+"""Builds a model, batches and a learner from the configuration.
 
-The range test, the search and the final training all come through here, so that what one of them finds holds for the
-next. Nothing in here reads the test split.
+The range test, the search and the final training all use it, so that their results hold for each other. Nothing here
+reads the test split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from components.data.framing import Framing
 from components.data.loader import Batch, ImageSet, TrainLoader, eval_batch_size, eval_batches, image_set
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
@@ -56,13 +55,13 @@ from pipeline.sections.recipe import Recipe
 
 #: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
-#: Training batches behind the norm statistics of averaged weights; schedulefree's own advice is about as many.
+#: Training batches for the norm statistics of averaged weights; schedulefree recommends about as many.
 CALIBRATION_BATCHES = 50
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The splits that training may see, opened from what `prepare` wrote."""
+    """The prepared data of the splits that training may use."""
 
     manifest: pd.DataFrame
     pack: Pack
@@ -73,11 +72,6 @@ class TrainingData:
         return image_set(self.manifest, self.pack, name, self.classes)
 
     @property
-    def framing(self) -> Framing:
-        """What of an image the model sees."""
-        return self.pack.framing
-
-    @property
     def class_counts(self) -> np.ndarray:
         """Images of each class in the train split, (K,) int."""
         return np.bincount(self.split("train").labels, minlength=len(self.classes))
@@ -85,7 +79,7 @@ class TrainingData:
 
 @functools.lru_cache(maxsize=2)
 def open_data(prepared: Path) -> TrainingData:
-    """Open the manifest and the memory-mapped pack; a worker that trains several trials opens them once."""
+    """Open the manifest and the memory-mapped pack; cached for a worker that trains several trials."""
     manifest = load_manifest(prepared / "manifest.parquet")
     classes = tuple(classes_of(manifest))
     is_good = manifest["is_defect"].eq(False)
@@ -94,7 +88,7 @@ def open_data(prepared: Path) -> TrainingData:
 
 
 def resolve_target(compute: ComputeConfig) -> torch.device:
-    """The device to use. Raises `InputError` for one that is not there."""
+    """The device to use. Raises `InputError` if it does not exist."""
     available = torch.cuda.is_available()
     if compute.device == "cuda" and not available:
         raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
@@ -102,14 +96,14 @@ def resolve_target(compute: ComputeConfig) -> torch.device:
 
 
 def lacks_bfloat16(target: torch.device) -> bool:
-    """Whether the device is a GPU without bfloat16 units, where `torch.cuda.is_bf16_supported` counts emulation."""
+    """Whether the device is a GPU without bfloat16 units; `torch.cuda.is_bf16_supported` also accepts emulation."""
     return target.type == "cuda" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY
 
 
 def resolve_device(compute: ComputeConfig, precision: str) -> Device:
     """The device and the precision of a training. precision: `recipe.precision`.
 
-    Raises `InputError` for a device that is not there, or one that would emulate bfloat16.
+    Raises `InputError` for a device that does not exist or would emulate bfloat16.
     """
     target = resolve_target(compute)
     if precision == "auto":
@@ -124,21 +118,18 @@ def resolve_device(compute: ComputeConfig, precision: str) -> Device:
 
 
 def use_threads(count: int) -> None:
-    """Limit the CPU threads of this process; a reused worker would keep its first value.
-
-    OpenCV gets none of its own: augmentation works on images too small to be shared out.
-    """
+    """Limit the CPU threads of this process. OpenCV gets a single one: the images are too small for more."""
     torch.set_num_threads(count)
     cv2.setNumThreads(0)
 
 
 def loader_workers(compute: ComputeConfig) -> int:
-    """Processes that make batches ahead. On a CPU they would take the training's own cores."""
+    """Number of processes that prepare batches; 0 on a CPU, whose cores the training needs itself."""
     if compute.loader_workers is not None:
         return compute.loader_workers
     if resolve_target(compute).type == "cpu":
         return 0
-    # Its own share of the cores, where several trials run beside each other: see `use_threads`.
+    # The threads of this process are its share of the cores, see `use_threads`.
     return max(0, min(8, torch.get_num_threads() - 1))
 
 
@@ -154,7 +145,7 @@ def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
 
 
 def preprocessing_for(built: BuiltModel, recipe: Recipe) -> Preprocessing:
-    """How the recipe's images reach the model: normalised as its weights want it, at the recipe's size."""
+    """The normalisation of the model's weights, and the recipe's image size."""
     return Preprocessing.from_unit_scale(built.mean, built.std, size=recipe.recipe.image_size)
 
 
@@ -164,7 +155,7 @@ def new_loss(recipe: Recipe, data: TrainingData) -> nn.Module:
 
 
 def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
-    """The loss of the best predictor that ignores the image: what learning has to beat."""
+    """The loss of the best constant prediction."""
     settings = recipe.recipe
     return constant_predictor_loss(
         data.class_counts.tolist(),
@@ -175,7 +166,7 @@ def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
 
 
 def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
-    """How much that loss varies from batch to batch, a standard deviation."""
+    """The standard deviation of that loss between batches."""
     settings = recipe.recipe
     return constant_predictor_spread(
         data.class_counts.tolist(),
@@ -187,15 +178,12 @@ def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
 
 
 def fold_of(data: TrainingData, fold: int) -> TrainingData:
-    """The same images with one fold as `val` and the others of train and val as `train`.
-
-    Raises `InputError` where the data have no such fold.
-    """
+    """The same images with one fold as `val` and the others of train and val as `train`; `InputError` without it."""
     folds = data.manifest["fold"]
     if not folds.eq(fold).any():
         raise InputError(
-            f"search.folds: the data have no fold {fold} (they have {folds.max() + 1}); see the data report, "
-            "give data.num_folds and search.folds the number that there are groups for, or search.folds 0"
+            f"search.folds: the data have no fold {fold} (they have {folds.max() + 1}); see the data report, and set "
+            "data.num_folds and search.folds to a number that the groups allow, or search.folds to 0"
         )
     split = data.manifest["split"].mask(folds >= 0, "train").mask(folds == fold, "val")
     return replace(data, manifest=data.manifest.assign(split=split))
@@ -210,9 +198,9 @@ def new_learner(
     compute: ComputeConfig,
     schedule: Schedule | None = None,
 ) -> Learner:
-    """A learner at epoch 0. `recipe.recipe.lr` must be a number by now (see `with_learning_rate`).
+    """A learner at epoch 0. `recipe.recipe.lr` must be a number (see `with_learning_rate`).
 
-    schedule: another than the recipe's over `total_epochs`.
+    schedule: None for the recipe's over `total_epochs`.
     """
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)
@@ -253,7 +241,7 @@ def new_learner(
 
 
 def new_schedule(recipe: Recipe, data: TrainingData, *, total_epochs: int) -> Schedule:
-    """The recipe's schedule over that many epochs; its warmup takes half of them at most."""
+    """The recipe's schedule over that many epochs; its warmup takes at most half of them."""
     settings = recipe.recipe
     steps = steps_per_epoch(recipe, data)
     return Schedule(
@@ -281,8 +269,8 @@ def run_epochs(
 ) -> Generator[EpochRecord, None, None]:
     """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`).
 
-    workers: processes that make the batches; they live as long as this iterator. on_scored: gets the module with the
-    scored weights, in eval mode, and the validation logits (N, K); the weights are these only during the call.
+    workers: processes that make the batches, for as long as this iterator. on_scored: gets the module with the scored
+    weights, in eval mode, and the validation logits (N, K); the module has these weights only during the call.
     """
     val = data.split("val")
 
@@ -307,11 +295,10 @@ def scores_of(
 
 
 def decision_metrics(logits: np.ndarray, labels: np.ndarray, data: TrainingData) -> dict[str, float]:
-    """Metrics of the likeliest class, and AUROC of the defect score; NaN where the images or the logits give none.
+    """Metrics of the likeliest class, and AUROC of the defect score; NaN where they are not defined.
 
     logits: (N, K) float. labels: (N,) int positions in `data.classes`. sensitivity: share of the defective images whose
-    likeliest class is one of the defects, be it the right one. Without good or without defect classes there are
-    accuracy and balanced accuracy only.
+    likeliest class is any defect. Without good or without defect classes only accuracy and balanced accuracy.
     """
     classes, good_classes = data.classes, data.good_classes
     inspects = 0 < len(good_classes) < len(classes)
@@ -335,7 +322,6 @@ def _share(hits: np.ndarray) -> float:
 
 
 def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
-    """The training batches that the recipe asks for."""
     return TrainLoader(
         data.split("train"),
         batch_size=recipe.recipe.batch_size,
@@ -369,7 +355,6 @@ def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, dat
 
 
 def recipe_objective(recipe: Recipe) -> Objective:
-    """What the recipe's trainings are judged by."""
     settings = recipe.recipe
     return Objective(
         name=settings.objective,
@@ -394,7 +379,7 @@ def read_bounds(path: Path) -> dict[str, LrBounds]:
 
 
 def read_backbone_bounds(path: Path) -> dict[tuple[str, str], LrBounds]:
-    """The range test's result per backbone and optimizer, of every backbone that it has tested."""
+    """The range test's result per backbone and optimizer, for all tested backbones."""
     values = json.loads(path.read_text(encoding="utf-8"))
     return {
         (backbone, name): LrBounds.from_dict(record) for backbone, own in values.items() for name, record in own.items()
@@ -402,10 +387,7 @@ def read_backbone_bounds(path: Path) -> dict[tuple[str, str], LrBounds]:
 
 
 def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
-    """A fixed random batch of the validation split with the split's shares of the classes.
-
-    Each class is put into a random order and spread evenly over one list; the batch is its head.
-    """
+    """A fixed random batch of the validation split, stratified by class."""
     val = data.split("val")
     order = np.random.default_rng(seed).permutation(len(val))
     place = np.empty(len(val))
@@ -413,19 +395,19 @@ def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
         own = order[val.labels[order] == label]
         place[own] = (np.arange(len(own)) + 0.5) / len(own)
     chosen = order[np.argsort(place[order], kind="stable")][:size]
-    return next(eval_batches(_some(val, chosen), batch_size=size))
+    return next(eval_batches(_subset(val, chosen), batch_size=size))
 
 
 def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Iterator[Batch]:
-    """Training batches without augmentation, the same each time; a short one would weigh as much as a whole one."""
+    """Training batches without augmentation, always the same; all of one size since statistics are averaged."""
     train = data.split("train")
     size = min(recipe.recipe.batch_size, len(train))
     count = min(CALIBRATION_BATCHES, len(train) // size)
     chosen = np.random.default_rng(seed).permutation(len(train))[: count * size]
-    return eval_batches(_some(train, chosen), batch_size=size)
+    return eval_batches(_subset(train, chosen), batch_size=size)
 
 
-def _some(images: ImageSet, chosen: np.ndarray) -> ImageSet:
+def _subset(images: ImageSet, chosen: np.ndarray) -> ImageSet:
     return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen])
 
 

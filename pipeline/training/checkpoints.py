@@ -1,8 +1,8 @@
-"""The one store of a training's checkpoints: what a job hands out, as files in a folder, and as metrics of a run.
+"""The checkpoints of a training: the events of its job as files in a folder, and as metrics of a run.
 
-`state.pt` is what the training resumes from. It is written last, and names the epochs and weights that belong to it, so
-that they cannot disagree. Every epoch has a file of its own, so that what is written per epoch does not grow with the
-training; no file but `state.pt` is ever written over. `ended.pt` says that nothing is left to do.
+A training resumes from `state.pt`. It is written last, and names the epochs and weights that belong to it, so that they
+are consistent. Every epoch has a file of its own, so that the cost of an epoch does not grow; only `state.pt` is
+overwritten. `ended.pt` marks a complete training.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ CPU = torch.device("cpu")
 
 
 class TrainingStore:
-    """One training's folder and where its metrics go.
+    """The folder of one training and the writer of its metrics.
 
-    progress: what is saved. ended: how it ended, None while it goes on.
+    progress: the saved epochs. ended: how the training ended; None before.
     """
 
     def __init__(self, folder: Path, writer: MetricWriter | None = None) -> None:
-        """Open what is in the folder. What of it the run lacks is logged: an epoch is saved first."""
+        """Read the folder, and log what the run lacks: an epoch is saved before it is logged."""
         self.folder, self.writer = folder, writer if writer is not None else MetricWriter()
         self.progress = Progress()
         self.ended: Ended | None = None
@@ -49,7 +49,7 @@ class TrainingStore:
             self._log_late(self.ended.steps)
 
     def state(self) -> State | None:
-        """What the training resumes from, read anew; None before its first epoch."""
+        """Read the state to resume from; None before the first epoch."""
         path = self.folder / STATE_FILE
         if not path.is_file():
             return None
@@ -57,7 +57,7 @@ class TrainingStore:
         return load_checkpoint(path, device=CPU) | {"history": history}
 
     def save(self, event: Event) -> None:
-        """Write it, then log it."""
+        """Write the files of an event, then log it."""
         if isinstance(event, Ended):
             self._save_end(event)
             return
@@ -67,7 +67,7 @@ class TrainingStore:
         if event.scored is not None:
             save_scored(self.folder, event.scored, prefix=f"epoch-{progress.trained}-")
         save_checkpoint(self.folder / STATE_FILE, event.state)
-        # Until here, all weights that the earlier state names were needed.
+        # Only now the weights of the earlier state are not needed any more.
         needed = tuple(f"epoch-{number}-" for number in progress.weights.values())
         for file in self.folder.glob("epoch-*-*"):
             if not file.name.startswith(needed):
@@ -77,16 +77,16 @@ class TrainingStore:
         log_epoch(self.writer, event.epoch, event.steps)
 
     def best(self) -> Scored:
-        """What was kept: of the best epoch or the last one, as its spec asked for."""
+        """The kept weights and logits, of the best or the last epoch, as the spec says."""
         return load_scored(self.folder, prefix=f"epoch-{self.progress.weights[max(self.progress.weights)]}-")
 
     def discard(self) -> None:
-        """Forget a training that came to nothing: it is made anew when it is asked for again."""
+        """Remove a failed training, so that the next attempt starts from the beginning."""
         for name in (ENDED_FILE, STATE_FILE):
             (self.folder / name).unlink(missing_ok=True)
 
     def steps(self) -> list[StepRecord]:
-        """Of every epoch that counts, in order."""
+        """The steps of all epochs, in order, without those that a rollback has undone."""
         return [step for record in self.progress.history for step in self._steps[record.epoch]]
 
     def steps_table(self, group_names: Sequence[str]) -> pd.DataFrame:
@@ -113,12 +113,12 @@ class TrainingStore:
         self.progress.cut(state["epoch"])
 
     def _save_end(self, ended: Ended) -> None:
-        # Logged first: what is logged after the end would be lost to an interruption between the two.
+        # Logged first: an interruption between the two would lose what is logged after the end.
         self._log_late(ended.steps)
         save_checkpoint(self.folder / ENDED_FILE, vars(ended) | {"steps": _rows(ended.steps)})
         self.ended = ended
         state = self.state()
-        if state is not None:  # nothing resumes from it any more, and it is larger than all the rest
+        if state is not None:  # drop the learner's state, the largest part, which is not needed any more
             small = {name: state[name] for name in ("weights", "trained", "epoch")}
             save_checkpoint(self.folder / STATE_FILE, small)
 
@@ -126,44 +126,42 @@ class TrainingStore:
         return self.folder / f"epoch-{number}.pt"
 
     def _log_late(self, steps: list[StepRecord]) -> None:
-        """Log the steps after the last epoch; none twice, where the end was logged and then interrupted."""
+        """Log the steps after the last epoch that are not logged yet."""
         logged = self.writer.logged_steps("step/loss") if steps else set()
         log_steps(self.writer, [step for step in steps if step.step not in logged])
 
 
 def copy_training(source: Path, folder: Path) -> None:
-    """Copy a training that has ended to where another store opens it; the sign of its end comes last."""
+    """Copy a complete training to a folder for another store; the file that marks its end last."""
     shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(ENDED_FILE))
     shutil.copy2(source / ENDED_FILE, folder / ENDED_FILE)
 
 
 def save_scored(folder: Path, scored: Scored, *, prefix: str = "") -> None:
-    """Write weights and validation logits of an epoch."""
     weights = {name: tensor.contiguous() for name, tensor in scored.weights.items()}
     save_file(weights, folder / f"{prefix}{WEIGHTS_FILE}")
     np.save(folder / f"{prefix}{LOGITS_FILE}", scored.val_logits, allow_pickle=False)
 
 
 def load_scored(folder: Path, *, prefix: str = "") -> Scored:
-    """Read what `save_scored` wrote."""
     logits = np.load(folder / f"{prefix}{LOGITS_FILE}", allow_pickle=False)
     return Scored(weights=load_file(folder / f"{prefix}{WEIGHTS_FILE}"), val_logits=logits)
 
 
 def log_epoch(writer: MetricWriter, record: EpochRecord, steps: list[StepRecord]) -> None:
-    """Log the epoch's steps, then the epoch, which so says that its steps are there."""
+    """Log the epoch's steps, then the epoch: a logged epoch has all its steps."""
     log_steps(writer, steps)
     writer.log_metrics(epoch_metrics(record), step=record.epoch)
 
 
 def log_steps(writer: MetricWriter, steps: Sequence[StepRecord]) -> None:
-    """Log rate, loss and gradient of every step, in a group of charts of their own."""
+    """Log rate, loss and gradient norm of every step, in a group of charts of their own."""
     names = ("lr", "lr_lowest", "loss", "grad_norm")
     writer.log_history([(step.step, {f"step/{name}": getattr(step, name) for name in names}) for step in steps])
 
 
 def _rows(steps: Sequence[StepRecord]) -> torch.Tensor:
-    """Steps as a checkpoint holds them, (N, 3 + groups) float64."""
+    """Steps as a checkpoint stores them, (N, 3 + groups) float64."""
     return torch.tensor([[s.step, *s.rates, s.loss, s.grad_norm] for s in steps], dtype=torch.float64)
 
 

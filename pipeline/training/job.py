@@ -1,8 +1,8 @@
-"""The training job: one training as a generator of plain events. Every stage that trains a recipe runs this.
+"""The training job: one training as a generator of plain events. Every stage that trains a recipe uses it.
 
-It knows no console, no tracker and no folder. After each epoch it yields what has to be saved, and whoever asks for the
-next event has saved it: so it runs in this process, in a worker of a cluster or in a trial, and an interruption costs
-one epoch at most. Resuming, early stopping, the monitor and divergence are handled here and nowhere else.
+It uses no console, tracker or folder. After each epoch it yields the state to save, and the caller saves it before it
+asks for the next event: so the job runs in this process, in a worker of a cluster or in a trial, and an interruption
+costs at most one epoch. Resuming, early stopping, the monitor and divergence are handled only here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from components.training.engine import EpochRecord, Learner, StepRecord
-from components.training.watch import MonitoredTraining
+from components.training.watch import MonitorWatcher
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
@@ -38,18 +38,18 @@ from pipeline.training.tasks import Place
 
 State = dict[str, Any]
 OnSteps = Callable[[Sequence[StepRecord]], None]
-#: Against a training that diverges.
+#: Remedy for a training that diverges.
 REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSpec:
-    """What to train, in plain values that reach any worker.
+    """What to train, in values that can be sent to a worker.
 
     recipe: its `lr` is a number. fold: validate on that fold and train on the others of train and val; None: train on
     train, validate on val. patience: epochs without a better validation score after which the training stops; None:
-    never. keep: of which epoch the scored weights are handed out; None: of none. decision_metrics: whether every epoch
-    is also measured by the decisions of the likeliest class.
+    never. keep: the epoch whose scored weights are yielded; None: none. decision_metrics: whether each epoch is also
+    measured by `decision_metrics`.
     """
 
     recipe: Recipe
@@ -68,10 +68,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The weights as they were scored, on the CPU, with their logits of the validation split, (N, K) float32.
-
-    They are the averages of a schedule-free optimizer, or of the recipe's own averaging, where there are any.
-    """
+    """The scored weights on the CPU (averaged ones if there are any), and their validation logits, (N, K) float32."""
 
     weights: dict[str, torch.Tensor]
     val_logits: np.ndarray
@@ -79,11 +76,10 @@ class Scored:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """What to save after an epoch, also after one that the monitor undid at once.
+    """What to save after an epoch, also after one that the monitor has rolled back.
 
-    state: what the training resumes from, together with the records of its epochs. In process its tensors are the
-    learner's own: write it before asking for the next event. scored: None where the epoch is not one to keep. steps:
-    those of the epoch.
+    state: to resume from, together with the records of the epochs. In the same process its tensors are the learner's
+    own: write it before asking for the next event. scored: None unless the epoch is kept. steps: those of the epoch.
     """
 
     state: State
@@ -96,9 +92,9 @@ class Saved:
 class Ended:
     """How a training ended, yielded last.
 
-    epoch: the last one that was trained, or in which it diverged. precision: that the model computed in. failure: in
-    words for the user, why there is nothing to use; None where there is. ledger, advice: the monitor's. steps: those
-    after the last whole epoch.
+    epoch: the last one, or the one in which it diverged. precision: of the training's forward pass. failure: an error
+    message if there is no epoch to keep, else None. ledger, advice: the monitor's. steps: those after the last complete
+    epoch.
     """
 
     reason: Literal["completed", "patience", "monitor", "diverged"]
@@ -116,7 +112,7 @@ Event = Saved | Ended
 def train(
     spec: TrainingSpec, place: Place, *, earlier: State | None, on_steps: OnSteps = lambda records: None
 ) -> Generator[Event, None, None]:
-    """Train to the end, from the start or from an earlier state. A training that diverges raises nothing: see `Ended`.
+    """Train from the start or from an earlier state. A training that diverges does not raise: see `Ended`.
 
     earlier: a state with its `history` (see `TrainingStore.state`).
     """
@@ -148,7 +144,7 @@ class TrainingJob:
             self.load(earlier)
 
     def load(self, state: State) -> None:
-        """Resume from the state of an earlier event; its tensors stay untouched."""
+        """Resume from the state of an earlier event, which is not changed."""
         self.learner.load_state_dict(state["learner"])
         if self._monitor is not None:
             self._monitor.load_state_dict(state["monitor"])
@@ -179,29 +175,26 @@ class TrainingJob:
         yield self._ended(diverged)
 
     def _add_steps(self, records: Sequence[StepRecord]) -> None:
-        """A step seen again after a rollback replaces what followed it."""
+        """Add steps; steps that are repeated after a rollback replace the earlier ones and those after them."""
         while self._steps and self._steps[-1].step >= records[0].step:
             self._steps.pop()
         self._steps += records
         self._on_steps(records)
 
     def _add_scored(self, model: nn.Module, logits: np.ndarray) -> None:
-        """Copy the weights that were scored: they are these only during the call."""
+        """Copy the scored weights, which the model has only during the call."""
         if self.spec.keep is not None:
             self._scored = Scored(weights=cpu_copies(model), val_logits=logits)
         if self.spec.decision_metrics:
             self._decisions = decision_metrics(logits, self.data.split("val").labels, self.data)
 
     def _is_diverged(self, record: EpochRecord) -> bool:
-        """Whether loss, gradient or the outputs on the validation split ceased to be finite, and no rollback undid it.
-
-        `val_score` is NaN where an output is not finite.
-        """
+        """Whether loss, gradient or a validation output (then `val_score` is NaN) is not finite, without a rollback."""
         finite = all(math.isfinite(record.metrics.get(name, math.nan)) for name in ("val_loss", "val_score"))
         return record.diverged or (not finite and self.learner.epoch == record.epoch)
 
     def _end_reason(self) -> Literal["completed", "patience", "monitor"] | None:
-        """Why the training is over, be it since before an interruption; None while it is not."""
+        """Why the training is over; None while it is not."""
         if self._monitor is not None and any(entry["action"] == "stop" for entry in self._monitor.ledger):
             return "monitor"
         if self.learner.epoch >= self.spec.epochs:
@@ -211,7 +204,7 @@ class TrainingJob:
         return None
 
     def _saved(self, record: EpochRecord) -> Saved:
-        """What to save after an epoch. A rollback may undo the best one: then those that led before it are kept too."""
+        """What to save after an epoch. With rollbacks, earlier best epochs are kept too: the best one may be undone."""
         progress = self.progress
         before = progress.cut(record.epoch - 1).steps_done()
         progress.history.append(record)
@@ -237,7 +230,7 @@ class TrainingJob:
     def _ended(self, diverged: EpochRecord | None) -> Ended:
         progress, advice = self.progress, self._monitor.advice() if self._monitor else []
         reason = "diverged" if diverged is not None else self._end_reason()
-        # Without a record of the epoch in which it was, the monitor's stop is all that can have ended the epochs.
+        # Only a stop by the monitor within an epoch ends the training without a reason in the records.
         return Ended(
             reason=reason or "monitor",
             epoch=diverged.epoch if diverged is not None else progress.epochs_done(),
@@ -249,7 +242,7 @@ class TrainingJob:
         )
 
     def _failure(self, diverged: EpochRecord | None, advice: list[str]) -> str | None:
-        """None, unless there is no epoch to keep, or it diverged and the monitor was not there to end it."""
+        """An error message if there is no epoch to keep, or the training diverged without an active monitor."""
         acts = self.spec.monitor_action in ("stop", "rollback")
         if self.progress.history and (diverged is None or acts):
             return None
@@ -262,12 +255,12 @@ class TrainingJob:
         return f"recipe.lr={shown}: {what}; " + " ".join([REMEDY + ("." if advice else ""), *advice])
 
 
-def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitoredTraining | None:
+def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitorWatcher | None:
     """The monitor that the spec asks for. Its probe is drawn by the training's seed."""
     settings = spec.monitor
     if settings is None or settings.action == "none":
         return None
-    return MonitoredTraining(
+    return MonitorWatcher(
         held_out_batch(data, size=settings.probe_images, seed=learner.seed),
         action=settings.action,
         max_rollbacks=settings.max_rollbacks,
@@ -278,12 +271,12 @@ def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> Mon
 
 
 def cpu_copies(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of a model's weights that later steps do not touch."""
+    """Copies of a model's weights on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:
-    """An epoch's numbers by the names under which every stage logs them; `lr` is that of its last step."""
+    """The metrics of an epoch, as every stage logs them; `lr` is that of its last step."""
     values: Mapping[str, Any] = asdict(record) | record.metrics
     return {
         key: float(value)

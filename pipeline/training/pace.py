@@ -28,12 +28,12 @@ class Pace:
 
 
 def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: ComputeConfig) -> Pace:
-    """Train a few batches and score a part of the validation split, the way it will be done, and take the time."""
+    """Time the training of a few batches and the evaluation of a part of the validation split."""
     few = _excerpt(data, train=(1 + TIMED_STEPS) * recipe.recipe.batch_size, val=TIMED_IMAGES, seed=seed)
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)
     start = time.perf_counter() - started
-    learner.fetch_every = 1  # so that a step has ended when its record comes
+    learner.fetch_every = 1  # so that a step is complete when its record comes
     stamps: list[float] = []
     epochs = run_epochs(
         learner,
@@ -45,8 +45,8 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
     )
     next(epochs)
     scored = time.perf_counter() - stamps[-1]
-    epochs.close()  # and its workers with it
-    # A split of a single batch has nothing but the slow first step; its whole epoch is an upper estimate of it.
+    epochs.close()  # ends its worker processes
+    # A split of a single batch has only the slow first step; the time of the evaluation is then the estimate.
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else scored
     return Pace(training=step / recipe.recipe.batch_size, scoring=scored / len(few.split("val")), start=start)
 

@@ -1,7 +1,7 @@
-"""Where trainings run: in this process, or as tasks of a Ray cluster. Their stores are here in either case.
+"""Runs trainings in this process, or as tasks of a Ray cluster. The driver has their stores in either case.
 
-A worker needs no folder that it shares with the driver: what it resumes from travels with the task, and its events
-travel back. One that dies costs the epoch that it was at.
+A worker shares no folder with the driver: the task contains the state to resume from, and the events are sent back. A
+lost worker costs its current epoch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, train
 from pipeline.training.tasks import Place, task_placement
 
-#: How often a training is handed over again after its worker has died.
-MAX_DEATHS = 3
+#: How often a training is restarted on another worker after its worker was lost.
+MAX_WORKER_LOSSES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A training and its store. name: in words, unlike any other's. run_id: of its MLflow run, where it has one."""
+    """A training and its store. name: unique, for messages. run_id: of its MLflow run, if it has one."""
 
     name: str
     spec: TrainingSpec
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A job as it is handed to a worker. earlier: what it resumes from."""
+    """A job as it is sent to a worker. earlier: the state to resume from."""
 
     name: str
     spec: TrainingSpec
@@ -52,17 +52,16 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """What a training raised in a worker."""
+    """The exception of a training."""
 
     error: Exception
 
 
-def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingStore, *, known: str = "") -> Ended:
-    """One training, here or on the configured cluster, with a bar over its steps; how it ended.
+def run_training(context: StageContext, spec: TrainingSpec, store: TrainingStore, *, known: str = "") -> Ended:
+    """Run one training, here or on the configured cluster, with a progress bar; how it ended.
 
-    known: what the range test has found, to be said where it failed.
-
-    Raises `InputError` when it diverged and nothing was to be done about it, or before there was an epoch to keep.
+    known: the range test's result, which is added to the message of a failure. Raises `InputError` if the training
+    failed (see `Ended.failure`).
     """
     if store.ended is None:
         per_epoch = steps_per_epoch(spec.recipe, open_data(context.inputs["prepare"].directory))
@@ -96,9 +95,9 @@ def train_to_the_end(context: StageContext, spec: TrainingSpec, store: TrainingS
 
 
 @contextlib.contextmanager
-def place_of_several(context: StageContext, *, trainings: int) -> Iterator[Place]:
-    """Where several trainings run: on the cluster, on a local Ray where several may share this machine's GPUs, and else
-    in this process, one after the other.
+def placement_of_trainings(context: StageContext, *, trainings: int) -> Iterator[Place]:
+    """The placement of several trainings: the cluster, a local Ray session if this machine's GPUs hold several, or this
+    process, one after another.
     """
     record, compute = context.inputs["prepare"], context.compute
     if compute.ray_address is None:
@@ -120,11 +119,11 @@ def train_all(
     on_event: Callable[[Job, Event], None],
     on_steps: OnSteps = lambda records: None,
 ) -> None:
-    """Train all to the end, here one after the other, or on the workers of the current Ray session.
+    """Run all trainings, here one after another, or on the workers of the current Ray session.
 
-    jobs: here each is asked for when the one before it has ended. warn: told of a worker that died. on_event: called
-    when an event is saved. on_steps: called with the steps as they are made, here only. A training that fails, or has
-    lost too many workers, stops no other; the first error is raised when all are done.
+    jobs: in this process each is requested when the one before it has ended. warn: called when a worker is lost.
+    on_event: called when an event is saved. on_steps: called after steps, in this process only. A training that fails,
+    or loses too many workers, does not stop the others; the first error is raised at the end.
     """
     left = (job for job in jobs if job.store.ended is None)
     outcomes = _train_here(left, place, on_steps) if place.share is None else _train_on_workers(list(left), place, warn)
@@ -138,8 +137,8 @@ def train_all(
     if failed:
         job, error = failed[0]
         error.add_note(
-            f"{len(failed)} training{'s' if len(failed) > 1 else ''} failed, the first of them {job.name}; all others "
-            "are kept, and the same command resumes what failed"
+            f"{len(failed)} training{'s' if len(failed) > 1 else ''} failed, the first: {job.name}; all others are "
+            "kept, and the same command resumes the failed ones"
         )
         raise error
 
@@ -149,7 +148,7 @@ def _train_here(jobs: Iterable[Job], place: Place, on_steps: OnSteps) -> Iterato
         try:
             for event in train(job.spec, place, earlier=job.store.state(), on_steps=on_steps):
                 yield job, event
-        except Exception as error:  # noqa: BLE001 - raised when the others are done
+        except Exception as error:  # noqa: BLE001 - raised when the others have ended
             yield job, Failed(error=error)
 
 
@@ -168,21 +167,21 @@ def _train_on_workers(
             yield job, outcome
         elif store.ended is None:
             deaths[job.name] += 1
-            if deaths[job.name] > MAX_DEATHS:
-                outcome.add_note(f"{job.name}: the worker has died {deaths[job.name]} times; what is saved is kept")
+            if deaths[job.name] > MAX_WORKER_LOSSES:
+                outcome.add_note(f"{job.name}: its worker was lost {deaths[job.name]} times; saved epochs are kept")
                 yield job, Failed(error=outcome)
                 continue
-            death = f"its worker died ({type(outcome).__name__})"
-            warn(f"{job.name}: {death}; it resumes elsewhere after epoch {store.progress.epochs_done()}")
+            lost = f"its worker was lost ({type(outcome).__name__})"
+            warn(f"{job.name}: {lost}; it resumes on another one after epoch {store.progress.epochs_done()}")
             tasks.append(_task(job, place))
 
 
 def train_on_worker(task: Task) -> Iterator[Event | Failed]:
-    """What a worker does: the training's events, with tensors that a driver without a GPU can hold."""
+    """The events of a training, with tensors on the CPU, for a driver without a GPU."""
     try:
         for event in train(task.spec, task.place, earlier=task.earlier):
             yield replace(event, state=_on_cpu(event.state)) if isinstance(event, Saved) else event
-    except Exception as error:  # noqa: BLE001 - raised by the driver when the other trainings are done
+    except Exception as error:  # noqa: BLE001 - the driver raises it when the other trainings have ended
         error.add_note(traceback.format_exc())
         yield Failed(error=error)
 

@@ -1,4 +1,4 @@
-"""Which epochs a training has done, which of them is the best, and how a rollback undoes the last ones."""
+"""The epochs of a training, the best of them, and how a rollback removes the last ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Progress:
     """The epochs of a training so far.
 
     weights: epoch → number of the file with its scored weights, for each epoch that is the best, or would be after a
-    rollback. trained: epochs that were trained in all, also those that a rollback has undone.
+    rollback. trained: number of all trained epochs, including those that a rollback has removed.
     """
 
     history: list[EpochRecord] = field(default_factory=list)
@@ -22,7 +22,7 @@ class Progress:
     trained: int = 0
 
     def cut(self, epoch: int) -> Progress:
-        """Forget what came after an epoch."""
+        """Remove what came after an epoch."""
         self.history = [record for record in self.history if record.epoch <= epoch]
         self.weights = {number: file for number, file in self.weights.items() if number <= epoch}
         return self
@@ -45,20 +45,20 @@ class Progress:
         return self.history[-1].step if self.history else 0
 
     def note(self) -> str:
-        """The best so far in words; empty before the first epoch."""
+        """The best epoch so far, for display; empty before the first epoch."""
         return f"best score {self.best.metrics['val_score']:.4f} (epoch {self.best.epoch})" if self.history else ""
 
     def state_dict(self) -> dict[str, Any]:
-        """Without the history, which only grows: the store keeps a file for each epoch."""
+        """The state without the history, for which the store has a file per epoch."""
         return {"weights": dict(self.weights), "trained": self.trained}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Progress:
-        """What `state_dict` was taken from; the history is empty where the state has none."""
+        """Restore a state; without a history in it, the history is empty."""
         history = [EpochRecord(**record) for record in state.get("history", [])]
         return cls(history=history, weights=dict(state["weights"]), trained=state["trained"])
 
 
 def history_rows(history: list[EpochRecord]) -> list[dict[str, Any]]:
-    """A row per epoch, its metrics beside its own numbers."""
+    """A row per epoch with its numbers and metrics."""
     return [{key: value for key, value in (asdict(r) | r.metrics).items() if key != "metrics"} for r in history]

@@ -1,4 +1,4 @@
-"""A run of the tracker for each of several trainings: opened with its job, ended with it."""
+"""An MLflow run for each of several trainings."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import TrainingSpec
 from pipeline.training.placement import Job
 
-#: Which of several trainings a run is of: its recipe or method, and its seed.
+#: Tags of a run: the recipe or method of its training, and the seed.
 TAG_ENTRY, TAG_SEED = "escapement.entry", "escapement.seed"
 
 
 def open_job(runs: ChildRuns, label: str, spec: TrainingSpec, folder: Path, *, stage: str) -> Job:
-    """A training with what is saved of it in a folder, and its run, found again by its tags.
-
-    runs: found by `TAG_ENTRY` and `TAG_SEED`; one that is finished stays so.
-    """
+    """A training with its store in a folder, and its run, which `runs` finds by `TAG_ENTRY` and `TAG_SEED`."""
     name = f"{label}-seed-{spec.seed}"
     params = flatten(spec.recipe.model_dump(mode="json")) | {"seed": spec.seed, "epochs": spec.epochs}
     run = runs.open(label, str(spec.seed), name=name, stage=stage, params=params)
@@ -29,7 +26,7 @@ def open_job(runs: ChildRuns, label: str, spec: TrainingSpec, folder: Path, *, s
 
 
 def end_run(job: Job) -> None:
-    """Log what came of a training that has ended, and end its run."""
+    """Log the results of a complete training, and end its run."""
     store = job.store
     assert store.ended is not None
     if store.progress.history:

@@ -150,7 +150,7 @@ CASES = [
     ),
     Case(
         "a space without a dimension",
-        ["search.space: empty", "name a dimension or set search.num_trials=1"],
+        ["search.space: empty", "add a dimension or set search.num_trials=1"],
         {"search.space": "[]"},
         command="search",
     ),

@@ -269,7 +269,7 @@ def test_the_recipe_that_was_confirmed_is_trained_once(finished):
         for run in (done.stage("train")["run_id"], confirmed["kept_run"])
     )
     assert mine == theirs
-    assert "is taken over, not made again" in done.stderr
+    assert "reuses the training of the stage confirm" in done.stderr
 
 
 def test_another_number_of_epochs_reruns_training_and_what_follows(copy_of_finished, finished):

@@ -1,4 +1,4 @@
-"""The monitor's findings in words: what happened, in which epoch, and what to do."""
+"""The messages of the monitor: what happened, in which epoch, and what to do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def advise(kind: str, epoch: int, evidence: Mapping[str, float]) -> str:
 
 
 def conclusions(found: Sequence[Mapping[str, Any]], *, rollbacks: int, quiet: bool) -> list[str]:
-    """Return a sentence per kind of finding, on its first occurrence and how often it occurred.
+    """Return a sentence per kind of finding, with its first occurrence and the number of occurrences.
 
-    found: `kind`, `epoch` and `evidence` of each, in order. rollbacks: how often the rate was halved. quiet: whether
-    no finding called for a lower rate after the last of them.
+    found: `kind`, `epoch` and `evidence` of each, in order. rollbacks: how often the rate was halved. quiet: whether no
+    finding after the last rollback called for a lower rate.
     """
     sentences = []
     for kind in _SENTENCES:
@@ -34,67 +34,72 @@ def conclusions(found: Sequence[Mapping[str, Any]], *, rollbacks: int, quiet: bo
 def _after_rollbacks(rollbacks: int, quiet: bool) -> str:
     factor = 2**rollbacks
     if quiet:
-        return f"The rate had to be divided by {factor}: it was up to {factor}× too high; start with 1/{factor} of it."
-    return f"The rate was more than {factor}× too high: a {factor}th of it failed as well. Run the range test anew."
+        return (
+            f"The learning rate had to be divided by {factor}: it was up to {factor}× too high; start with 1/{factor} "
+            "of it."
+        )
+    return (
+        f"The learning rate was more than {factor}× too high: 1/{factor} of it failed as well. Repeat the range test."
+    )
 
 
 def _diverged(epoch: int, evidence: Mapping[str, float]) -> str:
     if "steps" not in evidence:
-        return f"The loss or its gradient was no longer a number in epoch {epoch}: the rate is too high; lower it."
+        return f"The loss or its gradient was not finite in epoch {epoch}: the learning rate is too high; lower it."
     times = evidence["loss"] / evidence["recent_mean_loss"]
     return (
-        f"The loss diverged in epoch {epoch}, to {_times(times)} its recent mean: the rate is too high; lower it, or "
-        "warm up for longer."
+        f"The loss diverged in epoch {epoch}, to {_times(times)} its recent mean: the learning rate is too high; lower "
+        "it, or use a longer warmup."
     )
 
 
 def _oscillating(epoch: int, evidence: Mapping[str, float]) -> str:
     if "spikes" in evidence:
         return (
-            f"The loss shot up {evidence['spikes']:.0f} times within a few steps in epoch {epoch}: the rate is too "
-            "high; lower it."
+            f"The loss had {evidence['spikes']:.0f} spikes within a few steps in epoch {epoch}: the learning rate is "
+            "too high; lower it."
         )
     if "first_grad_norm" in evidence:
         return (
-            f"Up to epoch {epoch} nothing was learned, the gradients all but vanished, and a step had changed the "
-            f"weights by {evidence['largest_update_ratio']:.0%}: the rate is too high; lower it. If a lower one "
-            "learns nothing either, look at the labels."
+            f"Up to epoch {epoch} the model learned nothing, the gradients nearly vanished, and a step had changed the "
+            f"weights by {evidence['largest_update_ratio']:.0%}: the learning rate is too high; lower it. If the model "
+            "learns nothing at a lower rate either, check the labels."
         )
     return (
-        f"The loss oscillated from epoch {epoch}: it rises, and successive gradients point against each other "
-        f"(cosine {evidence['cosine']:.2f}): the rate is too high; lower it."
+        f"The loss oscillated from epoch {epoch}: it rises, and successive gradients point in opposite directions "
+        f"(cosine {evidence['cosine']:.2f}): the learning rate is too high; lower it."
     )
 
 
 def _too_slow(epoch: int, evidence: Mapping[str, float]) -> str:
     return (
         f"The loss falls steadily but slowly (epoch {epoch}): at this pace it ends at "
-        f"{evidence['probe_loss_at_the_end']:.2f}, where guessing gives {evidence['chance_loss']:.2f}, and a step at "
-        f"the highest rate changes the weights by {evidence['update_ratio']:.2%}: the rate is too low. Raise it, or "
-        "widen the search upwards."
+        f"{evidence['probe_loss_at_the_end']:.2f} (guessing gives {evidence['chance_loss']:.2f}), and a step at the "
+        f"highest rate changes the weights by {evidence['update_ratio']:.2%}: the learning rate is too low. Raise it, "
+        "or extend the search to higher rates."
     )
 
 
 def _plateau(epoch: int, evidence: Mapping[str, float]) -> str:
     stopped = f"The validation loss stopped falling over the {evidence['epochs']:.0f} epochs up to {epoch}"
     if evidence["train_loss"] < MEMORISED * evidence["val_loss"]:
-        return f"{stopped}, and the training images are memorised: more images or augmentation help more than a rate."
-    return f"{stopped}: a lower rate may help; use the schedule plateau, or one that cools down (wsd, cosine)."
+        return f"{stopped}, and the model has memorised the training images: use more images or stronger augmentation."
+    return f"{stopped}: a lower learning rate may help; use a schedule that lowers it (plateau, wsd, cosine)."
 
 
 def _overfitting(epoch: int, evidence: Mapping[str, float]) -> str:
     return (
         f"Overfitting: from about epoch {evidence['best_epoch']:.0f} to {epoch} the validation loss rose from "
-        f"{evidence['best_val_loss']:.2f} to {evidence['val_loss']:.2f} while the training loss fell on. The rate is "
-        "not at fault; the best epoch is kept. Fewer epochs, more augmentation or more weight decay may help."
+        f"{evidence['best_val_loss']:.2f} to {evidence['val_loss']:.2f} while the training loss fell. The learning "
+        "rate is not the cause; the best epoch is kept. Fewer epochs, more augmentation or weight decay may help."
     )
 
 
 def _spike(epoch: int, evidence: Mapping[str, float]) -> str:
     times = evidence["loss"] / evidence["recent_mean_loss"]
     return (
-        f"The loss of a batch in epoch {epoch} was {_times(times)} the recent mean and normal again at once: the batch "
-        "is at fault rather than the rate; look at its images and labels."
+        f"The loss of a batch in epoch {epoch} was {_times(times)} the recent mean, and normal right after it: the "
+        "cause is the batch rather than the learning rate; check its images and labels."
     )
 
 
@@ -102,7 +107,7 @@ def _times(factor: float) -> str:
     return f"{factor:.0f}×" if factor < 1000 else "more than 1000×"
 
 
-#: The gravest first, which is their order at the end of a run.
+#: The most severe first, which is their order at the end of a run.
 _SENTENCES = {
     "diverged": _diverged,
     "oscillating": _oscillating,

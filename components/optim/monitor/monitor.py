@@ -1,8 +1,8 @@
 """The training monitor: from the signals of a training to verdicts on its learning rate, with evidence and advice.
 
-The usual rule "if the loss jumps, lower the rate; if it falls slowly, raise it" is deceived by noise, which alone flips
-the sign of two successive differences out of three. `rules.py` says what is judged here instead, and why. Nothing here
-knows torch or models: numbers come in, verdicts go out.
+The usual rule "if the loss jumps, lower the rate; if it falls slowly, raise it" fails with noise, which alone changes
+the sign of two successive differences out of three. `rules.py` describes the rules that are used instead. This module
+uses neither torch nor models: its input are numbers, its output are verdicts.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ TOO_HIGH: tuple[Kind, ...] = ("diverged", "oscillating")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """A finding: the step at which it began, the epoch (from 1), the numbers that prove it, and advice in words.
+    """A finding: its step, its epoch (from 1), the numbers that prove it, and advice.
 
-    A finding that needs a window of steps or epochs began before `step`, which is the first at which it shows.
+    step: the first step at which the finding shows, if it needs a window of steps or epochs.
     """
 
     kind: Kind
@@ -41,7 +41,7 @@ class Verdict:
 
 
 class TrainingMonitor:
-    """Follows one training. A finding is reported once, and again only after it had gone away; slowness once."""
+    """Follows one training. A finding is reported when it appears, not while it lasts; `too_slow` once only."""
 
     def __init__(self, *, total_steps: int, chance_loss: float) -> None:
         """Take the length of the training, and the loss of the best constant prediction, positive."""
@@ -61,7 +61,7 @@ class TrainingMonitor:
         self._quiet = True
 
     def update(self, signals: Signals) -> Verdict | None:
-        """Take the next step; return what it shows, the gravest first."""
+        """Take the next step; return the most severe finding."""
         self._lr, self._step = signals.lr, signals.step
         window = self._windows.update(signals)
         event = self._losses.update(
@@ -82,16 +82,16 @@ class TrainingMonitor:
         score = {"val_score": val_score}
         evidence = rules.overfitting(self._train_losses, self._val_losses)
         if evidence is not None:
-            return self._once("overfitting", self._step, epoch, evidence | score)
-        self._gone("overfitting")
+            return self._report_once("overfitting", self._step, epoch, evidence | score)
+        self._clear("overfitting")
         evidence = rules.plateau(self._train_losses, self._val_losses, self._epoch_rates)
         if evidence is not None:
-            return self._once("plateau", self._step, epoch, evidence | score)
-        self._gone("plateau")
+            return self._report_once("plateau", self._step, epoch, evidence | score)
+        self._clear("plateau")
         return None
 
     def rolled_back(self, *, step: int, epoch: int) -> None:
-        """Continue from this step, with this many epochs done; everything later is forgotten."""
+        """Continue from this step, with this many epochs done; forget everything later."""
         self._epoch, self._step = epoch, step
         self._losses = LossWatch(floor=self._chance)
         self._windows = WindowHistory(total_steps=self._total_steps, start=step)
@@ -102,7 +102,7 @@ class TrainingMonitor:
         self._quiet = True
 
     def conclude(self) -> list[str]:
-        """Return advice for the end of the run, one sentence per kind of finding; [] if nothing was found."""
+        """Return one sentence of advice per kind of finding; [] for none."""
         return conclusions(self._found, rollbacks=self._rollbacks, quiet=self._quiet)
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,8 +122,8 @@ class TrainingMonitor:
             recent, first_norm=history.first_norm, largest_update=history.largest_update, chance=self._chance
         )
         if evidence is not None:
-            return self._once("oscillating", window.step, self._epoch + 1, evidence)
-        self._gone("oscillating")
+            return self._report_once("oscillating", window.step, self._epoch + 1, evidence)
+        self._clear("oscillating")
         evidence = rules.too_slow(
             recent,
             first=history.first,
@@ -131,15 +131,15 @@ class TrainingMonitor:
             total_steps=self._total_steps,
             chance=self._chance,
         )
-        return None if evidence is None else self._once("too_slow", window.step, self._epoch + 1, evidence)
+        return None if evidence is None else self._report_once("too_slow", window.step, self._epoch + 1, evidence)
 
-    def _once(self, kind: Kind, step: int, epoch: int, evidence: dict[str, float]) -> Verdict | None:
+    def _report_once(self, kind: Kind, step: int, epoch: int, evidence: dict[str, float]) -> Verdict | None:
         if kind in self._reported:
             return None
         self._reported.append(kind)
         return self._verdict(kind, step, epoch, evidence)
 
-    def _gone(self, kind: Kind) -> None:
+    def _clear(self, kind: Kind) -> None:
         self._reported = [other for other in self._reported if other != kind]
 
     def _verdict(self, kind: Kind, step: int, epoch: int, evidence: dict[str, float]) -> Verdict:

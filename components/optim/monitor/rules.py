@@ -1,4 +1,4 @@
-"""The monitor's rules: each takes the statistics so far and returns the numbers that prove its finding, or None.
+"""The monitor's rules: each returns the numbers that prove its finding, or None.
 
 Slopes are Theil and Sen's (the median of all pairwise slopes) and count where Kendall's τ has p < 0.05: a single
 outlier changes neither. Losses are compared with the chance loss, that of the best constant prediction, so that one set
@@ -21,8 +21,8 @@ Evidence = dict[str, float]
 SIGNIFICANT = 0.05
 #: Mean cosine between successive gradients below which they point against each other.
 BACK_AND_FORTH = -0.1
-#: Relative change of the weights in one step: from here on the largest of a training is large (good rates: 0.025 to
-#: 0.08), and below here the usual one at the highest rate is small (1/100 of good rates: 0.0003 to 0.001).
+#: Relative change of the weights in one step: the largest of a training is large from the first value on (good rates:
+#: 0.025 to 0.08); the usual one at the highest rate is small below the second (1/100 of good rates: 0.0003 to 0.001).
 LARGE_STEPS, SMALL_STEPS = 1e-2, 2e-3
 #: Share of the chance loss above which nothing was learned; of the first gradients' norm, below which they vanished.
 NOTHING_LEARNED, VANISHED = 0.97, 0.4
@@ -39,14 +39,12 @@ OVERFIT_EPOCHS, OVERFIT_RISE, OVERFIT_FALL = 3, 0.05, 0.1
 
 
 def oscillating(recent: Sequence[WindowStats], *, baseline: float) -> Evidence | None:
-    """Too high: the probe loss rises, successive gradients point against each other, and they are larger than before.
+    """Too high: the probe loss rises, and successive gradients point in opposite directions and are larger than before.
 
-    All three are needed: a cosine of −0.2 was measured at the best rate of SGD with momentum, while the loss fell. Nor
-    may the training loss fall: where images are memorised, all three hold as well.
+    All three are needed: a cosine of −0.2 was measured at the best rate of SGD with momentum, while the loss fell. The
+    training loss must not fall either: where images are memorised, all three hold as well.
 
-    Args:
-        recent: of `WindowHistory.recent`.
-        baseline: gradient norm at the start, NaN if unknown.
+    recent: of `WindowHistory.recent`. baseline: gradient norm at the start, NaN if unknown.
     """
     if not recent or math.isnan(baseline):
         return None
@@ -71,15 +69,12 @@ def oscillating(recent: Sequence[WindowStats], *, baseline: float) -> Evidence |
 def collapsed(
     recent: Sequence[WindowStats], *, first_norm: float, largest_update: float, chance: float
 ) -> Evidence | None:
-    """Too high: after large steps the loss is that of chance and the gradients are nearly zero.
+    """Too high: after large steps the loss is the chance loss and the gradients are nearly zero.
 
-    This is the usual result of a rate 30 times too high whose loss stays finite; the cosine shows nothing there.
+    This is the usual result of a rate 30 times too high if the loss stays finite; the cosine does not show it.
 
-    Args:
-        recent: of `WindowHistory.recent`.
-        first_norm: median gradient norm of the first steps.
-        largest_update: largest update ratio so far.
-        chance: the chance loss.
+    recent: of `WindowHistory.recent`. first_norm: median gradient norm of the first steps. largest_update: largest
+    update ratio so far. chance: the chance loss.
     """
     if not recent:
         return None
@@ -105,13 +100,9 @@ def too_slow(
     condition: on noisy images it was −0.07 to 0.16 at a hundredth of the best rate, and 0.1 to 0.37 with AdamW at the
     best one.
 
-    Args:
-        recent: of `WindowHistory.recent`.
-        first: the first window outside of a grace period.
-        largest_update: largest update ratio so far. After a large step, small ones mean large weights, the result of a
-            rate that was too high.
-        total_steps: of the training.
-        chance: the chance loss.
+    recent: of `WindowHistory.recent`. first: the first window outside of a grace period. largest_update: largest update
+    ratio so far. After a large step, small ones mean large weights, the result of a rate that was too high.
+    total_steps: of the training. chance: the chance loss.
     """
     if not recent or first is None or recent[-1].step < SETTLED * total_steps or largest_update >= LARGE_STEPS:
         return None

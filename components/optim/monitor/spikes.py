@@ -15,18 +15,17 @@ from typing import Any, Literal
 
 #: Losses in the recent mean.
 WINDOW = 50
-#: Losses before which nothing is judged, so that the first batch alone is no reference.
+#: Number of losses from which on they are judged: the first batch alone is no reference.
 FEWEST = 3
 #: A loss above this multiple of the recent mean is high.
 HIGH = 2.0
 #: High losses in a row that make a divergence.
 IN_A_ROW = 5
-#: A spike also reaches this multiple of the largest recent loss. Good runs reached 1.5, batches with wrong labels 3.2
-#: and more.
+#: A spike also exceeds this multiple of the largest recent loss. Good runs reached 1.5, batches with wrong labels 3.2.
 ABOVE_LARGEST = 2.0
-#: Losses before which the variation at the start of a training cannot be told from a spike.
+#: Number of losses from which on spikes are detected: the loss varies more at the start of a training.
 SPIKE_FEWEST = 20
-#: This many spikes within so many steps are not bad batches.
+#: This many spikes within this many steps are oscillation, not bad batches.
 MANY_SPIKES, MANY_WITHIN = 3, 100
 #: Normal losses after which a divergence is over.
 CALM = 50
@@ -42,7 +41,7 @@ class LossEvent:
 
 
 class LossWatch:
-    """Finds these events. All its attributes are plain values."""
+    """Finds these events. All attributes are plain values."""
 
     def __init__(self, *, floor: float) -> None:
         """floor: a loss below it is never high. Once the mean is near 0, one wrong image in a batch doubles it."""
@@ -57,7 +56,7 @@ class LossWatch:
         """Take the next loss and gradient norm. One that is not finite is a divergence, also in a grace period."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
             return self._diverge(step, {"loss": loss, "grad_norm": grad_norm, "recent_mean_loss": self._mean})
-        if not self._is_high(loss):
+        if len(self._recent) < FEWEST or loss <= max(HIGH * self._mean, self._floor):
             event = None if in_grace_period else self._spike()
             self._high = []
             self._calm += 1
@@ -81,11 +80,8 @@ class LossWatch:
     def _mean(self) -> float:
         return statistics.fmean(self._recent) if self._recent else math.nan
 
-    def _is_high(self, loss: float) -> bool:
-        return len(self._recent) >= FEWEST and loss > max(HIGH * self._mean, self._floor)
-
     def _spike(self) -> LossEvent | None:
-        """Judge the high losses that have just ended; they are no spike if the recent losses came near them."""
+        """Judge the high losses that have just ended; recent losses of similar size make them no spike."""
         if not self._high or self._calm < CALM or len(self._recent) < SPIKE_FEWEST:
             return None
         top, largest = max(self._high), max(self._recent)

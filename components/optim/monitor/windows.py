@@ -1,7 +1,7 @@
-"""The monitor's memory: statistics of windows of steps, a bounded number of them.
+"""The monitor's memory: statistics of a bounded number of windows of steps.
 
-A window ends with a measurement of the probe batch. There are at most a hundred in a training: in a long one a window
-holds several measurements, and their mean is steadier, so that a slope means the same in short and long trainings.
+A window ends with a measurement of the probe batch. A training has at most a hundred windows, whatever its length, so
+that a slope means the same in short and long trainings.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 #: Windows in a training that is long enough for them.
 WINDOWS = 100
-#: Windows that a rule looks at: fewer prove no slope, more react late.
+#: Windows that a rule uses: fewer prove no slope, more react late.
 FEWEST, MOST = 10, 20
 #: Windows outside of grace periods whose gradient norms are the baseline.
 BASELINE_WINDOWS = 5
@@ -26,7 +26,7 @@ FIRST_STEPS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Signals:
-    """What was measured in one optimizer step.
+    """The measurements of one optimizer step.
 
     step: its number, from 1. loss: of its batch. grad_norm: before clipping. cosine: between its gradient and that of
     the step before, NaN where unknown. update_ratio: length of the step divided by that of the weights; probe_loss: on
@@ -98,7 +98,7 @@ class WindowHistory:
         return self._end_window(signals.step, signals.lr)
 
     def recent(self) -> list[WindowStats]:
-        """Return the latest windows after the last grace period; [] where there are too few to judge."""
+        """Return the latest windows after the last grace period; [] if there are too few."""
         windows: list[WindowStats] = []
         for window in reversed(self._windows):
             early = len(windows) >= FEWEST and self._last_end - window.step > MOST / WINDOWS * self._total_steps
@@ -152,6 +152,6 @@ class WindowHistory:
 
 
 def mean_known(values: Sequence[float]) -> float:
-    """Return the mean without NaN; NaN where nothing else is there."""
+    """Return the mean of the values that are not NaN; NaN if all are."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan

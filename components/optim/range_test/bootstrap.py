@@ -25,12 +25,8 @@ def resample_half_drops(
     Each resample draws the seeds with replacement and then new residuals for each of them. With a handful of seeds,
     seeds alone vary too little; residuals alone do not contain the differences between seeds.
 
-    Args:
-        aligned: the curves.
-        reference: the level from which the drop counts.
-        until: position of the lowest point; residuals after it, where the loss explodes, are not drawn.
-        samples: number of resamples.
-        rng: the only source of randomness.
+    aligned: the curves. reference: the level from which the drop counts. until: position of the lowest point; residuals
+    after it, where the loss explodes, are not drawn. samples: number of resamples. rng: the only source of randomness.
     """
     kernel = smoothing_kernel(aligned.log_rates)
     smooth = smooth_seeds(aligned.losses, kernel)

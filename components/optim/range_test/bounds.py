@@ -90,18 +90,12 @@ def analyse_curves(
 ) -> LrBounds:
     """Read the curves of one optimizer; abstain and return its defaults where they give no suggestion.
 
-    Args:
-        curves: one row per step and seed; columns seed, step, lr, loss, grad_norm, heldout_loss (nan where it was not
-            measured). Seeds may end at different steps.
-        constant_loss: loss of the best constant prediction, positive.
-        constant_spread: standard deviation of that loss from batch to batch, nats; 0 for a loss that weighs the classes
-            equally, for which it is the same on every batch, or where it is not known.
-        spec: the optimizer.
-        bootstrap_samples: resamples for the band.
-        seed: of the resampling; the same seed gives the same bounds.
-
-    Raises:
-        ValueError: no rows, seeds that ran different ramps, or a constant loss that is not positive.
+    curves: one row per step and seed; columns seed, step, lr, loss, grad_norm, heldout_loss (nan where it was not
+    measured). Seeds may end at different steps. constant_loss: loss of the best constant prediction, positive.
+    constant_spread: standard deviation of that loss from batch to batch, nats; 0 for a loss that weighs the classes
+    equally, for which it is the same on every batch, or where it is not known. spec: the optimizer. bootstrap_samples:
+    resamples for the band. seed: of the resampling; the same seed gives the same bounds. Raises ValueError: no rows,
+    seeds that ran different ramps, or a constant loss that is not positive.
     """
     if curves.empty:
         raise ValueError("the range test recorded no step")
@@ -170,7 +164,7 @@ def _rates(aligned: SeedCurves, reading: Reading, band: tuple[float, float], *, 
 
 
 def _defaults(spec: OptimizerSpec) -> dict[str, Any]:
-    """Return what stands for the rates where the test abstains."""
+    """Return the optimizer's default rates, for a test that abstains."""
     low, high = spec.default_bounds
     rates = {"lower": low, "suggested": spec.default_lr, "upper": high, "band": (low, high)}
     return rates | {"abstained": True, "lr50": None, "factor": 1.0}

@@ -85,13 +85,10 @@ def align_seeds(curves: pd.DataFrame, *, constant_loss: float) -> SeedCurves:
     A seed has diverged at its first loss or gradient norm that is not finite, where the median-of-5 rule says so, or at
     its last step if it ended before the others. Steps that a seed skipped are interpolated.
 
-    Args:
-        curves: columns seed, step, lr, loss and, if recorded, grad_norm; a step has the same lr in all seeds.
-        constant_loss: loss of the best constant prediction. The floor of the median-of-5 rule is twice this, and at
-            least twice log 2, the least that a uniform prediction costs.
-
-    Raises:
-        ValueError: seeds with different rates at the same step.
+    curves: columns seed, step, lr, loss and, if recorded, grad_norm; a step has the same lr in all seeds.
+    constant_loss: loss of the best constant prediction. The floor of the median-of-5 rule is twice this, and at least
+    twice log 2, the least that a uniform prediction costs. Raises ValueError: seeds with different rates at the same
+    step.
     """
     rates = curves.groupby("step")["lr"].agg(["min", "max"]).sort_index()
     if (rates["max"] > rates["min"] * (1 + 1e-6)).any():
@@ -151,10 +148,8 @@ def finite_length(values: np.ndarray) -> int:
 def fit_drop(log_rates: np.ndarray, curve: np.ndarray, *, reference: float) -> CurveFit:
     """Cut the curve at its argmin, then fit a decreasing step function in log-rate to what is left.
 
-    Args:
-        log_rates: (T,).
-        curve: (T,) of `median_curve`; its first value is finite.
-        reference: the level from which the drop counts.
+    log_rates: (T,). curve: (T,) of `median_curve`; its first value is finite. reference: the level from which the drop
+    counts.
     """
     smooth = curve[: finite_length(curve)]
     cut = int(np.argmin(smooth))
@@ -174,12 +169,9 @@ def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: i
     larger one counts: a network that still predicts the same for all images has the same loss on every batch, so noise
     begins only after it has learned the class balance.
 
-    Args:
-        losses: (S, T) as aligned.
-        kernel: (T, T).
-        until: position of the curve's lowest point; later steps are ignored.
-        window: how many of the last steps up to there are also taken by themselves.
-        least: standard deviation of one batch's loss that is known to exist, at least 0.
+    losses: (S, T) as aligned. kernel: (T, T). until: position of the curve's lowest point; later steps are ignored.
+    window: how many of the last steps up to there are also taken by themselves. least: standard deviation of one
+    batch's loss that is known to exist, at least 0.
     """
     until = max(until, MIN_NOISE_POINTS)
     reaching = [row for row in losses if finite_length(row) >= until]

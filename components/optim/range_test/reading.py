@@ -42,11 +42,9 @@ def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: fl
     The drop counts from the constant predictor's loss, so that learning the class balance counts as nothing. Where the
     curve starts clearly below that loss (the model already knows something), it counts from the start.
 
-    Args:
-        aligned: the curves.
-        constant_loss: loss of the best constant prediction.
-        constant_spread: standard deviation of that loss from batch to batch, the least noise that any curve has. Where
-            defects are rare, a few batches without any of them have a low loss and would look quiet.
+    aligned: the curves. constant_loss: loss of the best constant prediction. constant_spread: standard deviation of
+    that loss from batch to batch, the least noise that any curve has. Where defects are rare, a few batches without any
+    of them have a low loss and would look quiet.
     """
     rates = aligned.log_rates
     kernel = smoothing_kernel(rates)
@@ -70,12 +68,9 @@ def reason_to_abstain(
 ) -> str:
     """Return why the curves give no suggestion, or an empty string.
 
-    Args:
-        reading: of the curve.
-        band: (low, high) log10 interval of the half-drop over the resampled curves.
-        factor: suggestion divided by half-drop rate, at least 1. The valley must be near one of the two or between.
-        fell: share of the resampled curves that fell below the reference.
-        constant_loss: loss of the best constant prediction.
+    reading: of the curve. band: (low, high) log10 interval of the half-drop over the resampled curves. factor:
+    suggestion divided by half-drop rate, at least 1. The valley must be near one of the two or between. fell: share of
+    the resampled curves that fell below the reference. constant_loss: loss of the best constant prediction.
     """
     drop, noise = reading.fit.drop, reading.noise
     half, valley = reading.half_drop, reading.valley

@@ -12,9 +12,8 @@ import numpy as np
 def valley_index(losses: np.ndarray, *, resolution: float) -> int:
     """Return the position of the valley rule's suggestion.
 
-    Args:
-        losses: (n,) finite, in the order of rising rates, n at least 1.
-        resolution: nats; a fall of this or less is no fall. 0 is the rule as published.
+    losses: (n,) finite, in the order of rising rates, n at least 1. resolution: nats; a fall of this or less is no
+    fall. 0 is the rule as published.
     """
     length, end = longest_decrease(losses, resolution=resolution)
     return max(0, end - length) + int(length / 3) + int(length / 6)

@@ -31,7 +31,7 @@ def plan_warnings(aligned: SeedCurves) -> list[str]:
     decades = float(rates[-1] - rates[0])
     warnings = []
     if seeds < SEEDS:
-        warnings.append(f"{seeds} seed{'s' * (seeds > 1)}: {SEEDS} or more tell a drop from noise")
+        warnings.append(f"{seeds} seed{'s' * (seeds > 1)}: use {SEEDS} or more to distinguish a drop from noise")
     if len(rates) > 1 and (density := (len(rates) - 1) / decades) < STEPS_PER_DECADE - 0.5:
         warnings.append(f"{density:.0f} steps per decade: {STEPS_PER_DECADE} or more are advised")
     if decades < DECADES - 0.05 and aligned.diverged_at is None:
@@ -62,10 +62,8 @@ def curve_warnings(aligned: SeedCurves, fit: CurveFit, *, constant_loss: float) 
 def held_out_warnings(curves: pd.DataFrame, half_drop: float, *, constant_loss: float) -> list[str]:
     """Return where the held-out loss contradicts the training loss; [] where it was measured at too few steps.
 
-    Args:
-        curves: the recorded steps; `heldout_loss` may be missing.
-        half_drop: log10 rate at which the training loss has fallen half-way.
-        constant_loss: loss of the best constant prediction on the training images.
+    curves: the recorded steps; `heldout_loss` may be missing. half_drop: log10 rate at which the training loss has
+    fallen half-way. constant_loss: loss of the best constant prediction on the training images.
     """
     if "heldout_loss" not in curves:
         return []

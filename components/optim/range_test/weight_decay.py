@@ -52,9 +52,8 @@ class DecayVerdict:
 def choose_weight_decay(tests: Mapping[float, LrBounds], *, optimizer: str) -> DecayVerdict:
     """Recommend the largest weight decay whose limit lies at most `TOLERANCE` decades below the highest limit.
 
-    Args:
-        tests: the range test's result by weight decay (at least 0); those that abstained are never recommended.
-        optimizer: of all of them.
+    tests: the range test's result by weight decay (at least 0); those that abstained are never recommended. optimizer:
+    of all of them.
     """
     readable = {decay: bounds for decay, bounds in sorted(tests.items()) if not bounds.abstained}
     diverged = bool(readable) and all(bounds.lr_div is not None for bounds in readable.values())

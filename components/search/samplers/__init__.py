@@ -1,4 +1,4 @@
-"""How a search chooses its trials, and which of them it takes as its best: by the name of the sampler."""
+"""The samplers by name, and the rule by which each determines the best trial."""
 
 from __future__ import annotations
 
@@ -22,22 +22,18 @@ SAMPLERS: dict[str, Callable[[SamplerSettings], Sampler]] = {
     "lipschitz": LipschitzSampler,
     "hierarchical": HierarchicalSampler,
 }
-#: Samplers that repeat points, and choose by their means. Where these cannot choose, the best trial is taken.
+#: For samplers that repeat points: the best trial by the mean of its point. Where there is none, `best_trial` decides.
 MEANS: dict[str, Callable[[Sequence[TrialRecord]], int | None]] = {"lipschitz": best_arm, "grid": best_over_folds}
 
 
 def build_sampler(name: str, settings: SamplerSettings) -> Sampler:
-    """The sampler of a name.
-
-    Raises:
-        InputError: an unknown name, or settings that the sampler cannot search with.
-    """
+    """Build a sampler. Raises `InputError` for an unknown name, or settings that the sampler cannot use."""
     if name not in SAMPLERS:
         raise InputError(f"search.sampler={name}: unknown; use one of {', '.join(SAMPLERS)}")
     return SAMPLERS[name](settings)
 
 
 def winner(name: str, history: Sequence[TrialRecord]) -> int | None:
-    """The number of the trial that a search with this sampler takes as its best; None where there is none."""
+    """The number of the best trial of a search with this sampler; None where there is none."""
     by_means = MEANS[name](history) if name in MEANS else None
     return best_trial(history) if by_means is None else by_means

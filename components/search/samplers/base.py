@@ -1,4 +1,4 @@
-"""What every sampler does: from what has been tried to what is tried next."""
+"""The interface of the samplers: from the trials so far to the next suggestion."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from components.search.trial import Suggestion, TrialRecord
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """What a sampler has to know.
+    """The settings of a sampler.
 
-    num_trials: trials in all, the defaults' trial 0 among them. max_epochs: length of a trial that is not stopped.
-    grace_epochs: of the shortest that means anything. folds: of the cross-validation at a sampler's last level, 0 for
-    none. startup_trials: random trials before an adaptive sampler adapts; None: as many as suit it.
+    num_trials: all trials, the defaults' trial 0 included. max_epochs: length of a trial that is not stopped.
+    grace_epochs: minimum length of a trial. folds: of the cross-validation at the last level, 0 for none.
+    startup_trials: random trials before an adaptive sampler adapts; None: the sampler's own number.
     """
 
     space: Space
@@ -29,16 +29,15 @@ class SamplerSettings:
 
 
 class Sampler(Protocol):
-    """Suggests trials. It keeps no state that `history` does not give: a resumed search needs nothing else.
+    """Suggests trials. A suggestion is a function of the settings, the number and the history alone.
 
-    A suggestion is a function of the settings, the number and the history, so that one trial at a time, the same
-    history leads to the same trials.
+    So a resumed search needs no other state, and with one trial at a time a search is reproducible.
     """
 
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
-        """The trial of that number (1, 2, …; trial 0 is the defaults', and not a sampler's to suggest).
+        """The trial with that number (1, 2, …; trial 0 are the defaults, which no sampler suggests).
 
-        history: every trial so far in the order of their numbers, running ones among them. "wait": not before one that
-        is running has ended. "done": nothing is left to try, which stays so.
+        history: all trials so far in the order of their numbers, including running ones. "wait": ask again when a
+        running trial has ended. "done": nothing is left to try, now and later.
         """
         ...

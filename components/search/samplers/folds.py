@@ -1,4 +1,4 @@
-"""Cross-validation of the best points of a search: every fold for each of them, and for the defaults."""
+"""Cross-validation of the best points of a search and of the defaults: a trial for each point and fold."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CANDIDATES = 2
 
 
 def fold_trials(folds: int) -> int:
-    """How many trials the cross-validation takes."""
+    """Number of trials of the cross-validation."""
     return folds * (CANDIDATES + 1)
 
 
 def fold_plan(best: Sequence[TrialRecord], *, folds: int) -> list[Suggestion]:
-    """The trials of the best points, and of the defaults where they are among them, fold by fold.
+    """The trials of the best points and, if they are in `best`, of the defaults, fold by fold.
 
-    best: trials that ran to their end, the best first.
+    best: completed trials, the best first.
     """
     candidates = [record for record in best if record.number != 0][:CANDIDATES]
     candidates += [record for record in best if record.number == 0]
@@ -34,10 +34,10 @@ def fold_plan(best: Sequence[TrialRecord], *, folds: int) -> list[Suggestion]:
 
 
 def fold_means(history: Sequence[TrialRecord]) -> dict[PointKey, float]:
-    """Mean final score of each point over the folds that all points have; none where one of them diverged or failed.
+    """Mean final score of each point over the folds that all points have completed.
 
-    An incomplete cross-validation compares the points over the folds that are complete. Empty where none is, or where
-    the defaults were not cross-validated.
+    A point of which a trial diverged or failed is excluded. Empty where no fold is complete, or where the defaults were
+    not cross-validated.
     """
     tried = [record for record in history if record.suggestion.fold is not None]
     lost = {_key(record) for record in tried if record.status in ("diverged", "failed")}
@@ -57,9 +57,9 @@ def fold_means(history: Sequence[TrialRecord]) -> dict[PointKey, float]:
 
 
 def best_over_folds(history: Sequence[TrialRecord]) -> int | None:
-    """The trial whose point has the best mean over the folds, of equals the earlier; None where there are no means.
+    """The trial on the split (not on a fold) whose point has the best mean over the folds; None without means.
 
-    It is the trial on the split itself, not one on a fold.
+    The earlier one of equals.
     """
     means = fold_means(history)
     candidates = [

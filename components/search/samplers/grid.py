@@ -1,7 +1,7 @@
 """A grid, coarse to fine: every choice with a few points of each interval, then narrower around the best.
 
-The first level places its points in the middle of equal cells, so that none lies at an end of its interval. The next
-ones span a step to both sides of the best point so far, and begin when all trials before them have ended. With folds,
+The first level places its points in the middle of equal cells, so that none is at an end of its interval. Each next
+level covers one step to both sides of the best point so far, and begins when all earlier trials have ended. With folds,
 the best points and the defaults are cross-validated at the end.
 """
 
@@ -15,21 +15,29 @@ from typing import Literal
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.folds import fold_plan, fold_trials
-from components.search.samplers.levels import Plan, TrialsByIdentity, next_of, plan_of, ranked, trials_by_identity
-from components.search.samplers.points import MOST_CHOICES, active_part, choice_points
+from components.search.samplers.levels import (
+    Plan,
+    TrialsByIdentity,
+    next_suggestion,
+    plan_untried,
+    ranked,
+    trials_by_identity,
+)
+from components.search.samplers.points import MAX_CHOICES, active_part, choice_points
 from components.search.space import LR, Choice, Space
 from components.search.trial import Point, Suggestion, TrialRecord
 
-#: The first level takes this share of the trials that are not kept for the folds, each later one of what is left.
-SHARE = 2 / 3
-#: A step that is a smaller part of its interval finds out nothing: the search ends, though trials are left.
-FINEST = 1e-3
+#: Share of the remaining trials (without those of the folds) that a level uses.
+LEVEL_SHARE = 2 / 3
+#: Smallest step as a share of its interval: below it the search ends, even if trials are left.
+MIN_STEP = 1e-3
 
 
 def points_per_interval(space: Space, choices: Sequence[Point], *, most: int) -> dict[str, int]:
-    """As many points of each interval as `most` trials allow, the same for all but for what is left over; one at least.
+    """Number of points of each interval, at least one, so that the grid has at most `most` points.
 
-    choices: the combinations of the choices. The rate comes first, then the order of the space.
+    The numbers are equal, as far as possible; the rate gets another point first, then the keys in the order of the
+    space. choices: the combinations of the choices.
     """
     active = [_active(space, choice) for choice in choices]
     counts = dict.fromkeys(_intervals(space), 1)
@@ -44,11 +52,7 @@ def points_per_interval(space: Space, choices: Sequence[Point], *, most: int) ->
 
 
 class GridSampler:
-    """`grid`.
-
-    Raises:
-        InputError: fewer trials than the choices and the folds need.
-    """
+    """`grid`. Raises `InputError` for fewer trials than the choices and the folds need."""
 
     def __init__(self, settings: SamplerSettings) -> None:
         self._settings = settings
@@ -57,9 +61,9 @@ class GridSampler:
         if settings.num_trials > 1 and (choices is None or self._budget < len(choices)):
             raise InputError(_too_few(settings, choices))
         choices = choices or []
-        self._counts = points_per_interval(settings.space, choices, most=int(SHARE * self._budget))
+        self._counts = points_per_interval(settings.space, choices, most=int(LEVEL_SHARE * self._budget))
         points = (point for choice in choices for point in _cells(settings.space, choice, self._counts))
-        self._first = plan_of(
+        self._first = plan_untried(
             (self._suggestion(point, 1) for point in points), planned={}, most=max(self._budget, len(choices))
         )
 
@@ -67,30 +71,30 @@ class GridSampler:
         if number >= self._settings.num_trials:
             return "done"
         trials = trials_by_identity(history)
-        return next_of(self._plans(trials), trials)
+        return next_suggestion(self._plans(trials), trials)
 
     def _plans(self, trials: TrialsByIdentity) -> Iterator[Plan]:
         defaults = {key: record.suggestion for key, record in trials.items() if record.number == 0}
         planned = self._first | defaults
         yield planned
         left = self._budget - len(planned) + len(defaults)
-        # The only point of an interval has its step to both ends.
+        # A single point per interval is in its middle: the step reaches both ends.
         steps = {sets: 1 / max(count, 2) for sets, count in self._counts.items()}
         level = 2
-        while left > 0 and max(steps.values(), default=0) > FINEST:
+        while left > 0 and max(steps.values(), default=0) > MIN_STEP:
             inside = [record.suggestion.point for record in ranked(planned, trials) if record.suggestion.point]
             if not inside:
                 break
-            parts = _parts(sum(sets in inside[0] for sets in steps), most=int(SHARE * left))
+            parts = _parts(sum(sets in inside[0] for sets in steps), most=int(LEVEL_SHARE * left))
             around = (self._suggestion(point, level) for point in _around(inside[0], steps, parts=parts))
-            plan = plan_of(around, planned=planned, most=left)
+            plan = plan_untried(around, planned=planned, most=left)
             if plan:
                 yield plan
                 planned, left, level = planned | plan, left - len(plan), level + 1
             steps = {sets: step / parts for sets, step in steps.items()}
         if self._settings.folds:
             folds = fold_plan(ranked(planned, trials), folds=self._settings.folds)
-            yield plan_of(folds, planned=planned, most=len(folds))
+            yield plan_untried(folds, planned=planned, most=len(folds))
 
     def _suggestion(self, point: Point, level: int) -> Suggestion:
         return Suggestion(
@@ -117,14 +121,14 @@ def _cell_count(active: Sequence[Sequence[str]], counts: Mapping[str, int]) -> i
 
 
 def _cells(space: Space, choice: Point, counts: Mapping[str, int]) -> Iterator[dict[str, float | int]]:
-    """The middles of equal cells of the intervals that these choices leave to search."""
+    """The middles of equal cells of the intervals that are active with these choices."""
     active = _active(space, choice)
     for indices in product(*(range(counts[sets]) for sets in active)):
         yield {**choice, **{sets: (i + 0.5) / counts[sets] for sets, i in zip(active, indices, strict=True)}}
 
 
 def _parts(intervals: int, *, most: int) -> int:
-    """Into how many parts a step is divided, two at least, so that the new points are no more than `most`."""
+    """The number of parts of a step, at least two, that gives at most `most` new points."""
     parts = 2
     while intervals and (2 * parts + 1) ** intervals - 1 <= most:
         parts += 1
@@ -132,7 +136,7 @@ def _parts(intervals: int, *, most: int) -> int:
 
 
 def _around(point: Point, steps: Mapping[str, float], *, parts: int) -> Iterator[dict[str, float | int]]:
-    """The points within a step to both sides, a part of the step apart: those first that change least."""
+    """The points within a step to both sides, a part of the step apart; first those that change the fewest keys."""
     active = [sets for sets in steps if sets in point]
     offsets = [sign * part / parts for part in range(1, parts) for sign in (-1, 1)]
     for changed in range(1, len(active) + 1):
@@ -144,13 +148,13 @@ def _around(point: Point, steps: Mapping[str, float], *, parts: int) -> Iterator
 
 
 def _too_few(settings: SamplerSettings, choices: Sequence[Point] | None) -> str:
-    count = f"more than {MOST_CHOICES}" if choices is None else str(len(choices))
+    count = f"more than {MAX_CHOICES}" if choices is None else str(len(choices))
     folds = fold_trials(settings.folds)
     kept = f", and the {settings.folds} folds of the last level take {folds} more" if folds else ""
     remedy = "take choices out of search.space"
     if choices is not None:
         remedy = f"set search.num_trials to {1 + len(choices) + folds} at least, or {remedy}"
     return (
-        f"search.num_trials={settings.num_trials} is too few for search.sampler=grid: beside the defaults it tries "
+        f"search.num_trials={settings.num_trials} is too few for search.sampler=grid: besides the defaults it tries "
         f"{count} combinations of the choices{kept}; {remedy}"
     )

@@ -1,4 +1,4 @@
-"""Searches in levels: a plan of trials, whose results decide what the next plan is."""
+"""Searches in levels: the results of one plan of trials determine the next plan."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ TrialsByIdentity = Mapping[Identity, TrialRecord]
 
 
 def trials_by_identity(history: Sequence[TrialRecord]) -> dict[Identity, TrialRecord]:
-    """The trials so far, by what was tried."""
     return {_identity(record.suggestion): record for record in history}
 
 
-def plan_of(suggestions: Iterable[Suggestion], *, planned: Plan, most: int) -> dict[Identity, Suggestion]:
-    """The first `most` of the suggestions that have not been planned before, each once."""
+def plan_untried(suggestions: Iterable[Suggestion], *, planned: Plan, most: int) -> dict[Identity, Suggestion]:
+    """The first `most` of the suggestions that are not in `planned`, each once."""
     plan: dict[Identity, Suggestion] = {}
     for suggestion in suggestions:
         if len(plan) >= most:
@@ -31,10 +30,10 @@ def plan_of(suggestions: Iterable[Suggestion], *, planned: Plan, most: int) -> d
     return plan
 
 
-def next_of(plans: Iterable[Plan], trials: TrialsByIdentity) -> Suggestion | Literal["wait", "done"]:
-    """The first planned trial that does not exist yet; "wait" where all trials of a plan exist and not all have ended.
+def next_suggestion(plans: Iterable[Plan], trials: TrialsByIdentity) -> Suggestion | Literal["wait", "done"]:
+    """The first planned trial that does not exist yet; "wait" while trials of the current plan are running.
 
-    plans: computed one after another, each when those before it have ended. A trial that two plans name is run once.
+    plans: each is computed when all trials of the plan before it have ended. A trial in two plans is run once.
     """
     for plan in plans:
         for key, suggestion in plan.items():
@@ -46,7 +45,7 @@ def next_of(plans: Iterable[Plan], trials: TrialsByIdentity) -> Suggestion | Lit
 
 
 def ranked(planned: Iterable[Identity], trials: TrialsByIdentity) -> list[TrialRecord]:
-    """Of the trials that were planned, those that ran to their end, the best first; of equals the earlier."""
+    """The planned trials that are complete, the best first; the earlier one of equals."""
     records = [trials[key] for key in planned if key in trials]
     scored = [(r.score, r) for r in records if r.status == "completed" and r.score is not None]
     return [record for _, record in sorted(scored, key=lambda pair: (-pair[0], pair[1].number))]

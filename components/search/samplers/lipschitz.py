@@ -1,7 +1,7 @@
-"""The Lipschitz bandit over the learning rate alone, for a handful of trials; its arithmetic is in `zooming.py`.
+"""The Lipschitz bandit over the learning rate alone, for few trials; its formulas are in `zooming.py`.
 
-Positions are logarithmic in the rate. Only final scores count; a repetition is the same rate from another seed, and at
-the end the rate with the best mean wins.
+Positions are logarithmic in the rate. Only final scores count; a repetition is the same rate with another seed, and the
+rate with the best mean wins.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from components.search.samplers.zooming import Arm, next_position
 from components.search.space import Choice, is_active
 from components.search.trial import Suggestion, TrialRecord
 
-#: A trial that diverged counts as so much worse than the worst final score. Were it only as bad as that, two trials of
-#: which one diverged would look alike; 0 makes a slope so steep that nothing else shows.
+#: A diverged trial counts as this much below the worst final score. With 0, a diverged trial would equal the worst one;
+#: a score of 0 would make the slope so steep that it hides everything else.
 DIVERGED_BELOW = 0.05
 
 
 def best_arm(history: Sequence[TrialRecord]) -> int | None:
-    """The first trial of the point with the best mean of final scores, of equals the one that was tried more often.
+    """The first trial of the point with the best mean of final scores; of equals the one with more trials.
 
-    A trial that diverged counts as less than the worst final score. None where no trial has run to its end.
+    A diverged trial counts as less than the worst final score. None where no trial is complete.
     """
     scores: dict[PointKey, list[float]] = {}
     first: dict[PointKey, int] = {}
@@ -42,10 +42,9 @@ def best_arm(history: Sequence[TrialRecord]) -> int | None:
 
 
 class LipschitzSampler:
-    """`lipschitz`: a repetition is suggested from a seed that its point has not had.
+    """`lipschitz`: each repetition of a point gets a new seed.
 
-    Raises:
-        InputError: the space has another dimension than one interval, or its condition does not hold.
+    Raises `InputError` for a space that is not one interval, or whose condition does not hold.
     """
 
     def __init__(self, settings: SamplerSettings) -> None:
@@ -53,13 +52,13 @@ class LipschitzSampler:
         if len(dimensions) != 1 or isinstance(dimensions[0], Choice):
             names = ", ".join(dimension.sets for dimension in dimensions) or "nothing"
             raise InputError(
-                f"search.sampler=lipschitz searches one interval, and search.space has {names}; leave recipe.lr alone "
-                "in search.space, with bounds, or use the sampler hybrid"
+                f"search.sampler=lipschitz searches one interval, and search.space has {names}; keep only recipe.lr in "
+                "search.space, with bounds, or use the sampler hybrid"
             )
         if not is_active(dimensions[0], settings.space.defaults):
             raise InputError(
                 f"search.space: the `when` of {dimensions[0].sets} does not hold for the recipe, and search.sampler="
-                "lipschitz searches nothing else; take it away"
+                "lipschitz searches nothing else; remove it"
             )
         self._settings, self._name = settings, dimensions[0].sets
 
@@ -81,7 +80,7 @@ class LipschitzSampler:
 
 
 def _arms(history: Sequence[TrialRecord], name: str) -> list[Arm]:
-    """The positions that were tried, with their scores, to maximise, and the trials that are running."""
+    """The tried positions with their scores (to maximise) and the number of running trials."""
     placed = [record for record in history if name in record.suggestion.point]
     scores: dict[float, list[float]] = {}
     for record, score in _final_scores(placed):
@@ -91,7 +90,7 @@ def _arms(history: Sequence[TrialRecord], name: str) -> list[Arm]:
 
 
 def _final_scores(history: Sequence[TrialRecord]) -> list[tuple[TrialRecord, float]]:
-    """The trials that ran to their end or diverged, each with what it counts as."""
+    """The trials that are complete or diverged, each with the score that counts."""
     finals = [record.score for record in history if record.status == "completed" and record.score is not None]
     diverged = min(finals) - DIVERGED_BELOW if finals else 0.0
     counted = []

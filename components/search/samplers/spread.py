@@ -1,8 +1,7 @@
-"""How trials are spread over the space when no result is waited for.
+"""Trials spread over the space, independent of results.
 
 A Latin hypercube (McKay, Beckman, Conover 1979): each dimension is cut into as many slices as there are trials, and
-each slice is used once. With the few trials that a training affords, independent draws leave holes in the learning
-rate.
+each slice is used once. With few trials, independent draws would leave gaps in the learning rate.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 from scipy.stats import qmc
 
 from components.search.samplers.base import SamplerSettings
-from components.search.samplers.points import countable_points, point_key
+from components.search.samplers.points import enumerate_points, point_key
 from components.search.space import Space
 from components.search.trial import Suggestion, TrialRecord
 
@@ -22,16 +21,16 @@ SPREAD = "latin hypercube"
 
 
 def latin_hypercube(space: Space, count: int, *, seed: int) -> np.ndarray:
-    """Places in the unit cube: (count, dimensions) float in [0, 1); the same seed gives the same places."""
+    """Points in the unit cube, (count, dimensions) float in [0, 1); a function of the seed."""
     if count <= 0 or not space.dimensions:
         return np.empty((max(count, 0), len(space.dimensions)))
     return np.asarray(qmc.LatinHypercube(d=len(space.dimensions), rng=seed).random(count))
 
 
 class SpreadSampler:
-    """Trials that are known beforehand: `count` of them, a function of the seed and the number alone.
+    """`count` trials that depend on the seed and the number alone.
 
-    A space without intervals may have fewer points than that: then each is tried once, and the defaults' not again.
+    A space without intervals may have fewer points: then each is tried once, without the point of the defaults.
     """
 
     def __init__(self, settings: SamplerSettings, *, count: int) -> None:
@@ -46,8 +45,8 @@ class SpreadSampler:
         return Suggestion(point=point, overrides=self._space.overrides(point), epochs=self._epochs, phase=SPREAD)
 
     def _without_repetition(self, seed: int) -> list[dict[str, float | int]] | None:
-        """The points of the cube, each once, filled up with others; None where an interval keeps them apart."""
-        every = countable_points(self._space)
+        """The points of the cube, each once, completed with others; None for a space with an interval."""
+        every = enumerate_points(self._space)
         if every is None:
             return None
         spread = [self._space.from_cube(place) for place in self._cube]

@@ -1,9 +1,9 @@
-"""A search's history as an Optuna study in memory, for the samplers that Optuna has.
+"""The history of a search as an Optuna study in memory, for Optuna's samplers.
 
-The state of a trial keeps scores of different lengths apart. One that ran to its full length is COMPLETE. One that
-was stopped is PRUNED, with its scores by epoch: Optuna puts it behind every complete one, and behind those that came
-further. One that diverged is PRUNED without a score, which is the last place of all. One that failed is left out: a
-failure says nothing about the place where it happened.
+The state of a trial separates scores of different lengths. A trial of full length is COMPLETE. A stopped trial is
+PRUNED, with its scores by epoch: Optuna ranks it behind all complete ones, and behind those that reached a later epoch.
+A diverged trial is PRUNED without a score, which ranks last. A failed trial is left out: a failure tells nothing about
+its point.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ def new_study(sampler: BaseSampler | None) -> optuna.Study:
 def ask(
     space: Space, history: Sequence[TrialRecord], sampler: BaseSampler, *, max_epochs: int
 ) -> dict[str, float | int]:
-    """The point that an Optuna sampler suggests after a history.
+    """The point that an Optuna sampler suggests after a history. max_epochs: length of a complete trial.
 
-    A dimension is a parameter of its name: a float in [0, 1], or the index of a choice. max_epochs: the length of a
-    trial whose last score counts as final.
+    Each dimension is a parameter with its name: a float in [0, 1], or the index of a choice.
     """
     study = new_study(sampler)
     frozen = (_frozen(space, record, max_epochs=max_epochs) for record in history if record.suggestion.point)
@@ -50,20 +49,19 @@ def ask(
 
 
 def is_informative(record: TrialRecord) -> bool:
-    """Whether a trial of the space has ended with something to learn from."""
+    """Whether a trial of the space has ended with a score or diverged."""
     known = record.score is not None or record.status == "diverged"
     return bool(record.ended and record.suggestion.point and known)
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:
-    """A dimension as a parameter of Optuna's."""
     if isinstance(dimension, Choice):
         return CategoricalDistribution(range(len(dimension.values)))
     return FloatDistribution(0.0, 1.0)
 
 
 def _frozen(space: Space, record: TrialRecord, *, max_epochs: int) -> FrozenTrial | None:
-    """None for a trial that says nothing."""
+    """None for a trial without information."""
     if record.ended and not is_informative(record):
         return None
     diverged = record.status == "diverged"

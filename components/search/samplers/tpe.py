@@ -1,7 +1,7 @@
 """Optuna's Tree-structured Parzen Estimator (Bergstra et al. 2011; Watanabe, arXiv 2304.11127), after a random start.
 
-All dimensions are modelled together, those under a condition in groups of their own. Trials that are running count as
-bad ones, so that several at a time do not crowd into one place.
+All dimensions are modelled jointly, conditional ones in groups of their own. Running trials count as bad ones, so that
+several at a time are not all suggested close to each other.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
 
 from components.search.samplers.base import SamplerSettings
-from components.search.samplers.points import countable_points, point_key, random_point, trial_seed
+from components.search.samplers.points import enumerate_points, point_key, random_point, trial_seed
 from components.search.samplers.spread import SpreadSampler
 from components.search.samplers.study import ask, is_informative
 from components.search.trial import Point, Suggestion, TrialRecord
 
-#: Random trials before TPE, where the settings name no number.
+#: Random trials before TPE, if the settings give no number.
 TPE_STARTUP = 10
-#: hybrid: no fewer at random than this, and at most this share of a small search. A third, and four at least, was worse
-#: than ten of sixteen trials in five dimensions.
+#: hybrid: the smallest number of random trials, and their largest share of a small search. In five dimensions, ten
+#: random ones of sixteen trials were better than a third.
 HYBRID_FEWEST, HYBRID_SHARE = 4, 2 / 3
-#: With fewer ended trials than this there is nothing to model: many workers ask for trials before any has ended.
+#: With fewer ended trials there is nothing to model: many workers ask for trials before any has ended.
 FEWEST_TO_MODEL = 4
 
 
@@ -44,7 +44,7 @@ def hybrid_sampler(settings: SamplerSettings) -> TpeAfterStart:
 
 
 class TpeAfterStart:
-    """The first `startup` trials at random, spread as a Latin hypercube or independent of each other; then TPE.
+    """The first `startup` trials are random (a Latin hypercube with `spread`, else independent), then TPE.
 
     In a space without intervals no point is tried twice.
     """
@@ -53,7 +53,7 @@ class TpeAfterStart:
         self._settings = settings
         self._startup = min(startup, settings.num_trials - 1)
         self._spread = SpreadSampler(settings, count=self._startup) if spread else None
-        self._every = countable_points(settings.space)
+        self._every = enumerate_points(settings.space)
 
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
         if number >= self._settings.num_trials:

@@ -4,7 +4,7 @@ import pytest
 
 from components.errors import InputError
 from pipeline.config import Config
-from pipeline.overriding import held, merge, override
+from pipeline.overriding import merge, override, parsed_value
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig())
@@ -44,18 +44,18 @@ def test_a_key_that_stands_twice_in_an_override_is_refused() -> None:
 
 
 def test_what_a_section_holds_has_the_type_of_its_key() -> None:
-    assert held(RECIPE, "recipe.weight_decay", "1e-3") == 0.001
-    assert held(RECIPE, "recipe.batch_size", "16") == 16
-    assert held(RECIPE, "recipe.clip_grad_norm", "null") is None
-    assert held(RECIPE, "recipe.lr", "auto") == "auto"
-    assert held(RECIPE, "recipe.augment", ("blur",)) == ["blur"]
-    assert held(Config(), "promote.gates.min_auroc", "0.9") == 0.9
+    assert parsed_value(RECIPE, "recipe.weight_decay", "1e-3") == 0.001
+    assert parsed_value(RECIPE, "recipe.batch_size", "16") == 16
+    assert parsed_value(RECIPE, "recipe.clip_grad_norm", "null") is None
+    assert parsed_value(RECIPE, "recipe.lr", "auto") == "auto"
+    assert parsed_value(RECIPE, "recipe.augment", ("blur",)) == ["blur"]
+    assert parsed_value(Config(), "promote.gates.min_auroc", "0.9") == 0.9
 
 
 @pytest.mark.parametrize(("key", "value"), [("recipe.weight_decay", "much"), ("recipe.nothing", 1), ("recipe", 1)])
 def test_what_it_cannot_hold_is_refused(key: str, value: object) -> None:
     with pytest.raises(InputError, match=key):
-        held(RECIPE, key, value)
+        parsed_value(RECIPE, key, value)
 
 
 def test_overrides_of_a_trial_are_validated_together() -> None:

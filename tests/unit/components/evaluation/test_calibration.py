@@ -54,7 +54,7 @@ def test_scores_that_rank_backwards_keep_their_order_and_say_so() -> None:
     log_odds = np.where(is_defect, -1.4, 1.4) + np.linspace(0, 0.1, 60)
     fitted = fit_calibration(log_odds, is_defect)
     assert fitted.scale == 1.0
-    assert "bias only" in fitted.note
+    assert "bias" in fitted.note
     assert special.expit(calibrate_log_odds(log_odds, fitted)).mean() == pytest.approx(0.5, abs=1e-6)
 
 
@@ -62,7 +62,7 @@ def test_scores_that_rank_backwards_keep_their_order_and_say_so() -> None:
 def test_scores_that_are_all_the_same_get_a_bias_alone_and_say_so(value: float) -> None:
     fitted = fit_calibration(np.full(8, value), np.arange(8) < 2)
     assert (fitted.scale, fitted.bias) == (1.0, pytest.approx(special.logit((2 * 0.75 + 6 * 0.125) / 8) - value))
-    assert fitted.note == "all 8 scores are the same, so they tell nothing apart: bias only"
+    assert fitted.note == "all 8 scores are equal: only the bias is fitted"
 
 
 def test_two_images_are_enough() -> None:

@@ -52,7 +52,7 @@ def test_the_bound_decides_and_not_the_estimate(metrics) -> None:
     assert not any(verdicts(metrics, gates).values())
     first = judge_gates(metrics, gates)[0]
     assert (first.measured, first.limit) == (0.91, 0.92)
-    assert first.reason == "0.910 (estimate 0.950), asked at least 0.92"
+    assert first.reason == "0.910 (estimate 0.950), limit: at least 0.92"
 
 
 def test_a_bound_that_just_meets_its_limit_passes(metrics) -> None:
@@ -82,7 +82,7 @@ def test_an_estimate_without_a_bound_does_not_pass(metrics) -> None:
     metrics["operating_points"]["balanced"]["balanced_accuracy"] = rate(0.9, None, None)
     gate = judge_gates(metrics, ALL)[3]
     assert not gate.passed
-    assert gate.reason == "estimate 0.900, but too few test images to bound it"
+    assert gate.reason == "estimate 0.900, but too few test images for a bound"
 
 
 def test_where_images_are_tiles_the_files_are_asked_for(metrics) -> None:

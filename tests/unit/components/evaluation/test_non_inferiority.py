@@ -120,7 +120,7 @@ def test_equal_models_pass_on_many_images_and_not_on_few() -> None:
 def test_a_worse_challenger_fails_on_escapes_alone() -> None:
     is_defect = np.arange(2000) < 1000
     challenger = is_defect & (np.arange(2000) >= 60)
-    result = non_inferiority(challenger, is_defect, is_defect, None, **SETTINGS)
+    result = non_inferiority(challenger, is_defect, is_defect, np.arange(is_defect.size), **SETTINGS)
     assert (result["escape_rate"]["passed"], result["overkill_rate"]["passed"]) == (False, True)
     assert result["escape_rate"]["difference"] == pytest.approx(0.06)
     assert "above the margin" in result["escape_rate"]["reason"]
@@ -143,7 +143,7 @@ def test_the_upper_bound_is_never_below_the_bootstrap() -> None:
 
 def test_no_images_of_a_kind_do_not_pass_and_say_so() -> None:
     nothing = np.empty(0, dtype=bool)
-    result = non_inferiority(nothing, nothing, nothing, None, **SETTINGS)
+    result = non_inferiority(nothing, nothing, nothing, np.arange(nothing.size), **SETTINGS)
     assert not result["passed"]
     assert result["escape_rate"]["reason"] == "no defective image: the escape rate cannot be compared"
     assert result["overkill_rate"]["upper_bound"] is None

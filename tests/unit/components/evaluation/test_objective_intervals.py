@@ -27,11 +27,13 @@ def model(labels: np.ndarray, *, skill: float, seed: int) -> np.ndarray:
 
 def interval(logits, labels, groups=None, *, name="auroc", **changes):
     settings = SETTINGS | changes
+    groups = np.arange(len(labels)) if groups is None else groups
     return objective_interval(named(name), logits, labels, CLASSES, ("good",), groups, **settings)
 
 
 def difference(ours, theirs, labels, groups=None, *, name="auroc", **changes):
     settings = SETTINGS | changes
+    groups = np.arange(len(labels)) if groups is None else groups
     return paired_objective_difference(named(name), ours, theirs, labels, CLASSES, ("good",), groups, **settings)
 
 

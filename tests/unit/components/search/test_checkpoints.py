@@ -6,7 +6,15 @@ from types import SimpleNamespace
 import pytest
 
 from components.search import checkpoints
-from components.search.checkpoints import Quota, below, fetch, open_location, remote_path, remove_trial, size_of_trial
+from components.search.checkpoints import (
+    Quota,
+    fetch,
+    join_location,
+    open_location,
+    remote_path,
+    remove_trial,
+    trial_bytes,
+)
 from components.search.trial import Suggestion, TrialRecord
 
 #: With an endpoint or a region in it, nobody has to be asked where the bucket is.
@@ -75,9 +83,9 @@ def test_below_a_store_the_path_is_put_back_into_its_address(slash: str) -> None
 
 
 def test_a_search_has_a_place_of_its_own_below_what_many_share() -> None:
-    assert below("/shared/trials/", "3f2a") == "/shared/trials/3f2a"
-    assert below("s3://bucket/trials", "3f2a") == "s3://bucket/trials/3f2a"
-    assert below(STORE, "3f2a") == STORE.replace("trials?", "trials/3f2a?")
+    assert join_location("/shared/trials/", "3f2a") == "/shared/trials/3f2a"
+    assert join_location("s3://bucket/trials", "3f2a") == "s3://bucket/trials/3f2a"
+    assert join_location(STORE, "3f2a") == STORE.replace("trials?", "trials/3f2a?")
 
 
 def test_a_store_without_settings_keeps_an_address_without_them() -> None:
@@ -99,14 +107,14 @@ def test_the_files_of_a_trial_are_measured_fetched_and_removed_together(tmp_path
     target = tmp_path / "target"
     target.mkdir()
     for place in (str(folder), f"file://{folder}"):
-        assert size_of_trial(place) == 10
+        assert trial_bytes(place) == 10
         assert fetch(place, ("a", "missing"), target) == [target / "a"]
         assert (target / "a").read_bytes() == b"12345"
     remove_trial(f"file://{folder}")
     assert not folder.parent.exists()
     assert (tmp_path / "trial-2").exists()
     remove_trial(str(folder))  # gone already
-    assert size_of_trial(str(folder)) == 0
+    assert trial_bytes(str(folder)) == 0
     assert fetch(str(folder), ("a",), target) == []
 
 
@@ -159,7 +167,7 @@ def test_what_is_gone_is_not_measured_again(state, monkeypatch) -> None:
         measured.append(path)
         return 100
 
-    monkeypatch.setattr(checkpoints, "size_of_trial", size)
+    monkeypatch.setattr(checkpoints, "trial_bytes", size)
     quota = Quota(trials, 300)
     quota.enforce()
     quota.enforce()

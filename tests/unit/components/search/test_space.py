@@ -72,7 +72,7 @@ def test_a_dimension_is_passed_over_where_its_condition_does_not_hold() -> None:
 def test_conditions_in_a_circle_are_an_error() -> None:
     first = Choice("a", (0, 1), when=(Condition("b", (0,)),))
     second = Choice("b", (0, 1), when=(Condition("a", (0,)),))
-    with pytest.raises(InputError, match=r"search\.space: the conditions of a, b go round in a circle; take one"):
+    with pytest.raises(InputError, match=r"search\.space: the conditions of a, b depend on each other; remove one"):
         space_of(first, second).ordered()
 
 
@@ -117,9 +117,9 @@ def test_settings_that_the_space_does_not_hold_have_no_point(settings) -> None:
 
 
 def test_an_end_of_an_interval_is_in_it_though_rounding_says_otherwise() -> None:
-    assert RATE.place(1e-3 * (1 + 1e-12), SETTINGS) == 1.0
-    assert Interval("k", -1.0, 1.0, log=False).place(-1.0, SETTINGS) == 0.0
-    assert Interval("k", -1.0, 1.0, log=False).place(-1.01, SETTINGS) is None
+    assert RATE.coordinate(1e-3 * (1 + 1e-12), SETTINGS) == 1.0
+    assert Interval("k", -1.0, 1.0, log=False).coordinate(-1.0, SETTINGS) == 0.0
+    assert Interval("k", -1.0, 1.0, log=False).coordinate(-1.01, SETTINGS) is None
 
 
 def test_the_width_of_a_rate_is_told_in_decades() -> None:

@@ -160,7 +160,7 @@ def test_a_lost_worker_is_said_with_the_last_line_of_what_is_known(callback, sta
     told.on_trial_error(0, [], trial(2))
     assert state.records[1].message == "its worker was lost: ActorDiedError: killed"
     assert notebook.told[0][3].startswith("Traceback")
-    assert state.records[2].message == "its worker was lost, and nothing says why"
+    assert state.records[2].message == "its worker was lost for an unknown reason"
 
 
 def test_when_a_budget_is_spent_the_rest_is_stopped_and_says_why(callback, state) -> None:
@@ -169,14 +169,14 @@ def test_when_a_budget_is_spent_the_rest_is_stopped_and_says_why(callback, state
         report(told, 0, scored(epoch))
     report(told, 1, scored(1, seconds=14.0))
     assert _BudgetStopper(state).stop_all()
-    told.end_the_rest()
+    told.end_remaining()
     assert [record.status for record in state.records] == ["completed", "stopped", "stopped"]
     assert "GPU hours is spent" in state.records[1].message
 
 
 def test_an_end_that_nothing_explains_is_an_error(callback, state) -> None:
     with pytest.raises(RuntimeError, match=r"before trials \[0, 1, 2\] were complete"):
-        callback().end_the_rest()
+        callback().end_remaining()
     assert not any(record.ended for record in state.records)
 
 

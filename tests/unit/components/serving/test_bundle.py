@@ -198,7 +198,7 @@ def test_a_seen_image_that_is_no_digest_is_refused_before_anything_is_written(ma
 def test_a_bundle_without_the_list_of_seen_images_says_why_that_matters(make_card, tmp_path):
     save_bundle(tmp_path / "bundle", state_dict={}, card=make_card(), seen_images=[])
     (tmp_path / "bundle" / "seen_images.txt").unlink()
-    with pytest.raises(InputError, match="which images the model has seen"):
+    with pytest.raises(InputError, match="images that the model has seen"):
         read_seen_images(tmp_path / "bundle")
 
 

@@ -12,7 +12,7 @@ import torch
 
 from components.data.framing import Framing, iter_frames
 from components.data.loader import Batch
-from components.evaluation.decision import Decided, DecisionRule, sigmoid
+from components.evaluation.decision import DecisionRule, Decisions, sigmoid
 from components.models.forward import Preprocessing
 from components.serving import bundle, pyfunc
 from components.serving.pyfunc import InspectionModel, ItemError, list_items, read_item, read_settings
@@ -255,7 +255,7 @@ def photographs() -> list[np.ndarray]:
     return [generator.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in sizes]
 
 
-def evaluated(exported, squares, size, *, precision="float32", batch=None) -> Decided:
+def evaluated(exported, squares, size, *, precision="float32", batch=None) -> Decisions:
     """What training and evaluation say of squares: packed, through the engine, decided by the card."""
     pixels = torch.from_numpy(squares).permute(0, 3, 1, 2)
     parts = pixels.split(batch or len(pixels))

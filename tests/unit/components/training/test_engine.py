@@ -602,11 +602,11 @@ class Script:
 
     def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
         self.seen.append(record)
-        return self._do(learner, self.at_step.get(len(self.seen), "go_on"))
+        return self._do(learner, self.at_step.get(len(self.seen), "continue"))
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
         self.epochs.append(record.epoch)
-        request = self._do(learner, self.at_epoch.get(len(self.epochs), "go_on"))
+        request = self._do(learner, self.at_epoch.get(len(self.epochs), "continue"))
         if len(self.epochs) == 1:
             self.kept = copy.deepcopy(learner.state_dict())
         return request

@@ -21,7 +21,7 @@ from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import FETCH_STEPS, Device, EpochRecord, Learner, train_epochs
-from components.training.watch import REST_STEPS, MonitoredTraining
+from components.training.watch import GRACE_STEPS, MonitorWatcher
 
 CPU = Device(torch.device("cpu"))
 HALF = Preprocessing.from_unit_scale((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
@@ -87,8 +87,8 @@ def new_learner(*, optimizer: str = "sgd", lr: float = 0.05, schedule: str = "fi
     )
 
 
-def new_watcher(action: str = "observe", *, max_rollbacks: int = 2, probe_every: int = 2) -> MonitoredTraining:
-    return MonitoredTraining(
+def new_watcher(action: str = "observe", *, max_rollbacks: int = 2, probe_every: int = 2) -> MonitorWatcher:
+    return MonitorWatcher(
         some_batch(99),
         action=action,  # type: ignore[arg-type]
         max_rollbacks=max_rollbacks,
@@ -185,7 +185,7 @@ def test_the_cosine_is_that_of_successive_gradients_and_unknown_at_the_first_of_
 def test_the_cosine_is_of_the_gradients_though_optimizers_write_into_them(optimizer, seen) -> None:
     learner, found = new_learner(optimizer=optimizer), []
 
-    class Beside(MonitoredTraining):
+    class Beside(MonitorWatcher):
         def before_step(self, learner: Learner) -> None:
             found.append(torch.cat([weight.grad.flatten().clone() for weight in learner.model.parameters()]))
             super().before_step(learner)
@@ -211,7 +211,7 @@ def test_the_update_ratio_is_the_length_of_a_step_over_that_of_the_weights(seen)
     def matrices() -> torch.Tensor:
         return torch.cat([learner.model[0].weight.flatten(), learner.model[6].weight.flatten()]).detach().clone()
 
-    class Beside(MonitoredTraining):
+    class Beside(MonitorWatcher):
         def before_step(self, learner: Learner) -> None:
             before[learner.step + 1] = matrices()
             super().before_step(learner)
@@ -246,7 +246,7 @@ def test_the_probe_loss_is_that_of_the_weights_after_the_step_in_eval_mode(seen)
 
 
 def test_a_long_training_is_measured_a_hundred_times_and_its_cosine_ten_times_as_often(seen) -> None:
-    watcher = MonitoredTraining(some_batch(99), **(SETTINGS | {"total_steps": 2000}))
+    watcher = MonitorWatcher(some_batch(99), **(SETTINGS | {"total_steps": 2000}))
     batches_of_45 = [some_batch(number) for number in range(45)]
     learner = new_learner()
     list(
@@ -267,7 +267,7 @@ def test_detectors_rest_while_a_rate_rises_and_a_while_after(seen) -> None:
     train(new_learner(warmup=8), 10, new_watcher())
     rests = [entry.step for entry in seen if entry.in_grace_period]
     # The first step has none to compare with; the rate rises up to step 9, which is the first at the full one.
-    assert rests == list(range(2, 9 + REST_STEPS))
+    assert rests == list(range(2, 9 + GRACE_STEPS))
 
 
 def test_detectors_rest_after_a_restart(seen) -> None:

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.comparison.rates import choose_rate, full_trainings, methods_of, rate_trials
-from pipeline.comparison.trainings import Trained
+from pipeline.comparison.trainings import MethodResult
 from pipeline.loading import load
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import Recipe
@@ -31,9 +31,9 @@ def methods(entries=ENTRIES):
     return methods_of(base, settings(entries=entries), BOUNDS)
 
 
-def trial(factor, score, loss=0.5, *, diverged=False) -> Trained:
+def trial(factor, score, loss=0.5, *, diverged=False) -> MethodResult:
     last = {"epoch": 1, "step": 1, "seconds": 1.0, "val_score": score, "val_loss": loss}
-    return Trained(phase="rate", entry="sgd", factor=factor, lr=factor, seed=0, epochs=1, diverged=diverged,
+    return MethodResult(phase="rate", entry="sgd", factor=factor, lr=factor, seed=0, epochs=1, diverged=diverged,
                    history=[] if diverged else [last], rates=[])  # fmt: skip
 
 

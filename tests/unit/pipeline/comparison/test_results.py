@@ -14,17 +14,17 @@ from pipeline.comparison.results import (
     summarise,
     trainings_table,
 )
-from pipeline.comparison.trainings import Trained
+from pipeline.comparison.trainings import MethodResult
 from pipeline.reports.comparison import comparison_rows, conditions, console_table, noise_words, rate_notes
 
 
-def trained(entry, seed, auroc, losses=(0.8, 0.4), *, diverged=False) -> Trained:
+def trained(entry, seed, auroc, losses=(0.8, 0.4), *, diverged=False) -> MethodResult:
     history = [
         {"epoch": epoch, "step": 10 * epoch, "seconds": 2.0, "train_loss": 0.5, "val_loss": loss, "val_score": auroc,
          "accuracy": 0.75, "balanced_accuracy": 0.7, "sensitivity": 0.6, "specificity": 0.8, "auroc": auroc}
         for epoch, loss in enumerate(losses, start=1)
     ]  # fmt: skip
-    return Trained(phase="full", entry=entry, factor=1.0, lr=0.1, seed=seed, epochs=2, diverged=diverged,
+    return MethodResult(phase="full", entry=entry, factor=1.0, lr=0.1, seed=seed, epochs=2, diverged=diverged,
                    history=history[:1] if diverged else history, rates=[0.1, 0.05])  # fmt: skip
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.comparison.forecast import images_of, missing, seconds_of
-from pipeline.comparison.trainings import Trained, Training, trained
+from pipeline.comparison.forecast import missing, seconds_of
+from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
 from pipeline.config import ComputeConfig
 from pipeline.loading import load
 from pipeline.overriding import override
@@ -30,11 +30,11 @@ def recipe(**sets) -> Recipe:
     )
 
 
-def training(entry="cosine", seed=1, epochs=2, factor=1.0, phase="full", **sets) -> Training:
-    return Training(phase=phase, entry=entry, factor=factor, seed=seed, epochs=epochs, recipe=recipe(**sets))
+def training(entry="cosine", seed=1, epochs=2, factor=1.0, phase="full", **sets) -> MethodTraining:
+    return MethodTraining(phase=phase, entry=entry, factor=factor, seed=seed, epochs=epochs, recipe=recipe(**sets))
 
 
-def made(one: Training, data: TrainingData, folder, *, events: int | None = None) -> TrainingStore:
+def made(one: MethodTraining, data: TrainingData, folder, *, events: int | None = None) -> TrainingStore:
     """Train it from what the folder holds; events: how many are saved before it is cut short."""
     store = TrainingStore(folder / one.key)
     job = TrainingJob(one.spec, data, COMPUTE, earlier=store.state())
@@ -105,12 +105,12 @@ def test_trainings_of_one_seed_start_from_the_same_weights_and_see_the_same_batc
 @pytest.mark.parametrize("sets", METHODS, ids=lambda sets: sets["optimizer"])
 def test_a_training_that_was_interrupted_resumes_to_the_same_end(prepared, tmp_path, sets) -> None:
     one = training(epochs=3, **sets)
-    whole = trained(one, made(one, prepared, tmp_path / "whole"))
+    whole = read_result(one, made(one, prepared, tmp_path / "whole"))
     assert [epoch["epoch"] for epoch in whole.history] == [1, 2, 3]
     assert len(whole.rates) == whole.history[-1]["step"]
     assert whole.final["accuracy"] is not None
     made(one, prepared, tmp_path / "cut", events=1)
-    resumed = trained(one, made(one, prepared, tmp_path / "cut"))
+    resumed = read_result(one, made(one, prepared, tmp_path / "cut"))
     assert _untimed(resumed) == _untimed(whole)
     json.dumps(dataclasses.asdict(resumed), allow_nan=False)
     assert not list(tmp_path.rglob("*weights*"))  # nobody asks for them
@@ -121,7 +121,7 @@ def test_a_training_that_diverges_is_a_result_without_final_metrics(prepared, tm
     one = training(epochs=2, optimizer="sgd_plain", schedule="fixed", warmup_epochs=0.0)
     recipe = one.recipe.recipe.model_copy(update={"lr": 1e30})  # beyond what a configuration may say
     wild = dataclasses.replace(one, recipe=one.recipe.model_copy(update={"recipe": recipe}))
-    result = trained(wild, made(wild, prepared, tmp_path))
+    result = read_result(wild, made(wild, prepared, tmp_path))
     assert result.diverged
     assert result.final == {}
     assert len(result.rates) > 0
@@ -139,14 +139,13 @@ def test_the_forecast_counts_what_is_missing_and_scales_with_it(prepared, tmp_pa
     assert pace.training > 0
     assert pace.scoring > 0
     known = Pace(training=0.5, scoring=0.25, start=4.0)
-    assert images_of(several, prepared) == 3 * 2 * 24
     # six epochs of 24 · 0.5 + 16 · 0.25 = 16 s each, and three starts of 4 s
     assert seconds_of(several, prepared, known, at_a_time=1) == pytest.approx(108)
     assert seconds_of(several, prepared, known, at_a_time=2) == pytest.approx(54)
     assert seconds_of([], prepared, known, at_a_time=2) == 0
 
 
-def _untimed(result: Trained) -> Trained:
+def _untimed(result: MethodResult) -> MethodResult:
     return dataclasses.replace(
         result,
         history=[{name: value for name, value in epoch.items() if name != "seconds"} for epoch in result.history],

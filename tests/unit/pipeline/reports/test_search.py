@@ -10,7 +10,7 @@ import pytest
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.reports.search import gain_in_words, search_section, write_report
 from pipeline.search.results import write_results
-from pipeline.search.run import JOURNAL, Finished
+from pipeline.search.run import JOURNAL, SearchOutcome
 from pipeline.search_space import searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
@@ -50,7 +50,7 @@ def context(tmp_path) -> SimpleNamespace:
 
 def reported(context, records: list[TrialRecord]) -> Path:
     searched = searched_space(Recipe(model=ModelConfig(), recipe=RecipeConfig()), SEARCH, FOUND)
-    write_results(context, searched, SEARCH, Finished(records=records, rungs=(1, 3) if records else ()))
+    write_results(context, searched, SEARCH, SearchOutcome(records=records, rungs=(1, 3) if records else ()))
     write_report(context)
     return context.directory
 

@@ -115,7 +115,7 @@ def test_a_search_that_goes_on_says_how_much_is_done(context) -> None:
 
 def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
     assert forecast(context, [], seconds=121.0, time_budget_minutes=2)[1:] == [
-        "  search.time_budget_minutes=2 will end it before that"
+        "  search.time_budget_minutes=2 ends it before that"
     ]
     del context.said[:]
     assert forecast(context, [], seconds=119.0, time_budget_minutes=2)[1:] == []
@@ -123,7 +123,7 @@ def test_a_budget_that_will_end_it_is_said_beforehand(context) -> None:
 
 def test_a_tracking_server_that_is_away_is_said_in_a_line(context) -> None:
     stage._say_away(context, ConnectionError("x" * 999))
-    assert context.said[0].startswith("the tracking server is away; the search continues")
+    assert context.said[0].startswith("the tracking server is not available; the search continues")
     assert len(context.said[0]) <= 300
 
 
@@ -196,21 +196,21 @@ def ended(number: int, scores: list[float], status: str, *, message: str = "") -
 
 def failure_of(records: list[TrialRecord], *, failure: str = "", budget: str = "") -> str:
     with pytest.raises((RuntimeError, InputError)) as caught:
-        stage.raise_if_in_vain(records, failure=failure, budget=budget)
+        stage.raise_if_nothing_learned(records, failure=failure, budget=budget)
     assert isinstance(caught.value, InputError) is str(caught.value).endswith(("search.space", "whichever is set"))
     return str(caught.value)
 
 
 def test_a_search_in_which_something_learned_goes_on() -> None:
     records = [ended(0, [], "failed"), ended(1, [0.5], "stopped")]
-    assert stage.raise_if_in_vain(records, failure="", budget="y") is None
+    assert stage.raise_if_nothing_learned(records, failure="", budget="y") is None
 
 
 def test_a_search_in_which_too_many_failed_says_what_they_have_in_common_and_how_to_go_on() -> None:
     records = [ended(0, [0.5], "completed"), *(ended(number, [], "failed", message="no lens") for number in (1, 2))]
     assert failure_of(records, failure="2 of 3 trials failed, 2 of them with: no lens") == (
-        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and give the same command, which "
-        "resumes with the trials that are left, or raise search.failure_limit"
+        "search: 2 of 3 trials failed, 2 of them with: no lens; remove the cause and repeat the command, which resumes "
+        "with the remaining trials, or raise search.failure_limit"
     )
 
 

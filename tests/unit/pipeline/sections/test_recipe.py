@@ -189,7 +189,7 @@ def test_all_objectives_but_one_need_a_good_class(objective: str) -> None:
 @pytest.mark.parametrize("key", ["objective", "escape_budget", "escape_cost", "defect_rate"])
 def test_what_trials_are_compared_by_is_not_searched(key: str) -> None:
     message = refusal({"search.space": [{"sets": f"recipe.{key}", "choices": [0.1, 0.2]}]})
-    assert f"sets=recipe.{key}: cannot be searched: it is what trials are compared by" in message
+    assert f"sets=recipe.{key}: cannot be searched: trials are compared by it" in message
 
 
 def test_the_objectives_are_those_that_the_components_have() -> None:

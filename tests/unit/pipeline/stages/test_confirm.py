@@ -25,7 +25,7 @@ from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.confirmed import Confirmed
 from pipeline.training.job import TrainingSpec
-from pipeline.training.placement import train_to_the_end
+from pipeline.training.placement import run_training
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
@@ -98,7 +98,7 @@ class Console:
 def context(tmp_path, tracker, data, monkeypatch):
     """`context(best, stage)`: of a stage in a folder of its own, below a root run."""
     place = SimpleNamespace(open=lambda: data, compute=COMPUTE, share=None)
-    monkeypatch.setattr(confirmation_trainings, "place_of_several", lambda *a, **k: contextlib.nullcontext(place))
+    monkeypatch.setattr(confirmation_trainings, "placement_of_trainings", lambda *a, **k: contextlib.nullcontext(place))
     monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(place))
     for module in (confirm, placement):
         monkeypatch.setattr(module, "open_data", lambda folder: data)
@@ -297,9 +297,9 @@ def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypa
     confirmed = train.read_confirmed(here.directory / "confirmation.json")
     store = train._open_store(after, confirmed)
     monkeypatch.setattr(placement, "train", None)
-    ended = train_to_the_end(after, spec_of(5, confirmed.overrides), store)
+    ended = run_training(after, spec_of(5, confirmed.overrides), store)
     assert ended.failure is None
-    assert f"made in confirm (run {values['kept_run']})" in after.console.said[0]
+    assert f"of the stage confirm (run {values['kept_run']})" in after.console.said[0]
     client = after.tracker.client
     for metric in ("val_score", "step/loss"):
         mine, theirs = ([(p.step, p.value) for p in client.get_metric_history(run, metric)]
@@ -316,7 +316,7 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
     values = confirmation(here)
     alone = context(BEST, "train")
     store = train._open_store(alone, Confirmed(overrides=values["overrides"], kept_run=None))
-    train_to_the_end(alone, spec_of(5, values["overrides"]), store)
+    run_training(alone, spec_of(5, values["overrides"]), store)
     kept = TrainingStore(Path(here.directory / "kept"))
     assert kept.steps() == store.steps()
     mine, theirs = store.best(), kept.best()
@@ -328,4 +328,4 @@ def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
     alone = context(BEST, "train")
     store = train._open_store(alone, Confirmed(overrides={}, kept_run=None))
     with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
-        train_to_the_end(alone, diverging(spec_of(5, {})), store)
+        run_training(alone, diverging(spec_of(5, {})), store)

@@ -249,7 +249,7 @@ def test_a_random_start_is_not_probed_and_all_stay(stage) -> None:
     found, said = stage({"b": 0.9, "c": 0.8, "a": 0.7}, weights="none")
     assert found == ["a", "b", "c"]
     assert said.lines == [
-        "warning: model.weights=none: features of a random start tell nothing of a backbone, so all 3 stay"
+        "warning: model.weights=none: features of random weights do not rank backbones, so all 3 are tested"
     ]
 
 

@@ -229,5 +229,5 @@ def test_against_a_champion_that_cannot_be_loaded_nothing_is_shown(promotion) ->
     done = promotion(champion="7", registered=None, compare=lost)
     gate = done.decision["gates"][-1]
     assert (gate["name"], gate["passed"]) == ("non-inferior to champion (version 7)", False)
-    assert "cannot be loaded, so nothing is compared (its files are gone)" in gate["reason"]
+    assert "cannot be loaded, so it is not compared (its files are gone)" in gate["reason"]
     assert (done.decision["alias"], done.aliases["champion"]) == ("challenger", "7")

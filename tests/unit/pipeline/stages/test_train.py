@@ -91,7 +91,7 @@ def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) ->
             device=SimpleNamespace(precision="bfloat16"),
         ),
         Recipe(model=ModelConfig(), recipe=RecipeConfig()),
-        SimpleNamespace(classes=("pit", "scratch"), good_classes=(), framing=framing),
+        SimpleNamespace(classes=("pit", "scratch"), good_classes=(), pack=SimpleNamespace(framing=framing)),
         Calibration(1.0, 0.0),
         None,
     )

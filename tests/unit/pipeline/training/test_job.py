@@ -28,7 +28,7 @@ from pipeline.training import checkpoints, placement
 from pipeline.training import job as module
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Saved, TrainingSpec, train
-from pipeline.training.placement import train_to_the_end
+from pipeline.training.placement import run_training
 
 EPOCHS, STEPS = 5, 3
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
@@ -117,13 +117,13 @@ class Script:
 
     def after_step(self, learner: Learner, record: StepRecord, measured: Sequence[float]) -> Request:
         self.calls += 1
-        return self._do(learner, self.at_step.get(self.calls, "go_on"))
+        return self._do(learner, self.at_step.get(self.calls, "continue"))
 
     def after_epoch(self, learner: Learner, record: EpochRecord) -> Request:
         self.epochs += 1
         if self.epochs == 1:
             self.kept = copy.deepcopy(learner.state_dict())
-        return self._do(learner, self.at_epoch.get(self.epochs, "go_on"))
+        return self._do(learner, self.at_epoch.get(self.epochs, "continue"))
 
     def advice(self) -> list[str]:
         return ["The rate is too high."]
@@ -136,8 +136,8 @@ class Script:
         self.ledger, self.kept = state["ledger"], state["kept"]
 
     def _do(self, learner: Learner, request: Request) -> Request:
-        action = {"go_on": "none", "stop": "stop", "rolled_back": "rollback"}[request]
-        if request != "go_on":
+        action = {"continue": "none", "stop": "stop", "rolled_back": "rollback"}[request]
+        if request != "continue":
             self.ledger.append({"action": action, "kind": "oscillating"})
         if request == "rolled_back":
             learner.load_state_dict(copy.deepcopy(self.kept))
@@ -236,7 +236,7 @@ def finish(context, install) -> Callable:
     ) -> TrainingStore:
         install(scores, learner=learner, monitor=monitor, evaluations=evaluations)
         store = TrainingStore(context.work, context.run)
-        train_to_the_end(context, spec_of(action=action, patience=patience), store)
+        run_training(context, spec_of(action=action, patience=patience), store)
         return store
 
     return run

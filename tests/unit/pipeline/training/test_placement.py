@@ -13,7 +13,7 @@ from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import placement
 from pipeline.training.job import Ended, Saved, TrainingSpec
-from pipeline.training.placement import Failed, Job, place_of_several, train_all, train_on_worker, train_to_the_end
+from pipeline.training.placement import Failed, Job, placement_of_trainings, run_training, train_all, train_on_worker
 
 SHARE = TrainingShare(concurrent=2, cpus=3, gpus=0.5)
 PLACE = SimpleNamespace(share=SHARE)
@@ -91,7 +91,7 @@ def test_a_training_whose_worker_died_resumes_from_what_is_saved(cluster) -> Non
     train_all([one], PLACE, warn=told.append, on_event=lambda job, event: told.append(type(event).__name__))
     assert handed == [("a", None), ("a", {"epoch": 1}), ("a", {"epoch": 1})]
     assert [item.epoch.epoch for item in one.store.saved] == [1, 2, 3]
-    died = "a: its worker died (OSError); it resumes elsewhere after epoch 1"
+    died = "a: its worker was lost (OSError); it resumes on another one after epoch 1"
     assert told == ["Saved", died, died, "Saved", "Saved", "Ended"]
 
 
@@ -102,7 +102,7 @@ def test_a_training_that_kills_its_workers_ends_with_what_they_died_of(cluster) 
         train_all([job()], PLACE, warn=deaths.append, on_event=lambda *a: None)
     assert len(handed) == 4
     assert len(deaths) == 3
-    assert "a: the worker has died 4 times" in caught.value.__notes__[0]
+    assert "a: its worker was lost 4 times" in caught.value.__notes__[0]
 
 
 def test_what_has_ended_is_not_handed_over(cluster) -> None:
@@ -130,7 +130,7 @@ def test_a_training_that_fails_is_raised_when_the_others_are_done(monkeypatch, p
     with pytest.raises(ValueError, match="no luck") as caught:
         train_all(jobs, place, warn=print, on_event=lambda *a: None)
     assert [one.store.ended for one in jobs] == [END, None, END]
-    assert "1 training failed, the first of them seed 1" in caught.value.__notes__[-1]
+    assert "1 training failed, the first: seed 1" in caught.value.__notes__[-1]
 
 
 def test_what_a_training_raises_leaves_a_worker_with_where_it_was(monkeypatch) -> None:
@@ -182,7 +182,7 @@ def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, m
             [(tasks[0], Saved(state={}, scored=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
         )
     )  # fmt: skip
-    assert train_to_the_end(context, SPEC, Store()) is END
+    assert run_training(context, SPEC, Store()) is END
     assert bar == [2]
 
 
@@ -223,7 +223,7 @@ def opened(monkeypatch) -> list[str]:
 def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatch, share, trainings, expected) -> None:
     monkeypatch.setattr(placement, "training_share", lambda compute: share)
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig())
-    with place_of_several(context, trainings=trainings) as place:
+    with placement_of_trainings(context, trainings=trainings) as place:
         assert opened == [expected]
         if expected == "ray":
             assert (place.prepared, place.threads, place.share) == ("record", share.cpus, share)
@@ -232,5 +232,5 @@ def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatc
 def test_on_a_cluster_its_own_place_is_taken(opened, monkeypatch) -> None:
     monkeypatch.setattr(placement, "training_share", None)  # the cluster is asked once, by the place itself
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig(ray_address="auto"))
-    with place_of_several(context, trainings=6):
+    with placement_of_trainings(context, trainings=6):
         assert opened == ["as one"]

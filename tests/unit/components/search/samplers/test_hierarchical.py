@@ -150,12 +150,12 @@ def test_a_space_without_an_interval_for_the_rate_is_refused(lab) -> None:
 
 def test_other_dimensions_are_refused_by_name(lab) -> None:
     space = lab.space(lab.rate, lab.optimizer, Choice("recipe.loss", ("focal",)), **{"recipe.loss": "focal"})
-    with pytest.raises(InputError, match=r"search\.space has recipe\.loss, recipe\.optimizer too; take out .* hybrid"):
+    with pytest.raises(InputError, match=r"search\.space also has recipe\.loss, recipe\.optimizer; remove .* hybrid"):
         build_sampler("hierarchical", lab.settings(space))
 
 
 def test_batch_sizes_have_to_be_choices(lab) -> None:
-    with pytest.raises(InputError, match=r"recipe\.batch_size: .* takes batch sizes from choices"):
+    with pytest.raises(InputError, match=r"recipe\.batch_size: .* needs choices of batch sizes"):
         build_sampler("hierarchical", lab.settings(lab.space(lab.rate, Interval(BATCH, 16, 64, log=True))))
 
 

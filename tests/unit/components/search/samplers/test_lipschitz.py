@@ -94,7 +94,7 @@ def test_it_ends_with_its_trials(lab) -> None:
 
 def test_more_than_one_interval_is_refused_with_what_there_is(lab) -> None:
     for dimensions in ((lab.rate, lab.decay), (lab.optimizer,), ()):
-        with pytest.raises(InputError, match=r"search\.sampler=lipschitz .* search\.space has .*; leave recipe\.lr"):
+        with pytest.raises(InputError, match=r"sampler=lipschitz .* search\.space has .*; keep only recipe\.lr"):
             build_sampler("lipschitz", lab.settings(lab.space(*dimensions)))
     with pytest.raises(InputError, match=r"has recipe\.lr, recipe\.weight_decay;"):
         build_sampler("lipschitz", lab.settings(lab.space(lab.rate, lab.decay)))

@@ -3,7 +3,7 @@
 from components.search.samplers.points import (
     active_part,
     choice_points,
-    countable_points,
+    enumerate_points,
     point_key,
     random_point,
     trial_seed,
@@ -32,8 +32,8 @@ def test_choices_are_combined_under_their_conditions(lab) -> None:
 def test_intervals_are_left_out_of_the_combinations_and_make_a_space_uncountable(lab) -> None:
     space = lab.space(lab.optimizer, lab.rate)
     assert choice_points(space) == [{"recipe.optimizer": 0}, {"recipe.optimizer": 1}]
-    assert countable_points(space) is None
-    assert countable_points(lab.space(lab.optimizer)) == choice_points(space)
+    assert enumerate_points(space) is None
+    assert enumerate_points(lab.space(lab.optimizer)) == choice_points(space)
 
 
 def test_too_many_choices_are_taken_for_endless(lab) -> None:

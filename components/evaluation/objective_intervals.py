@@ -48,42 +48,24 @@ def objective_interval(
     good_classes: Sequence[str],
     groups: np.ndarray,
     *,
+    reference: np.ndarray | None = None,
     confidence: float,
     samples: int,
     seed: int,
 ) -> ObjectiveInterval:
-    """One model's objective, or the mean of several models' (one recipe over its seeds).
+    """One model's objective, the mean of several models' (one recipe over its seeds), or its difference to another.
 
     logits: (N, K), or (S, N, K) for S models on the same images. labels: (N,) int positions in `classes`.
-    groups: (N,) part ids. confidence: in (0, 1). samples: number of resamples, which depend on the seed.
+    groups: (N,) part ids. reference: logits of the models whose objective is subtracted, as many seeds as they have.
+    confidence: in (0, 1). samples: number of resamples, which depend on the seed. The limits do not contain the spread
+    between seeds: with few of them, add it to the variance.
     """
     mean = _mean_score(objective, logits, labels, classes, good_classes)
-    return _resampled(mean, groups, confidence=confidence, samples=samples, seed=seed)
-
-
-def paired_objective_difference(
-    objective: Objective,
-    logits: np.ndarray,
-    reference: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    good_classes: Sequence[str],
-    groups: np.ndarray,
-    *,
-    confidence: float,
-    samples: int,
-    seed: int,
-) -> ObjectiveInterval:
-    """A model's objective minus the reference's, on the same images.
-
-    logits, reference: (N, K), or (S, N, K) for models of several seeds, whose objectives are averaged; the
-    numbers of seeds may differ. The rest is as for `objective_interval`. The limits do not contain the spread between
-    seeds: with few of them, add it to the variance.
-    """
-    ours = _mean_score(objective, logits, labels, classes, good_classes)
-    theirs = _mean_score(objective, reference, labels, classes, good_classes)
+    if reference is None:
+        return _resampled(mean, groups, confidence=confidence, samples=samples, seed=seed)
+    other = _mean_score(objective, reference, labels, classes, good_classes)
     return _resampled(
-        lambda index: ours(index) - theirs(index), groups, confidence=confidence, samples=samples, seed=seed
+        lambda index: mean(index) - other(index), groups, confidence=confidence, samples=samples, seed=seed
     )
 
 

@@ -9,6 +9,7 @@ others, as in torch. Any other name is timm's.
 
 import difflib
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -127,6 +128,16 @@ def optimizer_spec(name: str) -> OptimizerSpec:
     cls = found.rpartition(".")[2] if isinstance(found, str) else found.__name__
     family: Family = "sgd" if cls in _SGD_LIKE else "adaptive"
     return _spec(name, family, partial(_build_timm, name), _TIMM_RATES.get(cls, _FAMILY_RATES[family]))
+
+
+def batch_factor(optimizer: str, *, batch_size: int, measured: int) -> float:
+    """Return what a rate that was measured at one batch size is multiplied by at another.
+
+    Linear for SGD (Goyal et al., arXiv 1706.02677), the square root for the adaptive optimizers (Malladi et al.,
+    2205.10287). Raises InputError: an unknown optimizer.
+    """
+    ratio = batch_size / measured
+    return ratio if optimizer_spec(optimizer).family == "sgd" else math.sqrt(ratio)
 
 
 def build_optimizer(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import InputError
-from components.optim.batch_scaling import batch_factor
+from components.optim.optimizers import batch_factor
 from components.search.trial import Point
 
 BACKBONE, OPTIMIZER, BATCH_SIZE, LR = "model.backbone", "recipe.optimizer", "recipe.batch_size", "recipe.lr"

@@ -21,6 +21,7 @@ import torch
 
 from components.data.loader import Batch
 from components.optim.monitor.monitor import NOTHING_LEARNED, TOO_HIGH, WINDOWS, Signals, TrainingMonitor, Verdict
+from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, Request, StepRecord
 
 #: Length of the grace period after a rate has risen (warmup, restart, unfreezing), in steps.
@@ -74,7 +75,7 @@ class MonitorWatcher:
         """Look at the gradients before the optimizer clips or overwrites them."""
         # The initial state is copied here, after the first forward pass: a watcher is not called earlier.
         if self._best is None and self._action == "rollback":
-            self._best = _on_cpu(learner.state_dict())
+            self._best = on_cpu(learner.state_dict())
         if self._unknown.device != learner.device.target:
             self._unknown, self._probe = self._unknown.to(learner.device.target), self._probe.to(learner.device.target)
         step = learner.step + 1
@@ -116,7 +117,7 @@ class MonitorWatcher:
         if val_loss < self._best_loss:
             self._best_loss = val_loss
             if self._action == "rollback":
-                self._best = _on_cpu(learner.state_dict())
+                self._best = on_cpu(learner.state_dict())
         return self._act_on(learner, verdict)
 
     def advice(self) -> list[str]:
@@ -142,7 +143,7 @@ class MonitorWatcher:
         self._rates = tuple(state["rates"])
         self._grace_until = state["grace_until"]
         self._best_loss = state["best_loss"]
-        self._best = None if state["best"] is None else _on_cpu(state["best"])
+        self._best = None if state["best"] is None else on_cpu(state["best"])
         self._earlier = None
 
     def _in_grace_period(self, record: StepRecord) -> bool:
@@ -229,14 +230,3 @@ def _matrices(learner: Learner) -> list[torch.Tensor]:
 def _norm(tensors: list[torch.Tensor]) -> torch.Tensor:
     norm: torch.Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
     return norm
-
-
-def _on_cpu(value: Any) -> Any:  # noqa: ANN401 - a state: tensors, plain values and containers of these
-    """A copy that later steps do not touch."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, Mapping):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(item) for item in value)
-    return value

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.optim.batch_scaling import batch_factor
+from components.optim.optimizers import batch_factor
 from components.optim.range_test.bounds import LrBounds
 from pipeline.comparison.trainings import MethodResult, MethodTraining
 from pipeline.loading import entry_recipes

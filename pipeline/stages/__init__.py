@@ -67,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         external=_lazily("pipeline.data.sources", "range_test_digest"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
-    # → comparison.json, .md and .html: methods, each at its own rate; no later stage reads them
+    # → comparison.json and .html: methods, each at its own rate; no later stage reads them
     Stage(
         name="compare_lr",
         help="Compare schedules, optimizers and layer-wise rates, each at its own rate; some: --entries cosine,adamw.",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.objective_intervals import paired_objective_difference
+from components.evaluation.objective_intervals import objective_interval
 from pipeline.compute.machine import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
@@ -83,14 +83,14 @@ def _decide(results: Sequence[SeedResult], data: TrainingData, spec: TrainingSpe
         return diverged(*lost, others=differences)
     val = data.manifest[data.manifest["split"] == "val"]
     logits = [np.stack([result.store.best().val_logits for result in some]) for some in (winners, defaults)]
-    sampled = paired_objective_difference(
+    sampled = objective_interval(
         recipe_objective(spec.recipe),
         logits[0],
-        logits[1],
         data.split("val").labels,
         data.classes,
         data.good_classes,
         val["group"].to_numpy(),
+        reference=logits[1],
         confidence=confidence,
         samples=SAMPLES,
         seed=spec.seed,

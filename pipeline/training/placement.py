@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
 
 from components.cluster import stream_on_cluster
 from components.errors import InputError
+from components.training.checkpoint import on_cpu
 from components.training.engine import StepRecord
 from pipeline.compute.resources import ray_for, training_share
 from pipeline.compute.shipping import ship
@@ -180,7 +178,7 @@ def train_on_worker(task: Task) -> Iterator[Event | Failed]:
     """The events of a training, with tensors on the CPU, for a driver without a GPU."""
     try:
         for event in train(task.spec, task.place, earlier=task.earlier):
-            yield replace(event, state=_on_cpu(event.state)) if isinstance(event, Saved) else event
+            yield replace(event, state=on_cpu(event.state)) if isinstance(event, Saved) else event
     except Exception as error:  # noqa: BLE001 - the driver raises it when the other trainings have ended
         error.add_note(traceback.format_exc())
         yield Failed(error=error)
@@ -188,13 +186,3 @@ def train_on_worker(task: Task) -> Iterator[Event | Failed]:
 
 def _task(job: Job, place: Place) -> Task:
     return Task(name=job.name, spec=job.spec, place=place, earlier=job.store.state())
-
-
-def _on_cpu(value: Any) -> Any:  # noqa: ANN401 - a state: tensors, plain values and containers of these
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu()
-    if isinstance(value, Mapping):
-        return {key: _on_cpu(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_on_cpu(item) for item in value)
-    return value

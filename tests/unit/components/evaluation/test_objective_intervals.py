@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.evaluation.objective_intervals import objective_interval, paired_objective_difference
+from components.evaluation.objective_intervals import objective_interval
 from components.evaluation.objectives import DECIDING, Objective
 from components.evaluation.scalars import auroc
 
@@ -34,7 +34,7 @@ def interval(logits, labels, groups=None, *, name="auroc", **changes):
 def difference(ours, theirs, labels, groups=None, *, name="auroc", **changes):
     settings = SETTINGS | changes
     groups = np.arange(len(labels)) if groups is None else groups
-    return paired_objective_difference(named(name), ours, theirs, labels, CLASSES, ("good",), groups, **settings)
+    return objective_interval(named(name), ours, labels, CLASSES, ("good",), groups, reference=theirs, **settings)
 
 
 def test_value_and_limits_are_those_of_the_bootstrap_written_out() -> None:

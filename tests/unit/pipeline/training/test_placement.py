@@ -144,8 +144,8 @@ def test_what_leaves_a_worker_needs_no_gpu_where_it_arrives(monkeypatch) -> None
     moved = []
 
     class Elsewhere(torch.Tensor):
-        def cpu(self):
-            moved.append(True)
+        def to(self, device, **how):
+            moved.append(device)
             return torch.ones(2)
 
     tensor = torch.zeros(2).as_subclass(Elsewhere)
@@ -153,7 +153,7 @@ def test_what_leaves_a_worker_needs_no_gpu_where_it_arrives(monkeypatch) -> None
                  epoch=saved(1).epoch, steps=[])  # fmt: skip
     monkeypatch.setattr(placement, "train", lambda *a, **k: iter([item, END]))
     first, last = train_on_worker(SimpleNamespace(spec=SPEC, place=PLACE, earlier=None))
-    assert len(moved) == 2
+    assert moved == ["cpu", "cpu"]
     assert first.state["learner"]["model"]["w"].tolist() == [1, 1]
     assert first.state["learner"]["steps"][1][1] == "x"
     assert last is END

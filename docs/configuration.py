@@ -1,4 +1,4 @@
-"""docs/configuration.md, written from the typed sections: `python -m pipeline.reference > docs/configuration.md`."""
+"""Writes configuration.md from the typed sections: `python docs/configuration.py > docs/configuration.md`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.sections.base import Section
 
 HEAD = """# Configuration
 
-Written from `pipeline/config.py` by `python -m pipeline.reference`; a test keeps the two in step.
+Written from `pipeline/config.py` by `python docs/configuration.py`; a test keeps the two in step.
 
 A configuration file is YAML and holds differences from these defaults. `--config` takes a file or one of the shipped
 `default`, `demo`, `smoke`, `cluster`. Any key can be overridden: `--set train.epochs=3`, or `-P train.epochs=3` under

@@ -3,7 +3,7 @@
 import pytest
 
 from components.errors import InputError
-from components.optim.batch_scaling import batch_factor
+from components.optim.optimizers import batch_factor
 
 
 @pytest.mark.parametrize(

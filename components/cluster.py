@@ -113,8 +113,7 @@ def run_on_cluster(
     """The same for tasks that take several cores or (a share of) a GPU each, and where one that fails stops no other.
 
     Each task comes back with its result, or with the error that it raised or that its worker died of. at_once: tasks
-    that are handed over at a time, more than which never run beside each other. When the caller stops asking, what is
-    under way is cancelled.
+    that run at the same time, at most. When the caller stops, running tasks are cancelled.
     """
     remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=3)(function)
     under_way: dict[ray.ObjectRef[R], T] = {}
@@ -139,9 +138,9 @@ def stream_on_cluster(
     """What a generator function yields on the workers, item by item as it comes, from several tasks at a time.
 
     Each item comes with its task. A task whose worker or node died comes with that error, which is its last: it is not
-    repeated by itself, but the caller may append to `tasks` at any time, for instance the same task gone on with. What
-    the function itself raises is raised here. A worker is at most a few items ahead of the caller, who so needs memory
-    for a few alone. When the caller stops asking, what is under way is cancelled.
+    repeated by itself, but the caller may append to `tasks` at any time, for instance the same task, resumed. What
+    the function itself raises is raised here. A worker is at most a few items ahead of the caller, which holds only
+    these in memory. When the caller stops, running tasks are cancelled.
     """
     options: dict[str, Any] = {
         "num_cpus": cores,

@@ -1,7 +1,7 @@
 """Where the metrics of a training go: to a run of the tracker, to a queue in front of one, or nowhere.
 
-The queue makes its calls in order in a thread, again until they succeed. So a search goes on while its tracking server
-is away, and what it had to say arrives when the server is back.
+The queue makes its calls in order in a thread, again until they succeed. So a search continues while its tracking
+server is away, and its metrics arrive when the server is back.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Run(MetricWriter):
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log parameters; values are cut at MLflow's limit of length.
 
-        A run that goes on keeps those that it has: MLflow changes none, and refuses all where one would change.
+        A resumed run keeps those that it has: MLflow changes none, and refuses all where one would change.
         """
         known = self.client.get_run(self.id).data.params
         entries = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items() if key not in known]
@@ -246,7 +246,7 @@ class Tracker:
         return Run(self.client, made.info.run_id, parent.experiment_id)
 
     def start_stage(self, root: Run, stage: str, fingerprint: str, *, resume: bool) -> Run:
-        """The run of a stage. `resume`: an interrupted one of the same fingerprint goes on under `root`.
+        """The run of a stage. `resume`: an interrupted one of the same fingerprint resumes under `root`.
 
         Otherwise, or where there is none, a new run, which supersedes the interrupted ones.
         """

@@ -26,7 +26,7 @@ from rich.text import Text
 from components.display import visible
 
 Advance = Callable[..., None]
-#: Without a terminal a bar cannot be drawn; a line this often says that work goes on.
+#: Without a terminal a bar cannot be drawn; a line this often says that work continues.
 QUIET_SECONDS = 30
 
 

@@ -136,7 +136,7 @@ def _decide(
 
 
 def _about_unfinished(stage: Stage, directory: Path, plan: Mapping[str, PlannedStage]) -> tuple[Action, str]:
-    """Work is gone on with where the stage can do so, and where its inputs are those that it was begun with."""
+    """A stage that resumes continues its unfinished work if its inputs are the same as when it began."""
     try:
         inputs = json.loads((directory / WORK_FOLDER / INPUTS_FILE).read_text(encoding="utf-8"))["inputs"]
     except (FileNotFoundError, ValueError, KeyError):  # killed before or while it was written

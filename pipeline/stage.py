@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 COMMIT_FILE = "stage.json"
 #: How its name and those of its drafts begin.
 COMMIT_NAMES = (COMMIT_FILE, f".{COMMIT_FILE}.")
-#: Below a stage's directory: what it needs to go on after an interruption; not part of its result.
+#: Below a stage's directory: what it needs to resume after an interruption; not part of its result.
 WORK_FOLDER = "unfinished"
 
 
@@ -106,7 +106,7 @@ class StageContext:
 
     @property
     def work(self) -> Path:
-        """Scratch for an interrupted stage to go on from."""
+        """Scratch from which an interrupted stage resumes."""
         folder = self.directory / WORK_FOLDER
         folder.mkdir(exist_ok=True)
         return folder

@@ -35,7 +35,7 @@ class Preprocessing:
 
     def to(self, device: torch.device) -> Preprocessing:
         """The same with its constants on the device."""
-        if self.mean255.device == device:
+        if self.mean255.device.type == device.type:
             return self
         return Preprocessing(self.mean255.to(device), self.std255.to(device), self.size)
 

@@ -202,7 +202,7 @@ class Stepper:
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values, which `torch.load(weights_only=True)` reads. The model's are not in it.
 
-        Raises RuntimeError: within `averaged`, whose weights no training can go on from.
+        Raises RuntimeError: within `averaged`, from whose weights no training can resume.
         """
         if self._evaluating:
             raise RuntimeError("a checkpoint is taken outside of `averaged`")

@@ -63,7 +63,7 @@ def survival(trials: pd.DataFrame, rungs: Sequence[int]) -> list[dict[str, int]]
     """How the trials ended between each rung and the next, lowest first; rung 0 is the start.
 
     trials: columns status and epochs (the last epoch with a score). A trial reaches a rung if it has a score at that
-    epoch or later. A record has rung, reached, went_on (reached the next rung), stopped, diverged, failed and
+    epoch or later. A record has rung, reached, continued (reached the next rung), stopped, diverged, failed and
     completed; the last five add up to `reached`.
     """
     levels = [0, *sorted(set(rungs))]
@@ -72,8 +72,8 @@ def survival(trials: pd.DataFrame, rungs: Sequence[int]) -> list[dict[str, int]]
     for level, following in zip(levels, [*levels[1:], math.inf], strict=True):
         ended = statuses[(epochs >= level) & (epochs < following)]
         counts = {name: int((ended == name).sum()) for name in ("stopped", "diverged", "failed", "completed")}
-        reached, went_on = int((epochs >= level).sum()), int((epochs >= following).sum())
-        found.append({"rung": level, "reached": reached, "went_on": went_on, **counts})
+        reached, continued = int((epochs >= level).sum()), int((epochs >= following).sum())
+        found.append({"rung": level, "reached": reached, "continued": continued, **counts})
     return found
 
 

@@ -76,7 +76,7 @@ class MonitorWatcher:
         # The initial state is copied here, after the first forward pass: a watcher is not called earlier.
         if self._best is None and self._action == "rollback":
             self._best = on_cpu(learner.state_dict())
-        if self._unknown.device != learner.device.target:
+        if self._unknown.device.type != learner.device.target.type:
             self._unknown, self._probe = self._unknown.to(learner.device.target), self._probe.to(learner.device.target)
         step = learner.step + 1
         self._cosine = self._successive_cosine(learner, step) if step % self._cosine_every == 0 else self._unknown

@@ -1,6 +1,6 @@
 """The image sizes of the trainings of a configuration: the recipe's own, searched ones, and those of a comparison.
 
-Images are reduced on the device, batch by batch. A size above that of the packed images is an error.
+Images are resized on the device, batch by batch. A size above that of the packed images is an error.
 """
 
 from __future__ import annotations

@@ -196,7 +196,9 @@ def _compute(config: Config, running: Set[str]) -> Findings:
         from pipeline.compute.machine import driver_compute
         from pipeline.training.build import lacks_bfloat16, resolve_device
 
-        device = resolve_device(driver_compute(config.compute), config.recipe.precision)
+        # On a cluster the workers train, and each checks its own GPU.
+        precision = "auto" if config.compute.ray_address is not None else config.recipe.precision
+        device = resolve_device(driver_compute(config.compute), precision)
         said.append(f"{device.target}, {device.precision}")
         if config.recipe.precision == "auto" and lacks_bfloat16(device.target):
             notes.append("recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32")

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from components.optim.optimizers import optimizer_spec
-from components.training.engine import Device
 from components.training.ramp import RampStep, held_out_interval, ramp_rates, ramp_schedule, run_ramp
 from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import held_out_batch, loader_workers, new_learner, resolve_device, train_loader
+from pipeline.training.build import held_out_batch, loader_workers, new_learner, train_loader
 from pipeline.training.tasks import Place, run_tasks
 
 
@@ -44,11 +43,10 @@ class RangeTest:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """The result of a test. steps: a row per seed and step, columns of `RampStep`. device: of the ramps."""
+    """The result of a test. steps: a row per seed and step, columns of `RampStep`."""
 
     test: RangeTest
     steps: pd.DataFrame
-    device: Device
 
 
 @dataclass(frozen=True)
@@ -66,18 +64,17 @@ def measure(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
 
 
 def _measure_here(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
-    device = resolve_device(place.compute, tests[0].recipe.recipe.precision)
     several = len({test.recipe.model.backbone for test in tests}) > 1
     for test in tests:
         title = f"{test.recipe.model.backbone}, {test.title}" if several else test.title
         ramps = [_Ramp(test, number, place) for number in range(test.settings.num_seeds)]
         with console.bar(title, test.steps * len(ramps)) as advance:
             rows = [step for ramp in ramps for step in _shown(ramp, advance)]
-        yield Curve(test=test, steps=pd.DataFrame(rows), device=device)
+        yield Curve(test=test, steps=pd.DataFrame(rows))
 
 
 def _shown(ramp: _Ramp, advance: Advance) -> list[RampStep]:
-    steps, _ = _run(ramp, on_step=lambda step: advance(1, note=f"lr {step.lr:.1e}  loss {step.loss:.3f}"))
+    steps = _run(ramp, on_step=lambda step: advance(1, note=f"lr {step.lr:.1e}  loss {step.loss:.3f}"))
     advance(ramp.test.steps - len(steps))  # a ramp ends early where the loss diverges
     return steps
 
@@ -85,18 +82,16 @@ def _shown(ramp: _Ramp, advance: Advance) -> list[RampStep]:
 def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Iterator[Curve]:
     ramps = [_Ramp(test, number, place) for test in tests for number in range(test.settings.num_seeds)]
     done: dict[RangeTest, dict[int, list[RampStep]]] = defaultdict(dict)
-    devices: dict[RangeTest, Device] = {}
     with console.bar("ramps of the range test", len(ramps)) as advance:
-        for ramp, (rows, device) in run_tasks(_run, ramps, place):
+        for ramp, rows in run_tasks(_run, ramps, place):
             done[ramp.test][ramp.number] = rows
-            devices[ramp.test] = device
             advance(1, note=ramp.test.title)
     for test in tests:
         rows = [row for _, steps in sorted(done[test].items()) for row in steps]
-        yield Curve(test=test, steps=pd.DataFrame(rows), device=devices[test])
+        yield Curve(test=test, steps=pd.DataFrame(rows))
 
 
-def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -> tuple[list[RampStep], Device]:
+def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -> list[RampStep]:
     """Run one ramp: a new head, a new order of the images, a new augmentation."""
     test, data, compute = ramp.test, ramp.place.open(), ramp.place.compute
     rates = ramp_rates(*test.ramp, test.settings.steps_per_decade)
@@ -106,7 +101,7 @@ def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -
     learner = new_learner(recipe, data, total_epochs=1, seed=seed, compute=compute, schedule=ramp_schedule(rates))
     held_out = held_out_batch(data, size=min(test.settings.held_out_images, recipe.recipe.batch_size), seed=test.seed)
     with train_loader(recipe, data, seed=seed, device=learner.device, workers=loader_workers(compute)) as loader:
-        steps = run_ramp(
+        return run_ramp(
             learner,
             loader.epoch,
             held_out,
@@ -115,4 +110,3 @@ def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -
             num_classes=len(data.classes),
             on_step=on_step,
         )
-    return steps, learner.device

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from components.data.pack.reader import Pack
 
 RATES = ("accuracy", "sensitivity", "specificity", "escape_rate", "overkill_rate", "reject_precision")
-MAX_PAIRS = 50
+PAIRS_SHOWN = 50
 """Rows of the table of classes that are taken for each other."""
 THRESHOLD_NAMES = {"escape_budget": "escape budget", "balanced": "balanced"}
 
@@ -161,7 +161,7 @@ def _class_section(report: EvaluationReport) -> Section:
     if metrics["confusion_matrix"] is not None:
         figures = [("Confusion", confusion_figure(metrics["confusion_matrix"], report.metrics["classes"]))]
     else:
-        pairs = pd.DataFrame(metrics["confused_pairs"][:MAX_PAIRS])
+        pairs = pd.DataFrame(metrics["confused_pairs"][:PAIRS_SHOWN])
         if len(pairs):
             pairs["share"] = [f"{share(part)} of the actual class" for part in pairs["share"]]
             tables.append(("The most frequent errors", pairs))

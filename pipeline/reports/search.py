@@ -117,7 +117,7 @@ def _shown_trials(trials: pd.DataFrame) -> pd.DataFrame:
 def _rung_table(analysis: Mapping[str, Any]) -> list[tuple[str, pd.DataFrame]]:
     if not analysis["survival"]:
         return []
-    table = pd.DataFrame(analysis["survival"]).rename(columns={"rung": "epoch", "went_on": "went on"})
+    table = pd.DataFrame(analysis["survival"]).rename(columns={"rung": "epoch"})
     correlations = {record["rung"]: record["rho"] for record in analysis["agreement"]}
     table["correlation with the final score"] = table["epoch"].map(correlations)
     return [("How many trials reached each rung, and how the others ended", table)]

@@ -179,6 +179,7 @@ class TrialSession:
             schedule=schedule,
         )
         fork.load_state_dict(job.learner.state_dict())
+        fork.device = job.learner.device
         fork.stepper.scale *= multiplier(trunk.schedule, trunk.steps)  # less than 1 within the warmup
         return fork
 

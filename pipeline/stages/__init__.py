@@ -37,7 +37,7 @@ STAGES: tuple[Stage, ...] = (
         help="Images to a manifest with splits, a pack and a data report.",
         inputs=(),
         sections=("seed", "data"),
-        version=3,
+        version=4,
         run=_lazily("pipeline.stages.prepare", "run"),
         # The digest covers what the source and the earlier manifest hold, wherever they lie.
         unhashed=(

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from components.errors import InputError
 from pipeline.comparison.forecast import missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
@@ -65,6 +66,11 @@ def run(
             choices[method.name] = choose_rate(own, compare_lr.rate_factors)
             runs.chosen(method, choices[method.name], own)
         _say_choices(context, methods, choices)
+        if all(choice.factor is None for choice in choices.values()):
+            raise InputError(
+                f"compare_lr.rate_factors={list(compare_lr.rate_factors)}: every method diverged at every rate; add "
+                "smaller factors"
+            )
         results = _train(context, "trainings", full_trainings(methods, choices, compare_lr, seed=seed), place, runs)
     summary = summarise(methods, choices, results, target_val_loss=compare_lr.target_val_loss)
     for record in summary["entries"]:

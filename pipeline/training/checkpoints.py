@@ -119,8 +119,10 @@ class TrainingStore:
         self.ended = ended
         state = self.state()
         if state is not None:  # drop the learner's state, the largest part, which is not needed any more
-            small = {name: state[name] for name in ("weights", "trained", "epoch")}
+            last = ended.epoch - 1 if ended.reason == "diverged" else ended.epoch
+            small = {"weights": state["weights"], "trained": state["trained"], "epoch": last}
             save_checkpoint(self.folder / STATE_FILE, small)
+            self._cut(small)
 
     def _epoch_file(self, number: int) -> Path:
         return self.folder / f"epoch-{number}.pt"

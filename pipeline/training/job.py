@@ -146,6 +146,8 @@ class TrainingJob:
     def load(self, state: State) -> None:
         """Resume from the state of an earlier event, which is not changed."""
         self.learner.load_state_dict(state["learner"])
+        # Also on a machine where `auto` means another precision.
+        self.learner.device = replace(self.learner.device, precision=state["precision"])
         if self._monitor is not None:
             self._monitor.load_state_dict(state["monitor"])
         self.progress = Progress.from_state(state)
@@ -218,6 +220,7 @@ class TrainingJob:
         state = {
             "learner": self.learner.state_dict(),
             "monitor": self._monitor.state_dict() if self._monitor else None,
+            "precision": self.learner.device.precision,
             "epoch": self.learner.epoch,
         }
         return Saved(
@@ -228,11 +231,13 @@ class TrainingJob:
         )
 
     def _ended(self, diverged: EpochRecord | None) -> Ended:
-        progress, advice = self.progress, self._monitor.advice() if self._monitor else []
+        # A rollback within the last epoch may have undone epochs that were handed out.
+        progress = self.progress.cut(self.learner.epoch if diverged is None else diverged.epoch - 1)
+        advice = self._monitor.advice() if self._monitor else []
         reason = "diverged" if diverged is not None else self._end_reason()
-        # Only a stop by the monitor within an epoch ends the training without a reason in the records.
+        assert reason is not None
         return Ended(
-            reason=reason or "monitor",
+            reason=reason,
             epoch=diverged.epoch if diverged is not None else progress.epochs_done(),
             precision=self.learner.device.precision,
             failure=self._failure(diverged, advice),

@@ -202,6 +202,6 @@ def _notes(pairs: pd.DataFrame, *, proposed: int, threshold: float, look_alikes:
     )
     if look_alikes:
         notes.append(
-            f"{look_alikes:,} of the images asked have dozens of look-alikes, among which only close copies are told"
+            f"{look_alikes:,} of the images asked have dozens of look-alikes, and only their close copies are detected"
         )
     return notes

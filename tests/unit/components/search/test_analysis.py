@@ -97,7 +97,7 @@ def test_every_trial_is_accounted_for_at_each_rung() -> None:
         ("diverged", 0), ("diverged", 2), ("failed", 5), ("stopped", 9),
     )  # fmt: skip
     found = [list(one.values()) for one in survival(table, [9, 1, 3])]
-    # rung, reached, went on, stopped, diverged, failed, completed
+    # rung, reached, continued, stopped, diverged, failed, completed
     assert found == [
         [0, 9, 8, 0, 1, 0, 0],
         [1, 8, 5, 2, 1, 0, 0],

@@ -61,7 +61,7 @@ def test_the_report_has_the_trials_the_rungs_and_a_figure_of_each_question(conte
     assert [title for title, _ in section.figures] == ["Search", "Importance"]
     trials, rungs = (table for _, table in section.tables)
     assert trials["trial"].tolist() == [0, 1, 2]
-    assert rungs[["epoch", "reached", "went on", "stopped"]].to_numpy().tolist() == [
+    assert rungs[["epoch", "reached", "continued", "stopped"]].to_numpy().tolist() == [
         [0, 3, 3, 0], [1, 3, 2, 1], [3, 2, 0, 0],
     ]  # fmt: skip
     assert context.drawn == ["figures/search.png", "figures/importance.png"]

@@ -9,8 +9,7 @@ from typing import Any
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.overriding import override, parsed_value
-from pipeline.sections.recipe import Recipe
-from pipeline.sections.recipe_keys import NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.sections.recipe import NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS, Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 
 Space = tuple[Dimension, ...]

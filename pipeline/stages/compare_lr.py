@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.comparison.forecast import missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
     RateChoice,
@@ -26,7 +25,7 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.runs import ComparisonRuns
-from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
+from pipeline.comparison.trainings import MethodResult, MethodTraining, missing, read_result, seconds_of
 from pipeline.compute.resources import TrainingShare, ray_for, training_share
 from pipeline.compute.shipping import ship
 from pipeline.console import duration

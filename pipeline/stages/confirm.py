@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.objective_intervals import objective_interval
-from pipeline.compute.machine import cpu_threads
+from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
 from pipeline.confirmation.verdict import (

@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.comparison.forecast import missing, seconds_of
-from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
+from pipeline.comparison.trainings import MethodResult, MethodTraining, missing, read_result, seconds_of
 from pipeline.config import ComputeConfig
 from pipeline.loading import load
 from pipeline.overriding import override

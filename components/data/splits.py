@@ -17,8 +17,6 @@ from components.data.stratify import Demand, Groups, absent_classes, count_group
 from components.display import counted, listed
 from components.errors import InputError
 
-__all__ = ["SPLITS", "SplitResult", "assign_splits"]
-
 _SHOWN = 5
 # Shares that are further off than this, or less than half of what was asked, or more than twice, are worth a sentence.
 _FAR_OFF = 0.1

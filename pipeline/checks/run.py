@@ -275,7 +275,7 @@ def _backbones(config: Config, running: Set[str]) -> Findings:
     """Check that the backbones exist and accept the image sizes and dropout rates."""
     from components.models.backbones import check_rates
     from components.models.skeleton import check_input_size
-    from pipeline.checks.image_size import image_sizes
+    from pipeline.checks.space import image_sizes
 
     faults, said = [], []
     for backbone in backbones_in_question(config.lr_range_test, config.model):

@@ -11,8 +11,8 @@ import pandas as pd
 
 from components.data.file_index import content_digest, file_sha256, table_sha256
 from components.data.manifest import SplitRules, check_listing, load_earlier, load_manifest
-from components.data.sources.catalogue import SourceOptions, list_source
-from components.data.sources.listing import Listing
+from components.data.sources.catalogue import list_source
+from components.data.sources.listing import Listing, SourceOptions
 from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
 from pipeline.data.packing import check_readable, hash_files

@@ -10,8 +10,14 @@ import pandas as pd
 
 from components.data.manifest import classes_of
 from components.display import counted, shortened
-from components.report.figures_data import split_counts
-from components.report.galleries import augmentation_grid, gallery, groups_gallery, pairs_gallery, sample_grid
+from components.report.galleries import (
+    augmentation_grid,
+    gallery,
+    groups_gallery,
+    pairs_gallery,
+    sample_grid,
+    split_counts,
+)
 from components.report.html import Section
 from pipeline.data.findings import (
     DataFindings,

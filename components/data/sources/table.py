@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.addresses import redact
 from components.data.files import Files, open_files, split_address
 from components.data.image_files import is_image
 from components.data.lookup import DiskNames, by_normal_form, only_one, windows_hint
@@ -21,7 +20,7 @@ from components.data.sources.csv_table import read_csv
 from components.data.sources.listing import Listing, SourceOptions, make_listing
 from components.data.sources.parquet_table import read_parquet_file, read_parquet_folder
 from components.data.sources.tree import read_tree
-from components.errors import InputError
+from components.errors import InputError, redact
 
 _SHOWN = 5
 #: What programs write where there is no value; here it is text, since it may be the name of a class.

@@ -40,6 +40,11 @@ class MethodTraining:
     recipe: Recipe
 
     @property
+    def lr(self) -> float:
+        assert not isinstance(self.recipe.recipe.lr, str)
+        return self.recipe.recipe.lr
+
+    @property
     def key(self) -> str:
         """The name of its folder; the work folder belongs to one configuration."""
         return f"{self.phase}-{self.entry}-x{self.factor!r}-seed{self.seed}"
@@ -57,12 +62,7 @@ class MethodResult:
     value. rates: of every step, the rate of the fastest group. diverged: a loss or an output was not finite.
     """
 
-    phase: Phase
-    entry: str
-    factor: float
-    lr: float
-    seed: int
-    epochs: int
+    training: MethodTraining
     diverged: bool
     history: list[dict[str, Any]]
     rates: list[float]
@@ -80,20 +80,13 @@ class MethodResult:
 
 def read_result(training: MethodTraining, store: TrainingStore) -> MethodResult:
     """The result of a complete training."""
-    lr = training.recipe.recipe.lr
-    assert not isinstance(lr, str)
     assert store.ended is not None
     history = [
         {name: value if math.isfinite(value) else None for name, value in row.items() if name not in NOT_TABULATED}
         for row in history_rows(store.progress.history)
     ]
     return MethodResult(
-        phase=training.phase,
-        entry=training.entry,
-        factor=training.factor,
-        lr=lr,
-        seed=training.seed,
-        epochs=training.epochs,
+        training=training,
         diverged=store.ended.reason == "diverged",
         history=history,
         rates=[step.lr for step in [*store.steps(), *store.ended.steps]],

@@ -60,14 +60,14 @@ def run(
         tried = _train(context, "rate trials", trials, place, runs)
         choices = {}
         for method in methods:
-            own = [trial for trial in tried if trial.entry == method.name]
+            own = [trial for trial in tried if trial.training.entry == method.name]
             choices[method.name] = choose_rate(own, compare_lr.rate_factors)
             runs.chosen(method, choices[method.name], own)
         _say_choices(context, methods, choices)
         results = _train(context, "trainings", full_trainings(methods, choices, compare_lr, seed=seed), place, runs)
     summary = summarise(methods, choices, results, target_val_loss=compare_lr.target_val_loss)
     for record in summary["entries"]:
-        runs.concluded(record, [result for result in results if result.entry == record["name"]])
+        runs.concluded(record, [result for result in results if result.training.entry == record["name"]])
     _write(context, summary, tried, results, model.backbone)
     return _headline(summary, tried, results)
 

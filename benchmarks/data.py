@@ -24,7 +24,7 @@ from typing import Any
 
 import data_pass
 
-from pipeline.compute.machine import cpu_count
+from pipeline.compute.resources import cpu_count
 
 
 def main() -> None:

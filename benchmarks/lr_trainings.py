@@ -29,7 +29,7 @@ from components.data.loader import Batch
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
 from components.optim.range_test.bounds import LrBounds, analyse_curves
-from components.optim.range_test.valley import valley_index
+from components.optim.range_test.reading import valley_index
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import Device, Learner, Preprocessing

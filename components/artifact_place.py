@@ -16,8 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 
-from components.addresses import redact
-from components.errors import InputError
+from components.errors import InputError, redact
 from components.tracking_store import first_contact, sqlite_file
 
 #: Table → its columns that name a place, and the column that names the row.

@@ -1,5 +1,6 @@
-"""The exception that means: the user's input has to change, and the message says how."""
+"""The exceptions that mean: the user's input has to change, and the message says how; no message shows a password."""
 
+import re
 from collections.abc import Callable
 
 
@@ -21,3 +22,9 @@ def faults_of(check: Callable[[], object]) -> list[str]:
 
 class ModelError(InputError):
     """The files of a model are gone, or cannot be loaded."""
+
+
+def redact(text: str) -> str:
+    """The text without the users, passwords and signed queries of the addresses in it."""
+    text = re.sub(r"://[^/\s]*@", "://…@", text)
+    return re.sub(r"(https?://[^\s?'\"]*)\?[^\s'\":]+", r"\1?…", text)

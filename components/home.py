@@ -1,13 +1,16 @@
-"""Where libraries keep files of their own: a home, or in its place a folder of temporary files.
+"""The environment that libraries find: a home for their own files, or in its place a folder of temporary files.
 
 Containers and batch systems run programs under a number without a name and a home. What is read from an existing home
 (credentials, caches) still is.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from components.errors import InputError
@@ -114,3 +117,18 @@ def check_temporary_files() -> str:
             "it to a folder with a shorter path"
         )
     return folder
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the length of a block: how MLflow and Tune take settings that no call takes."""
+    before = {key: os.environ.get(key) for key in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value

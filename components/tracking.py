@@ -29,9 +29,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from components.addresses import redact
 from components.artifact_place import local_folder, misplaced
-from components.errors import InputError, ModelError
+from components.errors import InputError, ModelError, redact
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
 from components.metric_writer import MetricWriter, Rows, Status
 from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file

@@ -20,9 +20,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.db_types import DATABASE_ENGINES
 
-from components.addresses import redact
-from components.environment import environment
-from components.errors import InputError
+from components.errors import InputError, redact
+from components.home import environment
 from components.interrupts import with_whole_calls
 
 #: How long another process may hold the lock of a SQLite file.

@@ -12,8 +12,7 @@ from typing import Any
 
 from components.data.lookup import local_place
 from components.errors import InputError, faults_of
-from pipeline.checks.image_size import image_size_faults
-from pipeline.checks.space import space_faults, with_parsed_values
+from pipeline.checks.space import image_size_faults, space_faults, with_parsed_values
 from pipeline.config import Config
 from pipeline.overriding import merge, override, validate
 from pipeline.sections.learning_rate import CompareEntry

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.addresses import redact
+from components.errors import redact
 from components.whole_files import whole_file
 from pipeline.config import Config
 from pipeline.sections.base import Section

@@ -18,10 +18,9 @@ from errno import EINVAL, ENOENT
 from pathlib import Path
 from typing import Any
 
-from components.addresses import redact
 from components.data.lookup import local_place, windows_hint
 from components.data.remote import check_folder, file_details, is_web, read_file, walk_files
-from components.errors import InputError
+from components.errors import InputError, redact
 
 
 @dataclass(frozen=True)

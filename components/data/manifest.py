@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from components.data import groups
-from components.data.digests import table_sha256
-from components.data.fixed_splits import check_left, find_spill, spill_note
-from components.data.folds import assign_folds
+from components.data.file_index import table_sha256
+from components.data.fixed_splits import SPLITS, check_left, find_spill, spill_note
 from components.data.lookup import local_place
 from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
-from components.data.splits import SPLITS, SplitResult, assign_splits
+from components.data.splits import SplitResult, assign_folds, assign_splits
 from components.display import listed
 from components.errors import InputError
 

@@ -26,7 +26,7 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem
 from fsspec.implementations.ftp import FTPFileSystem
 
-from components.addresses import redact
+from components.errors import redact
 
 _REQUESTS = 16  # at once, where each file has to be asked for
 # Asking again helps against none of these; against a connection that was idle for too long, it does.

@@ -7,6 +7,7 @@ on an effective sample size); Efron's percentile bootstrap, resampling whole gro
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -111,16 +112,16 @@ def kish_size(groups: np.ndarray) -> float:
     return float(sizes.sum() ** 2 / np.sum(sizes.astype(float) ** 2))
 
 
-def defects_needed(misses: int, budget: float, *, confidence: float) -> int:
-    """The smallest number of defectives at which `misses` still prove an escape rate of at most `budget`.
+def defects_needed(budget: float, *, confidence: float) -> int:
+    """The smallest number of defectives that, without a miss, prove an escape rate of at most `budget`.
 
-    budget: in (0, 1). 59 for no miss, 0.05 and confidence 0.95 (the zero-response bound).
+    budget: in (0, 1). 59 for 0.05 and confidence 0.95 (the zero-response bound).
     Raises ValueError for a budget outside (0, 1): no finite sample proves a rate of 0.
     """
     if not 0 < budget < 1:
         raise ValueError(f"budget={budget}: only a rate above 0 and below 1 can be proved")
-    needed = max(int(special.bdtrin(misses, 1 - confidence, budget)) - 1, misses)  # one less, for rounding
-    while upper_bound(misses, needed, confidence=confidence) > budget:
+    needed = int(math.log1p(-confidence) / math.log1p(-budget))
+    while upper_bound(0, needed, confidence=confidence) > budget:
         needed += 1
     return needed
 

@@ -167,7 +167,7 @@ def _statement(point: OperatingPoint) -> str:
             f"Certified on the calibration split: with {level} confidence at most {budget} of {many} escape"
             f" ({seen}, upper bound {bound}){rule}. {overkill}"
         )
-    more = defects_needed(0, point.escape_budget, confidence=point.confidence) - point.defects
+    more = defects_needed(point.escape_budget, confidence=point.confidence) - point.defects
     return (
         f"Not certified: {units} cannot prove an escape rate of at most {budget} at {level} confidence, even without a"
         f" miss; at least {more} more {'is' if more == 1 else 'are'} needed in the calibration split. The threshold"

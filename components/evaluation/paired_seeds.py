@@ -36,15 +36,13 @@ class SeedMean:
 class PairedBound:
     """A mean difference and its one-sided lower bound.
 
-    se_seeds, se_sampling: the two parts of its standard error; se_seeds is None with one seed. degrees_of_freedom: of
-    their sum.
+    se_seeds, se_sampling: the two parts of its standard error; se_seeds is None with one seed.
     """
 
     difference: float
     low: float
     se_seeds: float | None
     se_sampling: float
-    degrees_of_freedom: float
 
 
 def mean_interval(values: Sequence[float | None], *, confidence: float) -> SeedMean:
@@ -95,7 +93,6 @@ def paired_lower_bound(
         low=mean - float(stats.t.ppf(confidence, freedom)) * math.sqrt((between or 0.0) + variance),
         se_seeds=None if between is None else math.sqrt(between),
         se_sampling=math.sqrt(variance),
-        degrees_of_freedom=freedom,
     )
 
 

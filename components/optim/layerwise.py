@@ -35,7 +35,7 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers
     """Return torch parameter groups of the trainable parameters, from the input to the output.
 
     Each has `params`, `name` (unique, the same for the same model and `layers`), `part` (`head` or `body`),
-    `lr_ratio`, `lr` (= the rate asked for × lr_ratio) and `weight_decay`.
+    `lr` (the rate asked for × the ratio of the layer) and `weight_decay`.
 
     model: a timm model, or any module; in the latter each matrix begins a layer. lr: of a layer whose ratio is 1.
     weight_decay: of matrices and kernels; vectors (norms, biases) and what the model itself exempts get 0. layers: how
@@ -57,7 +57,6 @@ def parameter_groups(model: nn.Module, *, lr: float, weight_decay: float, layers
         new: dict[str, Any] = {
             "params": [],
             "part": part,
-            "lr_ratio": ratio,
             "lr": lr * ratio,
             "weight_decay": 0.0 if free else weight_decay,
         }

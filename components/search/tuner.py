@@ -22,7 +22,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from components.environment import environment
+from components.home import environment
 from components.search.checkpoints import Quota, remote_path
 from components.search.rungs import EPOCH, SCORE, WORST_SCORE, StoppingRule
 from components.search.state import SearchState

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.errors import InputError
-from pipeline.compute.machine import cpu_count, memory_bytes
+from pipeline.compute.resources import check_compute, cpu_count, driver_compute, memory_bytes, training_session
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.loading import load
 from pipeline.plan import PlannedStage, make_plan, upstream
 from pipeline.provenance import package_versions
 from pipeline.sections.learning_rate import backbones_in_question
+from pipeline.sections.recipe import Recipe
 from pipeline.stages import STAGE_NAMES, STAGES
 from pipeline.storage import claim_storage
 
@@ -38,7 +39,8 @@ COMPARISON = "compare_lr"
 ALL = frozenset(STAGE_NAMES)
 #: Stages that build the model, and so need its weights.
 TRAINING = frozenset({"lr_range_test", COMPARISON, "search", "confirm", "train"})
-
+#: Of the learning rate, arbitrary, in place of those of a later range test.
+ANY_BOUNDS = (1e-5, 1.0)
 
 #: The result of a check, then its warnings, a sentence each.
 Findings = tuple[str, ...]
@@ -188,12 +190,9 @@ def _use_tracking(config: Config) -> str:
 def _compute(config: Config, running: Set[str]) -> Findings:
     said, notes = [], []
     if running & TRAINING or ("prepare" in running and config.compute.ray_address is not None):
-        from pipeline.compute.resources import check_compute
-
         share = check_compute(config.compute)
         said.append(f"{share.concurrent} trainings at a time, with {share.cpus} cores and {share.gpus:g} GPUs each")
     if running - {"prepare"}:  # all others run the model
-        from pipeline.compute.machine import driver_compute
         from pipeline.training.build import lacks_bfloat16, resolve_device
 
         # On a cluster the workers train, and each checks its own GPU.
@@ -224,7 +223,6 @@ def _start_ray(config: Config) -> str:
     if not _needs_ray(config):
         return "not started"
     from components.cluster import map_on_cluster
-    from pipeline.compute.resources import training_session
 
     with training_session(config.compute):
         (cores,) = map_on_cluster(_worker_cores, [0])
@@ -236,17 +234,50 @@ def _worker_cores(task: int) -> int:
 
 
 def _search(config: Config, running: Set[str]) -> Findings:
-    from pipeline.checks.search_budget import check_search
-
-    check_search(config)
+    """Check that the sampler can search the space, and that checkpoints can be written."""
+    if config.search.num_trials > 1:
+        _check_sampler(config)
+    if config.compute.trial_storage is not None:
+        _check_trial_storage(config.compute.trial_storage)
     return (f"{config.search.num_trials} trials, {config.search.sampler}, {config.search.scheduler_name}",)
+
+
+def _check_trial_storage(place: str) -> None:
+    from components.search.checkpoints import open_location
+
+    try:
+        system, folder = open_location(place)
+        system.create_dir(folder, recursive=True)
+        with system.open_output_stream(f"{folder}/.escapement") as stream:
+            stream.write(b"")
+        system.delete_file(f"{folder}/.escapement")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"compute.trial_storage={place}: cannot be written ({str(error).splitlines()[0]}); give a folder that "
+            "every node sees, or the URI of an object store that you may write, such as s3://bucket/trials"
+        ) from error
+
+
+def _check_sampler(config: Config) -> None:
+    from components.search.samplers import build_sampler
+    from components.search.space import Space
+    from pipeline.search_space import expand, sampler_settings, settings_of
+
+    tests = config.lr_range_test
+    rates = {
+        (backbone, optimizer): ANY_BOUNDS for backbone in tests.backbones or () for optimizer in tests.optimizers or ()
+    }
+    default = Recipe(model=config.model, recipe=config.recipe.model_copy(update={"lr": ANY_BOUNDS[0]}))
+    dimensions = tuple(expand(entry, rates, config.recipe.batch_size) for entry in config.search.space)
+    space = Space(dimensions, settings_of(default))
+    build_sampler(config.search.sampler, sampler_settings(config.search, space, seed=0))
 
 
 def _backbones(config: Config, running: Set[str]) -> Findings:
     """Check that the backbones exist and accept the image sizes and dropout rates."""
     from components.models.backbones import check_rates
     from components.models.skeleton import check_input_size
-    from pipeline.checks.image_size import image_sizes
+    from pipeline.checks.space import image_sizes
 
     faults, said = [], []
     for backbone in backbones_in_question(config.lr_range_test, config.model):

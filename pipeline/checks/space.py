@@ -1,20 +1,24 @@
-"""Checks of a search space before anything starts: every key exists, accepts its values, and has an effect."""
+"""Checks before anything starts of what varies: the keys of a search space, and the image sizes of all trainings."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from pydantic import ValidationError
 
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.overriding import override, parsed_value
-from pipeline.sections.recipe import Recipe
-from pipeline.sections.recipe_keys import NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.sections.learning_rate import CompareEntry
+from pipeline.sections.recipe import NEEDS, OBJECTIVE_KEYS, SCHEDULE_KEYS, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
 
 Space = tuple[Dimension, ...]
 
+IMAGE_SIZE = "recipe.image_size"
+BACKBONE = "model.backbone"
 #: The schedule of trials, by the horizon.
 HORIZONS = {
     "constant": "trials run at a constant rate and are compared on averaged weights",
@@ -189,3 +193,56 @@ def _no_effect_faults(config: Config, space: Space, index: int) -> Iterator[str]
 
 def _listed(values: tuple[Any, ...]) -> str:
     return ", ".join(str(value) for value in values)
+
+
+def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
+    """One line for each size that exceeds that of the packed images. space: what is searched."""
+    packed = config.data.image_size
+    own = {f"{IMAGE_SIZE}={config.recipe.image_size}": config.recipe.image_size}
+    return [
+        f"{where}: must not exceed data.image_size={packed}, the size of the packed images; "
+        f"use {packed} at most, or raise data.image_size"
+        for where, size in (own | _searched(space) | _compared(config.compare_lr.entries)).items()
+        if size is not None and size > packed
+    ]
+
+
+def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, int]:
+    """All sizes that a backbone must accept, by key. compared: whether those of the comparison count as well."""
+    own = config.recipe.image_size
+    asked = {f"{IMAGE_SIZE}={own}": own} | _searched(config.search.space, backbone)
+    if compared:
+        asked |= _compared(config.compare_lr.entries)
+    packed = config.data.image_size
+    return {
+        f"data.image_size={packed}" if size is None else where: packed if size is None else size
+        for where, size in asked.items()
+    }
+
+
+def _searched(space: Iterable[Dimension], backbone: str | None = None) -> dict[str, int | None]:
+    """The searched sizes by key (whole numbers have no intervals). backbone: only those it can have."""
+    return {
+        f"search.space.{index}.sets={IMAGE_SIZE}: {size}": size
+        for index, dimension in enumerate(space)
+        if dimension.sets == IMAGE_SIZE and backbone in (None, *dimension.conditions().get(BACKBONE, (backbone,)))
+        for size in _sizes(dimension.choices or ())
+    }
+
+
+def _compared(entries: Iterable[CompareEntry]) -> dict[str, int | None]:
+    return {
+        f"compare_lr.entries.{index} ({entry.name}): {IMAGE_SIZE}={size}": size
+        for index, entry in enumerate(entries)
+        if IMAGE_SIZE in entry.sets
+        for size in _sizes([entry.sets[IMAGE_SIZE]])
+    }
+
+
+def _sizes(values: Iterable[object]) -> Iterator[int | None]:
+    """The valid sizes, parsed; other checks report the invalid ones."""
+    for value in values:
+        try:
+            yield RecipeConfig.model_validate({"image_size": value}).image_size
+        except ValidationError:
+            continue

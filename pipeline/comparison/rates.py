@@ -109,7 +109,7 @@ def choose_rate(trials: Sequence[MethodResult], factors: Sequence[float]) -> Rat
     """The multiple with the best final objective; of equal ones that with the lower validation loss."""
     if len(factors) == 1:
         return RateChoice(factor=factors[0], edge="", scores={})
-    scores = {trial.factor: trial.final.get("val_score") for trial in trials}
+    scores = {trial.training.factor: trial.final.get("val_score") for trial in trials}
     usable = [trial for trial in trials if trial.final.get("val_score") is not None]
     if not usable:
         return RateChoice(factor=None, edge="", scores=scores)
@@ -118,6 +118,6 @@ def choose_rate(trials: Sequence[MethodResult], factors: Sequence[float]) -> Rat
         loss = trial.final["val_loss"]
         return trial.final["val_score"] or 0.0, -math.inf if loss is None else -loss
 
-    best = max(usable, key=rank).factor
+    best = max(usable, key=rank).training.factor
     edge = "lowest" if best == min(factors) else "highest" if best == max(factors) else ""
     return RateChoice(factor=best, edge=edge, scores=scores)

@@ -13,7 +13,7 @@ from pipeline.comparison.trainings import MethodResult
 
 METRICS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "val_score", "val_loss")
 #: Columns of comparison.parquet that identify a training.
-IDENTITY = ("phase", "entry", "factor", "lr", "seed", "epochs", "diverged")
+IDENTITY = ("phase", "entry", "factor", "lr", "seed", "epochs")
 #: How the figures were measured; shown with them everywhere.
 STATEMENT = (
     "Measured on the validation split, on the weights after the last epoch. Each method's rate was chosen on that same "
@@ -42,8 +42,8 @@ def summarise(
         "statement": STATEMENT,
         "measure": measure,
         "confidence": CONFIDENCE,
-        "epochs": max((result.epochs for result in results), default=0),
-        "seeds": sorted({result.seed for result in results}),
+        "epochs": max((result.training.epochs for result in results), default=0),
+        "seeds": sorted({result.training.seed for result in results}),
         "target_val_loss": target,
         "target_given": target_val_loss is not None,
         "best": ranked[0]["name"] if ranked and ranked[0]["metrics"][measure]["mean"] is not None else None,
@@ -56,13 +56,15 @@ def trainings_table(results: Sequence[MethodResult], *, target: float | None) ->
     numbers = [*METRICS, "train_loss"]
     rows = [
         {
-            **{name: getattr(result, name) for name in (*IDENTITY, "seconds")},
+            **{name: getattr(result.training, name) for name in IDENTITY},
             **{name: result.final.get(name) for name in numbers},
+            "diverged": result.diverged,
+            "seconds": result.seconds,
             "steps_to_target": steps_to_target(result, target),
         }
         for result in results
     ]
-    table = pd.DataFrame(rows, columns=[*IDENTITY, *numbers, "seconds", "steps_to_target"])
+    table = pd.DataFrame(rows, columns=[*IDENTITY, "diverged", *numbers, "seconds", "steps_to_target"])
     return table.astype(dict.fromkeys([*numbers, "steps_to_target"], float))
 
 
@@ -70,7 +72,7 @@ def curves_table(results: Sequence[MethodResult]) -> pd.DataFrame:
     """A row per training and epoch."""
     identity = ("phase", "entry", "factor", "seed")
     rows = [
-        {name: getattr(result, name) for name in identity} | epoch for result in results for epoch in result.history
+        {name: getattr(one.training, name) for name in identity} | epoch for one in results for epoch in one.history
     ]
     table = pd.DataFrame(rows, columns=None if rows else [*identity, "epoch", "val_loss"])
     return table.astype({name: float for name in (*METRICS, "train_loss") if name in table})
@@ -78,13 +80,12 @@ def curves_table(results: Sequence[MethodResult]) -> pd.DataFrame:
 
 def rates_table(results: Sequence[MethodResult]) -> pd.DataFrame:
     """A row per training and step: the rate of the fastest group."""
-    tables = [
-        pd.DataFrame(
-            {"entry": result.entry, "seed": result.seed, "step": range(1, len(result.rates) + 1), "lr": result.rates}
-        )
-        for result in results
+    rows = [
+        (one.training.entry, one.training.seed, step, lr)
+        for one in results
+        for step, lr in enumerate(one.rates, start=1)
     ]
-    return pd.concat(tables, ignore_index=True)
+    return pd.DataFrame(rows, columns=["entry", "seed", "step", "lr"])
 
 
 def steps_to_target(result: MethodResult, target: float | None) -> float | None:

@@ -56,8 +56,8 @@ class ComparisonRuns:
                     (
                         number,
                         {
-                            "rate_trial_factor": trial.factor,
-                            "rate_trial_lr": trial.lr,
+                            "rate_trial_factor": trial.training.factor,
+                            "rate_trial_lr": trial.training.lr,
                             "rate_trial_val_score": trial.final.get("val_score"),
                             "rate_trial_val_loss": trial.final.get("val_loss"),
                         },

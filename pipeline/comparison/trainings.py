@@ -8,12 +8,16 @@ comparison resumes within a training.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.sections.recipe import Recipe
-from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.build import TrainingData
+from pipeline.training.checkpoints import ENDED_FILE, TrainingStore
 from pipeline.training.job import TrainingSpec
+from pipeline.training.pace import Pace
 from pipeline.training.progress import history_rows
 
 Phase = Literal["rate", "full"]
@@ -36,6 +40,11 @@ class MethodTraining:
     recipe: Recipe
 
     @property
+    def lr(self) -> float:
+        assert not isinstance(self.recipe.recipe.lr, str)
+        return self.recipe.recipe.lr
+
+    @property
     def key(self) -> str:
         """The name of its folder; the work folder belongs to one configuration."""
         return f"{self.phase}-{self.entry}-x{self.factor!r}-seed{self.seed}"
@@ -53,12 +62,7 @@ class MethodResult:
     value. rates: of every step, the rate of the fastest group. diverged: a loss or an output was not finite.
     """
 
-    phase: Phase
-    entry: str
-    factor: float
-    lr: float
-    seed: int
-    epochs: int
+    training: MethodTraining
     diverged: bool
     history: list[dict[str, Any]]
     rates: list[float]
@@ -76,21 +80,32 @@ class MethodResult:
 
 def read_result(training: MethodTraining, store: TrainingStore) -> MethodResult:
     """The result of a complete training."""
-    lr = training.recipe.recipe.lr
-    assert not isinstance(lr, str)
     assert store.ended is not None
     history = [
         {name: value if math.isfinite(value) else None for name, value in row.items() if name not in NOT_TABULATED}
         for row in history_rows(store.progress.history)
     ]
     return MethodResult(
-        phase=training.phase,
-        entry=training.entry,
-        factor=training.factor,
-        lr=lr,
-        seed=training.seed,
-        epochs=training.epochs,
+        training=training,
         diverged=store.ended.reason == "diverged",
         history=history,
         rates=[step.lr for step in [*store.steps(), *store.ended.steps]],
     )
+
+
+def missing(trainings: Sequence[MethodTraining], work: Path) -> list[MethodTraining]:
+    """The trainings without a result. A full one may have any factor, since the factor is not known yet."""
+
+    def is_missing(training: MethodTraining) -> bool:
+        full = training.phase == "full"
+        folder = f"full-{training.entry}-x*-seed{training.seed}" if full else training.key
+        return not any(work.glob(f"{folder}/{ENDED_FILE}"))
+
+    return [training for training in trainings if is_missing(training)]
+
+
+def seconds_of(trainings: Sequence[MethodTraining], data: TrainingData, pace: Pace, *, at_a_time: int) -> float:
+    """How long the trainings take, if they do not slow each other down."""
+    epochs = sum(training.epochs for training in trainings)
+    one_epoch = len(data.split("train")) * pace.training + len(data.split("val")) * pace.scoring
+    return (epochs * one_epoch + len(trainings) * pace.start) / max(1, min(at_a_time, len(trainings)))

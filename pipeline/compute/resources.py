@@ -1,4 +1,4 @@
-"""How trainings share a machine or a cluster: how many at a time, with how many cores and GPUs each.
+"""What this machine offers, and how trainings share it or a cluster: how many at a time, with how many cores and GPUs.
 
 A request that cannot be met is refused before anything starts.
 """
@@ -16,16 +16,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 import components
 from components.errors import InputError
-from pipeline.compute.machine import cpu_threads
 from pipeline.config import ComputeConfig
 
 #: Cores and GPUs that a machine has for trainings.
 Offer = tuple[int, int]
 #: How long the port of a cluster may take to answer, and then the cluster.
 PORT_SECONDS, CLUSTER_SECONDS = 5.0, 60.0
-_ASK = "import sys; from components.cluster_nodes import describe_cluster as ask; sys.stdout.write(ask(sys.argv[1]))"
+_ASK = "import sys; from components.cluster import describe_cluster as ask; sys.stdout.write(ask(sys.argv[1]))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ def _this_machine(compute: ComputeConfig) -> Offer:
 
 def _live_offers() -> list[Offer]:
     """Of the nodes of the current Ray session."""
-    from components.cluster_nodes import live_nodes
+    from components.cluster import live_nodes
 
     return [(node.cpus, node.gpus) for node in live_nodes()]
 
@@ -217,3 +218,25 @@ def _unreachable(address: str, reason: str) -> InputError:
         f"compute.ray_address={address}: the cluster cannot be reached ({reason}); start it, correct the address, or "
         "leave the key null to run on this machine"
     )
+
+
+def cpu_count() -> int:
+    """Cores that this process may use (a container or a batch system may allow fewer than there are)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_threads(compute: ComputeConfig) -> int:
+    """Cores to use: those that were asked for, or all."""
+    return compute.num_threads or cpu_count()
+
+
+def driver_compute(compute: ComputeConfig) -> ComputeConfig:
+    """What the driver itself works with: on a cluster `compute.device` is the trainings', and it may have no GPU."""
+    return compute if compute.ray_address is None else compute.model_copy(update={"device": "auto"})
+
+
+def memory_bytes() -> int:
+    """Memory of this machine."""
+    return int(psutil.virtual_memory().total)

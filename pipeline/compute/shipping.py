@@ -99,7 +99,7 @@ def seen_by_nodes(path: Path, text: str) -> bool:
 
     The driver's own node proves nothing about nodes that join later, so another one has to be among them.
     """
-    from components.cluster_nodes import ask_each_node, own_node
+    from components.cluster import ask_each_node, own_node
 
     answers = ask_each_node(_reads, (path, text), patience=PATIENCE_SECONDS)
     return all(answers.values()) and bool(answers.keys() - {own_node()})

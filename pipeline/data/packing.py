@@ -18,7 +18,7 @@ from components.data.pack.workers import MapTasks, on_cores
 from components.data.sources.listing import Listing
 from components.display import listed
 from components.errors import InputError
-from pipeline.compute.machine import cpu_threads, memory_bytes
+from pipeline.compute.resources import cpu_threads, memory_bytes
 from pipeline.compute.shipping import seen_by_nodes
 from pipeline.console import Console
 from pipeline.sections.data import DataConfig

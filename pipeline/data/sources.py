@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from components.data.digests import file_sha256, table_sha256
-from components.data.file_index import content_digest
+from components.data.file_index import content_digest, file_sha256, table_sha256
 from components.data.manifest import SplitRules, check_listing, load_earlier, load_manifest
-from components.data.sources.catalogue import SourceOptions, list_source
-from components.data.sources.listing import Listing
+from components.data.sources.catalogue import list_source
+from components.data.sources.listing import Listing, SourceOptions
 from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
 from pipeline.data.packing import check_readable, hash_files
 from pipeline.sections.data import DataConfig
 from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
-from pipeline.sections.recipe import ModelConfig, RecipeConfig
-from pipeline.sections.recipe_keys import OBJECTIVE_KEYS
+from pipeline.sections.recipe import OBJECTIVE_KEYS, ModelConfig, RecipeConfig
 from pipeline.storage import GENERATED_FOLDER
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.data.digests import file_sha256
-from components.data.draw import draw_by_class
+from components.data.file_index import file_sha256
 from components.data.loader import ImageSet, eval_batch_size, eval_batches
+from components.data.stratify import draw_by_class
 from components.errors import InputError
 from components.evaluation.linear_probe import choose_candidates, linear_probe
 from components.evaluation.objective_intervals import objective_interval

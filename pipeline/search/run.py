@@ -1,13 +1,15 @@
-"""Runs the trials of a search on Ray Tune, with checkpoints, runs and display, and resumes an interrupted search."""
+"""Runs the trials of a search on Ray Tune, with a forecast, runs and display, and resumes an interrupted search."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.cluster_nodes import live_nodes
+from components.cluster import live_nodes
 from components.errors import InputError
 from components.metric_writer import RetryQueue
 from components.search.checkpoints import join_location, remove_location
@@ -19,15 +21,17 @@ from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
 from pipeline.compute.resources import TrainingShare, training_session
-from pipeline.compute.shipping import seen_by_nodes, ship
+from pipeline.compute.shipping import local_folder, seen_by_nodes, ship
+from pipeline.config import ComputeConfig
 from pipeline.console import duration
-from pipeline.search.forecast import expected_epochs, seconds_left, seconds_per_epoch
 from pipeline.search.runs import TrialRuns
 from pipeline.search.trial import TrialPlan, open_session
 from pipeline.search.view import SearchView
-from pipeline.search_space import SearchedSpace, sampler_settings
+from pipeline.search_space import SearchedSpace, at_horizon, sampler_settings
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
+from pipeline.training.build import open_data, use_threads
+from pipeline.training.pace import measure_pace
 
 #: The file in the stage's work folder from which an interrupted search resumes.
 JOURNAL = "journal.jsonl"
@@ -216,3 +220,47 @@ def _keep_checkpoints(context: StageContext, records: list[TrialRecord], runs: T
         for record in kept:
             runs.keep_checkpoint(record, context.work / "checkpoints")
             advance(1)
+
+
+def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
+    """Seconds per epoch of the defaults, from a few steps on this machine; 0 for a cluster of other machines."""
+    if compute.ray_address is not None:
+        return 0.0
+    use_threads(plan.threads)
+    data = open_data(local_folder(plan.prepared))
+    pace = measure_pace(at_horizon(plan.default, {}, plan.search), data, seed=plan.seed, compute=compute)
+    return len(data.split("train")) * pace.training + len(data.split("val")) * pace.scoring
+
+
+def expected_epochs(rungs: Rungs, *, scheduler: str, unstopped: float) -> float:
+    """Epochs that a trial takes on average.
+
+    asha, hyperband: one in `factor` of the trials that reach a rung continues. median: half of them continue after the
+    first rung. unstopped: share of the trials that are never stopped.
+    """
+    epochs = rungs.epochs
+    if scheduler in ("asha", "hyperband"):
+        lengths = [epochs[0], *(later - earlier for earlier, later in itertools.pairwise(epochs))]
+        stopped = float(sum(length / rungs.factor**number for number, length in enumerate(lengths)))
+    elif scheduler == "median":
+        stopped = epochs[0] + (rungs.last - epochs[0]) / 2
+    else:
+        return float(rungs.last)
+    return unstopped * rungs.last + (1 - unstopped) * stopped
+
+
+def seconds_left(
+    records: Sequence[TrialRecord], *, num_trials: int, mean_epochs: float, seconds_per_epoch: float, concurrent: int
+) -> float:
+    """Seconds until all trials have ended, at the pace so far.
+
+    mean_epochs: of a trial, before some have ended. seconds_per_epoch: used before the first reported epoch.
+    """
+    epochs = sum(record.epochs for record in records)
+    seconds = sum(record.seconds for record in records)
+    pace = seconds / epochs if epochs else seconds_per_epoch
+    ended = [record for record in records if record.ended]
+    running = [record for record in records if not record.ended]
+    own = sum(record.epochs for record in ended) / len(ended) if len(ended) >= 4 else mean_epochs
+    left = sum(max(own - record.epochs, 1.0) for record in running) + own * (num_trials - len(records))
+    return pace * left / max(1, min(concurrent, num_trials - len(ended)))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pipeline.sections.recipe import RecipeConfig
-from pipeline.sections.recipe_keys import OBJECTIVE_KEYS, SCHEDULE_KEYS
+from pipeline.sections.recipe import OBJECTIVE_KEYS, SCHEDULE_KEYS, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 

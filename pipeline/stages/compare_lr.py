@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.errors import InputError
-from pipeline.comparison.forecast import missing, seconds_of
 from pipeline.comparison.rates import (
     Method,
     RateChoice,
@@ -27,7 +26,7 @@ from pipeline.comparison.results import (
     trainings_table,
 )
 from pipeline.comparison.runs import ComparisonRuns
-from pipeline.comparison.trainings import MethodResult, MethodTraining, read_result
+from pipeline.comparison.trainings import MethodResult, MethodTraining, missing, read_result, seconds_of
 from pipeline.compute.resources import TrainingShare, ray_for, training_share
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
@@ -62,7 +61,7 @@ def run(
         tried = _train(context, "rate trials", trials, place, runs)
         choices = {}
         for method in methods:
-            own = [trial for trial in tried if trial.entry == method.name]
+            own = [trial for trial in tried if trial.training.entry == method.name]
             choices[method.name] = choose_rate(own, compare_lr.rate_factors)
             runs.chosen(method, choices[method.name], own)
         _say_choices(context, methods, choices)
@@ -74,7 +73,7 @@ def run(
         results = _train(context, "trainings", full_trainings(methods, choices, compare_lr, seed=seed), place, runs)
     summary = summarise(methods, choices, results, target_val_loss=compare_lr.target_val_loss)
     for record in summary["entries"]:
-        runs.concluded(record, [result for result in results if result.entry == record["name"]])
+        runs.concluded(record, [result for result in results if result.training.entry == record["name"]])
     _write(context, summary, tried, results, model.backbone)
     return _headline(summary, tried, results)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.objective_intervals import objective_interval
-from pipeline.compute.machine import cpu_threads
+from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
 from pipeline.confirmation.verdict import (
@@ -34,8 +34,8 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, open_data, recipe_objective, use_threads
 from pipeline.training.checkpoints import copy_training
-from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
+from pipeline.training.runs import KEPT
 
 #: Resamples of the validation images.
 SAMPLES = 1000

@@ -22,7 +22,7 @@ from components.evaluation.predictions import prediction_table, worst_per_file
 from components.models.forward import Preprocessing, restore_model
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Device, predict
-from pipeline.compute.machine import cpu_threads, driver_compute
+from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
 from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from components.data.augment import build_augmentation
+from components.data.fixed_splits import SPLITS
 from components.data.manifest import (
     Manifest,
     build_manifest,
@@ -24,10 +25,8 @@ from components.data.manifest import (
 )
 from components.data.pack.reader import Pack, open_pack
 from components.data.pack.store import PackResult
-from components.data.splits import SPLITS
 from pipeline.data.audit import NO_AUDIT, audit_data, find_duplicates, small_defects_note
-from pipeline.data.file_warnings import file_warnings
-from pipeline.data.findings import DataFindings, summarise, warnings_of, write_tables
+from pipeline.data.findings import DataFindings, file_warnings, summarise, warnings_of, write_tables
 from pipeline.data.packing import hash_files, pack_source
 from pipeline.data.sources import earlier_splits, list_images, log_lineage, split_rules
 from pipeline.reports.data import write_data_report

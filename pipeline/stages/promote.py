@@ -24,7 +24,7 @@ from components.evaluation.predictions import worst_per_file
 from components.registry import Registry
 from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
 from components.tracking import load_pyfunc
-from pipeline.compute.machine import driver_compute
+from pipeline.compute.resources import driver_compute
 from pipeline.config import PromoteConfig
 from pipeline.data.sources import list_images, log_lineage
 from pipeline.sections.data import DataConfig

@@ -27,7 +27,7 @@ from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.engine import Learner
-from pipeline.compute.machine import cpu_threads, driver_compute
+from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.overriding import override
@@ -43,10 +43,10 @@ from pipeline.training.build import (
     use_threads,
 )
 from pipeline.training.checkpoints import TrainingStore, copy_training
-from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
 from pipeline.training.placement import run_training
 from pipeline.training.progress import history_rows
+from pipeline.training.runs import KEPT, Confirmed, read_confirmed
 
 
 def run(

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.compute.machine import cpu_threads
-from pipeline.compute.resources import TrainingShare, training_session
+from pipeline.compute.resources import TrainingShare, cpu_threads, training_session
 from pipeline.compute.shipping import Prepared, local_folder, ship
 from pipeline.config import ComputeConfig
 from pipeline.stage import StageContext

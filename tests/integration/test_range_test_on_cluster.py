@@ -20,8 +20,7 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import save_file
 
-from components.cluster import ray_session
-from components.cluster_nodes import live_nodes
+from components.cluster import live_nodes, ray_session
 from components.errors import InputError
 from components.models.backbones import build_model
 from pipeline.compute import shipping

@@ -150,7 +150,7 @@ TUNE_DOORS = {f"components/search/{name}.py" for name in ("rungs", "trainable", 
 
 def test_ray_tune_has_three_doors_and_components_know_ray_in_few_files() -> None:
     assert importers("ray.tune", FILES) == TUNE_DOORS
-    doors = {"components/cluster.py", "components/cluster_nodes.py", "components/training/distributed.py"}
+    doors = {"components/cluster.py", "components/training/distributed.py"}
     assert importers("ray", COMPONENTS) <= TUNE_DOORS | doors
 
 

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 from components.data.decode import decode_image
 from components.data.files import Files
 from components.data.framing import Framing, iter_frames
-from components.data.pack.measure import THUMBNAIL_SIDE
-from components.data.pack.shards import ENCODED, PIXELS, TABLE, THUMBNAILS, decode_stored
+from components.data.pack.shards import ENCODED, PIXELS, TABLE, THUMBNAIL_SIDE, THUMBNAILS, decode_stored
 
 PACK_FOLDER = "pack"
 PACK_FILE = "pack.json"

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 
-from components.addresses import redact
 from components.data.sources.elpv import list_elpv
 from components.data.sources.folder import list_folder
 from components.data.sources.generated import list_generated
 from components.data.sources.listing import Listing, SourceOptions
 from components.data.sources.mvtec import list_mvtec
 from components.data.sources.table import list_csv, list_parquet
-from components.errors import InputError
-
-__all__ = ["SOURCES", "Listing", "SourceOptions", "list_source"]
+from components.errors import InputError, redact
 
 # Each takes what stands after the colon.
 SOURCES: dict[str, Callable[[str, SourceOptions], Listing]] = {

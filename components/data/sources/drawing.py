@@ -65,7 +65,7 @@ def draw_texture(side: int, *, size: int, lot: Lot, generator: np.random.Generat
         step = max(1, round(_growth(size)))
         surface = relief - np.roll(relief, (step, step), axis=(0, 1))
     elif lot.texture == "ground":
-        surface = cv2.remap(surface, *_polar(side, size, lot), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        surface = cv2.remap(surface, *_polar(side, lot), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     surface -= surface.mean()
     surface /= surface.std()
     return surface
@@ -133,7 +133,7 @@ def _unit(spectrum: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _polar(side: int, size: int, lot: Lot) -> tuple[np.ndarray, np.ndarray]:
+def _polar(side: int, lot: Lot) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel lies on a strip that is bent to circles: columns (along the circle), rows (the radius)."""
     distance = (0.55 + 0.25 * np.cos(5.0 * lot.angle)) * side
     y = np.arange(side)[:, None] - side / 2 - distance * np.sin(2.0 * lot.angle)

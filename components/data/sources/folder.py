@@ -1,13 +1,12 @@
 """`folder:/path`: one sub-folder per class, or train/, val/, calibration/, test/ folders of class folders."""
 
-from components.addresses import redact
 from components.data.files import open_files
 from components.data.fixed_splits import SPLIT_NAMES
 from components.data.image_files import is_image
 from components.data.names import normal_form
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.tree import Tree, class_images, read_tree
-from components.errors import InputError
+from components.errors import InputError, redact
 
 
 def list_folder(place: str, options: SourceOptions) -> Listing:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from components.addresses import redact
 from components.data.files import Files
 from components.data.image_files import LeftOut
 from components.data.names import normal_form
 from components.display import listed
-from components.errors import InputError
+from components.errors import InputError, redact
 
 
 @dataclass(frozen=True, kw_only=True)

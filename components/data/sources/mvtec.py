@@ -9,13 +9,12 @@ import posixpath
 from collections import Counter
 from dataclasses import replace
 
-from components.addresses import redact
 from components.data.files import open_files
 from components.data.names import normal_path
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
 from components.data.sources.tree import Tree, class_images, read_tree
 from components.display import listed
-from components.errors import InputError
+from components.errors import InputError, redact
 
 _LAYOUT = "train/good/, test/good/, test/<defect type>/, ground_truth/<defect type>/<name>_mask.png"
 

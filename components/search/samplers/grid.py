@@ -10,22 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 from math import prod
-from typing import Literal
 
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
 from components.search.samplers.folds import fold_plan, fold_trials
-from components.search.samplers.levels import (
-    Plan,
-    TrialsByIdentity,
-    next_suggestion,
-    plan_untried,
-    ranked,
-    trials_by_identity,
-)
+from components.search.samplers.levels import LevelSampler, Plan, TrialsByIdentity, plan_untried, ranked
 from components.search.samplers.points import MAX_CHOICES, active_part, choice_points
 from components.search.space import LR, Choice, Space
-from components.search.trial import Point, Suggestion, TrialRecord
+from components.search.trial import Point, Suggestion
 
 #: Share of the remaining trials (without those of the folds) that a level uses.
 LEVEL_SHARE = 2 / 3
@@ -51,11 +43,11 @@ def points_per_interval(space: Space, choices: Sequence[Point], *, most: int) ->
     return counts
 
 
-class GridSampler:
+class GridSampler(LevelSampler):
     """`grid`. Raises `InputError` for fewer trials than the choices and the folds need."""
 
     def __init__(self, settings: SamplerSettings) -> None:
-        self._settings = settings
+        super().__init__(settings)
         self._budget = settings.num_trials - 1 - fold_trials(settings.folds)
         choices = choice_points(settings.space)
         if settings.num_trials > 1 and (choices is None or self._budget < len(choices)):
@@ -66,12 +58,6 @@ class GridSampler:
         self._first = plan_untried(
             (self._suggestion(point, 1) for point in points), planned={}, most=max(self._budget, len(choices))
         )
-
-    def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
-        if number >= self._settings.num_trials:
-            return "done"
-        trials = trials_by_identity(history)
-        return next_suggestion(self._plans(trials), trials)
 
     def _plans(self, trials: TrialsByIdentity) -> Iterator[Plan]:
         defaults = {key: record.suggestion for key, record in trials.items() if record.number == 0}
@@ -97,12 +83,8 @@ class GridSampler:
             yield plan_untried(folds, planned=planned, most=len(folds))
 
     def _suggestion(self, point: Point, level: int) -> Suggestion:
-        return Suggestion(
-            point=point,
-            overrides=self._settings.space.overrides(point),
-            epochs=self._settings.max_epochs,
-            phase=f"grid {level}",
-        )
+        overrides, epochs = self._space.overrides(point), self._settings.max_epochs
+        return Suggestion(point=point, overrides=overrides, epochs=epochs, phase=f"grid {level}")
 
 
 def _intervals(space: Space) -> list[str]:

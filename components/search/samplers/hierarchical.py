@@ -16,21 +16,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Literal
 
 from components.errors import InputError
 from components.search.samplers.base import SamplerSettings
-from components.search.samplers.levels import (
-    Plan,
-    TrialsByIdentity,
-    next_suggestion,
-    plan_untried,
-    ranked,
-    trials_by_identity,
-)
+from components.search.samplers.levels import LevelSampler, Plan, TrialsByIdentity, plan_untried, ranked
 from components.search.samplers.points import active_part
 from components.search.space import BATCH_SIZE, LR, Choice, Dimension
-from components.search.trial import Point, Suggestion, TrialRecord
+from components.search.trial import Point, Suggestion
 
 WEIGHT_DECAY, LAYER_DECAY = "recipe.weight_decay", "recipe.layer_decay"
 SEARCHED = (LR, BATCH_SIZE, WEIGHT_DECAY, LAYER_DECAY)
@@ -47,14 +39,14 @@ KEPT = 2
 Move = Callable[[Sequence[Point]], Iterable[Point]]
 
 
-class HierarchicalSampler:
+class HierarchicalSampler(LevelSampler):
     """`hierarchical`. Keys that a level does not search keep their default, or the best value of the earlier level.
 
     Raises `InputError` for a space without an interval for recipe.lr, other keys, or too few trials.
     """
 
     def __init__(self, settings: SamplerSettings) -> None:
-        self._settings, self._space = settings, settings.space
+        super().__init__(settings)
         self._dimensions = {dimension.sets: dimension for dimension in settings.space.dimensions}
         _check(self._dimensions)
         batches = len(self._coordinates(BATCH_SIZE))
@@ -78,12 +70,6 @@ class HierarchicalSampler:
             ([self._best_points, *refine], first + second, max(epochs[1], settings.grace_epochs)),
             ([self._ratios, *recentre], trials, epochs[2]),
         ]
-
-    def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
-        if number >= self._settings.num_trials:
-            return "done"
-        trials = trials_by_identity(history)
-        return next_suggestion(self._plans(trials), trials)
 
     def _plans(self, trials: TrialsByIdentity) -> Iterator[Plan]:
         planned = {key: record.suggestion for key, record in trials.items() if record.number == 0}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from components.search.samplers.base import SamplerSettings
 from components.search.samplers.points import PointKey, point_key
 from components.search.trial import Suggestion, TrialRecord
 
@@ -12,6 +14,23 @@ from components.search.trial import Suggestion, TrialRecord
 Identity = tuple[PointKey, int, int, int | None]
 Plan = Mapping[Identity, Suggestion]
 TrialsByIdentity = Mapping[Identity, TrialRecord]
+
+
+class LevelSampler(ABC):
+    """Suggests the trials of one plan after the other."""
+
+    def __init__(self, settings: SamplerSettings) -> None:
+        self._settings, self._space = settings, settings.space
+
+    def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
+        if number >= self._settings.num_trials:
+            return "done"
+        trials = trials_by_identity(history)
+        return next_suggestion(self._plans(trials), trials)
+
+    @abstractmethod
+    def _plans(self, trials: TrialsByIdentity) -> Iterator[Plan]:
+        """Each plan is computed when all trials of the plan before it have ended."""
 
 
 def trials_by_identity(history: Sequence[TrialRecord]) -> dict[Identity, TrialRecord]:

@@ -22,8 +22,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import event
 
 from components import liveness, tracking, tracking_store
-from components.environment import environment
 from components.errors import InputError, ModelError
+from components.home import environment
 from components.registry import Registry
 from components.tracking import Run, Tracker
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from components.data.splits import SPLITS, assign_splits
+from components.data.fixed_splits import SPLITS
+from components.data.splits import assign_splits
 from components.errors import InputError
 
 FRACTIONS = {"train": 0.6, "val": 0.1, "calibration": 0.15, "test": 0.15}

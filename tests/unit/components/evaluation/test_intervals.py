@@ -49,19 +49,20 @@ def test_a_rate_of_nothing_has_no_value_and_writes_as_json() -> None:
     assert json.loads(json.dumps(rate.to_dict(), allow_nan=False))["denominator"] == 0
 
 
-@pytest.mark.parametrize(("misses", "budget", "expected"), [(0, 0.05, 59), (1, 0.05, 93), (0, 0.01, 299)])
-def test_defects_needed_gives_the_tabled_sample_sizes(misses: int, budget: float, expected: int) -> None:
-    assert defects_needed(misses, budget, confidence=0.95) == expected
+@pytest.mark.parametrize(("budget", "expected"), [(0.05, 59), (0.01, 299)])
+def test_defects_needed_gives_the_tabled_sample_sizes(budget: float, expected: int) -> None:
+    assert defects_needed(budget, confidence=0.95) == expected
 
 
-def test_defects_needed_is_the_smallest_such_number() -> None:
-    needed = defects_needed(3, 0.02, confidence=0.9)
-    assert upper_bound(3, needed, confidence=0.9) <= 0.02 < upper_bound(3, needed - 1, confidence=0.9)
+@pytest.mark.parametrize(("budget", "confidence"), [(0.02, 0.9), (0.5, 0.75), (0.1, 0.99), (0.999, 0.5)])
+def test_defects_needed_is_the_smallest_such_number(budget: float, confidence: float) -> None:
+    needed = defects_needed(budget, confidence=confidence)
+    assert upper_bound(0, needed, confidence=confidence) <= budget < upper_bound(0, needed - 1, confidence=confidence)
 
 
 def test_no_sample_proves_a_rate_of_zero() -> None:
     with pytest.raises(ValueError, match="budget=0"):
-        defects_needed(0, 0.0, confidence=0.95)
+        defects_needed(0.0, confidence=0.95)
 
 
 def test_images_of_their_own_count_in_full() -> None:

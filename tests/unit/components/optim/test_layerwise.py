@@ -39,18 +39,16 @@ def test_the_classifier_has_the_full_rate_and_the_stem_the_smallest(resnet):
 
 def test_towards_the_output_the_order_is_turned_round(resnet):
     inwards, outwards = grouped(resnet, layer_decay=0.5), grouped(resnet, layer_decay=0.5, towards="output")
-    least = min(group["lr_ratio"] for group in inwards)
+    least = min(group["lr"] for group in inwards)
     for parameter in resnet.parameters():
         # powers of the decay that add up to the number of layers
-        product = group_of(inwards, parameter)["lr_ratio"] * group_of(outwards, parameter)["lr_ratio"]
-        assert product == pytest.approx(least)
+        product = group_of(inwards, parameter)["lr"] * group_of(outwards, parameter)["lr"]
+        assert product == pytest.approx(0.1 * least)
     assert group_of(outwards, next(resnet.parameters()))["lr"] == pytest.approx(0.1)
 
 
-def test_the_ratio_is_remembered_and_nothing_is_left_for_timm_to_apply(resnet):
-    for group in grouped(resnet, layer_decay=0.7, head_ratio=3.0):
-        assert group["lr"] == pytest.approx(0.1 * group["lr_ratio"])
-        assert "lr_scale" not in group
+def test_nothing_is_left_for_timm_to_apply(resnet):
+    assert all("lr_scale" not in group for group in grouped(resnet, layer_decay=0.7, head_ratio=3.0))
 
 
 def test_the_decay_is_that_of_timm(resnet):
@@ -59,7 +57,7 @@ def test_the_decay_is_that_of_timm(resnet):
     for group in theirs:
         for parameter in group["params"]:
             mine = group_of(ours, parameter)
-            assert mine["lr_ratio"] == pytest.approx(group["lr_scale"])
+            assert mine["lr"] == pytest.approx(0.1 * group["lr_scale"])
             assert mine["weight_decay"] == group["weight_decay"]
 
 
@@ -107,7 +105,8 @@ def test_vectors_and_what_the_model_exempts_do_not_decay():
 def test_a_plain_module_counts_its_matrices_as_layers_and_the_last_as_its_head():
     model = plain()
     groups = grouped(model, layer_decay=0.5, head_ratio=4.0)
-    assert [group_of(groups, model[i].weight)["lr_ratio"] for i in (0, 1, 2, 4)] == [0.25, 0.25, 0.5, 4.0]
+    rates = [group_of(groups, model[i].weight)["lr"] for i in (0, 1, 2, 4)]
+    assert rates == pytest.approx([0.025, 0.025, 0.05, 0.4])
     assert [group["name"] for group in groups][:4] == ["body_0", "body_0_no_decay", "body_1", "body_1_no_decay"]
     assert head_modules(model) == [model[4]]
 

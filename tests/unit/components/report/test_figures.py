@@ -10,12 +10,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from components.report.figures_data import split_counts
 from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
 from components.report.figures_search import search_figure
 from components.report.figures_training import learning_curves
-from components.report.galleries import gallery, sample_grid
+from components.report.galleries import gallery, sample_grid, split_counts
 from components.report.html import figure_png
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -1,6 +1,7 @@
-"""Galleries of findings hold pictures side by side."""
+"""Figures of the data: galleries hold pictures side by side, and a bar is a class."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -52,5 +53,67 @@ def test_nothing_to_draw_is_said_in_words(figure: Figure, reason: str) -> None:
     assert figure_png(figure).startswith(PNG_SIGNATURE)
 
 
+LONG = "a_very_long_class_name_of_a_defect_on_the_left_side"
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_samples_of_long_class_names_keep_clear_of_their_pictures(image: np.ndarray, count: int) -> None:
+    names = [LONG, *(f"class {number}" for number in range(count - 1))]
+    figure = galleries.sample_grid({name: [image] * 8 for name in names})
+    figure.draw_without_rendering()
+    first = min(axes.get_window_extent().x0 for axes in figure.axes)
+    ends = [text.get_window_extent().x1 for axes in figure.axes for text in axes.texts]
+    starts = [text.get_window_extent().x0 for axes in figure.axes for text in axes.texts]
+    assert len(ends) == count
+    assert max(ends) < first
+    assert min(starts) >= 0
+
+
+def test_a_class_named_like_a_formula_is_written_as_it_is(image: np.ndarray) -> None:
+    names = ["$5 stain", "$6 stain"]
+    for figure in (
+        galleries.sample_grid({name: [image] for name in names}),
+        galleries.split_counts(pd.DataFrame({"train": [3, 4]}, index=names)),
+        galleries.gallery([image], ["$1 and $2"], "From $1 to $2"),
+    ):
+        named = [text for text in figure.findobj(Text) if "$" in text.get_text() and text.get_visible()]
+        assert named
+        assert not any(text.get_parse_math() for text in named)
+
+
+def test_the_augmentation_preview_sets_the_original_apart_from_its_versions(image: np.ndarray) -> None:
+    figure = galleries.augmentation_grid([[image] * 4, [image] * 4])
+    assert {"original", "augmented"} <= _words(figure)
+    left, second, third, *_ = sorted({round(axes.get_position().x0, 4) for axes in figure.axes if axes.images})
+    assert second - left > third - second
+
+
+def test_without_augmentation_the_preview_says_so(image: np.ndarray) -> None:
+    for rows in ([], [[image]]):
+        assert "training sees every image unchanged" in _words(galleries.augmentation_grid(rows))
+
+
+def test_every_picture_figure_has_the_same_width_whatever_it_shows(image: np.ndarray) -> None:
+    shown = [galleries.gallery([image] * count, ["x"] * count, "Some") for count in (1, 5, 24)]
+    assert len({figure.get_size_inches()[0] for figure in shown}) == 1
+
+
+def test_a_caption_of_one_row_ends_above_the_pictures_of_the_next(image: np.ndarray) -> None:
+    figure = galleries.gallery([image] * 12, ["one\ntwo\nthree"] * 12, "Some")
+    figure.draw_without_rendering()
+    tops = sorted({axes.get_window_extent().y1 for axes in figure.axes})
+    lowest = min(text.get_window_extent().y0 for text in figure.axes[0].texts)
+    assert len(tops) == 2
+    assert lowest > tops[0]
+
+
 def _words(figure: Figure) -> set[str]:
     return {text.get_text() for text in figure.findobj(Text)}
+
+
+def test_of_many_classes_the_largest_and_the_smallest_have_a_bar() -> None:
+    counts = pd.DataFrame({"train": range(1, 1201)}, index=[f"PN-{number}" for number in range(1, 1201)])
+    figure = galleries.split_counts(counts)
+    drawn = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert (len(drawn), drawn[0], drawn[19], drawn[20], drawn[39]) == (40, "PN-1200", "PN-1181", "PN-20", "PN-1")
+    assert figure.get_figheight() < 20

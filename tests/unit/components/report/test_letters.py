@@ -9,8 +9,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from components.report import letters, pictures, style
-from components.report.figures_data import split_counts
 from components.report.figures_evaluation import confusion_figure
+from components.report.galleries import split_counts
 from components.report.html import figure_png, render_report
 
 NAMES = ["良品", "_unknown", "$50 & 100$", r"\frac{1}", "50%", "a\x1b[31m", "x" * 60 + "y" * 60]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.comparison.rates import choose_rate, full_trainings, methods_of, rate_trials
-from pipeline.comparison.trainings import MethodResult
+from pipeline.comparison.trainings import MethodResult, MethodTraining
 from pipeline.loading import load
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import Recipe
@@ -33,8 +33,9 @@ def methods(entries=ENTRIES):
 
 def trial(factor, score, loss=0.5, *, diverged=False) -> MethodResult:
     last = {"epoch": 1, "step": 1, "seconds": 1.0, "val_score": score, "val_loss": loss}
-    return MethodResult(phase="rate", entry="sgd", factor=factor, lr=factor, seed=0, epochs=1, diverged=diverged,
-                   history=[] if diverged else [last], rates=[])  # fmt: skip
+    recipe = methods()[0].at(factor)
+    training = MethodTraining(phase="rate", entry="sgd", factor=factor, seed=0, epochs=1, recipe=recipe)
+    return MethodResult(training=training, diverged=diverged, history=[] if diverged else [last], rates=[])
 
 
 def test_every_method_starts_from_the_suggestion_for_its_own_optimizer() -> None:

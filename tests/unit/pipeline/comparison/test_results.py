@@ -14,7 +14,7 @@ from pipeline.comparison.results import (
     summarise,
     trainings_table,
 )
-from pipeline.comparison.trainings import MethodResult
+from pipeline.comparison.trainings import MethodResult, MethodTraining
 from pipeline.reports.comparison import comparison_rows, conditions, console_table, noise_words, rate_notes
 
 
@@ -24,8 +24,10 @@ def trained(entry, seed, auroc, losses=(0.8, 0.4), *, diverged=False) -> MethodR
          "accuracy": 0.75, "balanced_accuracy": 0.7, "sensitivity": 0.6, "specificity": 0.8, "auroc": auroc}
         for epoch, loss in enumerate(losses, start=1)
     ]  # fmt: skip
-    return MethodResult(phase="full", entry=entry, factor=1.0, lr=0.1, seed=seed, epochs=2, diverged=diverged,
-                   history=history[:1] if diverged else history, rates=[0.1, 0.05])  # fmt: skip
+    recipe = SimpleNamespace(recipe=SimpleNamespace(lr=0.1))
+    training = MethodTraining(phase="full", entry=entry, factor=1.0, seed=seed, epochs=2, recipe=recipe)
+    history = history[:1] if diverged else history
+    return MethodResult(training=training, diverged=diverged, history=history, rates=[0.1, 0.05])
 
 
 def method(name, *, abstained=False):

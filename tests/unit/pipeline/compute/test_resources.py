@@ -11,8 +11,7 @@ import torch
 from components import cluster
 from components.errors import InputError
 from pipeline.compute import resources
-from pipeline.compute.machine import driver_compute
-from pipeline.compute.resources import TrainingShare, check_compute, ray_for, share_out, training_share
+from pipeline.compute.resources import TrainingShare, check_compute, driver_compute, ray_for, share_out, training_share
 from pipeline.config import ComputeConfig
 
 

@@ -63,10 +63,10 @@ def nodes(monkeypatch):
     """Nodes that answer so, by name; this process is on `own`."""
 
     def answer(**answers: bool | None) -> None:
-        from components import cluster_nodes
+        from components import cluster
 
-        monkeypatch.setattr(cluster_nodes, "ask_each_node", lambda function, question, *, patience: answers)
-        monkeypatch.setattr(cluster_nodes, "own_node", lambda: "own")
+        monkeypatch.setattr(cluster, "ask_each_node", lambda function, question, *, patience: answers)
+        monkeypatch.setattr(cluster, "own_node", lambda: "own")
 
     return answer
 

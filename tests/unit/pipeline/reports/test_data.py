@@ -12,8 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from pipeline.data.findings import DataFindings, exact_duplicates, summarise, warnings_of, write_tables
-from pipeline.reports.data import write_data_report
-from pipeline.reports.data_galleries import cut, one_of_each, tail
+from pipeline.reports.data import cut, one_of_each, tail, write_data_report
 
 SPLITS = ("train", "train", "val", "val", "calibration", "calibration", "test", "test")
 CONFLICT_COLUMNS = ["group", "image_ids", "labels", "pack_index", "kind"]

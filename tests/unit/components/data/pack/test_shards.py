@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.data.pack.measure import THUMBNAIL_SIDE, measure
+from components.data.pack.shards import THUMBNAIL_SIDE, measure
 
 
 def grey(level, side=40):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.data.file_warnings import bit_depth_warning, file_warnings
+from pipeline.data.findings import bit_depth_warning, file_warnings
 
 
 def peaks(*counted):

@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from components.optim.range_test.valley import longest_decrease, valley_index
+from components.optim.range_test.reading import longest_decrease, valley_index
 
 
 def test_a_straight_fall_is_one_valley_and_its_middle_is_suggested():

@@ -86,7 +86,7 @@ def test_a_server_that_is_away_in_mid_search_gets_everything_when_it_is_back(wor
     server.start()
     done = ending(process, timeout=400)
     assert done.code == 0, done.stderr[-4000:]
-    assert "the tracking server is away" in done.stderr
+    assert "the tracking server is not available" in done.stderr
 
     scores = pd.read_parquet(workplace.result(done, "search") / "scores.parquet")
     stage = done.stage("search")["run_id"]

@@ -34,8 +34,8 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, open_data, recipe_objective, use_threads
 from pipeline.training.checkpoints import copy_training
+from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
-from pipeline.training.runs import KEPT
 
 #: Resamples of the validation images.
 SAMPLES = 1000

@@ -43,10 +43,10 @@ from pipeline.training.build import (
     use_threads,
 )
 from pipeline.training.checkpoints import TrainingStore, copy_training
+from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
 from pipeline.training.placement import run_training
 from pipeline.training.progress import history_rows
-from pipeline.training.runs import KEPT, Confirmed, read_confirmed
 
 
 def run(

@@ -1,11 +1,8 @@
-"""An MLflow run for each of several trainings, and what `confirm` leaves of its trainings to `train`."""
+"""An MLflow run for each of several trainings."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.tracking import ChildRuns
 from pipeline.plan import flatten
@@ -15,8 +12,6 @@ from pipeline.training.placement import Job
 
 #: Tags of a run: the recipe or method of its training, and the seed.
 TAG_ENTRY, TAG_SEED = "escapement.entry", "escapement.seed"
-#: Folder of the result of `confirm` with the training that `train` takes over.
-KEPT = "kept"
 
 
 def open_job(runs: ChildRuns, label: str, spec: TrainingSpec, folder: Path, *, stage: str) -> Job:
@@ -39,17 +34,3 @@ def end_run(job: Job) -> None:
         values = {"best_epoch": best.epoch, "best_val_score": best.metrics["val_score"], "training_seconds": seconds}
         store.writer.log_metrics(values)
     store.writer.finish("FAILED" if store.ended.reason == "diverged" or store.ended.failure else "FINISHED")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmed:
-    """overrides: of the confirmed recipe. kept_run: MLflow run of the training to take over, None for none."""
-
-    overrides: dict[str, Any]
-    kept_run: str | None
-
-
-def read_confirmed(path: Path) -> Confirmed:
-    """What a training needs of confirmation.json."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Confirmed(overrides=values["overrides"], kept_run=values["kept_run"])

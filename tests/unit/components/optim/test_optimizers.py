@@ -9,7 +9,7 @@ from torch import nn
 
 from components.errors import InputError
 from components.optim.layerwise import LayerRates
-from components.optim.optimizers import OPTIMIZERS, build_optimizer, optimizer_spec
+from components.optim.optimizers import OPTIMIZERS, batch_factor, build_optimizer, optimizer_spec
 
 # One of each kind of timm's: trust ratios, signs, three momenta, orthogonal updates, factored moments, corrected decay.
 OF_TIMM = ("lamb", "lion", "adan", "muon", "adafactor", "lars", "nadam", "sgdw", "madgrad", "adamc", "adadelta")
@@ -170,3 +170,25 @@ def test_every_other_name_of_timm_has_a_record():
         else:
             assert spec.ramp[0] < spec.default_bounds[0] < spec.default_lr < spec.default_bounds[1] < spec.ramp[1]
     assert all(name == "adahessian" or name.startswith(("bnb", "fused")) for name in refused)
+
+
+# --- the rate at another batch size
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "expected"),
+    [
+        ("sgd", 64, 4.0),
+        ("schedulefree_sgd", 8, 0.5),
+        ("adamw", 64, 2.0),
+        ("lamb", 4, 0.5),
+        ("rmsprop", 16, 1.0),
+    ],
+)
+def test_sgd_follows_in_proportion_and_the_adaptive_ones_by_the_root(optimizer, batch_size, expected) -> None:
+    assert batch_factor(optimizer, batch_size=batch_size, measured=16) == expected
+
+
+def test_an_unknown_optimizer_has_no_factor() -> None:
+    with pytest.raises(InputError, match="adamq"):
+        batch_factor("adamq", batch_size=16, measured=16)

@@ -17,7 +17,7 @@ from pipeline.confirmation.verdict import (
     write_confirmation,
 )
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training.runs import Confirmed, read_confirmed
+from pipeline.training.confirmed import Confirmed, read_confirmed
 
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig())
 #: So many groups that their variance counts as known.

@@ -23,9 +23,10 @@ from pipeline.stages import confirm, train
 from pipeline.training import placement
 from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.confirmed import Confirmed
 from pipeline.training.job import TrainingSpec
 from pipeline.training.placement import run_training
-from pipeline.training.runs import TAG_ENTRY, TAG_SEED, Confirmed
+from pipeline.training.runs import TAG_ENTRY, TAG_SEED
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
 MODEL = ModelConfig(backbone="test_efficientnet", weights="none")

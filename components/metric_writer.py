@@ -1,7 +1,7 @@
 """Where the metrics of a training go: to a run of the tracker, to a queue in front of one, or nowhere.
 
 The queue makes its calls in order in a thread, again until they succeed. So a search continues while its tracking
-server is away, and its metrics arrive when the server is back.
+server is away, and its metrics arrive when the server is back, each once.
 """
 
 from __future__ import annotations
@@ -24,15 +24,22 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 LAST_CALL_SECONDS = 5.0
 
 
+def now_ms() -> int:
+    """The time as MLflow counts it: ms since 1970."""
+    return int(time.time() * 1000)
+
+
 class MetricWriter:
     """What a training says of itself. This one keeps nothing; `components.tracking.Run` logs to MLflow."""
 
     def log_params(self, params: Mapping[str, Any]) -> None: ...
 
-    def log_metrics(self, metrics: Mapping[str, float | int | None], *, step: int = 0) -> None: ...
+    def log_metrics(self, metrics: Mapping[str, float | int | None], *, step: int = 0) -> None:
+        """Log the metrics that have a value, in one call."""
+        self.log_history([(step, metrics)])
 
-    def log_history(self, rows: Rows) -> None:
-        """Log many steps at once: (step, metrics) pairs."""
+    def log_history(self, rows: Rows, *, time_ms: int | None = None) -> None:
+        """Log many steps at once: (step, metrics) pairs, all of one time (ms since 1970; None: now)."""
 
     def set_tags(self, tags: Mapping[str, Any]) -> None: ...
 
@@ -67,9 +74,13 @@ class QueuedWriter(MetricWriter):
         """Have a function called with the writer, after what was logged before."""
         self._retries.put(lambda: use(self._opened()))
 
-    log_params, log_metrics, log_history = _queued("log_params"), _queued("log_metrics"), _queued("log_history")
-    set_tags, log_artifact, log_text = _queued("set_tags"), _queued("log_artifact"), _queued("log_text")
-    finish = _queued("finish")
+    def log_history(self, rows: Rows, *, time_ms: int | None = None) -> None:
+        # The store takes the same point of the same time once: a call whose answer was lost may be made again.
+        at = now_ms() if time_ms is None else time_ms
+        self.call(lambda writer: writer.log_history(rows, time_ms=at))
+
+    log_params, set_tags, finish = _queued("log_params"), _queued("set_tags"), _queued("finish")
+    log_artifact, log_text = _queued("log_artifact"), _queued("log_text")
 
 
 class RetryQueue:

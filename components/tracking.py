@@ -32,7 +32,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from components.artifact_place import local_folder, misplaced
 from components.errors import InputError, ModelError, redact
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
-from components.metric_writer import MetricWriter, Rows, Status
+from components.metric_writer import MetricWriter, Rows, Status, now_ms
 from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file
 
 if TYPE_CHECKING:
@@ -83,15 +83,10 @@ class Run(MetricWriter):
         for start in range(0, len(entries), 100):
             self.client.log_batch(self.id, params=entries[start : start + 100])
 
-    def log_metrics(self, metrics: Mapping[str, float | int | None], *, step: int = 0) -> None:
-        """Log the metrics that have a value, in one call."""
-        self.log_history([(step, metrics)])
-
-    def log_history(self, rows: Rows) -> None:
-        """Log many steps at once: `rows` holds (step, metrics) pairs."""
-        now = int(time.time() * 1000)
+    def log_history(self, rows: Rows, *, time_ms: int | None = None) -> None:
+        at = now_ms() if time_ms is None else time_ms
         entries = [
-            Metric(key, float(value), now, step)
+            Metric(key, float(value), at, step)
             for step, metrics in rows
             for key, value in metrics.items()
             if value is not None
@@ -428,19 +423,29 @@ class ChildRuns:
         self._tracker, self._parent, self._keys = tracker, parent, keys
         parent_tags = parent.client.get_run(parent.id).data.tags
         self._root = parent_tags.get(TAG_ROOT, parent_tags.get(TAG_PARENT, parent.id))
-        children = [child for child in tracker.children(parent) if all(key in child.data.tags for key in keys)]
-        self.found = {tuple(child.data.tags[key] for key in keys): child for child in children}
+        self.found = self._children()
         self._runs = {
             identity: Run(tracker.client, child.info.run_id, child.info.experiment_id)
             for identity, child in self.found.items()
         }
+        self._asked_for: set[tuple[str, ...]] = set()
+
+    def _children(self) -> dict[tuple[str, ...], Any]:
+        children = self._tracker.children(self._parent)
+        ours = [child for child in children if all(key in child.data.tags for key in self._keys)]
+        return {tuple(child.data.tags[key] for key in self._keys): child for child in ours}
 
     def open(self, *identity: str, name: str, stage: str, params: Mapping[str, Any]) -> Run:
         """The run of these tags, made where there is none. One that was cut short is set to running again."""
         if identity not in self._runs:
-            tags = {**dict(zip(self._keys, identity, strict=True)), TAG_STAGE: stage, TAG_ROOT: self._root}
-            # Known before its parameters are logged: a call that is repeated makes no second run.
-            self._runs[identity] = self._tracker.start_child(self._parent, name, tags)
+            # A repeated call makes no second run. It looks for one, since only the answer may have been lost.
+            made = self._children().get(identity) if identity in self._asked_for else None
+            self._asked_for.add(identity)
+            if made is None:
+                tags = {**dict(zip(self._keys, identity, strict=True)), TAG_STAGE: stage, TAG_ROOT: self._root}
+                self._runs[identity] = self._tracker.start_child(self._parent, name, tags)
+            else:
+                self._runs[identity] = Run(self._tracker.client, made.info.run_id, made.info.experiment_id)
         run = self._runs[identity]
         if identity in self.found:
             run.set_tags({TAG_ROOT: self._root})

@@ -20,7 +20,7 @@ from ray import tune
 from ray.tune import Callback, CheckpointConfig, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
+from ray.tune.search import Searcher, SearchGenerator
 
 from components.home import environment
 from components.search.checkpoints import Quota, remote_path
@@ -92,7 +92,7 @@ def run_trials(
             name=f"tune-{state.session}",  # Tune would resume an experiment of the same name
             storage_path=settings.storage,
             resources_per_trial={"cpu": settings.cpus_per_trial, "gpu": settings.gpus_per_trial},
-            search_alg=_StateSearcher(state),
+            search_alg=_UnsavedSearch(_StateSearcher(state)),
             num_samples=2**31,  # the state decides when the search ends
             scheduler=_RuleScheduler(rule, state),
             stop=_BudgetStopper(state),
@@ -140,12 +140,15 @@ class _StateSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """The callback reports to the state, with more detail."""
 
-    def save(self, checkpoint_path: str) -> None:
-        """The journal is the state."""
-        Path(checkpoint_path).touch()
 
-    def restore(self, checkpoint_path: str) -> None:
-        """The journal is the state."""
+class _UnsavedSearch(SearchGenerator):
+    """Writes no state of the searcher, since the journal is the state.
+
+    Tune writes such files under a temporary name while a thread copies their folder, and reports an error where the
+    thread comes upon one (Ray 2.60).
+    """
+
+    def save_to_dir(self, dirpath: str, session_str: str) -> None: ...  # type: ignore[override] # as in its base
 
 
 class _RuleScheduler(FIFOScheduler):

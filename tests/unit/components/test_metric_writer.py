@@ -219,8 +219,8 @@ class Writer(MetricWriter):
     def log_params(self, params) -> None:
         self.said.append(("params", params))
 
-    def log_metrics(self, metrics, *, step=0) -> None:
-        self.said.append(("metrics", metrics, step))
+    def log_history(self, rows, *, time_ms=None) -> None:
+        self.said.append(("history", rows, time_ms))
 
     def finish(self, status="FINISHED") -> None:
         self.said.append(("finish", status))
@@ -241,8 +241,26 @@ def test_a_queued_writer_passes_all_on_in_order_and_opens_what_is_behind_it_once
         writer.call(lambda run: run.said.append("asked"))
         writer.finish("FAILED")
         writer.log_text("nobody listens", "error.txt")
-    assert behind.said == [("params", {"lr": 0.1}), ("metrics", {"loss": 1.0}, 3), "asked", ("finish", "FAILED")]
+    logged, at = behind.said[1][:2], behind.said[1][2]
+    assert behind.said == [("params", {"lr": 0.1}), (*logged, at), "asked", ("finish", "FAILED")]
+    assert logged == ("history", [(3, {"loss": 1.0})])
     assert (server.attempts, openings) == (3, [1])
+
+
+def test_a_metric_whose_answer_was_lost_is_sent_again_with_its_time(opened, monkeypatch) -> None:
+    clock = itertools.count(1000)
+    monkeypatch.setattr(module, "now_ms", lambda: next(clock))
+    server = Server(away_for=2)
+
+    class AnswerLost(Writer):
+        def log_history(self, rows, *, time_ms=None) -> None:
+            super().log_history(rows, time_ms=time_ms)
+            server.take("answer")
+
+    behind = AnswerLost()
+    with opened() as box:
+        QueuedWriter(box, lambda: behind).log_metrics({"loss": 1.0}, step=3)
+    assert behind.said == [("history", [(3, {"loss": 1.0})], 1000)] * 3
 
 
 def test_the_plain_writer_keeps_nothing() -> None:

@@ -521,6 +521,33 @@ def test_metrics_without_a_value_are_left_out_and_long_histories_are_whole(track
     assert tracker.client.get_metric_history(run.id, "a")[0].step == 3
 
 
+def test_a_metric_that_is_sent_twice_with_its_time_stands_once(tracker) -> None:
+    run = tracker.start_root("r", {})
+    for _ in range(2):
+        run.log_history([(3, {"loss": 0.5})], time_ms=1_700_000_000_000)
+    history = tracker.client.get_metric_history(run.id, "loss")
+    assert [(entry.step, entry.value, entry.timestamp) for entry in history] == [(3, 0.5, 1_700_000_000_000)]
+
+
+def test_a_run_whose_making_was_not_answered_is_found_when_it_is_asked_for_again(tracker, monkeypatch) -> None:
+    parent = tracker.start_root("r", {})
+    children = tracking.ChildRuns(tracker, parent, "entry")
+
+    def unanswered(*args) -> None:
+        made(*args)
+        raise ConnectionError("connection reset")
+
+    made = tracker.start_child
+    with monkeypatch.context() as patch:
+        patch.setattr(tracker, "start_child", unanswered)
+        with pytest.raises(ConnectionError):
+            children.open("a", name="a", stage="trial", params={})
+    run = children.open("a", name="a", stage="trial", params={"lr": 0.1})
+    children.open("b", name="b", stage="trial", params={})
+    assert sorted(child.data.tags["entry"] for child in tracker.children(parent)) == ["a", "b"]
+    assert tracker.client.get_run(run.id).data.params == {"lr": "0.1"}
+
+
 def test_nothing_to_log_is_no_fault(tracker) -> None:
     run = tracker.start_root("r", {})
     run.log_metrics({})

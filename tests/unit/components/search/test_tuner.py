@@ -15,6 +15,7 @@ from components.search.tuner import (
     _BudgetStopper,
     _RuleScheduler,
     _StateSearcher,
+    _UnsavedSearch,
     number_of,
 )
 
@@ -210,3 +211,10 @@ def test_a_request_goes_to_a_worker_as_plain_values(state) -> None:
     config = _StateSearcher(state).suggest("")
     assert config == {"trial": {"number": 3, "suggestion": plain(3).to_dict(), "checkpoint": None}}
     assert number_of(SimpleNamespace(config=config)) == 3
+
+
+def test_no_state_of_the_searcher_is_written(state, tmp_path) -> None:
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    _UnsavedSearch(_StateSearcher(state)).save_to_dir(str(folder), session_str="session")
+    assert list(folder.iterdir()) == []

@@ -75,9 +75,9 @@ class QueuedWriter(MetricWriter):
         self._retries.put(lambda: use(self._opened()))
 
     def log_history(self, rows: Rows, *, time_ms: int | None = None) -> None:
-        # The store takes the same point of the same time once: a call whose answer was lost may be made again.
-        at = now_ms() if time_ms is None else time_ms
-        self.call(lambda writer: writer.log_history(rows, time_ms=at))
+        # The store takes a point of the same time once: a call whose answer was lost may be made again.
+        time_ms = time_ms or now_ms()
+        self.call(lambda writer: writer.log_history(rows, time_ms=time_ms))
 
     log_params, set_tags, finish = _queued("log_params"), _queued("set_tags"), _queued("finish")
     log_artifact, log_text = _queued("log_artifact"), _queued("log_text")

@@ -84,9 +84,9 @@ class Run(MetricWriter):
             self.client.log_batch(self.id, params=entries[start : start + 100])
 
     def log_history(self, rows: Rows, *, time_ms: int | None = None) -> None:
-        at = now_ms() if time_ms is None else time_ms
+        time_ms = time_ms or now_ms()
         entries = [
-            Metric(key, float(value), at, step)
+            Metric(key, float(value), time_ms, step)
             for step, metrics in rows
             for key, value in metrics.items()
             if value is not None
@@ -424,10 +424,7 @@ class ChildRuns:
         parent_tags = parent.client.get_run(parent.id).data.tags
         self._root = parent_tags.get(TAG_ROOT, parent_tags.get(TAG_PARENT, parent.id))
         self.found = self._children()
-        self._runs = {
-            identity: Run(tracker.client, child.info.run_id, child.info.experiment_id)
-            for identity, child in self.found.items()
-        }
+        self._runs = {identity: self._handle(child) for identity, child in self.found.items()}
         self._asked_for: set[tuple[str, ...]] = set()
 
     def _children(self) -> dict[tuple[str, ...], Any]:
@@ -435,17 +432,17 @@ class ChildRuns:
         ours = [child for child in children if all(key in child.data.tags for key in self._keys)]
         return {tuple(child.data.tags[key] for key in self._keys): child for child in ours}
 
+    def _handle(self, child: Any) -> Run:  # noqa: ANN401 - an MLflow run, as a search returns it
+        return Run(self._tracker.client, child.info.run_id, child.info.experiment_id)
+
     def open(self, *identity: str, name: str, stage: str, params: Mapping[str, Any]) -> Run:
         """The run of these tags, made where there is none. One that was cut short is set to running again."""
         if identity not in self._runs:
             # A repeated call makes no second run. It looks for one, since only the answer may have been lost.
             made = self._children().get(identity) if identity in self._asked_for else None
             self._asked_for.add(identity)
-            if made is None:
-                tags = {**dict(zip(self._keys, identity, strict=True)), TAG_STAGE: stage, TAG_ROOT: self._root}
-                self._runs[identity] = self._tracker.start_child(self._parent, name, tags)
-            else:
-                self._runs[identity] = Run(self._tracker.client, made.info.run_id, made.info.experiment_id)
+            tags = {**dict(zip(self._keys, identity, strict=True)), TAG_STAGE: stage, TAG_ROOT: self._root}
+            self._runs[identity] = self._handle(made) if made else self._tracker.start_child(self._parent, name, tags)
         run = self._runs[identity]
         if identity in self.found:
             run.set_tags({TAG_ROOT: self._root})

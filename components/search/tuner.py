@@ -31,8 +31,6 @@ from components.search.trial import Status, TrialRecord, best_trial
 
 #: How often a trial is restarted from its last checkpoint after its worker or node was lost.
 MAX_LOST_WORKERS = 3
-#: Period of Tune's own snapshots, which are not used, and whose cost grows with the number of trials.
-STATE_SECONDS = "3600"
 
 
 class Observer(Protocol):
@@ -114,7 +112,7 @@ def number_of(trial: Trial) -> int:
 
 #: Settings that Tune reads from the environment.
 _SWITCHES = {
-    "TUNE_GLOBAL_CHECKPOINT_S": STATE_SECONDS,
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # its own snapshots are not used, and cost more with each trial
     # Tune's handler would end an interrupted search as if it were complete.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -142,11 +140,7 @@ class _StateSearcher(Searcher):
 
 
 class _UnsavedSearch(SearchGenerator):
-    """Writes no state of the searcher, since the journal is the state.
-
-    Tune writes such files under a temporary name while a thread copies their folder, and reports an error where the
-    thread comes upon one (Ray 2.60).
-    """
+    """Writes no searcher state, since nothing reads it, and Tune 2.60 may copy such a file while it is renamed."""
 
     def save_to_dir(self, dirpath: str, session_str: str) -> None: ...  # type: ignore[override] # as in its base
 

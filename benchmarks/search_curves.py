@@ -123,9 +123,10 @@ def prepare(setting: Setting, place: Path) -> Path:
 
 def train(setting: Setting, prepared: Path, *, lr: float, seed: int) -> list[float | None]:
     """The validation score after each epoch; None from the epoch on in which the training diverged."""
+    from pipeline.compute.device import use_threads
     from pipeline.loading import load
     from pipeline.sections.recipe import Recipe
-    from pipeline.training.build import new_learner, open_data, run_epochs, use_threads
+    from pipeline.training.build import new_learner, open_data, run_epochs
 
     changes = {**setting.data, **setting.training, **HORIZON, **MACHINE, "recipe.lr": lr, "search.num_trials": 0}
     config = load(setting.config, changes)

@@ -51,6 +51,7 @@ from components.search.samplers.base import SamplerSettings
 from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
+from pipeline.compute.device import use_threads
 from pipeline.compute.shipping import Prepared
 from pipeline.config import Config
 from pipeline.console import Console
@@ -68,7 +69,6 @@ from pipeline.training.build import (
     predict_split,
     run_epochs,
     spread_of_constant,
-    use_threads,
     validation_score,
 )
 from pipeline.training.tasks import Place

@@ -24,7 +24,6 @@ from components.search.space import Dimension as SpaceDimension
 from pipeline.overriding import override, parsed_value
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
-from pipeline.training.build import with_learning_rate
 
 #: Weight decay shifts where a rate is stable, by little: the range is widened to both sides by this factor.
 WIDENED = 1.5
@@ -44,8 +43,6 @@ class SearchedSpace:
 
 def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> SearchedSpace:
     """Put the range test's bounds, per backbone and optimizer, into the configured dimensions."""
-    backbone = configured.model.backbone
-    default = with_learning_rate(configured, {opt: bounds for (net, opt), bounds in found.items() if net == backbone})
     kept = (_kept(dimension, found) for dimension in search.space)
     dimensions = tuple(_typed(dimension, configured) for dimension in kept if dimension is not None)
     bounded = any(dimension.bounds is not None for dimension in dimensions)
@@ -54,6 +51,8 @@ def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> Se
     batch_size = configured.recipe.batch_size
     # Where the recipe leaves the rate open, trials get the suggestion of their own optimizer, backbone and batch size.
     own = configured.recipe.lr == "auto"
+    configured_pair = (configured.model.backbone, configured.recipe.optimizer)
+    default = override(configured, {LR: found[configured_pair].suggested}) if own else configured
     asked = any(dimension.sets == LR and "auto" in (dimension.choices or ()) for dimension in dimensions)
     suggested = {key: one.suggested for key, one in found.items()}
     rate = SuggestedRate(suggested, batch_size, asked_only=not own) if own or asked else None

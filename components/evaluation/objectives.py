@@ -1,6 +1,6 @@
-"""The objective that selects the best epoch and the best trial, on the validation split.
+"""What is measured of validation logits: metrics, and the objective that selects the best epoch and the best trial.
 
-It compares models, and certifies nothing: `overkill_at_budget` and `cost` choose their threshold on the images on which
+They compare models, and certify nothing: `overkill_at_budget` and `cost` choose their threshold on the images on which
 they are measured. The operating point is chosen elsewhere, on the calibration split.
 """
 
@@ -116,3 +116,31 @@ DECIDING: dict[str, Callable[[np.ndarray, np.ndarray, Objective], float]] = {
         scores, is_defect, escape_cost=objective.escape_cost, defect_rate=objective.defect_rate
     ),
 }
+
+
+def decision_metrics(
+    logits: np.ndarray, labels: np.ndarray, *, classes: Sequence[str], good_classes: Sequence[str]
+) -> dict[str, float]:
+    """Metrics of the likeliest class, and AUROC of the defect score; NaN where they are not defined.
+
+    logits: (N, K) float. labels: (N,) int positions in `classes`. sensitivity: share of the defective images whose
+    likeliest class is any defect. Without good or without defect classes only accuracy and balanced accuracy.
+    """
+    inspects = 0 < len(good_classes) < len(classes)
+    names = ("accuracy", "balanced_accuracy", *(("sensitivity", "specificity", "auroc") if inspects else ()))
+    if not np.isfinite(logits).all():
+        return dict.fromkeys(names, math.nan)
+    predicted = logits.argmax(axis=1)
+    counts = scalars.tally(labels, predicted, len(classes))
+    values = [_share(predicted == labels), scalars.balanced_accuracy(counts)]
+    if inspects:
+        is_good = good_mask(classes, good_classes)
+        defective = ~is_good
+        is_defect, rejected = defective[labels], defective[predicted]
+        scores = defect_log_odds(logits, is_good)
+        values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
+    return dict(zip(names, values, strict=True))
+
+
+def _share(hits: np.ndarray) -> float:
+    return float(hits.mean()) if hits.size else math.nan

@@ -193,7 +193,7 @@ def _compute(config: Config, running: Set[str]) -> Findings:
         share = check_compute(config.compute)
         said.append(f"{share.concurrent} trainings at a time, with {share.cpus} cores and {share.gpus:g} GPUs each")
     if running - {"prepare"}:  # all others run the model
-        from pipeline.training.build import lacks_bfloat16, resolve_device
+        from pipeline.compute.device import lacks_bfloat16, resolve_device
 
         # On a cluster the workers train, and each checks its own GPU.
         precision = "auto" if config.compute.ray_address is not None else config.recipe.precision

@@ -25,11 +25,12 @@ from components.evaluation.objective_intervals import objective_interval
 from components.models.backbones import build_embedder
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
+from pipeline.compute.device import resolve_target
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
-from pipeline.training.build import TrainingData, preprocessing_for, recipe_objective, resolve_target
+from pipeline.training.build import TrainingData, preprocessing_for, recipe_objective
 from pipeline.training.tasks import Place, run_tasks
 
 CONFIDENCE = 0.95

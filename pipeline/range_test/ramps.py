@@ -10,10 +10,11 @@ import pandas as pd
 
 from components.optim.optimizers import optimizer_spec
 from components.training.ramp import RampStep, held_out_interval, ramp_rates, ramp_schedule, run_ramp
+from pipeline.compute.device import loader_workers
 from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import held_out_batch, loader_workers, new_learner, train_loader
+from pipeline.training.build import held_out_batch, new_learner, train_loader
 from pipeline.training.tasks import Place, run_tasks
 
 

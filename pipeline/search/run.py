@@ -20,6 +20,7 @@ from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
+from pipeline.compute.device import use_threads
 from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import local_folder, seen_by_nodes, ship
 from pipeline.config import ComputeConfig
@@ -30,7 +31,7 @@ from pipeline.search.view import SearchView
 from pipeline.search_space import SearchedSpace, at_horizon, sampler_settings
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data, use_threads
+from pipeline.training.build import open_data
 from pipeline.training.pace import measure_pace
 
 #: The file in the stage's work folder from which an interrupted search resumes.

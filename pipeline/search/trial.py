@@ -23,20 +23,13 @@ from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
+from pipeline.compute.device import use_threads
 from pipeline.compute.shipping import Prepared, local_folder
 from pipeline.config import ComputeConfig
 from pipeline.search_space import at_horizon
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
-from pipeline.training.build import (
-    TrainingData,
-    new_learner,
-    open_data,
-    predict_split,
-    scores_of,
-    train_loader,
-    use_threads,
-)
+from pipeline.training.build import TrainingData, new_learner, open_data, predict_split, scores_of, train_loader
 from pipeline.training.checkpoints import STATE_FILE, save_scored
 from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, cpu_copies, epoch_metrics
 

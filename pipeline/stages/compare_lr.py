@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.errors import InputError
+from components.optim.range_test.bounds import read_bounds
 from pipeline.comparison.rates import (
     Method,
     RateChoice,
@@ -27,6 +28,7 @@ from pipeline.comparison.results import (
 )
 from pipeline.comparison.runs import ComparisonRuns
 from pipeline.comparison.trainings import MethodResult, MethodTraining, missing, read_result, seconds_of
+from pipeline.compute.device import use_threads
 from pipeline.compute.resources import TrainingShare, ray_for, training_share
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
@@ -35,7 +37,7 @@ from pipeline.reports.comparison import console_table, rate_notes, write_compari
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data, read_bounds, use_threads
+from pipeline.training.build import open_data
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.objective_intervals import objective_interval
+from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
@@ -32,7 +33,7 @@ from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data, recipe_objective, use_threads
+from pipeline.training.build import TrainingData, open_data, recipe_objective
 from pipeline.training.checkpoints import copy_training
 from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec

@@ -22,12 +22,12 @@ from components.evaluation.predictions import prediction_table, worst_per_file
 from components.models.forward import Preprocessing, restore_model
 from components.serving.bundle import ModelCard, load_bundle
 from components.training.engine import Device, predict
+from pipeline.compute.device import resolve_target, use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
 from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
-from pipeline.training.build import resolve_target, use_threads
 
 METRICS_VERSION = 3
 

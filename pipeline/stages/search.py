@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from components.optim.range_test.bounds import read_backbone_bounds
 from pipeline.data.sources import log_lineage
 from pipeline.reports.search import write_report
 from pipeline.search.results import log_results, write_results
@@ -16,7 +17,6 @@ from pipeline.search_space import rate_warnings, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import read_backbone_bounds
 
 
 def run(

@@ -21,12 +21,13 @@ import torch
 from components.errors import InputError
 from components.evaluation.calibration import Calibration, fit_decision
 from components.evaluation.operating_point import OperatingPoint
-from components.optim.range_test.bounds import describe_rates
+from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
 from components.serving.bundle import ModelCard, save_bundle
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.engine import Learner
+from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, TrainConfig
 from pipeline.data.sources import log_lineage
@@ -34,14 +35,7 @@ from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import (
-    TrainingData,
-    new_learner,
-    open_data,
-    predict_split,
-    read_backbone_bounds,
-    use_threads,
-)
+from pipeline.training.build import TrainingData, new_learner, open_data, predict_split
 from pipeline.training.checkpoints import TrainingStore, copy_training
 from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec

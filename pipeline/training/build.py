@@ -7,13 +7,10 @@ reads the test split.
 from __future__ import annotations
 
 import functools
-import json
-import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -24,8 +21,6 @@ from components.data.loader import Batch, ImageSet, TrainLoader, eval_batch_size
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
-from components.evaluation import scalars
-from components.evaluation.decision import defect_log_odds, good_mask
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
 from components.models.forward import Preprocessing
@@ -38,7 +33,6 @@ from components.models.losses import (
 )
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import build_optimizer
-from components.optim.range_test.bounds import LrBounds
 from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import (
@@ -50,11 +44,10 @@ from components.training.engine import (
     predict,
     train_epochs,
 )
+from pipeline.compute.device import resolve_device
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
 
-#: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
-BFLOAT16_CAPABILITY = (8, 0)
 #: Training batches for the norm statistics of averaged weights; schedulefree recommends about as many.
 CALIBRATION_BATCHES = 50
 
@@ -85,52 +78,6 @@ def open_data(prepared: Path) -> TrainingData:
     is_good = manifest["is_defect"].eq(False)
     good = tuple(sorted(manifest.loc[is_good.fillna(False), "label"].unique()))
     return TrainingData(manifest, open_pack(prepared), classes, good)
-
-
-def resolve_target(compute: ComputeConfig) -> torch.device:
-    """The device to use. Raises `InputError` if it does not exist."""
-    available = torch.cuda.is_available()
-    if compute.device == "cuda" and not available:
-        raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
-    return torch.device("cuda" if available and compute.device != "cpu" else "cpu")
-
-
-def lacks_bfloat16(target: torch.device) -> bool:
-    """Whether the device is a GPU without bfloat16 units; `torch.cuda.is_bf16_supported` also accepts emulation."""
-    return target.type == "cuda" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY
-
-
-def resolve_device(compute: ComputeConfig, precision: str) -> Device:
-    """The device and the precision of a training. precision: `recipe.precision`.
-
-    Raises `InputError` for a device that does not exist or would emulate bfloat16.
-    """
-    target = resolve_target(compute)
-    if precision == "auto":
-        native = target.type == "cuda" and not lacks_bfloat16(target)
-        return Device(target, "bfloat16" if native else "float32")
-    if precision == "bfloat16" and lacks_bfloat16(target):
-        raise InputError(
-            "recipe.precision=bfloat16: this GPU has no bfloat16 units and would emulate them, slower than float32; "
-            "use float32 or auto"
-        )
-    return Device(target, precision)
-
-
-def use_threads(count: int) -> None:
-    """Limit the CPU threads of this process. OpenCV gets a single one: the images are too small for more."""
-    torch.set_num_threads(count)
-    cv2.setNumThreads(0)
-
-
-def loader_workers(compute: ComputeConfig) -> int:
-    """Number of processes that prepare batches; 0 on a CPU, whose cores the training needs itself."""
-    if compute.loader_workers is not None:
-        return compute.loader_workers
-    if resolve_target(compute).type == "cpu":
-        return 0
-    # The threads of this process are its share of the cores, see `use_threads`.
-    return max(0, min(8, torch.get_num_threads() - 1))
 
 
 def new_model(recipe: Recipe, data: TrainingData, *, seed: int) -> BuiltModel:
@@ -198,7 +145,7 @@ def new_learner(
     compute: ComputeConfig,
     schedule: Schedule | None = None,
 ) -> Learner:
-    """A learner at epoch 0. `recipe.recipe.lr` must be a number (see `with_learning_rate`).
+    """A learner at epoch 0. `recipe.recipe.lr` must be a number, not `auto`.
 
     schedule: None for the recipe's over `total_epochs`.
     """
@@ -294,33 +241,6 @@ def scores_of(
     return {"val_loss": float(loss), "val_score": validation_score(logits, labels, recipe, data)}
 
 
-def decision_metrics(logits: np.ndarray, labels: np.ndarray, data: TrainingData) -> dict[str, float]:
-    """Metrics of the likeliest class, and AUROC of the defect score; NaN where they are not defined.
-
-    logits: (N, K) float. labels: (N,) int positions in `data.classes`. sensitivity: share of the defective images whose
-    likeliest class is any defect. Without good or without defect classes only accuracy and balanced accuracy.
-    """
-    classes, good_classes = data.classes, data.good_classes
-    inspects = 0 < len(good_classes) < len(classes)
-    names = ("accuracy", "balanced_accuracy", *(("sensitivity", "specificity", "auroc") if inspects else ()))
-    if not np.isfinite(logits).all():
-        return dict.fromkeys(names, math.nan)
-    predicted = logits.argmax(axis=1)
-    counts = scalars.tally(labels, predicted, len(classes))
-    values = [_share(predicted == labels), scalars.balanced_accuracy(counts)]
-    if inspects:
-        is_good = good_mask(classes, good_classes)
-        defective = ~is_good
-        is_defect, rejected = defective[labels], defective[predicted]
-        scores = defect_log_odds(logits, is_good)
-        values += [_share(rejected[is_defect]), _share(~rejected[~is_defect]), scalars.auroc(scores, is_defect)]
-    return dict(zip(names, values, strict=True))
-
-
-def _share(hits: np.ndarray) -> float:
-    return float(hits.mean()) if hits.size else math.nan
-
-
 def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
     return TrainLoader(
         data.split("train"),
@@ -362,28 +282,6 @@ def recipe_objective(recipe: Recipe) -> Objective:
         escape_cost=settings.escape_cost,
         defect_rate=settings.defect_rate,
     )
-
-
-def with_learning_rate(recipe: Recipe, bounds: Mapping[str, LrBounds]) -> Recipe:
-    """The recipe with `lr: auto` replaced by the range test's suggestion for its optimizer."""
-    if recipe.recipe.lr != "auto":
-        return recipe
-    suggested = bounds[recipe.recipe.optimizer].suggested
-    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"lr": suggested})})
-
-
-def read_bounds(path: Path) -> dict[str, LrBounds]:
-    """The range test's result per optimizer."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return {name: LrBounds.from_dict(record) for name, record in values.items()}
-
-
-def read_backbone_bounds(path: Path) -> dict[tuple[str, str], LrBounds]:
-    """The range test's result per backbone and optimizer, for all tested backbones."""
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        (backbone, name): LrBounds.from_dict(record) for backbone, own in values.items() for name, record in own.items()
-    }
 
 
 def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:

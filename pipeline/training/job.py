@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from components.evaluation.objectives import decision_metrics
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher
+from pipeline.compute.device import loader_workers
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,
-    decision_metrics,
     fold_of,
     held_out_batch,
-    loader_workers,
     loss_of_constant,
     new_learner,
     run_epochs,
@@ -188,7 +188,10 @@ class TrainingJob:
         if self.spec.keep is not None:
             self._scored = Scored(weights=cpu_copies(model), val_logits=logits)
         if self.spec.decision_metrics:
-            self._decisions = decision_metrics(logits, self.data.split("val").labels, self.data)
+            data = self.data
+            self._decisions = decision_metrics(
+                logits, data.split("val").labels, classes=data.classes, good_classes=data.good_classes
+            )
 
     def _is_diverged(self, record: EpochRecord) -> bool:
         """Whether loss, gradient or a validation output (then `val_score` is NaN) is not finite, without a rollback."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from pipeline.compute.device import loader_workers
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, loader_workers, new_learner, run_epochs
+from pipeline.training.build import TrainingData, new_learner, run_epochs
 
 #: Steps that are timed, after one that is not: the first is slower.
 TIMED_STEPS = 4

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from pipeline.compute.device import use_threads
 from pipeline.compute.resources import TrainingShare, cpu_threads, training_session
 from pipeline.compute.shipping import Prepared, local_folder, ship
 from pipeline.config import ComputeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data, use_threads
+from pipeline.training.build import TrainingData, open_data
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from components.cluster import live_nodes, ray_session
 from components.errors import InputError
 from components.models.backbones import build_model
+from components.optim.range_test.bounds import read_backbone_bounds, read_bounds
 from pipeline.compute import shipping
 from pipeline.compute.resources import check_compute
 from pipeline.compute.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
@@ -34,7 +35,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext, StageRecord, read_record
 from pipeline.stages import lr_range_test
-from pipeline.training.build import open_data, read_backbone_bounds, read_bounds
+from pipeline.training.build import open_data
 from pipeline.training.tasks import task_placement
 
 pytestmark = pytest.mark.integration

@@ -9,9 +9,11 @@ bounds are used. The result is a range in which training is stable and the loss 
 training: a short one favours rates that pay at once (Wu et al., arXiv 1803.02021).
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,20 @@ class LrBounds:
         """Rebuild the bounds that `to_dict` wrote."""
         low, high = values["band"]
         return cls(**{**values, "band": (low, high), "warnings": tuple(values["warnings"])})
+
+
+def read_bounds(path: Path) -> dict[str, LrBounds]:
+    """The range test's result per optimizer."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {name: LrBounds.from_dict(record) for name, record in values.items()}
+
+
+def read_backbone_bounds(path: Path) -> dict[tuple[str, str], LrBounds]:
+    """The range test's result per backbone and optimizer, for all tested backbones."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        (backbone, name): LrBounds.from_dict(record) for backbone, own in values.items() for name, record in own.items()
+    }
 
 
 def describe_rates(bounds: LrBounds) -> str:

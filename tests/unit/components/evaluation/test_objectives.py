@@ -8,6 +8,7 @@ import pytest
 from components.evaluation.objectives import (
     DECIDING,
     Objective,
+    decision_metrics,
     objective_score,
     overkill_at_budget,
     saved_cost,
@@ -177,3 +178,34 @@ def test_the_objective_reads_its_cost_and_its_rate() -> None:
     rare = Objective(name="cost", escape_budget=None, escape_cost=3.0, defect_rate=0.1)
     found = objective_score(rare, np.log(FOUR), np.array([0, 0, 2, 1]), classes=CLASSES, good_classes=("good",))
     assert found == pytest.approx(1 - 0.15 / 0.3)  # an escape of two: 0.1 · 3 / 2; an overkill of two: 0.45
+
+
+# --- metrics of the likeliest class
+
+
+def test_decisions_are_those_of_the_likeliest_class() -> None:
+    # good, crack, stain; logits say: good, crack (right), stain for a crack (still a defect), good for a stain
+    logits = np.log(np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7], [0.6, 0.1, 0.3], [0.3, 0.4, 0.3]]))
+    labels = np.array([0, 1, 1, 2, 0])
+    found = decision_metrics(logits, labels, classes=("good", "crack", "stain"), good_classes=("good",))
+    assert found["accuracy"] == pytest.approx(2 / 5)
+    assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
+    assert found["sensitivity"] == pytest.approx(2 / 3)
+    assert found["specificity"] == pytest.approx(1 / 2)
+    # defect scores: goods .2 and .7; defects .9, .9, .4; five of the six pairs are in order
+    assert found["auroc"] == pytest.approx(5 / 6)
+
+
+def test_defect_types_without_a_good_class_have_accuracies_only() -> None:
+    found = decision_metrics(np.eye(2), np.array([0, 1]), classes=("a", "b"), good_classes=())
+    assert found == {"accuracy": 1.0, "balanced_accuracy": 1.0}
+
+
+def test_what_cannot_be_measured_is_nan() -> None:
+    kinds = {"classes": ("good", "bad"), "good_classes": ("good",)}
+    blown_up = decision_metrics(np.array([[0.0, math.inf]]), np.array([0]), **kinds)
+    assert set(blown_up) == {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc"}
+    assert all(math.isnan(value) for value in blown_up.values())
+    one_class = decision_metrics(np.array([[1.0, 0.0]]), np.array([0]), **kinds)
+    known = {name: value for name, value in one_class.items() if not math.isnan(value)}
+    assert known == {"accuracy": 1.0, "specificity": 1.0}

@@ -2,29 +2,16 @@
 
 import pytest
 import torch
+from schedules import schedule_of
 from torch import nn
 
 from components.errors import InputError
 from components.optim.freezing import FrozenBody, norms_with_statistics
 from components.optim.layerwise import LayerRates, head_modules
 from components.optim.optimizers import build_optimizer, optimizer_spec
-from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 
-FLAT = Schedule(
-    name="fixed",
-    warmup_steps=0,
-    total_steps=None,
-    final_lr_fraction=0.01,
-    schedule_drops=1,
-    schedule_cycles=1,
-    cycle_growth=1.0,
-    cycle_low=0.1,
-    rise_fraction=0.3,
-    cooldown_fraction=0.2,
-    plateau_factor=0.3,
-    plateau_patience=1,
-)
+FLAT = schedule_of("fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -5,29 +5,18 @@ from itertools import pairwise
 
 import pytest
 import torch
+from schedules import schedule_of
 from torch.optim import lr_scheduler
 
 from components.errors import InputError
-from components.optim.schedules import SCHEDULES, PlateauRule, Schedule, multiplier
+from components.optim.schedules import SCHEDULES, PlateauRule, multiplier
 
-PLAN = {
-    "total_steps": 110,
-    "warmup_steps": 10,
-    "final_lr_fraction": 0.01,
-    "schedule_drops": 2,
-    "schedule_cycles": 2,
-    "cycle_growth": 1.0,
-    "cycle_low": 0.25,
-    "rise_fraction": 0.3,
-    "cooldown_fraction": 0.2,
-    "plateau_factor": 0.3,
-    "plateau_patience": 1,
-}
+PLAN = {"total_steps": 110, "warmup_steps": 10}
 START = {"triangular": 0.25, "triangular2": 0.25, "exp_range": 0.25, "one_cycle": 0.04}  # the others: 1
 
 
 def plan(name, **changes):
-    return Schedule(name=name, **(PLAN | changes))
+    return schedule_of(name, **(PLAN | changes))
 
 
 def at(name, step, **changes):

@@ -6,28 +6,17 @@ import math
 import numpy as np
 import pytest
 import torch
+from schedules import schedule_of
 from torch import nn
 
 from components.errors import InputError
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
-from components.optim.schedules import SCHEDULES, Schedule
+from components.optim.schedules import SCHEDULES
 from components.optim.stepper import Stepper
 
 TOTAL, WARMUP, EPOCH = 24, 4, 4  # steps
-PLAN = {
-    "total_steps": TOTAL,
-    "warmup_steps": WARMUP,
-    "final_lr_fraction": 0.01,
-    "schedule_drops": 2,
-    "schedule_cycles": 2,
-    "cycle_growth": 1.0,
-    "cycle_low": 0.25,
-    "rise_fraction": 0.3,
-    "cooldown_fraction": 0.2,
-    "plateau_factor": 0.5,
-    "plateau_patience": 1,
-}
+PLAN = {"total_steps": TOTAL, "warmup_steps": WARMUP, "plateau_factor": 0.5}
 VAL_LOSSES = [1.0, 1.0, 1.1, 0.9, 0.95, 0.95]  # of the epochs; the third and the last make the rate fall
 RATIOS = (0.25, 0.25, 0.5, 0.5, 3.0, 3.0)  # layer decay 0.5 over three layers, head × 3; matrix and vectors of each
 OWN = [name for name in OPTIMIZERS if not name.startswith("schedulefree")]
@@ -65,7 +54,7 @@ def network(seed=0, momentum=0.1, width=6, inputs=4):
 def stepper_over(model, *, name="adamw", schedule="fixed", lr=0.01, clip=None, layer_decay=0.5, head=3.0, **changes):
     layers = LayerRates(layer_decay=layer_decay, towards="input", head_ratio=head)
     optimizer = build_optimizer(model, name=name, lr=lr, weight_decay=0.01, layers=layers)
-    plan = Schedule(name=schedule, **(PLAN | changes))
+    plan = schedule_of(schedule, **(PLAN | changes))
     return Stepper(model, optimizer, plan, clip_grad_norm=clip, freeze_steps=0)
 
 
@@ -268,7 +257,7 @@ def test_groups_without_names_and_parts_are_numbered_and_never_frozen():
     model = nn.Linear(2, 2)
     optimizer = torch.optim.SGD([{"params": [model.weight], "lr": 0.1}, {"params": [model.bias], "lr": 0.02}], lr=1.0)
     stepper = Stepper(
-        model, optimizer, Schedule(name="fixed", **(PLAN | {"warmup_steps": 0})), clip_grad_norm=None, freeze_steps=5
+        model, optimizer, schedule_of("fixed", **(PLAN | {"warmup_steps": 0})), clip_grad_norm=None, freeze_steps=5
     )
     assert stepper.group_names == ("group_0", "group_1")
     assert stepper.rates() == (0.1, 0.02)
@@ -387,7 +376,7 @@ def test_the_averages_are_those_of_the_formula():
     nn.init.ones_(model.weight)
     layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
     optimizer = build_optimizer(model, name="schedulefree_sgd", lr=0.5, weight_decay=0.0, layers=layers)
-    flat = Schedule(name="fixed", **(PLAN | {"warmup_steps": 0}))
+    flat = schedule_of("fixed", **(PLAN | {"warmup_steps": 0}))
     stepper = Stepper(model, optimizer, flat, clip_grad_norm=None, freeze_steps=0)
     z = x = 1.0
     for step in range(1, 6):
@@ -435,7 +424,7 @@ def test_norms_of_a_frozen_body_keep_their_statistics_under_averaging():
     model = network()
     layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
     optimizer = build_optimizer(model, name="schedulefree_sgd", lr=0.1, weight_decay=0.0, layers=layers)
-    stepper = Stepper(model, optimizer, Schedule(name="fixed", **PLAN), clip_grad_norm=None, freeze_steps=10)
+    stepper = Stepper(model, optimizer, schedule_of("fixed", **PLAN), clip_grad_norm=None, freeze_steps=10)
     advance(stepper, model, 3)
     with stepper.averaged(refuse):
         assert torch.equal(model[1].running_mean, torch.zeros(6))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from schedules import schedule_of
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -109,20 +110,7 @@ def new_learner(
 
 
 def new_schedule(name: str) -> Schedule:
-    return Schedule(
-        name=name,
-        warmup_steps=2,
-        total_steps=STEPS * EPOCHS,
-        final_lr_fraction=0.01,
-        schedule_drops=2,
-        schedule_cycles=2,
-        cycle_growth=1.0,
-        cycle_low=0.25,
-        rise_fraction=0.3,
-        cooldown_fraction=0.2,
-        plateau_factor=0.3,
-        plateau_patience=0,
-    )
+    return schedule_of(name, warmup_steps=2, total_steps=STEPS * EPOCHS, plateau_patience=0)
 
 
 def train(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from schedules import schedule_of
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -17,7 +18,6 @@ from components.models.forward import Preprocessing
 from components.optim.layerwise import LayerRates
 from components.optim.monitor.monitor import Signals, TrainingMonitor, Verdict
 from components.optim.optimizers import build_optimizer
-from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 from components.training.engine import FETCH_STEPS, Device, EpochRecord, Learner, train_epochs
@@ -60,20 +60,7 @@ def new_learner(*, optimizer: str = "sgd", lr: float = 0.05, schedule: str = "fi
             nn.Linear(4, 2),
         )
     layers = LayerRates(layer_decay=1.0, towards="input", head_ratio=1.0)
-    plan = Schedule(
-        name=schedule,
-        warmup_steps=warmup,
-        total_steps=40,
-        final_lr_fraction=0.01,
-        schedule_drops=2,
-        schedule_cycles=2,
-        cycle_growth=1.0,
-        cycle_low=0.25,
-        rise_fraction=0.3,
-        cooldown_fraction=0.2,
-        plateau_factor=0.3,
-        plateau_patience=2,
-    )
+    plan = schedule_of(schedule, warmup_steps=warmup, total_steps=40)
     built = build_optimizer(model, name=optimizer, lr=lr, weight_decay=0.01, layers=layers)
     return Learner(
         model=model,

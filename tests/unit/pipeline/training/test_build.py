@@ -1,8 +1,6 @@
 """From recipe keys to optimizer, schedule and calibration batches."""
 
-import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +14,7 @@ from pipeline.config import ComputeConfig
 from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import build as training
-from pipeline.training.build import TrainingData, decision_metrics
+from pipeline.training.build import TrainingData
 
 CLASSES = ("good", "pit")
 
@@ -288,80 +286,6 @@ def test_logits_are_scored_by_the_trainings_loss_and_by_the_objective() -> None:
     found = training.scores_of(logits, labels, learner(settings), settings, data())
     expected = (np.log1p(np.exp(-1)) + np.log1p(np.exp(1)) + np.log1p(np.exp(-2))) / 3
     assert found == {"val_loss": pytest.approx(expected), "val_score": 1.0}
-
-
-# --- metrics of the likeliest class
-
-
-def inspecting(classes: tuple[str, ...], good: tuple[str, ...]) -> SimpleNamespace:
-    return SimpleNamespace(classes=classes, good_classes=good)
-
-
-def test_decisions_are_those_of_the_likeliest_class() -> None:
-    # good, crack, stain; logits say: good, crack (right), stain for a crack (still a defect), good for a stain
-    logits = np.log(np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.2, 0.7], [0.6, 0.1, 0.3], [0.3, 0.4, 0.3]]))
-    labels = np.array([0, 1, 1, 2, 0])
-    found = decision_metrics(logits, labels, inspecting(("good", "crack", "stain"), ("good",)))
-    assert found["accuracy"] == pytest.approx(2 / 5)
-    assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 1 / 2 + 0) / 3)
-    assert found["sensitivity"] == pytest.approx(2 / 3)
-    assert found["specificity"] == pytest.approx(1 / 2)
-    # defect scores: goods .2 and .7; defects .9, .9, .4; five of the six pairs are in order
-    assert found["auroc"] == pytest.approx(5 / 6)
-
-
-def test_defect_types_without_a_good_class_have_accuracies_only() -> None:
-    found = decision_metrics(np.eye(2), np.array([0, 1]), inspecting(("a", "b"), ()))
-    assert found == {"accuracy": 1.0, "balanced_accuracy": 1.0}
-
-
-def test_what_cannot_be_measured_is_nan() -> None:
-    data = inspecting(("good", "bad"), ("good",))
-    blown_up = decision_metrics(np.array([[0.0, math.inf]]), np.array([0]), data)
-    assert set(blown_up) == {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc"}
-    assert all(math.isnan(value) for value in blown_up.values())
-    one_class = decision_metrics(np.array([[1.0, 0.0]]), np.array([0]), data)
-    known = {name: value for name, value in one_class.items() if not math.isnan(value)}
-    assert known == {"accuracy": 1.0, "specificity": 1.0}
-
-
-# --- device and precision
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    """A CUDA device of some compute capability, which emulates bfloat16 where it has no units for it."""
-
-    def install(*capability: int) -> None:
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: capability)
-
-    return install
-
-
-def precision_of(precision: str, device: str = "auto") -> tuple[str, str]:
-    found = training.resolve_device(ComputeConfig(device=device), precision)
-    return found.target.type, found.precision
-
-
-@pytest.mark.parametrize(
-    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((8, 6), "bfloat16"), ((9, 0), "bfloat16")]
-)
-def test_auto_takes_bfloat16_only_where_the_gpu_has_units_for_it(gpu, capability, expected) -> None:
-    gpu(*capability)
-    assert precision_of("auto") == ("cuda", expected)
-    assert precision_of("float32") == ("cuda", "float32")
-    assert precision_of("auto", "cpu") == ("cpu", "float32")
-
-
-def test_bfloat16_is_refused_where_a_gpu_would_emulate_it_and_taken_on_a_cpu(gpu) -> None:
-    gpu(7, 5)
-    with pytest.raises(InputError, match=r"recipe\.precision=bfloat16: .* use float32 or auto"):
-        precision_of("bfloat16")
-    assert precision_of("bfloat16", "cpu") == ("cpu", "bfloat16")
-    gpu(8, 0)
-    assert precision_of("bfloat16") == ("cuda", "bfloat16")
 
 
 def test_a_learner_computes_in_the_precision_of_its_recipe(tiny) -> None:

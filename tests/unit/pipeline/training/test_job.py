@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from schedules import schedule_of
 from torch import nn
 
 from components.data.loader import Batch
@@ -19,7 +20,6 @@ from components.errors import InputError
 from components.models.forward import Preprocessing
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
-from components.optim.schedules import Schedule
 from components.optim.stepper import Stepper
 from components.training.engine import Device, EpochRecord, Learner, Request, StepRecord, train_epochs
 from pipeline.sections.learning_rate import MonitorConfig
@@ -150,20 +150,8 @@ def new_learner(optimizer: str = "adamw") -> Learner:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
     layers = LayerRates(layer_decay=0.5, towards="input", head_ratio=1.0)
-    schedule = Schedule(
-        name="fixed" if OPTIMIZERS[optimizer].schedule_free else "cosine",
-        warmup_steps=2,
-        total_steps=EPOCHS * STEPS,
-        final_lr_fraction=0.01,
-        schedule_drops=2,
-        schedule_cycles=2,
-        cycle_growth=1.0,
-        cycle_low=0.25,
-        rise_fraction=0.3,
-        cooldown_fraction=0.2,
-        plateau_factor=0.3,
-        plateau_patience=2,
-    )
+    name = "fixed" if OPTIMIZERS[optimizer].schedule_free else "cosine"
+    schedule = schedule_of(name, warmup_steps=2, total_steps=EPOCHS * STEPS)
     built = build_optimizer(model, name=optimizer, lr=0.05, weight_decay=0.01, layers=layers)
     return Learner(
         model=model,

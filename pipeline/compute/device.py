@@ -1,0 +1,59 @@
+"""The device of this process, its precision, and how many threads and loader processes it gets."""
+
+from __future__ import annotations
+
+import cv2
+import torch
+
+from components.errors import InputError
+from components.training.engine import Device
+from pipeline.config import ComputeConfig
+
+#: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
+BFLOAT16_CAPABILITY = (8, 0)
+
+
+def resolve_target(compute: ComputeConfig) -> torch.device:
+    """The device to use. Raises `InputError` if it does not exist."""
+    available = torch.cuda.is_available()
+    if compute.device == "cuda" and not available:
+        raise InputError("compute.device=cuda: this machine has no CUDA device; use auto or cpu")
+    return torch.device("cuda" if available and compute.device != "cpu" else "cpu")
+
+
+def lacks_bfloat16(target: torch.device) -> bool:
+    """Whether the device is a GPU without bfloat16 units; `torch.cuda.is_bf16_supported` also accepts emulation."""
+    return target.type == "cuda" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY
+
+
+def resolve_device(compute: ComputeConfig, precision: str) -> Device:
+    """The device and the precision of a training. precision: `recipe.precision`.
+
+    Raises `InputError` for a device that does not exist or would emulate bfloat16.
+    """
+    target = resolve_target(compute)
+    if precision == "auto":
+        native = target.type == "cuda" and not lacks_bfloat16(target)
+        return Device(target, "bfloat16" if native else "float32")
+    if precision == "bfloat16" and lacks_bfloat16(target):
+        raise InputError(
+            "recipe.precision=bfloat16: this GPU has no bfloat16 units and would emulate them, slower than float32; "
+            "use float32 or auto"
+        )
+    return Device(target, precision)
+
+
+def use_threads(count: int) -> None:
+    """Limit the CPU threads of this process. OpenCV gets a single one: the images are too small for more."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(0)
+
+
+def loader_workers(compute: ComputeConfig) -> int:
+    """Number of processes that prepare batches; 0 on a CPU, whose cores the training needs itself."""
+    if compute.loader_workers is not None:
+        return compute.loader_workers
+    if resolve_target(compute).type == "cpu":
+        return 0
+    # The threads of this process are its share of the cores, see `use_threads`.
+    return max(0, min(8, torch.get_num_threads() - 1))

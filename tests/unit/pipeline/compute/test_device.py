@@ -1,0 +1,44 @@
+"""Which device and precision a configuration gives, on this machine and on pretended GPUs."""
+
+import pytest
+import torch
+
+from components.errors import InputError
+from pipeline.compute.device import resolve_device
+from pipeline.config import ComputeConfig
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A CUDA device of some compute capability, which emulates bfloat16 where it has no units for it."""
+
+    def install(*capability: int) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *device: capability)
+
+    return install
+
+
+def precision_of(precision: str, device: str = "auto") -> tuple[str, str]:
+    found = resolve_device(ComputeConfig(device=device), precision)
+    return found.target.type, found.precision
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((8, 6), "bfloat16"), ((9, 0), "bfloat16")]
+)
+def test_auto_takes_bfloat16_only_where_the_gpu_has_units_for_it(gpu, capability, expected) -> None:
+    gpu(*capability)
+    assert precision_of("auto") == ("cuda", expected)
+    assert precision_of("float32") == ("cuda", "float32")
+    assert precision_of("auto", "cpu") == ("cpu", "float32")
+
+
+def test_bfloat16_is_refused_where_a_gpu_would_emulate_it_and_taken_on_a_cpu(gpu) -> None:
+    gpu(7, 5)
+    with pytest.raises(InputError, match=r"recipe\.precision=bfloat16: .* use float32 or auto"):
+        precision_of("bfloat16")
+    assert precision_of("bfloat16", "cpu") == ("cpu", "bfloat16")
+    gpu(8, 0)
+    assert precision_of("bfloat16") == ("cuda", "bfloat16")

@@ -21,7 +21,8 @@ from components.search.space import (
     SuggestedRate,
 )
 from components.search.space import Dimension as SpaceDimension
-from pipeline.overriding import override, parsed_value
+from pipeline.overriding import override
+from pipeline.plan import flatten
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 
@@ -44,7 +45,7 @@ class SearchedSpace:
 def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> SearchedSpace:
     """Put the range test's bounds, per backbone and optimizer, into the configured dimensions."""
     kept = (_kept(dimension, found) for dimension in search.space)
-    dimensions = tuple(_typed(dimension, configured) for dimension in kept if dimension is not None)
+    dimensions = tuple(dimension for dimension in kept if dimension is not None)
     bounded = any(dimension.bounds is not None for dimension in dimensions)
     factor = WIDENED if _searches(dimensions, "recipe.weight_decay") else 1.0
     rates = {key: (one.lower / factor, one.upper * factor) for key, one in found.items()} if bounded else {}
@@ -93,11 +94,7 @@ def at_horizon(default: Recipe, overrides: Mapping[str, Any], search: SearchConf
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """A recipe as flat dotted keys."""
-    return {
-        f"{section}.{key}": value
-        for section, values in recipe.model_dump(mode="json").items()
-        for key, value in values.items()
-    }
+    return flatten(recipe.model_dump(mode="json"))
 
 
 def sampler_settings(search: SearchConfig, space: Space, *, seed: int) -> SamplerSettings:
@@ -119,15 +116,6 @@ def _kept(dimension: Dimension, found: Found) -> Dimension | None:
         return dimension
     left = tuple(name for name in dimension.choices if any(name == net for net, _ in found))
     return dimension.model_copy(update={"choices": left}) if len(left) > 1 else None
-
-
-def _typed(dimension: Dimension, recipe: Recipe) -> Dimension:
-    """The dimension with every value as its key has it: YAML reads `1e-3` as a text."""
-    choices = dimension.choices and tuple(parsed_value(recipe, dimension.sets, value) for value in dimension.choices)
-    when = {
-        key: [parsed_value(recipe, key, value) for value in values] for key, values in dimension.conditions().items()
-    }
-    return dimension.model_copy(update={"choices": choices, "when": when})
 
 
 def expand(dimension: Dimension, rates: RateBounds, batch_size: int) -> SpaceDimension:

@@ -82,6 +82,10 @@ class ImageSet:
         """Of the images, px."""
         return int(self.pack[self.indices[:1]].shape[1])
 
+    def take(self, chosen: np.ndarray) -> "ImageSet":
+        """The images at these positions."""
+        return ImageSet(self.pack, self.indices[chosen], self.labels[chosen])
+
 
 def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequence[str]) -> ImageSet:
     """The images of one split, in the manifest's order; a label is its position in `classes`."""

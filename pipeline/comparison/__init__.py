@@ -1,1 +1,1 @@
-"""The parts of compare_lr: methods at their own rates, their trainings, tables and report."""
+"""The parts of compare_lr: methods at their own rates, their trainings, runs and tables."""

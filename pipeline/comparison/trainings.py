@@ -107,5 +107,4 @@ def missing(trainings: Sequence[MethodTraining], work: Path) -> list[MethodTrain
 def seconds_of(trainings: Sequence[MethodTraining], data: TrainingData, pace: Pace, *, at_a_time: int) -> float:
     """How long the trainings take, if they do not slow each other down."""
     epochs = sum(training.epochs for training in trainings)
-    one_epoch = len(data.split("train")) * pace.training + len(data.split("val")) * pace.scoring
-    return (epochs * one_epoch + len(trainings) * pace.start) / max(1, min(at_a_time, len(trainings)))
+    return (epochs * pace.epoch(data) + len(trainings) * pace.start) / max(1, min(at_a_time, len(trainings)))

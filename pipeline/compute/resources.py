@@ -38,23 +38,12 @@ class TrainingShare:
     gpus: float
 
 
-def training_share(compute: ComputeConfig) -> TrainingShare:
-    """How trainings share this machine, or the cluster at `compute.ray_address`, which is joined to be asked.
-
-    Raises `InputError` as `share_out` does, and for a cluster that cannot be reached.
-    """
-    if compute.ray_address is None:
-        return check_compute(compute)
-    with training_session(compute) as share:
-        return share
-
-
 def ray_for(compute: ComputeConfig, share: TrainingShare) -> contextlib.AbstractContextManager[None]:
-    """A Ray session that holds so many trainings: a local one, or the configured cluster."""
+    """A local Ray session that holds so many trainings."""
     from components.cluster import ray_session
 
     return ray_session(
-        address=compute.ray_address,
+        address=None,
         num_cpus=max(cpu_threads(compute), share.concurrent * share.cpus),
         num_gpus=_gpus_for(share),
     )
@@ -62,11 +51,11 @@ def ray_for(compute: ComputeConfig, share: TrainingShare) -> contextlib.Abstract
 
 @contextlib.contextmanager
 def training_session(compute: ComputeConfig) -> Iterator[TrainingShare]:
-    """Both of the above: a Ray session, and how trainings share it. A cluster is joined once."""
+    """A Ray session, local or of the cluster, and how trainings share it."""
     from components.cluster import ray_session
 
     if compute.ray_address is None:
-        share = training_share(compute)
+        share = check_compute(compute)
         with ray_for(compute, share):
             yield share
         return

@@ -33,14 +33,14 @@ class SeedResult:
     run_id: str
 
     @property
-    def diverged(self) -> bool:
+    def failed(self) -> bool:
         """Whether it failed without an epoch to keep."""
         return self.store.ended is not None and self.store.ended.failure is not None
 
     @property
     def score(self) -> float | None:
-        """The best validation score; None if it diverged."""
-        return None if self.diverged else self.store.progress.best.metrics["val_score"]
+        """The best validation score; None if it failed."""
+        return None if self.failed else self.store.progress.best.metrics["val_score"]
 
     def record(self) -> dict[str, Any]:
         """The training's record in confirmation.json."""
@@ -50,7 +50,7 @@ class SeedResult:
             "seed": self.seed,
             "epochs": progress.epochs_done(),
             "best_epoch": progress.best.epoch if progress.history else None,
-            "diverged": self.diverged,
+            "diverged": self.failed,
             "run_id": self.run_id,
         }
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from components.display import counted
 from components.evaluation.paired_seeds import paired_lower_bound
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
@@ -66,7 +67,7 @@ def judge(
     if bound is None:
         return Verdict(
             chosen=DEFAULTS,
-            statement=f"The defaults are kept: on these validation images ({units} group{'s' if units != 1 else ''}) "
+            statement=f"The defaults are kept: on these validation images ({counted(units, 'group')}) "
             f"{objective} has no value or no uncertainty, so it cannot be shown that the winner is better.",
         )
     chosen = WINNER if bound.low > 0 else DEFAULTS

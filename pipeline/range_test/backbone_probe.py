@@ -158,7 +158,7 @@ def _sample(data: TrainingData, split: str, probe: _Probe) -> tuple[ImageSet, np
     chosen = draw_by_class(
         images.labels, size=size if in_training else VALIDATION_RATIO * size, rare=rare, seed=probe.seed
     )
-    return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen]), groups[chosen]
+    return images.take(chosen), groups[chosen]
 
 
 def _embed(train: ImageSet, held_out: ImageSet, probe: _Probe) -> Features:

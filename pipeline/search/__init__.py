@@ -1,1 +1,1 @@
-"""The search stage's parts: the space, a trial in a worker, its MLflow run, what is shown and reported."""
+"""The parts of search: running the trials, a trial in a worker, its MLflow run, the display, the results."""

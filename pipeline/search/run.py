@@ -229,8 +229,8 @@ def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
         return 0.0
     use_threads(plan.threads)
     data = open_data(local_folder(plan.prepared))
-    pace = measure_pace(at_horizon(plan.default, {}, plan.search), data, seed=plan.seed, compute=compute)
-    return len(data.split("train")) * pace.training + len(data.split("val")) * pace.scoring
+    recipe = at_horizon(plan.default, {}, plan.search)
+    return measure_pace(recipe, data, seed=plan.seed, compute=compute).epoch(data)
 
 
 def expected_epochs(rungs: Rungs, *, scheduler: str, unstopped: float) -> float:

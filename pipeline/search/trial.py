@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.data.loader import Batch
+from components.data.loader import Batch, eval_batches
 from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
-from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.checkpoint import load_checkpoint, on_cpu, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
 from pipeline.compute.device import use_threads
 from pipeline.compute.shipping import Prepared, local_folder
@@ -31,7 +31,7 @@ from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.training.build import TrainingData, new_learner, open_data, predict_split, scores_of, train_loader
 from pipeline.training.checkpoints import STATE_FILE, save_scored
-from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, cpu_copies, epoch_metrics
+from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, epoch_metrics
 
 #: Offset of the seeds of trials: confirmation and final training use other seeds, which have selected nothing.
 TRIAL_SEEDS = 10**6
@@ -118,10 +118,8 @@ class TrialSession:
         if not self._plan.search.measure_latency:
             return {}
         if self._latency_ms is None:
-            pack, train = self._job.data.pack, self._job.data.split("train")
-            image = torch.from_numpy(pack[train.indices[:1]]).permute(0, 3, 1, 2)
-            batch = Batch(image, torch.from_numpy(train.labels[:1]), torch.zeros(1, dtype=torch.int64))
-            self._latency_ms = latency_ms(self._job.learner, batch)
+            first = next(eval_batches(self._job.data.split("train"), batch_size=1))
+            self._latency_ms = latency_ms(self._job.learner, first)
         return {"latency_ms": self._latency_ms}
 
     def _cooled(self, saved: Saved) -> Saved:
@@ -133,7 +131,7 @@ class TrialSession:
 
         def evaluate(model: nn.Module) -> Mapping[str, float]:
             logits = predict_split(model, val, fork)
-            scored.append(Scored(weights=cpu_copies(model), val_logits=logits))
+            scored.append(Scored(weights=on_cpu(model.state_dict()), val_logits=logits))
             return scores_of(logits, val.labels, fork, job.spec.recipe, job.data)
 
         with train_loader(job.spec.recipe, job.data, seed=fork.seed, device=fork.device, workers=0) as loader:

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from components.display import counted
 from components.search.trial import TrialRecord
 from pipeline.console import QUIET_SECONDS, Console, duration
 
@@ -99,7 +100,7 @@ class SearchView:
 
     def _line(self, record: TrialRecord) -> str:
         score = "no score" if record.score is None else f"{self._objective} {record.score:.4f}"
-        epochs = f"{record.epochs} epoch{'s' if record.epochs != 1 else ''}"
+        epochs = counted(record.epochs, "epoch")
         what = "the defaults" if record.number == 0 else short_settings(record)
         return f"trial {record.number} {record.status} after {epochs}: {score} ({what})"
 
@@ -122,8 +123,7 @@ class SearchView:
 
 def best_of(records: list[TrialRecord]) -> TrialRecord | None:
     """The trial with the best last score among those that reached the latest epoch, without those on a fold."""
-    whole = [record for record in records if record.suggestion.fold is None]
-    scored = [record for record in whole if record.scores and record.status not in ("failed", "diverged")]
+    scored = [record for record in records if record.suggestion.fold is None and record.score is not None]
     return min(scored, key=_rank) if scored else None
 
 

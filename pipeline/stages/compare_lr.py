@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from components.display import counted
 from components.errors import InputError
 from components.optim.range_test.bounds import read_bounds
 from pipeline.comparison.rates import (
@@ -29,7 +30,7 @@ from pipeline.comparison.results import (
 from pipeline.comparison.runs import ComparisonRuns
 from pipeline.comparison.trainings import MethodResult, MethodTraining, missing, read_result, seconds_of
 from pipeline.compute.device import use_threads
-from pipeline.compute.resources import TrainingShare, ray_for, training_share
+from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
 from pipeline.data.sources import log_lineage
@@ -53,11 +54,10 @@ def run(
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="comparison")
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
     methods = methods_of(Recipe(model=model, recipe=recipe), compare_lr, bounds)
-    share = training_share(context.compute)
     trials = rate_trials(methods, compare_lr, seed=seed)
-    _forecast(context, methods, trials, compare_lr, share, seed)
-    runs = ComparisonRuns(context, methods)
-    with context.run.system_metrics(), ray_for(context.compute, share):
+    with context.run.system_metrics(), training_session(context.compute) as share:
+        _forecast(context, methods, trials, compare_lr, share, seed)
+        runs = ComparisonRuns(context, methods)
         prepared = ship(context.inputs["prepare"], compute=context.compute)
         place = Place(prepared=prepared, compute=context.compute, threads=share.cpus, share=share)
         tried = _train(context, "rate trials", trials, place, runs)
@@ -92,8 +92,8 @@ def _forecast(
     first = {method.name: RateChoice(factor=settings.rate_factors[0], edge="", scores={}) for method in methods}
     trainings = full_trainings(methods, first, settings, seed=seed)
     left = missing([*trials, *trainings], context.work)
-    parts = [f"{len(trials)} rate trials of {_epochs(trials[0].epochs)}"] if trials else []
-    parts.append(f"{len(trainings)} trainings of {_epochs(settings.epochs)}")
+    parts = [f"{len(trials)} rate trials of {counted(trials[0].epochs, 'epoch')}"] if trials else []
+    parts.append(f"{len(trainings)} trainings of {counted(settings.epochs, 'epoch')}")
     words, done = " and ".join(parts), len(trials) + len(trainings) - len(left)
     words += f", {done} of them complete" if done else ""
     if left and context.compute.ray_address is not None:
@@ -106,10 +106,6 @@ def _forecast(
         words += f", about {duration(seconds)}, {share.concurrent} at a time"
         context.run.log_metrics({"forecast_seconds": seconds})
     context.console.say(f"  {words}")
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' if count != 1 else ''}"
 
 
 def _train(

@@ -70,14 +70,14 @@ def run(
         results = train_candidates(context, both, spec, seeds=seeds)
     use_threads(cpu_threads(context.compute))
     verdict = _decide(results, open_data(prepared), spec, confidence=search.confirm_confidence)
-    _keep(context, results, verdict, seed=seed)
-    return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence)
+    kept = _keep(context, results, verdict, seed=seed)
+    return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence, kept)
 
 
 def _decide(results: Sequence[SeedResult], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
     """Compare the recipes seed by seed, each training at its best epoch."""
     winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
-    lost = [[result.seed for result in some if result.diverged] for some in (winners, defaults)]
+    lost = [[result.seed for result in some if result.failed] for some in (winners, defaults)]
     pairs = list(zip(winners, defaults, strict=True))
     differences = [a.score - b.score for a, b in pairs if a.score is not None and b.score is not None]
     if any(lost):
@@ -106,17 +106,14 @@ def _decide(results: Sequence[SeedResult], data: TrainingData, spec: TrainingSpe
     )
 
 
-def _keep(context: StageContext, results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> None:
-    """Copy the training that `train` would repeat; an interrupted copy starts again."""
-    kept = _kept(results, verdict, seed=seed)
+def _keep(context: StageContext, results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> SeedResult | None:
+    """Copy and return the training that `train` would repeat, unless it failed; an interrupted copy starts again."""
+    chosen = (verdict.chosen, seed)
+    kept = next((one for one in results if (one.label, one.seed) == chosen and not one.failed), None)
     shutil.rmtree(context.directory / KEPT, ignore_errors=True)
     if kept is not None:
         copy_training(kept.store.folder, context.directory / KEPT)
-
-
-def _kept(results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> SeedResult | None:
-    """The training of the chosen recipe and the configured seed, unless it diverged."""
-    return next((one for one in results if (one.label, one.seed) == (verdict.chosen, seed) and not one.diverged), None)
+    return kept
 
 
 def _conclude(
@@ -126,11 +123,11 @@ def _conclude(
     results: Sequence[SeedResult],
     objective: str,
     confidence: float,
+    kept: SeedResult | None = None,
 ) -> dict[str, Any]:
     """Write confirmation.json, log it with table and figure, print the decision."""
     seeds = sorted({result.seed for result in results})
     scores = {label: [result.score for result in results if result.label == label] for label in LABELS if results}
-    kept = _kept(results, verdict, seed=seeds[0]) if seeds else None
     values = write_confirmation(
         context.directory / "confirmation.json",
         verdict,

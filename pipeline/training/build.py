@@ -293,7 +293,7 @@ def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
         own = order[val.labels[order] == label]
         place[own] = (np.arange(len(own)) + 0.5) / len(own)
     chosen = order[np.argsort(place[order], kind="stable")][:size]
-    return next(eval_batches(_subset(val, chosen), batch_size=size))
+    return next(eval_batches(val.take(chosen), batch_size=size))
 
 
 def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Iterator[Batch]:
@@ -302,11 +302,7 @@ def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Itera
     size = min(recipe.recipe.batch_size, len(train))
     count = min(CALIBRATION_BATCHES, len(train) // size)
     chosen = np.random.default_rng(seed).permutation(len(train))[: count * size]
-    return eval_batches(_subset(train, chosen), batch_size=size)
-
-
-def _subset(images: ImageSet, chosen: np.ndarray) -> ImageSet:
-    return ImageSet(pack=images.pack, indices=images.indices[chosen], labels=images.labels[chosen])
+    return eval_batches(train.take(chosen), batch_size=size)
 
 
 def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:

@@ -117,10 +117,9 @@ class TrainingStore:
         self._log_late(ended.steps)
         save_checkpoint(self.folder / ENDED_FILE, vars(ended) | {"steps": _rows(ended.steps)})
         self.ended = ended
-        state = self.state()
-        if state is not None:  # drop the learner's state, the largest part, which is not needed any more
+        if self.progress.trained:  # drop the learner's state, the largest part, which is not needed any more
             last = ended.epoch - 1 if ended.reason == "diverged" else ended.epoch
-            small = {"weights": state["weights"], "trained": state["trained"], "epoch": last}
+            small = self.progress.state_dict() | {"epoch": last}
             save_checkpoint(self.folder / STATE_FILE, small)
             self._cut(small)
 

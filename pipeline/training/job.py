@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from components.evaluation.objectives import decision_metrics
+from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher
 from pipeline.compute.device import loader_workers
@@ -186,7 +187,7 @@ class TrainingJob:
     def _add_scored(self, model: nn.Module, logits: np.ndarray) -> None:
         """Copy the scored weights, which the model has only during the call."""
         if self.spec.keep is not None:
-            self._scored = Scored(weights=cpu_copies(model), val_logits=logits)
+            self._scored = Scored(weights=on_cpu(model.state_dict()), val_logits=logits)
         if self.spec.decision_metrics:
             data = self.data
             self._decisions = decision_metrics(
@@ -276,11 +277,6 @@ def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> Mon
         total_steps=steps_per_epoch(spec.recipe, data) * spec.epochs,
         chance_loss=loss_of_constant(spec.recipe, data),
     )
-
-
-def cpu_copies(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of a model's weights on the CPU."""
-    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:

@@ -27,6 +27,10 @@ class Pace:
     scoring: float
     start: float
 
+    def epoch(self, data: TrainingData) -> float:
+        """Seconds of an epoch with its evaluation."""
+        return len(data.split("train")) * self.training + len(data.split("val")) * self.scoring
+
 
 def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: ComputeConfig) -> Pace:
     """Time the training of a few batches and the evaluation of a part of the validation split."""

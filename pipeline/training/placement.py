@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from components.cluster import stream_on_cluster
+from components.display import counted
 from components.errors import InputError
 from components.training.checkpoint import on_cpu
 from components.training.engine import StepRecord
-from pipeline.compute.resources import ray_for, training_share
+from pipeline.compute.resources import check_compute, ray_for
 from pipeline.compute.shipping import ship
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, steps_per_epoch
@@ -99,7 +100,7 @@ def placement_of_trainings(context: StageContext, *, trainings: int) -> Iterator
     """
     record, compute = context.inputs["prepare"], context.compute
     if compute.ray_address is None:
-        share = training_share(compute)
+        share = check_compute(compute)
         if share.gpus and min(share.concurrent, trainings) > 1:
             prepared = ship(record, compute=compute)
             with ray_for(compute, share):
@@ -135,7 +136,7 @@ def train_all(
     if failed:
         job, error = failed[0]
         error.add_note(
-            f"{len(failed)} training{'s' if len(failed) > 1 else ''} failed, the first: {job.name}; all others are "
+            f"{counted(len(failed), 'training')} failed, the first: {job.name}; all others are "
             "kept, and the same command resumes the failed ones"
         )
         raise error

@@ -6,6 +6,7 @@ import pytest
 
 from components.search.space import Choice, Condition, Interval, RateInterval
 from pipeline import search_space as recipes
+from pipeline.checks.space import with_parsed_values
 from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.search_space import SearchedSpace, at_horizon, searched_space, settings_of
@@ -176,7 +177,8 @@ def test_choices_and_conditions_have_the_type_of_their_key(configured) -> None:
     """YAML reads 1e-3 as a text, and the tables of a search hold numbers."""
     decay = Dimension(sets="recipe.weight_decay", choices=("1e-3", "0.1"))
     clip = Dimension(sets="recipe.clip_grad_norm", choices=("null", 1), when={"recipe.weight_decay": "1e-3"})
-    space = searched(configured, decay, clip).space
+    parsed = [with_parsed_values(load("smoke"), dimension) for dimension in (decay, clip)]
+    space = searched(configured, *parsed).space
     assert [dimension.values for dimension in space.dimensions] == [(0.001, 0.1), (None, 1.0)]
     assert space.overrides({"recipe.weight_decay": 0, "recipe.clip_grad_norm": 1}) == {
         "recipe.weight_decay": 0.001,

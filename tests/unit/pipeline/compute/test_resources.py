@@ -11,7 +11,7 @@ import torch
 from components import cluster
 from components.errors import InputError
 from pipeline.compute import resources
-from pipeline.compute.resources import TrainingShare, check_compute, driver_compute, ray_for, share_out, training_share
+from pipeline.compute.resources import TrainingShare, check_compute, driver_compute, ray_for, share_out
 from pipeline.config import ComputeConfig
 
 
@@ -21,7 +21,7 @@ def gpus(monkeypatch):
 
 
 def shares(**compute) -> tuple[int, int, float]:
-    found = training_share(ComputeConfig(**compute))
+    found = check_compute(ComputeConfig(**compute))
     return found.concurrent, found.cpus, found.gpus
 
 

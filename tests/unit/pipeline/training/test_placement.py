@@ -221,7 +221,7 @@ def opened(monkeypatch) -> list[str]:
     ],
 )
 def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatch, share, trainings, expected) -> None:
-    monkeypatch.setattr(placement, "training_share", lambda compute: share)
+    monkeypatch.setattr(placement, "check_compute", lambda compute: share)
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig())
     with placement_of_trainings(context, trainings=trainings) as place:
         assert opened == [expected]
@@ -230,7 +230,7 @@ def test_several_trainings_share_gpus_and_take_turns_on_a_cpu(opened, monkeypatc
 
 
 def test_on_a_cluster_its_own_place_is_taken(opened, monkeypatch) -> None:
-    monkeypatch.setattr(placement, "training_share", None)  # the cluster is asked once, by the place itself
+    monkeypatch.setattr(placement, "check_compute", None)  # the cluster is asked once, by the place itself
     context = SimpleNamespace(inputs={"prepare": "record"}, compute=ComputeConfig(ray_address="auto"))
     with placement_of_trainings(context, trainings=6):
         assert opened == ["as one"]

@@ -31,6 +31,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from components.artifact_place import local_folder, misplaced
 from components.errors import InputError, ModelError, redact
+from components.home import check_writable
 from components.liveness import HEARTBEAT_SECONDS, TAG_HEARTBEAT, TAG_HOST, is_dead, process_tags
 from components.metric_writer import MetricWriter, Rows, Status, now_ms
 from components.tracking_store import NO_SERVER, first_contact, first_line, open_store, resolve_uri, sqlite_file
@@ -187,7 +188,7 @@ class Tracker:
         with first_contact(uri):
             file = sqlite_file(uri)
             if file is not None and not file.exists():
-                _check_writable(file)
+                _check_creatable(file)
                 return
             client = open_store(uri)
             found = _find_experiment(client, experiment)
@@ -209,8 +210,11 @@ class Tracker:
 
     def exists(self, run_id: str) -> bool:
         """Whether the store holds the run (another store, or a deleted run, does not)."""
+        return self._active(run_id) is not None
+
+    def _active(self, run_id: str) -> Any:  # noqa: ANN401 - an MLflow run, or None
         run = _unless_missing(lambda: self.client.get_run(run_id))
-        return run is not None and run.info.lifecycle_stage == "active"
+        return run if run is not None and run.info.lifecycle_stage == "active" else None
 
     def holds_model(self, model_id: str) -> bool:
         """Whether the store holds the logged model (another store does not)."""
@@ -251,7 +255,7 @@ class Tracker:
         unfinished = [run for run in found if TAG_SUPERSEDED not in run.data.tags]
         if resume and unfinished:
             return self._reopen(unfinished[0], root)
-        tags = {TAG_STAGE: stage, TAG_FINGERPRINT: fingerprint, TAG_ROOT: root.id}
+        tags = {TAG_FINGERPRINT: fingerprint, TAG_ROOT: root.id}
         started = self.start_child(root, stage, tags)
         for old in unfinished:
             self.run(old.info.run_id).set_tags({TAG_SUPERSEDED: started.id})
@@ -270,10 +274,10 @@ class Tracker:
 
     def unfinished(self, run_id: str) -> Run | None:
         """The run, where the store holds it and it has not ended well."""
-        if not self.exists(run_id):
+        found = self._active(run_id)
+        if found is None or found.info.status == "FINISHED":
             return None
-        info = self.client.get_run(run_id).info
-        return None if info.status == "FINISHED" else Run(self.client, run_id, info.experiment_id)
+        return Run(self.client, run_id, found.info.experiment_id)
 
     def children(self, run: Run) -> list[Any]:
         """The MLflow runs directly below a run."""
@@ -289,8 +293,8 @@ class Tracker:
             else:
                 # Below a root that its launcher had already ended, the children of a killed process stay RUNNING.
                 parent = tags.get(TAG_PARENT)
-                gone = parent is not None and parent not in running and self.exists(parent)
-                gone = gone and self.client.get_run(parent).info.status != "RUNNING"
+                above = self._active(parent) if parent is not None and parent not in running else None
+                gone = above is not None and above.info.status != "RUNNING"
             reaped += self.end_tree(run_id, "KILLED") if gone else 0
         return reaped
 
@@ -570,11 +574,10 @@ def _misplaced(client: MlflowClient, uri: str, found: Experiment, *, writes: boo
     return misplaced(uri, found.artifact_location, places, writes=writes)
 
 
-def _check_writable(file: Path) -> None:
+def _check_creatable(file: Path) -> None:
     nearest = next(parent for parent in file.parents if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
+        check_writable(nearest)
     except OSError as error:
         raise InputError(
             f"tracking.uri: {file} cannot be made: {nearest} cannot be written ({error.strerror}); give another URI"

@@ -42,12 +42,11 @@ class Rate:
 class Interval:
     """Two-sided bootstrap limits; None where the resamples cannot give them.
 
-    samples: resamples drawn; dropped: those without a value (one class only).
+    dropped: resamples without a value (one class only).
     """
 
     low: float | None
     high: float | None
-    samples: int
     dropped: int
 
 
@@ -135,10 +134,10 @@ def percentile_interval(values: np.ndarray, *, confidence: float) -> Interval:
     kept = values[~np.isnan(values)]
     dropped = int(values.size - kept.size)
     if kept.size == 0 or kept.size < values.size / 2 or np.ptp(kept) < 1e-12:
-        return Interval(None, None, int(values.size), dropped)
+        return Interval(None, None, dropped)
     tail = (1 - confidence) / 2
     low, high = np.quantile(kept, [tail, 1 - tail])
-    return Interval(float(low), float(high), int(values.size), dropped)
+    return Interval(float(low), float(high), dropped)
 
 
 def bootstrap_values(

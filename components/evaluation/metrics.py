@@ -69,12 +69,6 @@ def inspection_metrics(
     where the bootstrap cannot vary (`_uniform_limits`).
     """
     is_defect, rejected = np.asarray(is_defect, dtype=bool), is_rejected(log_odds, threshold)
-
-    def summary(index: np.ndarray) -> list[float]:
-        counts = scalars.tally(is_defect[index].astype(np.int64), rejected[index].astype(np.int64), 2)
-        return [scalars.balanced_accuracy(counts), scalars.matthews(counts)]
-
-    balanced, mcc = sampling.estimates(summary)
     by_group = None
     names, part = np.unique(sampling.groups, return_inverse=True)
     if names.size < is_defect.size:
@@ -85,8 +79,7 @@ def inspection_metrics(
         "threshold": float(sigmoid(np.asarray(threshold))),
         "threshold_log_odds": float(threshold),
         **_decisions(is_defect, rejected, sampling),
-        "balanced_accuracy": _uniform_limits(balanced, is_defect == rejected, is_defect, sampling),
-        "mcc": mcc,
+        **_agreement(is_defect.astype(np.int64), rejected.astype(np.int64), 2, sampling),
         "by_group": by_group,
     }
 
@@ -122,20 +115,13 @@ def class_metrics(
     """
     labels, count = np.asarray(labels, dtype=np.int64), len(classes)
     predicted = np.asarray(probabilities).reshape(-1, count).argmax(axis=1)
-
-    def summary(index: np.ndarray) -> list[float]:
-        counts = scalars.tally(labels[index], predicted[index], count)
-        return [scalars.balanced_accuracy(counts), scalars.matthews(counts)]
-
     correct = labels == predicted
-    balanced, mcc = sampling.estimates(summary)
     per_class = zip(classes, _rows_by_class(labels, count), _rows_by_class(predicted, count), strict=True)
     shown = count <= MAX_MATRIX_CLASSES
     matrix = np.bincount(labels * count + predicted, minlength=count**2).reshape(count, count) if shown else None
     return {
         "accuracy": sampling.rate(correct),
-        "balanced_accuracy": _uniform_limits(balanced, correct, labels, sampling),
-        "mcc": mcc,
+        **_agreement(labels, predicted, count, sampling),
         "per_class": {
             name: {
                 "images": len(own),
@@ -147,6 +133,17 @@ def class_metrics(
         "confusion_matrix": None if matrix is None else matrix.tolist(),
         "confused_pairs": _confused_pairs(labels, predicted, classes),
     }
+
+
+def _agreement(actual: np.ndarray, predicted: np.ndarray, count: int, sampling: Sampling) -> dict[str, Any]:
+    """Balanced accuracy and Matthews correlation of (N,) int class positions."""
+
+    def summary(index: np.ndarray) -> list[float]:
+        counts = scalars.tally(actual[index], predicted[index], count)
+        return [scalars.balanced_accuracy(counts), scalars.matthews(counts)]
+
+    balanced, mcc = sampling.estimates(summary)
+    return {"balanced_accuracy": _uniform_limits(balanced, actual == predicted, actual, sampling), "mcc": mcc}
 
 
 def _decisions(is_defect: np.ndarray, rejected: np.ndarray, sampling: Sampling) -> dict[str, Any]:

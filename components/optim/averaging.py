@@ -14,19 +14,29 @@ from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode in the block. The mode of each module is restored: a frozen body's norms train in eval mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def preserved(model: nn.Module) -> Iterator[None]:
     """Restore every parameter, buffer and mode of the model at the end of the block."""
     tensors = [*model.parameters(), *model.buffers()]
     copies = [tensor.detach().clone() for tensor in tensors]
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        yield
+        with eval_mode(model):
+            yield
     finally:
         with torch.no_grad():
             for tensor, copy in zip(tensors, copies, strict=True):
                 tensor.copy_(copy)
-        for module, training in modes:
-            module.training = training
 
 
 def recalibrate(model: nn.Module, norms: Sequence[_NormBase], batches: Iterable[torch.Tensor]) -> None:

@@ -9,7 +9,6 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,24 +22,13 @@ from components.optim.optimizers import ScheduleFree
 from components.optim.schedules import PlateauRule, Schedule, multiplier
 
 
-@dataclass(frozen=True)
-class TakenStep:
-    """What one step did.
-
-    rates: effective rate of every group in it, 0 for a frozen one. grad_norm: () of all trainable parameters together,
-    before clipping, on the device; where it is not finite, the weights were left as they were.
-    """
-
-    rates: tuple[float, ...]
-    grad_norm: torch.Tensor
-
-
 class Stepper:
     """Drives one optimizer over one model.
 
     optimizer: as it was given. schedule: as it was given. steps: successful ones so far. scale: factor beside the
     schedule, for whoever watches the training. group_names: of the parameter groups, unique and stable. averages:
-    whether `averaged` does anything. gradients, grad_norm: of the backward pass that was measured last.
+    whether `averaged` does anything. gradients: of the backward pass that was measured last.
+    grad_norm: () norm of all of them together, before clipping, on the device.
     """
 
     def __init__(
@@ -113,12 +101,13 @@ class Stepper:
         self.gradients = [weight.grad for weight in self._weights if weight.grad is not None]
         self.grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.gradients)))
 
-    def step(self, batch_loss: torch.Tensor | None = None, *, on_device: bool = False) -> TakenStep:
+    def step(self, batch_loss: torch.Tensor | None = None, *, on_device: bool = False) -> tuple[float, ...]:
         """Set the rates, clip the gradients that are there, and move the weights.
 
-        Nothing moves where `batch_loss` () or the gradient norm is not finite. The host checks that, and does not count
-        the step; or, with `on_device`, the device does: the host reads nothing, and the step counts. Then no later step
-        moves anything either, until `uncount_steps`.
+        Returns the effective rate of every group in the step, 0 for a frozen one. Nothing moves where `batch_loss` ()
+        or the gradient norm is not finite. The host checks that, and does not count the step; or, with `on_device`, the
+        device does: the host reads nothing, and the step counts. Then no later step moves anything either, until
+        `uncount_steps`.
         """
         groups, rates = self.optimizer.param_groups, self.rates()
         for group, rate in zip(groups, rates, strict=True):
@@ -131,7 +120,7 @@ class Stepper:
             self._failed = failed if self._failed is None else self._failed | failed
         elif not all(math.isfinite(value) for value in checked):
             self.gradients = []
-            return TakenStep(rates, self.grad_norm)
+            return rates
         if self._clip is not None:
             nn.utils.clip_grads_with_norm_(self._weights, self._clip, self.grad_norm)
         # Many optimizers count steps by group, gradients or not, and correct their bias by it.
@@ -145,7 +134,7 @@ class Stepper:
             rates = tuple(group["scheduled_lr"] if rate else 0.0 for group, rate in zip(groups, rates, strict=True))
         self.steps += 1
         self._match_steps()
-        return TakenStep(rates, self.grad_norm)
+        return rates
 
     def uncount_steps(self, steps: int) -> None:
         """Do not count the latest steps, which moved nothing; the next one may move the weights again."""

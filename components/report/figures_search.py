@@ -57,9 +57,7 @@ def search_figure(
         return style.empty_figure(heading, "no trial has run")
     labels = _labels(trials, bounds)
     marks = _marks([*bounds, *labels])
-    figure = style.new_figure(style.WIDTH, 4.5 + ROW * max(0, len(bounds) - 2))
-    axes = figure.add_subplot()
-    style.quiet_axes(axes)
+    figure, axes = style.plot(4.5 + ROW * max(0, len(bounds) - 2))
     axes.set_xscale("log")
     scores = _scores(trials)
     bottom, top = _limits(scores[np.isfinite(scores)])
@@ -97,9 +95,7 @@ def importance_figure(importances: Mapping[str, Any]) -> Figure:
     bars = [(_plain_key(key), share, color) for key, share in shares.items()]
     bars.append((REST, max(0.0, 1 - sum(shares.values())), style.FAINT))
     subtitle = _importance_subtitle(importances["basis"], r_squared)
-    figure = style.new_figure(style.WIDTH, pictures.panels_heading_height(subtitle) + 0.2 + 0.3 * len(bars))
-    axes = figure.add_subplot()
-    style.quiet_axes(axes, grid=None)
+    figure, axes = style.plot(pictures.panels_heading_height(subtitle) + 0.2 + 0.3 * len(bars), grid=None)
     names, widths, colors = zip(*bars, strict=True)
     drawn = axes.barh(range(len(bars)), widths, height=0.62, color=colors)
     axes.bar_label(drawn, [style.percent(share) for share in widths], padding=5, fontsize=style.TEXT_SIZE)
@@ -123,9 +119,7 @@ def pareto_figure(trials: pd.DataFrame, front: Sequence[int], *, metric_name: st
     known = known[np.isfinite(known[["score", "latency_ms"]].to_numpy(dtype=float, na_value=np.nan)).all(axis=1)]
     if known.empty:
         return style.empty_figure(heading, "no completed trial has both a score and a latency")
-    figure = style.new_figure(style.WIDTH, 4.3)
-    axes = figure.add_subplot()
-    style.quiet_axes(axes, grid="both")
+    figure, axes = style.plot(4.3, grid="both")
     on_front = known["trial"].isin(list(front))
     best, beaten = known[on_front].sort_values(["latency_ms", "score"]), known[~on_front]
     axes.scatter(beaten["latency_ms"], beaten["score"], s=24, color=style.FAINT, label="beaten", zorder=3)

@@ -14,11 +14,10 @@ from matplotlib.figure import Figure
 from components import display
 from components.report import letters, style
 
-MARGIN, GAP, HEADING = 0.1, 0.12, 0.5
+MARGIN, GAP, HEADING, LINE = 0.1, 0.12, 0.5, 0.155
+"""Inches: around the figure, between images, for the heading; a line of a caption."""
 PANELS_HEADING, SUBTITLE_LINE = 0.62, 0.17
 """Inches of the strip over the panels of a figure, and of each line that its subtitle has beyond the first."""
-LINE = 0.155
-"""Inches: around the figure, between images, for the heading; a line of a caption."""
 COLUMN_PER_POINT = 0.0072
 """Inches that a column of text takes, by the points of its size."""
 NAME_CHARS = 18

@@ -1,4 +1,4 @@
-"""What an MLflow export of a bundle needs, as plain data: MLflow itself is imported by `tracking` alone.
+"""What an MLflow export of a bundle needs, as plain data; `components.tracking` writes it.
 
 `mlflow.pyfunc.save_model(python_model=PYFUNC_FILE, artifacts={ARTIFACT: bundle}, model_config=MODEL_CONFIG,
 signature=ModelSignature.from_dict(signature_fields(card)), pip_requirements=pip_requirements())`.

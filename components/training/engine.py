@@ -28,6 +28,7 @@ from torch import nn
 
 from components.data.loader import EVAL_BATCH, Batch, prefetched
 from components.models.forward import Preprocessing, logits_of
+from components.optim.averaging import eval_mode
 from components.optim.stepper import Stepper
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Learner:
         def inputs() -> Iterator[torch.Tensor]:
             return (self.device.inputs(batch, self.preprocessing) for batch in self.calibration())
 
-        with _eval_mode(self.model), self.stepper.averaged(inputs):
+        with eval_mode(self.model), self.stepper.averaged(inputs):
             yield self.model
 
     def state_dict(self) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, prepr
     preprocessing = preprocessing.to(device.target)
     logits: list[torch.Tensor] = []
     fits = sys.maxsize
-    with _eval_mode(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode():
         for batch in prefetched(batches) if device.target.type == "cuda" else batches:
             done = 0
             while done < len(batch):
@@ -243,18 +244,6 @@ def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, prepr
                     fits = len(part) // 2
                     logger.warning("%d images do not fit into the GPU's memory at once: %d do next", len(part), fits)
     return torch.cat(logits).cpu().numpy()
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Restores the mode module by module: the norms of a frozen body are in eval mode during training too."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @dataclass
@@ -339,12 +328,12 @@ def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
     stepper.measure_gradients()
     if watcher is not None:
         watcher.before_step(learner)
-    taken = stepper.step(loss, on_device=learner.fetch_every != 1)
+    rates = stepper.step(loss, on_device=learner.fetch_every != 1)
     if learner.averaged is not None and learner.step == number:
         with stepper.undone_on_failure(learner.averaged.module.state_dict().values):
             learner.averaged.update(learner.model, step=number)
     measured = () if watcher is None else watcher.measure(learner)
-    return _Step(number, taken.rates, len(batch), [loss.detach(), taken.grad_norm, *measured])
+    return _Step(number, rates, len(batch), [loss.detach(), stepper.grad_norm, *measured])
 
 
 def _read(

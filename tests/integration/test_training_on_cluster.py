@@ -2,12 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 
@@ -20,9 +20,10 @@ from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import read_record
+from pipeline.training import placement
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event, Saved, TrainingSpec
-from pipeline.training.placement import Job, train_all
+from pipeline.training.placement import Failed, Job, Task, train_all, train_on_worker
 from pipeline.training.tasks import Place
 
 pytestmark = pytest.mark.integration
@@ -30,7 +31,6 @@ pytestmark = pytest.mark.integration
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
 SHARE = TrainingShare(concurrent=2, cpus=1, gpus=0)
 EPOCHS = 4
-WORKER = "ray::train_on_worker"
 
 
 @pytest.fixture(scope="module")
@@ -105,35 +105,44 @@ def assert_same(jobs: dict[str, Job], others: dict[str, Job]) -> None:
         assert np.array_equal(mine.best().val_logits, theirs.best().val_logits)
 
 
-def workers() -> list[psutil.Process]:
-    """The processes of this test's Ray that are at a training."""
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if WORKER in " ".join(_words(child))]
+@pytest.fixture
+def workers(tmp_path, monkeypatch) -> Callable[[], list[int]]:
+    """The processes of the trainings so far. A training begins when two have a worker: one after the other, none would.
+
+    The workers write their numbers down themselves: the name that Ray gives to a process changes at every moment.
+    """
+    folder = tmp_path / "workers"
+    folder.mkdir()
+
+    def meet_and_train(task: Task) -> Iterator[Event | Failed]:
+        (folder / str(os.getpid())).touch()
+        until = time.monotonic() + 120
+        while len(list(folder.iterdir())) < SHARE.concurrent:
+            assert time.monotonic() < until, "no other training runs beside this one"
+            time.sleep(0.02)
+        yield from train_on_worker(task)
+
+    monkeypatch.setattr(placement, "train_on_worker", meet_and_train)
+    return lambda: [int(path.name) for path in folder.iterdir()]
 
 
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return [process.name(), *process.cmdline()]
-    except psutil.Error:
-        return []
-
-
-def test_trainings_on_workers_give_the_weights_of_trainings_in_process(tmp_path, place, undisturbed) -> None:
+def test_trainings_beside_each_other_give_the_weights_of_trainings_in_process(
+    tmp_path, place, undisturbed, workers
+) -> None:
     jobs = {one.name: one for one in (job(tmp_path, seed) for seed in (0, 1))}
-    seen, at_work = [], []
+    seen = []
 
     def note(one: Job, event: Event) -> None:
         seen.append((one.name, event.epoch.epoch if isinstance(event, Saved) else "end"))
-        at_work.append(len(workers()))
 
     train_all(list(jobs.values()), place, warn=pytest.fail, on_event=note)
     for name in jobs:
         assert [what for who, what in seen if who == name] == [1, 2, 3, 4, "end"]
-    assert max(at_work) == 2  # beside each other
+    assert len(workers()) == 2
     assert_same(jobs, undisturbed)
 
 
-def test_a_training_whose_worker_is_killed_ends_with_the_same_weights(tmp_path, place, undisturbed) -> None:
+def test_a_training_whose_worker_is_killed_ends_with_the_same_weights(tmp_path, place, undisturbed, workers) -> None:
     jobs = {one.name: one for one in (job(tmp_path, seed) for seed in (0, 1))}
     killed, died = [], []
 
@@ -142,12 +151,11 @@ def test_a_training_whose_worker_is_killed_ends_with_the_same_weights(tmp_path, 
             assert not isinstance(event, Ended)
             assert event.epoch.epoch == 1
             for process in workers():
-                killed.append(process.pid)
-                os.kill(process.pid, signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
 
     train_all(list(jobs.values()), place, warn=died.append, on_event=note)
-    assert killed
-    assert died
+    assert len(killed) == len(died) == 2
     assert all("its worker was lost" in line for line in died)
     assert_same(jobs, undisturbed)
     for one in jobs.values():

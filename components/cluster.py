@@ -11,7 +11,7 @@ import secrets
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -131,8 +131,7 @@ def run_on_cluster(
             for reference in done:
                 yield under_way.pop(reference), _outcome(reference)
     finally:
-        for reference in under_way:
-            ray.cancel(reference)
+        _cancel(under_way)
 
 
 def stream_on_cluster(
@@ -172,8 +171,14 @@ def stream_on_cluster(
                 task = under_way.pop(stream) if died is not None else under_way[stream]
                 yield task, died if died is not None else item
     finally:
-        for stream in under_way:
-            ray.cancel(stream)
+        _cancel(under_way)
+
+
+def _cancel(references: Iterable[Any]) -> None:
+    """Stop tasks, unless their session has ended and they with it: the call would start another Ray."""
+    if ray.is_initialized():
+        for reference in references:
+            ray.cancel(reference)
 
 
 def _item(reference: ray.ObjectRef[Any]) -> tuple[Any, Exception | None]:

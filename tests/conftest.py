@@ -9,8 +9,10 @@ import contextlib
 import functools
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -29,8 +31,13 @@ from preloaded import Forked, Preloaded
 
 # Several of pytest's processes share few cores: two threads of OpenMP beside a busy neighbour take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray runs its workers at niceness 15: beside a busy neighbour they would hardly run at all.
+AS_NICE_AS_ALL = {"RAY_worker_niceness": "0"}
+os.environ.update(AS_NICE_AS_ALL)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: Seconds after which a process is taken for one that hangs: many times what the longest takes on a busy machine.
+HANGS = 900
 #: By this variable a test finds again what its process has started, Ray's daemons among it.
 MARK = "ESCAPEMENT_TEST"
 
@@ -123,7 +130,7 @@ class Workplace:
             start_new_session=True,
         )
 
-    def execute(self, *command: str | Path, timeout: float = 300, **environment: str) -> Ended:
+    def execute(self, *command: str | Path, timeout: float = HANGS, **environment: str) -> Ended:
         """Run a process to its end."""
         process = self.start(*command, **environment)
         try:
@@ -178,15 +185,17 @@ class Workplace:
         except (psutil.Error, OSError):
             return False  # ended meanwhile, or somebody else's
 
-    def end_leftovers(self, *, patience: float = 10) -> tuple[str, ...]:
+    def end_leftovers(self, *, patience: float = 60) -> tuple[str, ...]:
         """Ray's daemons follow their driver within seconds; whatever does not is killed. Returns the names of those."""
-        wait_until(lambda: not self.leftovers(), timeout=patience, fail=False)
-        killed = []
+        wait_until(lambda: not self.leftovers(), timeout=patience, every=0.2, fail=False)
+        killed = {}
         for process in self.leftovers():
             with contextlib.suppress(psutil.NoSuchProcess):
-                killed.append(process.name())
+                killed[process] = process.name()
                 process.kill()
-        return tuple(killed)
+        psutil.wait_procs(killed, timeout=HANGS)
+        self.sessions.clear()  # their numbers may become another process's
+        return tuple(killed.values())
 
 
 def bare_environment() -> dict[str, str]:
@@ -200,10 +209,11 @@ def bare_environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "RAY_USAGE_STATS_ENABLED": "0",
+        **AS_NICE_AS_ALL,
     }
 
 
-def ended(process: subprocess.Popen[str] | Forked, *, timeout: float = 300) -> Ended:
+def ended(process: subprocess.Popen[str] | Forked, *, timeout: float = HANGS) -> Ended:
     """Wait for a process; one that takes too long is killed with its group."""
     try:
         stdout, stderr = process.communicate(timeout=timeout)
@@ -214,7 +224,16 @@ def ended(process: subprocess.Popen[str] | Forked, *, timeout: float = 300) -> E
     return Ended(process.returncode, stdout, stderr)
 
 
-def wait_until(condition: Callable[[], Any], *, timeout: float = 240, every: float = 0.02, fail: bool = True) -> bool:
+def free_port() -> int:
+    """A port that nothing listens on. Those that the system and Ray give to others by themselves are left out."""
+    while True:
+        port = random.randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_until(condition: Callable[[], Any], *, timeout: float = 300, every: float = 0.02, fail: bool = True) -> bool:
     """Ask again and again until it holds."""
     until = time.monotonic() + timeout
     while time.monotonic() < until:
@@ -316,3 +335,9 @@ def waiting() -> Callable[..., bool]:
 def ending() -> Callable[..., Ended]:
     """`ended`, for tests, which cannot import this file."""
     return ended
+
+
+@pytest.fixture(scope="session")
+def unused_port() -> Callable[[], int]:
+    """`free_port`, for tests, which cannot import this file."""
+    return free_port

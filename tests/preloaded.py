@@ -36,6 +36,11 @@ class Forked:
             self.returncode = int((self._folder / "code").read_text())
         return self.returncode
 
+    @property
+    def stderr(self) -> str:
+        """What it has written to standard error so far."""
+        return (self._folder / "stderr").read_text()
+
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for the end. Returns standard output and standard error."""
         until = time.monotonic() + (timeout or float("inf"))
@@ -43,7 +48,7 @@ class Forked:
             if time.monotonic() > until:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
             time.sleep(0.005)
-        return (self._folder / "stdout").read_text(), (self._folder / "stderr").read_text()
+        return (self._folder / "stdout").read_text(), self.stderr
 
 
 class Preloaded:

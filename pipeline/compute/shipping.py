@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 CHUNK_BYTES = 64 * 2**20
 #: Copies that no worker of a node has opened for so long are removed when a new one is made.
 UNUSED_DAYS = 7
-#: How long a node may take to say whether it sees a folder; a worker that has to be started first takes seconds.
-PATIENCE_SECONDS = 60.0
+#: How long a node may take to say whether it sees a folder. A busy machine takes a minute to start a worker.
+PATIENCE_SECONDS = 300.0
 #: Set to `always`, workers fetch the data even where they see the folder.
 SHIP_VARIABLE = "ESCAPEMENT_SHIP_DATA"
 

@@ -38,8 +38,8 @@ FILES = {
 def _results(place):
     """Training that has ended → when. They are removed with the scratch when the stage is done."""
     found = {}
-    for path in place.storage.glob("compare_lr/*/unfinished/*/ended.pt"):
-        with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
+        for path in place.storage.glob("compare_lr/*/unfinished/*/ended.pt"):
             found[path.parent.name] = path.stat().st_mtime_ns
     return found
 

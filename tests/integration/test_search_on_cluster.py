@@ -47,7 +47,7 @@ def test_a_node_that_is_killed_in_mid_trial_costs_nothing_but_time(copy_finished
 
     waiting(lambda: process.poll() is not None or killed_in_the_midst())
     assert process.poll() is None, process.communicate()[1][-4000:]
-    done = ending(process, timeout=400)
+    done = ending(process)
     assert done.code == 0, done.stderr[-4000:]
 
     table = pd.read_parquet(place.result(done, "search") / "trials.parquet")

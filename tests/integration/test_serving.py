@@ -2,7 +2,6 @@
 
 import base64
 import json
-import socket
 import sys
 import urllib.request
 
@@ -54,11 +53,9 @@ def test_the_loaded_model_agrees_with_the_evaluation_without_this_project(finish
     _check(json.loads(done.stdout.splitlines()[-1]), expected)
 
 
-def test_the_scoring_server_answers_base64(finished, expected, waiting):
+def test_the_scoring_server_answers_base64(finished, expected, waiting, unused_port):
     place, _ = finished
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = unused_port()
     server = place.start(
         *(sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/smoke@champion"),
         *("--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)),

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 
 import numpy as np
@@ -34,8 +33,11 @@ authorizer.add_user("line3", "s3cret", sys.argv[1])
 for closed in sys.argv[3:]:
     authorizer.override_perm("anonymous", closed, "r", recursive=True)
 class Handler(FTPHandler):
-    timeout = float(sys.argv[2])
     auth_failed_timeout = 0.1
+    def on_file_sent(self, file):
+        if sys.argv[2] == "hang up":
+            self.respond("421 good bye")
+            self.close_when_done()
 Handler.authorizer = authorizer
 server = ThreadedFTPServer(("127.0.0.1", 0), Handler)
 print("serving on port", server.address[1], flush=True)
@@ -97,7 +99,7 @@ def serve(images):
 @pytest.fixture
 def ftp(serve):
     pytest.importorskip("pyftpdlib")
-    return f"ftp://127.0.0.1:{serve(FTP_SERVER, '300')}"
+    return f"ftp://127.0.0.1:{serve(FTP_SERVER, 'stay')}"
 
 
 @pytest.fixture
@@ -174,17 +176,16 @@ def test_users_log_in_and_their_password_is_never_shown(images, ftp, options):
 @pytest.mark.parametrize("folder", ["good", "good/lot 1"])
 def test_a_folder_that_the_server_may_not_list_is_refused_and_not_skipped(images, serve, options, folder):
     pytest.importorskip("pyftpdlib")
-    port = serve(FTP_SERVER, "300", images / "parts" / folder)
+    port = serve(FTP_SERVER, "stay", images / "parts" / folder)
     with pytest.raises(InputError, match=rf"/parts/{folder} cannot be listed"):
         list_source(f"folder:ftp://127.0.0.1:{port}/parts", options())
 
 
 def test_a_server_that_hangs_up_is_called_again(images, serve):
     pytest.importorskip("pyftpdlib")
-    files = open_files(f"ftp://127.0.0.1:{serve(FTP_SERVER, '0.2')}/parts", key="data.root")
+    files = open_files(f"ftp://127.0.0.1:{serve(FTP_SERVER, 'hang up')}/parts", key="data.root")
     for name in NAMES:
-        assert files.read(name) == (images / "parts" / name).read_bytes()
-        time.sleep(0.5)  # the server says 421 and closes
+        assert files.read(name) == (images / "parts" / name).read_bytes()  # then the server says 421 and closes
 
 
 def test_a_file_that_vanishes_from_a_server_is_an_os_error(images, ftp):

@@ -180,7 +180,11 @@ class Workers:
     def __init__(self) -> None:
         self.asked: dict = {}
         self.most = self.under_way = 0
+        self.running = True
         self.cancelled: list = []
+
+    def is_initialized(self) -> bool:
+        return self.running
 
     def remote(self, **options):
         self.asked = options
@@ -314,6 +318,17 @@ def test_when_nobody_asks_any_more_what_is_under_way_is_cancelled(monkeypatch) -
     next(stream)
     stream.close()
     assert len(workers.cancelled) == 2
+
+
+def test_what_is_closed_after_its_session_starts_no_other_to_cancel_in(monkeypatch) -> None:
+    workers = Streams()
+    monkeypatch.setattr(cluster, "ray", workers)
+    stream = stream_on_cluster(halves, [[1, 1]], cores=1, gpus=0, at_once=1)
+    results = run_on_cluster(iter, [[1], [2]], cores=1, gpus=0, at_once=2)
+    next(stream), next(results)
+    workers.running = False
+    stream.close(), results.close()
+    assert workers.cancelled == []
 
 
 def offer(name: str, *, alive: bool = True, **resources: float) -> dict:

@@ -1,6 +1,7 @@
 """A real Ray, small sessions: how trials end, what the observer is told, and what an interrupted search repeats."""
 
 import functools
+import gc
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
 from components.cluster import ray_session
 from components.search.journal import Journal
@@ -29,20 +31,20 @@ SCORES: tuple[tuple[float | str | None, ...], ...] = (
     (0.96, "the lamp went out"),
     (math.nan,),
 )
+CORES = 2
 HANG, DIE_ONCE, SLOW = "hang", "die once", "slow"
 
 
 class Script:
     """Plays the scores of its trial, and notes in a file every epoch that it was asked for."""
 
-    def __init__(self, suggestion: Suggestion, *, scores, notes: Path, seconds: float) -> None:
+    def __init__(self, suggestion: Suggestion, *, scores, notes: Path) -> None:
         self._index = suggestion.point["trial"]
-        self._scores, self._notes, self._seconds, self._epoch = scores[self._index], notes, seconds, 0
+        self._scores, self._notes, self._epoch = scores[self._index], notes, 0
         if self._scores == "unopened":
             raise ValueError("no such lens")
 
     def next_epoch(self) -> dict:
-        time.sleep(self._seconds)
         outcome = self._scores[self._epoch]
         self._epoch += 1
         first_time = f"{self._index} {self._epoch}\n" not in (self._notes.read_text() if self._notes.exists() else "")
@@ -51,9 +53,8 @@ class Script:
         if outcome == HANG:
             time.sleep(600)
         if outcome == SLOW:  # until four others have failed, and their search knows
-            while "4 1\n" not in self._notes.read_text():
+            while not (self._notes.parent / "trial 4 ended").exists():
                 time.sleep(0.1)
-            time.sleep(2)
             outcome = 0.5
         if outcome == DIE_ONCE:
             if first_time:
@@ -85,11 +86,18 @@ def plain(number: int) -> Suggestion:
 
 
 class Notebook:
-    """An observer that writes down what it is told; it may break off the search."""
+    """An observer that writes down what it is told; it may break off the search. Its time is that of the reports.
 
-    def __init__(self, *, interrupt_at: tuple[int, int] | None = None) -> None:
+    folder: where a file says that a trial has ended.
+    """
+
+    def __init__(self, *, interrupt_at: tuple[int, int] | None = None, folder: Path | None = None) -> None:
         self.told: list[tuple] = []
-        self._interrupt_at = interrupt_at
+        self._interrupt_at, self._folder = interrupt_at, folder
+
+    def time(self) -> float:
+        """A second per report."""
+        return sum(entry[0] == "reported" for entry in self.told)
 
     def started(self, record) -> None:
         self.told.append(("started", record.number))
@@ -101,19 +109,28 @@ class Notebook:
 
     def ended(self, record, trace: str) -> None:
         self.told.append(("ended", record.number, record.status, record.message, trace))
+        if self._folder is not None:
+            (self._folder / f"trial {record.number} ended").touch()
 
     def about(self, index: int) -> list[str]:
         return [entry[0] for entry in self.told if entry[1] == index]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def ray(ray_folder) -> Iterator[None]:
+def session(ray_folder) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(ray_folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # an interrupted search leaves its worker to the next one's garbage collector: a core to spare
-        with ray_session(address=None, num_cpus=3, num_gpus=0):
+        with ray_session(address=None, num_cpus=CORES, num_gpus=0):
             yield
+
+
+@pytest.fixture(autouse=True)
+def free_cores(waiting) -> Iterator[None]:
+    """An interrupted search leaves its worker, and its core, to the garbage collector."""
+    yield
+    gc.collect()
+    waiting(lambda: ray.available_resources().get("CPU") == CORES, every=0.1)
 
 
 def search(
@@ -123,8 +140,7 @@ def search(
     *,
     scores=SCORES,
     rule: str = "asha",
-    seconds: float = 0.0,
-    timeout: float = 60,
+    timeout: float = 240,
     limits: dict | None = None,
     quota_bytes: float = 1e9,
     concurrent: int = 1,
@@ -142,7 +158,7 @@ def search(
         gpus_per_trial=0,
         unstopped_fraction=0,
         seed=0,
-        clock=time.monotonic,
+        clock=observer.time,
     )
     settings = TuneSettings(
         storage=str(folder),
@@ -152,7 +168,7 @@ def search(
         timeout=timeout,
         quota_bytes=quota_bytes,
     )
-    opener = functools.partial(Script, scores=scores, notes=folder / "notes", seconds=seconds)
+    opener = functools.partial(Script, scores=scores, notes=folder / "notes")
     run_trials(state, opener, [observer], settings, rule=build_rule(rule, rungs, seed=0))
     return state
 
@@ -221,7 +237,7 @@ def test_a_finished_search_that_is_asked_for_again_trains_nothing(tmp_path) -> N
 
 def test_a_trial_that_hangs_or_cannot_be_opened_fails_alone(tmp_path) -> None:
     scores = ((0.5, 0.5, 0.5), (0.6, HANG), "unopened", (0.7, 0.7, 0.8))
-    records = search(tmp_path, 4, Notebook(), scores=scores, rule="none", timeout=2).records
+    records = search(tmp_path, 4, Notebook(), scores=scores, rule="none", timeout=10).records
     assert [record.status for record in records] == ["completed", "failed", "failed", "completed"]
     assert "search.epoch_timeout_minutes" in records[1].message
     assert records[2].message == "ValueError: no such lens"
@@ -247,7 +263,7 @@ def test_what_was_running_when_too_many_failed_goes_on_once_the_cause_is_removed
     limits = {"failure_limit": 0.5}
     # The defaults take their time; the others fail beside them.
     slow = ((0.5, SLOW, 0.5), *scores[1:])
-    state = search(tmp_path, 9, Notebook(), scores=slow, limits=limits, concurrent=2)
+    state = search(tmp_path, 9, Notebook(folder=tmp_path), scores=slow, limits=limits, concurrent=2)
     assert "with: RuntimeError: no lens" in state.common_failure()
     assert not state.records[0].ended
     mended = ((0.5, 0.5, 0.6), *[(0.4, 0.4, 0.4)] * 8)
@@ -259,8 +275,8 @@ def test_what_was_running_when_too_many_failed_goes_on_once_the_cause_is_removed
 
 def test_a_search_ends_when_its_time_is_over(tmp_path) -> None:
     scores = [(0.5, 0.5, 0.5)] * 50
-    state = search(tmp_path, 50, Notebook(), scores=scores, rule="none", seconds=0.3, limits={"seconds": 4.0})
-    assert 1 <= len(state.records) < 50
+    state = search(tmp_path, 50, Notebook(), scores=scores, rule="none", limits={"seconds": 7.0})
+    assert len(state.records) == 3  # of three epochs each
     assert all(record.ended for record in state.records)
     assert state.spent_budget()
 

@@ -85,8 +85,9 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
             f"compute.ray_address={address}: {address} cannot be reached ({error}); "
             "start the cluster, or leave the key null to run on this machine"
         ) from error
-    if threading.current_thread() is threading.main_thread() and on_request_to_end is not None:
-        signal.signal(signal.SIGTERM, on_request_to_end)  # Ray has put its own in place
+    finally:
+        if threading.current_thread() is threading.main_thread() and on_request_to_end is not None:
+            signal.signal(signal.SIGTERM, on_request_to_end)  # Ray has put its own in place
     try:
         yield
     finally:

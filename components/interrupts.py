@@ -12,7 +12,7 @@ import functools
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any, TypeVar, cast
 
@@ -87,9 +87,18 @@ def _handled_by(handler: Any) -> Iterator[None]:  # noqa: ANN401 - what `signal.
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are heard in the main thread only
         return
-    before = {number: signal.signal(number, handler) for number in STOPPING}
+    own = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOPPING}
     try:
+        _handle(dict.fromkeys(STOPPING, handler))
         yield
     finally:
-        for number, own in before.items():
-            signal.signal(number, signal.SIG_DFL if own is None else own)
+        try:
+            _handle(own)
+        except BaseException:  # the first is back and has interrupted; what follows is its echo
+            _handle(own)
+            raise
+
+
+def _handle(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

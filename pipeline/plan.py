@@ -154,8 +154,8 @@ def _result_id(item: PlannedStage) -> str | None:
 
 def _what_changed(stage: Stage, values: Mapping[str, Any], folder: Path) -> str:
     """Compare with the newest earlier result of the stage, and name the keys that differ."""
-    commits = sorted(folder.glob("*/stage.json"), key=lambda path: path.stat().st_mtime)
-    record = read_record(commits[-1].parent) if commits else None
+    newest = max(folder.glob("*/stage.json"), key=_time_made, default=None)
+    record = read_record(newest.parent) if newest else None
     if record is None:
         return "no result yet"
     if record.version != stage.version:
@@ -165,6 +165,13 @@ def _what_changed(stage: Stage, values: Mapping[str, Any], folder: Path) -> str:
     if not keys:
         return "its inputs changed"
     return listed([f"{key} {before.get(key)} → {now.get(key)}" for key in keys], most=3)
+
+
+def _time_made(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process makes it anew
+        return 0.0
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 from preloaded import Forked, Preloaded
 
 # Several of pytest's processes share few cores: two threads of OpenMP beside a busy neighbour take many times as long.
@@ -34,6 +35,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Ray runs its workers at niceness 15: beside a busy neighbour they would hardly run at all.
 AS_NICE_AS_ALL = {"RAY_worker_niceness": "0"}
 os.environ.update(AS_NICE_AS_ALL)
+# The same examples in every run, however long they take.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 #: Seconds after which a process is taken for one that hangs: many times what the longest takes on a busy machine.

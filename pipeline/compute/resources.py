@@ -25,7 +25,7 @@ from pipeline.config import ComputeConfig
 #: Cores and GPUs that a machine has for trainings.
 Offer = tuple[int, int]
 #: How long the port of a cluster may take to answer, and then the cluster.
-PORT_SECONDS, CLUSTER_SECONDS = 5.0, 60.0
+PORT_SECONDS, CLUSTER_SECONDS = 5.0, 180.0
 _ASK = "import sys; from components.cluster import describe_cluster as ask; sys.stdout.write(ask(sys.argv[1]))"
 
 

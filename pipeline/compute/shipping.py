@@ -143,12 +143,11 @@ def _cached(result_id: str, files: tuple[ShippedFile, ...]) -> Path:
             "it, or point TMPDIR elsewhere"
         ) from error
     folder = place / result_id
-    if not _is_whole(folder, result_id, files):
-        with FileLock(place / ".lock"):
-            if not _is_whole(folder, result_id, files):
-                _remove_unused(place)
-                _fetch(files, folder)
-    os.utime(folder)  # in use
+    with FileLock(place / ".lock"):
+        if not _is_whole(folder, result_id, files):
+            _remove_unused(place)
+            _fetch(files, folder)
+        os.utime(folder)  # in use: no other worker removes it
     return folder
 
 

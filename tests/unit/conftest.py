@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def no_store_of_another_test(monkeypatch) -> None:
+    """MLflow keeps the address of the last store in the environment of the process, for every test after it."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # put back afterwards, whatever is set meanwhile
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
 @pytest.fixture(scope="session")
 def store_uri(tmp_path_factory) -> str:
     """A SQLite store; its artifacts lie beside it, and never in the working directory of the tests."""

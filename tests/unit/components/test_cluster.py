@@ -27,8 +27,9 @@ from components.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def temporary_files(monkeypatch):
+def temporary_files(monkeypatch, tmp_path_factory):
     """A short path, whatever the machine has; gone after the test."""
+    tmp_path_factory.getbasetemp()  # which pytest makes where temporary files belong at that moment
     for name in ("RAY_TMPDIR", "TMPDIR", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, "")  # put back afterwards, whatever is set meanwhile
         monkeypatch.delenv(name)

@@ -91,6 +91,25 @@ def test_a_method_is_not_interrupted_before_it_has_returned() -> None:
     assert store.write(row=4) == 4  # the echo
 
 
+@pytest.mark.parametrize("number", STOPPING)
+@pytest.mark.parametrize("change", range(4))
+def test_a_signal_between_two_changes_of_handlers_leaves_none_in_place(monkeypatch, number, change) -> None:
+    own = {each: signal.getsignal(each) for each in STOPPING}
+    changes, set_handler = [], signal.signal
+
+    def interrupted(which, handler) -> None:
+        changes.append(which)
+        if len(changes) == change + 1:
+            signal.raise_signal(number)
+        set_handler(which, handler)
+
+    monkeypatch.setattr(interrupts.signal, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt), held_back():
+        pass
+    monkeypatch.undo()
+    assert {each: signal.getsignal(each) for each in STOPPING} == own
+
+
 def test_a_thread_other_than_the_main_one_holds_nothing_back() -> None:
     seen = []
 

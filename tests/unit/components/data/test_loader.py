@@ -1,10 +1,10 @@
 """Batches: a function of seed, epoch and number, whoever makes them, and no process outlives its use."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,17 +71,16 @@ def bytes_of(batches):
 
 
 def living_workers():
-    """Processes that the fork server made; itself and the resource tracker stay for the next loader."""
-    children = psutil.Process().children(recursive=True)
-    return [child.pid for child in children if child.is_running() and child.ppid() != os.getpid()]
+    """Processes that the fork server made; itself and the resource tracker stay for the next loader.
 
-
-def until(condition, *, seconds):
-    """Whether it holds by then: the system takes a moment to collect a process."""
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
+    The system takes a moment to collect one that has ended.
+    """
+    living = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.is_running() and child.ppid() != os.getpid():
+                living.append(child.pid)
+    return living
 
 
 def test_an_image_set_takes_its_split_in_order_with_labels_as_positions():
@@ -219,7 +218,7 @@ def test_no_two_batches_of_any_worker_or_epoch_are_augmented_alike(open_loader):
     assert len(set(seen)) >= 45
 
 
-def test_workers_live_from_epoch_to_epoch_and_end_with_the_loader(open_loader):
+def test_workers_live_from_epoch_to_epoch_and_end_with_the_loader(open_loader, waiting):
     loader = open_loader(2)
     assert living_workers() == []
     first = bytes_of(loader.epoch(0))
@@ -229,13 +228,13 @@ def test_workers_live_from_epoch_to_epoch_and_end_with_the_loader(open_loader):
     assert living_workers() == workers
     assert bytes_of(loader.epoch(0)) == first
     loader.close()
-    assert until(lambda: living_workers() == [], seconds=10)
+    waiting(lambda: living_workers() == [])
     with pytest.raises(ValueError, match="closed"):
         list(loader.epoch(2))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_epoch_that_is_left_early_spoils_neither_the_next_nor_the_end(open_loader, workers):
+def test_an_epoch_that_is_left_early_spoils_neither_the_next_nor_the_end(open_loader, workers, waiting):
     loader = open_loader(workers)
     whole = bytes_of(loader.epoch(1))
     left = loader.epoch(0)
@@ -245,32 +244,32 @@ def test_an_epoch_that_is_left_early_spoils_neither_the_next_nor_the_end(open_lo
     held = loader.epoch(2)
     next(held)
     loader.close()
-    assert until(lambda: living_workers() == [], seconds=10)
+    waiting(lambda: living_workers() == [])
 
 
-def test_an_interrupted_training_leaves_no_process(images):
+def test_an_interrupted_training_leaves_no_process(images, waiting):
     batches = train_batches(images, batch_size=2, augment_strength=0.5, augment=KINDS, workers=2, seed=0, epoch=0)
     next(batches)
     assert len(living_workers()) == 2
     with pytest.raises(KeyboardInterrupt):
         batches.throw(KeyboardInterrupt)
-    assert until(lambda: living_workers() == [], seconds=10)
+    waiting(lambda: living_workers() == [])
 
 
-def test_a_dropped_iterator_leaves_no_process(images):
+def test_a_dropped_iterator_leaves_no_process(images, waiting):
     """As when a trial is stopped between two batches and its session is forgotten."""
     batches = train_batches(images, batch_size=2, augment_strength=0.5, augment=KINDS, workers=1, seed=0, epoch=0)
     next(batches)
     assert len(living_workers()) == 1
     del batches
-    assert until(lambda: living_workers() == [], seconds=10)
+    waiting(lambda: living_workers() == [])
 
 
-def test_a_fault_in_a_worker_comes_back_with_its_traceback(images):
+def test_a_fault_in_a_worker_comes_back_with_its_traceback(images, waiting):
     broken = ImageSet(images.pack, images.indices + 1000, images.labels)
     with pytest.raises(IndexError, match=r"(?s)worker process.*loader\.py.*out of bounds"):
         train(broken, workers=1)
-    assert until(lambda: living_workers() == [], seconds=10)
+    waiting(lambda: living_workers() == [])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -356,8 +355,8 @@ def test_a_killed_training_leaves_no_process(tmp_path, name):
             family = psutil.Process(process.pid).children(recursive=True)
             assert len(family) == 4  # two workers, their server, and the keeper of shared memory
             process.send_signal(getattr(signal, name))
-            process.wait(timeout=30)
-            assert psutil.wait_procs(family, timeout=20)[1] == []
+            process.wait(timeout=300)
+            assert psutil.wait_procs(family, timeout=300)[1] == []
         finally:
             process.kill()  # leaving the block would wait for its end
 

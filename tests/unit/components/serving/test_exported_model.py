@@ -4,10 +4,8 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -145,12 +143,10 @@ def test_the_model_answers_where_this_project_is_not_there(model_directory, imag
 
 
 @pytest.fixture(scope="module")
-def server(model_directory, tmp_path_factory):
+def server(model_directory, tmp_path_factory, unused_port, waiting):
     """The address of a scoring server on the exported model; ended, with its children, at the end."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(model_directory)]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -164,21 +160,21 @@ def server(model_directory, tmp_path_factory):
             start_new_session=True,
         )
         try:
-            yield wait_for(f"http://127.0.0.1:{port}", process, folder / "log")
+            address = f"http://127.0.0.1:{port}"
+            waiting(lambda: process.poll() is not None or answers(address), every=0.5)
+            assert process.poll() is None, (folder / "log").read_text()
+            yield address
         finally:
             os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+            process.wait(timeout=300)
 
 
-def wait_for(address: str, process: subprocess.Popen, log: Path) -> str:
-    for _ in range(240):
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(f"{address}/ping", timeout=5):
-                return address
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-    raise AssertionError(log.read_text())
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/ping", timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def post(address: str, body: dict) -> list[dict]:

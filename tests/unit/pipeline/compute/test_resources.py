@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import time
 
 import pytest
 import torch
@@ -154,14 +153,12 @@ def test_what_no_node_can_give_is_refused(nodes, compute, said) -> None:
 # --- whether it answers
 
 
-def test_a_port_where_nothing_listens_is_told_at_once() -> None:
+def test_a_port_where_nothing_listens_is_told() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
-        port, started = taken.getsockname()[1], time.monotonic()
-        address = f"127.0.0.1:{port}"
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(InputError, match=rf"compute\.ray_address={address}: the cluster cannot be reached"):
             check_compute(ComputeConfig(ray_address=address))
-    assert time.monotonic() - started < 2
 
 
 def answering(monkeypatch, **answer) -> list:
@@ -192,7 +189,7 @@ def test_a_cluster_is_asked_for_its_nodes(monkeypatch) -> None:
     [
         ({"returncode": 1, "stderr": "Traceback\nOSError: no memory\n"}, "OSError: no memory"),
         ({"returncode": -6}, "exit code -6"),
-        ({"error": subprocess.TimeoutExpired("python", 60)}, "no answer in 60 s"),
+        ({"error": subprocess.TimeoutExpired("python", 180)}, "no answer in 180 s"),
     ],
 )
 def test_a_cluster_that_does_not_answer_is_a_fault_of_the_configuration(monkeypatch, answer, said) -> None:

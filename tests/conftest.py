@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -230,15 +231,6 @@ def ended(process: subprocess.Popen[str] | Forked, *, timeout: float = HANGS) ->
     return Ended(process.returncode, stdout, stderr)
 
 
-def free_port() -> int:
-    """A port that nothing listens on. Those that the system and Ray give to others by themselves are left out."""
-    while True:
-        port = random.randrange(20_000, 32_768)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 def wait_until(condition: Callable[[], Any], *, timeout: float = 300, every: float = 0.02, fail: bool = True) -> bool:
     """Ask again and again until it holds."""
     until = time.monotonic() + timeout
@@ -345,5 +337,31 @@ def ending() -> Callable[..., Ended]:
 
 @pytest.fixture(scope="session")
 def unused_port() -> Callable[[], int]:
-    """`free_port`, for tests, which cannot import this file."""
-    return free_port
+    """Finds a port that nothing listens on. Those that the system and Ray give away by themselves are left out."""
+
+    def find() -> int:
+        while True:
+            port = random.randrange(20_000, 32_768)
+            with socket.socket() as probe, contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def until_served() -> Callable[[str, subprocess.Popen[str]], None]:
+    """Waits until a server, which must not end before, answers at an address: `until_served(url, process)`."""
+
+    def answers(url: str) -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def wait(url: str, process: subprocess.Popen[str]) -> None:
+        wait_until(lambda: process.poll() is not None or answers(url), every=0.2)
+        assert process.poll() is None, f"the server has ended: {(process.communicate()[1] or '')[-4000:]}"
+
+    return wait

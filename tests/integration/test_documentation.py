@@ -5,10 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 import tomllib
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -227,7 +224,7 @@ def smoke_options():
     return [f"--set={key}={value}" for key, value in flat.items()]
 
 
-def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options, unused_port):
+def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options, unused_port, until_served):
     planned = escapement(castings, "escapement run --config castings.yaml --dry-run", smoke_options)
     assert "no result yet" in planned.stderr
     assert not castings.storage.joinpath("prepare").exists()
@@ -235,7 +232,7 @@ def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options, u
     assert done.summary["headline"]["alias"] == "champion"
     predicted = escapement(castings, "escapement predict --model models:/castings@champion new_images/", ["--json"])
     assert len(predicted.summary["predictions"]) == 3
-    assert_serves(castings, unused_port())
+    assert_serves(castings, unused_port(), until_served)
 
 
 def test_the_commands_of_the_learning_rate_page(castings, smoke_options):
@@ -292,21 +289,12 @@ def escapement(place, command, options):
     return done
 
 
-def assert_serves(place, port):
+def assert_serves(place, port, until_served):
     """The documented server starts, and answers; in a process group that is ended afterwards."""
     words = shlex.split("mlflow models serve -m models:/castings@champion --env-manager local")
     server = place.start(sys.executable, "-m", *words, "--port", str(port), MLFLOW_TRACKING_URI=place.tracking_uri)
     try:
-        until = time.monotonic() + 300
-        while time.monotonic() < until:
-            assert server.poll() is None, server.stderr.read()[-2000:]
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2) as answer:
-                    assert answer.status == 200
-                    return
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                time.sleep(0.5)
-        pytest.fail("the server did not come up")
+        until_served(f"http://127.0.0.1:{port}/ping", server)
     finally:
         place.end_leftovers(patience=0)
         server.communicate()

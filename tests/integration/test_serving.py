@@ -53,7 +53,7 @@ def test_the_loaded_model_agrees_with_the_evaluation_without_this_project(finish
     _check(json.loads(done.stdout.splitlines()[-1]), expected)
 
 
-def test_the_scoring_server_answers_base64(finished, expected, waiting, unused_port):
+def test_the_scoring_server_answers_base64(finished, expected, unused_port, until_served):
     place, _ = finished
     port = unused_port()
     server = place.start(
@@ -64,8 +64,7 @@ def test_the_scoring_server_answers_base64(finished, expected, waiting, unused_p
     )
     address = f"http://127.0.0.1:{port}"
     try:
-        waiting(lambda: _answers(f"{address}/ping") or server.poll() is not None, every=0.2)
-        assert server.poll() is None, server.communicate()[1][-4000:]
+        until_served(f"{address}/ping", server)
         images = [[base64.b64encode(file.read_bytes()).decode()] for file in expected["file"]]
         question = json.dumps({"dataframe_split": {"columns": ["image"], "data": [*images, ["no image"]]}})
         request = urllib.request.Request(
@@ -80,14 +79,6 @@ def test_the_scoring_server_answers_base64(finished, expected, waiting, unused_p
     _check(answers[:-1], expected)
     assert answers[-1]["decision"] == "review"  # a row that is no image does not cost the others their answer
     assert answers[-1]["error"]
-
-
-def _answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except OSError:
-        return False
 
 
 def test_the_command_line_inspects_a_folder(finished, expected, tmp_path):

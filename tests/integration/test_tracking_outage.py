@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 
 import pandas as pd
@@ -19,8 +18,8 @@ SEARCH = {"search.num_trials": 4, "search.max_epochs": 12, "search.scheduler": "
 class Server:
     """An MLflow server on this machine, which can be killed and started again."""
 
-    def __init__(self, place, port: int, waiting) -> None:
-        self._place, self._port, self._waiting = place, port, waiting
+    def __init__(self, place, port: int, until_served) -> None:
+        self._place, self._port, self._until_served = place, port, until_served
         self.uri = f"http://127.0.0.1:{port}"
         self._process: subprocess.Popen | None = None
 
@@ -36,25 +35,17 @@ class Server:
             command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        self._waiting(lambda: self._answers() or self._process.poll() is not None, every=0.2)
-        assert self._process.poll() is None, "the server has ended"
+        self._until_served(f"{self.uri}/health", self._process)
 
     def kill(self) -> None:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=2) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
-
 
 @pytest.fixture
-def server(workplace, waiting, unused_port) -> Iterator[Server]:
-    made = Server(workplace, unused_port(), waiting)
+def server(workplace, unused_port, until_served) -> Iterator[Server]:
+    made = Server(workplace, unused_port(), until_served)
     made.start()
     yield made
     made.kill()

@@ -171,6 +171,14 @@ def test_who_hears_a_request_to_end_stays_the_same(install) -> None:
         assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_who_hears_a_request_to_end_stays_the_same_where_ray_does_not_start(install) -> None:
+    install(fault=OSError("no memory"))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InputError, match="no memory"), ray_session(address=None, num_cpus=1, num_gpus=0):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 class Workers:
     """Stands for a Ray whose workers do a task when they are waited for."""
 

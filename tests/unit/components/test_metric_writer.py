@@ -66,11 +66,13 @@ def test_calls_are_made_in_their_order_by_one_thread(opened) -> None:
 
 
 def test_whoever_puts_a_call_does_not_wait_for_it(opened) -> None:
-    go = threading.Event()
+    go, made = threading.Event(), []
     with opened() as box:
         box.put(go.wait)
-        box.put(lambda: None)
+        box.put(lambda: made.append("after"))
+        assert made == []
         go.set()  # which a put that waits would never come to
+    assert made == ["after"]
 
 
 def test_flush_waits_until_all_is_made(opened) -> None:

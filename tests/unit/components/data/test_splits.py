@@ -216,6 +216,13 @@ def test_many_classes_that_are_off_are_told_in_a_few_lines():
     assert said[-1] == "The shares of 3 more classes are far off, too."
 
 
+@pytest.mark.timeout(300)  # seconds; hours if each group were compared with every other
+def test_a_hundred_thousand_groups_meet_the_fractions():
+    table = table_of(np.random.default_rng(0).choice(list("abcde"), 100_000, p=[0.5, 0.3, 0.1, 0.07, 0.03]))
+    found = counts(table, assign(table).split)
+    assert (found - np.outer(found.sum(axis=1), list(FRACTIONS.values()))).abs().to_numpy().max() < 1
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000))
 def test_whatever_the_table_the_order_of_its_rows_does_not_matter(seed):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -143,7 +142,7 @@ def test_the_model_answers_where_this_project_is_not_there(model_directory, imag
 
 
 @pytest.fixture(scope="module")
-def server(model_directory, tmp_path_factory, unused_port, waiting):
+def server(model_directory, tmp_path_factory, unused_port, until_served):
     """The address of a scoring server on the exported model; ended, with its children, at the end."""
     folder = tmp_path_factory.mktemp("server")
     port = unused_port()
@@ -161,20 +160,11 @@ def server(model_directory, tmp_path_factory, unused_port, waiting):
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            waiting(lambda: process.poll() is not None or answers(address), every=0.5)
-            assert process.poll() is None, (folder / "log").read_text()
+            until_served(f"{address}/ping", process)
             yield address
         finally:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait(timeout=300)
-
-
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/ping", timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def post(address: str, body: dict) -> list[dict]:

@@ -184,7 +184,7 @@ def test_a_given_split_without_defective_images_is_refused(tmp_path):
     table["split"] = ["train", "train", "val", "val", "calibration", "calibration", "test", "test"]
     _check_kinds(table, SPLITS)
     with pytest.raises(InputError, match="split val has no image of defective"):
-        _check_kinds(table[~((table["split"] == "val") & table["is_defect"])])
+        _check_kinds(table[~((table["split"] == "val") & table["is_defect"])], SPLITS)
 
 
 @pytest.mark.parametrize(("policy", "images"), [("keep", 18), ("drop", 16)])

@@ -34,6 +34,7 @@ from pipeline.training.build import (
     new_learner,
     run_epochs,
     steps_per_epoch,
+    view_scores,
 )
 from pipeline.training.progress import Progress
 from pipeline.training.tasks import Place
@@ -50,7 +51,8 @@ class TrainingSpec:
 
     recipe: its `lr` is a number. fold: validate on that fold and train on the others; None: train and validate on the
     data that recipes are compared on (see `for_selection`); all: train on all that is not test, without validation, in
-    the design cross_fit. score_last: score the last epoch only. patience: epochs without a better validation score
+    the design cross_fit. score_last: score the last epoch only. views: in which the validation images
+    are scored at the end (see `turned`). patience: epochs without a better validation score
     after which the training stops; None: never. keep: the epoch whose scored weights are yielded; None: none.
     decision_metrics: whether each epoch is also measured by `decision_metrics`.
     """
@@ -60,6 +62,7 @@ class TrainingSpec:
     epochs: int
     fold: int | Literal["all"] | None = None
     score_last: bool = False
+    views: tuple[int, ...] = ()
     patience: int | None = None
     monitor: MonitorConfig | None = None
     keep: Literal["best", "last"] | None = "best"
@@ -72,10 +75,14 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The scored weights on the CPU (averaged ones if there are any), and their validation logits, (N, K) float32."""
+    """The scored weights on the CPU (averaged ones if there are any), and their validation logits, (N, K) float32.
+
+    views: (V, N, K) float32 log-probabilities in the views of the spec, after its last epoch; else None.
+    """
 
     weights: dict[str, torch.Tensor]
     val_logits: np.ndarray
+    views: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +198,10 @@ class TrainingJob:
     def _add_scored(self, model: nn.Module, logits: np.ndarray) -> None:
         """Copy the scored weights, which the model has only during the call."""
         if self.spec.keep is not None:
-            self._scored = Scored(weights=on_cpu(model.state_dict()), val_logits=logits)
+            views = None
+            if self.spec.views and self.learner.epoch == self.spec.epochs:
+                views = view_scores(model, self.data.split("val"), self.learner, self.spec.views)
+            self._scored = Scored(weights=on_cpu(model.state_dict()), val_logits=logits, views=views)
         if self.spec.decision_metrics:
             data = self.data
             self._decisions = decision_metrics(
@@ -267,6 +277,14 @@ class TrainingJob:
         lr = self.spec.recipe.recipe.lr
         shown = lr if isinstance(lr, str) else f"{lr:.2e}"
         return f"recipe.lr={shown}: {what}; " + " ".join([REMEDY + ("." if advice else ""), *advice])
+
+
+def left_out(spec: TrainingSpec, fold: int) -> TrainingSpec:
+    """The training without a fold in the design cross_fit, with a seed of its own.
+
+    Nothing is stopped or picked on the fold, since it then certifies.
+    """
+    return replace(spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True)
 
 
 def data_of(spec: TrainingSpec, data: TrainingData) -> TrainingData:

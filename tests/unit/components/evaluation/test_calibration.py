@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import special
 
 from components.evaluation.calibration import Calibration, fit_calibration, fit_decision
+from components.evaluation.operating_point import Evidence
 
 
 def calibrate_log_odds(log_odds: np.ndarray, fitted: Calibration) -> np.ndarray:
@@ -102,7 +103,14 @@ def test_the_threshold_is_chosen_on_image_files_and_applied_to_each_tile() -> No
     )  # fmt: skip
     logits = np.stack([np.zeros(124), np.append(high, np.full(62, -2.0))], axis=1)
     fitted, point, table = fit_decision(
-        logits, rows, classes=CLASSES, good_classes=("good",), escape_budget=0.05, confidence=0.95
+        logits,
+        rows,
+        classes=CLASSES,
+        good_classes=("good",),
+        escape_budget=0.05,
+        confidence=0.95,
+        evidence=Evidence("held_out", folds=0, choices=1),
+        certifying=None,
     )
     assert (point.unit, point.defects, point.goods, point.certified) == ("image", 60, 2, True)
     assert table["log_odds"].to_numpy() == pytest.approx(fitted.scale * logits[:, 1] + fitted.bias)
@@ -113,7 +121,14 @@ def test_the_threshold_is_chosen_on_image_files_and_applied_to_each_tile() -> No
 def test_without_a_good_class_nothing_is_fitted() -> None:
     rows = pd.DataFrame({"image_id": "a", "path": "a", "sha256": "0", "label": "pit", "is_defect": pd.NA, "group": [0]})
     fitted, point, table = fit_decision(
-        np.log([[0.2, 0.8]]), rows, classes=CLASSES, good_classes=(), escape_budget=0.05, confidence=0.95
+        np.log([[0.2, 0.8]]),
+        rows,
+        classes=CLASSES,
+        good_classes=(),
+        escape_budget=0.05,
+        confidence=0.95,
+        evidence=Evidence("held_out", folds=0, choices=1),
+        certifying=None,
     )
     assert (fitted, point) == (Calibration(1.0, 0.0), None)
     assert table["p_pit"].tolist() == pytest.approx([0.8])

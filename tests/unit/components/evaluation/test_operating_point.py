@@ -8,7 +8,9 @@ from scipy import special, stats
 
 from components.errors import InputError
 from components.evaluation.intervals import upper_bound
-from components.evaluation.operating_point import OperatingPoint, allowed_misses, choose_operating_point
+from components.evaluation.operating_point import Evidence, OperatingPoint, allowed_misses, choose_operating_point
+
+HELD_OUT = Evidence("held_out", folds=0, choices=1)
 
 
 def test_58_defectives_allow_nothing_59_and_92_no_miss_93_one() -> None:
@@ -92,9 +94,16 @@ def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
 
 @pytest.mark.parametrize(("is_defect", "missing"), [([True, True], "good"), ([False, False], "defective")])
 def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], missing: str) -> None:
-    with pytest.raises(InputError, match=rf"no {missing} image \(of 2\).*data\.splits\.calibration"):
+    with pytest.raises(
+        InputError, match=rf"no {missing} image in the calibration split \(of 2\).*data\.splits\.calibration"
+    ):
         choose_operating_point(
-            np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=np.arange(2)
+            np.array([0.1, 0.9]),
+            np.array(is_defect),
+            escape_budget=0.05,
+            confidence=0.95,
+            groups=np.arange(2),
+            evidence=HELD_OUT,
         )
 
 
@@ -122,7 +131,9 @@ def test_scores_that_are_not_finite_are_refused() -> None:
 
 def test_a_point_survives_its_json_record() -> None:
     point = _choose(np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6]))
-    assert OperatingPoint(**json.loads(json.dumps(point.to_dict(), allow_nan=False))) == point
+    record = json.loads(json.dumps(point.to_dict(), allow_nan=False))
+    assert record.pop("evidence") == {"kind": "held_out", "folds": 0, "choices": 1, "not_certifying": []}
+    assert OperatingPoint(**record, evidence=HELD_OUT) == point
 
 
 def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> None:
@@ -131,7 +142,7 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
     for _ in range(1000):
         scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
         point = choose_operating_point(
-            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=np.arange(300)
+            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=np.arange(300), evidence=HELD_OUT
         )
         broken += point.threshold_log_odds > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
@@ -146,4 +157,5 @@ def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = 
         escape_budget=0.05,
         confidence=0.95,
         groups=np.arange(scores.size) if groups is None else groups,
+        evidence=HELD_OUT,
     )

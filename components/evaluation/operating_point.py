@@ -96,11 +96,11 @@ def choose_operating_point(
     confidence: float,
     groups: np.ndarray,
     evidence: Evidence,
-    folds: np.ndarray | None = None,
+    folds: np.ndarray | None,
 ) -> OperatingPoint:
     """Choose the threshold on images that certify.
 
-    log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids; folds: (N,) int, needed for the kind
+    log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids; folds: (N,) int, None but for the kind
     `transferred`. Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the next
     lower one. If so few defectives cannot certify the budget even without a miss, the escape rate of these images (an
     estimate) is kept within the budget, and `certified` is False.

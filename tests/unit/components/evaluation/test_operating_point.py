@@ -104,6 +104,7 @@ def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], miss
             confidence=0.95,
             groups=np.arange(2),
             evidence=HELD_OUT,
+            folds=None,
         )
 
 
@@ -142,7 +143,13 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
     for _ in range(1000):
         scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
         point = choose_operating_point(
-            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=np.arange(300), evidence=HELD_OUT
+            scores,
+            np.arange(300) < 150,
+            escape_budget=0.05,
+            confidence=0.9,
+            groups=np.arange(300),
+            evidence=HELD_OUT,
+            folds=None,
         )
         broken += point.threshold_log_odds > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
@@ -158,4 +165,5 @@ def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = 
         confidence=0.95,
         groups=np.arange(scores.size) if groups is None else groups,
         evidence=HELD_OUT,
+        folds=None,
     )

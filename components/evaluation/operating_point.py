@@ -101,9 +101,9 @@ def choose_operating_point(
     """Choose the threshold on images that certify.
 
     log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids; folds: (N,) int, None but for the
-    kind `transferred`. Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the next
-    lower one. If so few defectives cannot certify the budget even without a miss, the escape rate of these images (an
-    estimate) is kept within the budget, and `certified` is False.
+    kind `transferred`. Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the
+    next lower one. If so few defectives cannot certify the budget even without a miss, the escape rate of these images
+    (an estimate) is kept within the budget, and `certified` is False.
     Raises InputError without good or without defective images; ValueError for log-odds that are not finite.
     """
     scores, is_defect = np.asarray(log_odds, dtype=np.float64), np.asarray(is_defect, dtype=bool)

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 FEATURES = 16
 #: How far each kind of defect lies from good parts, in standard deviations along a direction of its own.
-DISTANCES = (1.2, 2.0, 2.8, 3.6)
+DISTANCES = (2.5, 3.5, 4.5, 5.5)
 BATCH = 32
 #: Standard deviation of the noise that is added in training and to each view but the first.
 VIEW_NOISE = 0.4
@@ -94,7 +94,7 @@ def _images(setting: Setting, truth: torch.Tensor, generator: torch.Generator) -
     centres = torch.diag(torch.tensor(DISTANCES))[kind] * truth[..., None]
     centres = torch.nn.functional.pad(centres, (0, FEATURES - len(DISTANCES)))
     # A defect is seen from either side, which no linear classifier can tell.
-    side = torch.where(torch.rand(runs, parts, 1, generator=generator) < 0.75, 1.0, -1.0)
+    side = torch.where(torch.rand(runs, parts, 1, generator=generator) < 0.97, 1.0, -1.0)
     part = centres * side + COMMON**0.5 * torch.randn(runs, parts, FEATURES, generator=generator)
     image = (1 - COMMON) ** 0.5 * torch.randn(runs, parts, each, FEATURES, generator=generator)
     wrong = torch.rand(runs, parts, generator=generator) < setting.wrong_labels

@@ -44,6 +44,11 @@ def _verdict(point: OperatingPoint) -> str:
             f"Certified on {source}: with {level} confidence at most {budget} of {many} escape ({seen}, upper bound"
             f" {bound}){rule}."
         )
+    if point.escape_upper_bound <= point.escape_budget:
+        return (
+            f"Not certified: {seen} (upper bound {bound}){rule} on {source}, but a threshold may not hold for another"
+            " model, see the check."
+        )
     needed = defects_needed(point.escape_budget, confidence=point.evidence.confidence_each(point.confidence))
     more = needed - point.defects
     place = "in the calibration split" if point.evidence.kind == "held_out" else "in the folds that certify"

@@ -55,6 +55,10 @@ class TransferCheck:
     units: int
     upper_bound: float
 
+    def keeps(self, budget: float) -> bool:
+        """Whether the share that escaped is within the budget: another model may then take a threshold over."""
+        return self.escapes <= budget * self.units
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -103,7 +107,8 @@ def choose_operating_point(
     log_odds: (N,) calibrated, finite; is_defect: (N,) bool; groups: (N,) part ids; folds: (N,) int, None but for the
     kind `transferred`. Among thresholds of equal overkill the one with the fewest escapes is taken, half-way to the
     next lower one. If so few defectives cannot certify the budget even without a miss, the escape rate of these images
-    (an estimate) is kept within the budget, and `certified` is False.
+    (an estimate) is kept within the budget, and `certified` is False. So it is for the kind `transferred` where the
+    check could not be made, or lets more than the budget escape.
     Raises InputError without good or without defective images; ValueError for log-odds that are not finite.
     """
     scores, is_defect = np.asarray(log_odds, dtype=np.float64), np.asarray(is_defect, dtype=bool)
@@ -123,7 +128,8 @@ def choose_operating_point(
         balanced_threshold_log_odds=_balanced_threshold(scores, is_defect),
         escape_budget=escape_budget,
         confidence=confidence,
-        certified=allowed is not None,
+        certified=allowed is not None
+        and (evidence.kind != "transferred" or (transfer is not None and transfer.keeps(escape_budget))),
         statement="",
         unit="image" if units.size == is_defect.sum() else "group",
         escapes=escapes,

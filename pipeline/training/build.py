@@ -65,6 +65,13 @@ class TrainingData:
         return image_set(self.manifest, self.pack, name, self.classes)
 
     @property
+    def folds(self) -> int:
+        """Folds of a cross-fit design, whose images are of no split but the test's; 0 in the hold-out design."""
+        if self.manifest["split"].isin(("val", "calibration")).any():
+            return 0
+        return int(self.manifest["fold"].max()) + 1
+
+    @property
     def class_counts(self) -> np.ndarray:
         """Images of each class in the train split, (K,) int."""
         return np.bincount(self.split("train").labels, minlength=len(self.classes))

@@ -39,7 +39,7 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
 
 def test_a_training_alone_is_a_task_of_the_cluster(copy_finished_to, nodes, tmp_path) -> None:
     """With the weights of one in process."""
-    settings = {"train.epochs": 3, "search.confirm_seeds": 0}
+    settings = {"train.epochs": 3, "search.confirm": "never"}
     alone, place = (copy_finished_to(tmp_path / name, "train", "evaluate", "promote") for name in ("alone", "cluster"))
     here = alone.run("train", settings)
     there = place.run("train", settings | {"compute.ray_address": nodes.address})

@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.integration
 
 #: Long enough for a signal to arrive in the middle.
-LONG_TRAINING = {"train.epochs": 30, "train.patience": 30, "search.confirm_seeds": 0}
+LONG_TRAINING = {"train.epochs": 30, "train.patience": 30, "search.confirm": "never"}
 LONG_CONFIRMATION = {"train.epochs": 10, "train.patience": 10}
 LONG_SEARCH = {"search.num_trials": 3, "search.max_epochs": 4}
 WEIGHTS = "model/artifacts/bundle/weights.safetensors"

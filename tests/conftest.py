@@ -162,11 +162,12 @@ class Workplace:
         return self.storage / stage / done.stage(stage)["fingerprint"][:16]
 
     def let_a_trial_win(self) -> None:
-        """Rewrite what the search has found to a recipe other than the defaults."""
+        """Rewrite what the search has found to a recipe other than the defaults, in a file of the same size."""
         (path,) = self.storage.glob("search/*/best.json")
-        best = json.loads(path.read_text(encoding="utf-8"))
-        lower = {"recipe.lr": best["defaults"]["recipe.lr"] / 2}
-        path.write_text(json.dumps(best | {"trial": 1, "overrides": lower}), encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
+        best = json.loads(text)
+        best |= {"trial": 1, "overrides": {"recipe.lr": best["defaults"]["recipe.lr"] / 2}, "fold_means": None}
+        path.write_text(json.dumps(best).ljust(len(text)), encoding="utf-8")
 
     def client(self) -> Any:
         from mlflow import MlflowClient

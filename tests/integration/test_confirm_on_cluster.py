@@ -17,7 +17,7 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
     alone.let_a_trial_win()
     place.let_a_trial_win()
     expected = confirmation(alone, alone.run("confirm", SETTINGS))
-    assert len(expected["trainings"]) >= 4
+    assert len(expected["trainings"]) >= 4, expected["statement"]
 
     on_cluster = SETTINGS | {"compute.ray_address": nodes.address, "compute.concurrent_trials": 2}
     # Workers fetch the data even though they see the folder: they need no shared file system for it.

@@ -216,7 +216,7 @@ def _ray(config: Config, running: Set[str]) -> Findings:
 
 
 def _needs_ray(config: Config) -> bool:
-    return bool(config.compute.ray_address or config.search.num_trials or config.search.confirm_seeds)
+    return bool(config.compute.ray_address or config.search.num_trials)
 
 
 def _start_ray(config: Config) -> str:

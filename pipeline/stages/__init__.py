@@ -10,7 +10,7 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 
 #: Keys of the section `search` for the confirmation; it depends on the others by the search's result.
-CONFIRM_KEYS = ("confirm_seeds", "confirm_confidence")
+CONFIRM_KEYS = ("confirm", "confirm_seeds", "confirm_confidence")
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
@@ -95,14 +95,14 @@ STAGES: tuple[Stage, ...] = (
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
-    # → confirmation.json (the chosen recipe: the search's winner or the defaults), kept/ (a training of it)
+    # → confirmation.json (the kept recipe: the search's winner or the defaults), kept/ (trainings of it)
     Stage(
         name="confirm",
-        help="Train the search's winner and the defaults over several seeds; keep the better.",
+        help="Compare the search's winner and the defaults at full length; keep what is likely better.",
         inputs=("prepare", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
-        version=3,
+        version=4,
         run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),

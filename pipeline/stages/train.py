@@ -38,7 +38,7 @@ from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, new_learner, open_data, predict_split
 from pipeline.training.checkpoints import TrainingStore, copy_training
-from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
+from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, Ended, TrainingSpec
 from pipeline.training.placement import run_training
 from pipeline.training.progress import history_rows
@@ -76,8 +76,8 @@ def run(
         "model_id": model_id,
         "best_epoch": progress.best.epoch,
         "seed": seed,
-        "trained_in": "train" if confirmed.kept_run is None else "confirm",
-        "trained_in_run": confirmed.kept_run or context.run.id,
+        "trained_in": "confirm" if WHOLE in confirmed.kept else "train",
+        "trained_in_run": confirmed.kept.get(WHOLE, context.run.id),
         "recipe": chosen.model_dump(mode="json"),
     }
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
@@ -97,10 +97,11 @@ def run(
 
 def _open_store(context: StageContext, confirmed: Confirmed) -> TrainingStore:
     """The store of the training, with the epochs of the confirmation or of an interrupted run of this stage."""
-    if confirmed.kept_run is not None:
-        copy_training(context.input("confirm", KEPT), context.work)
+    if WHOLE in confirmed.kept:
+        copy_training(context.input("confirm", KEPT) / WHOLE, context.work)
         context.console.say(
-            f"  reuses the training of the stage confirm (run {confirmed.kept_run}), which has the same recipe and seed"
+            f"  reuses the training of the stage confirm (run {confirmed.kept[WHOLE]}), which has the same recipe and "
+            "seed"
         )
     store = TrainingStore(context.work, context.run)
     if store.progress.history and store.ended is None:

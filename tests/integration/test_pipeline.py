@@ -260,13 +260,13 @@ def test_the_recipe_that_was_confirmed_is_trained_once(finished):
     if not confirmed["trainings"]:  # the defaults won the search
         assert training["trained_in"] == "train"
         return
-    assert confirmed["chosen"] == ("winner" if confirmed["low"] > 0 else "defaults")
+    assert confirmed["chosen"] == ("winner" if confirmed["expected"] > 0 else "defaults")
     assert training["trained_in"] == "confirm"
-    assert training["trained_in_run"] == confirmed["kept_run"]
+    assert training["trained_in_run"] == confirmed["kept"]["whole"]
     client = place.client()
     mine, theirs = (
         [(point.step, point.value) for point in client.get_metric_history(run, "step/loss")]
-        for run in (done.stage("train")["run_id"], confirmed["kept_run"])
+        for run in (done.stage("train")["run_id"], confirmed["kept"]["whole"])
     )
     assert mine == theirs
     assert "reuses the training of the stage confirm" in done.stderr
@@ -346,7 +346,7 @@ def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished
     ]
     for values in confirmations:
         values["trainings"] = [one | {"run_id": None} for one in values["trainings"]]
-        values["kept_run"] = None
+        values["kept"] = dict.fromkeys(values["kept"])
     assert confirmations[0] == confirmations[1]
     trials = [
         pd.read_parquet(where.result(done, "search") / "trials.parquet").drop(columns="seconds")

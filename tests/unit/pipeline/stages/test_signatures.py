@@ -137,7 +137,9 @@ def test_the_long_stages_go_on_where_they_were_interrupted() -> None:
 
 def test_the_confirmation_hangs_on_its_own_keys_of_the_search_and_on_what_the_search_found() -> None:
     keys = {f"search.{name}" for name in Config().search.model_dump()}
-    assert keys - set(BY_NAME["confirm"].unhashed) == {"search.confirm_seeds", "search.confirm_confidence"}
+    assert keys - set(BY_NAME["confirm"].unhashed) == {
+        "search.confirm", "search.confirm_seeds", "search.confirm_confidence"
+    }  # fmt: skip
     assert "search" in BY_NAME["confirm"].inputs
 
 

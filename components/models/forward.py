@@ -70,3 +70,42 @@ def restore_model(
     model = timm.create_model(backbone, pretrained=False, num_classes=num_classes)
     model.load_state_dict(dict(state))
     return model.eval().to(device).to(memory_format=torch.channels_last)
+
+
+#: Feature maps that `pooled_features` pools, the deepest ones.
+FEATURE_MAPS = 3
+
+
+def pooled_features(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Features (B, F) of several depths of a timm model, for a linear classifier (Head2Toe, arXiv 2201.03529).
+
+    First what the model's own classifier would get, then the mean and the maximum over the image of each of the last
+    three feature maps. images: what the model sees, (B, 3, S, S).
+
+    Raises ValueError: the architecture gives no feature maps.
+    """
+    if not hasattr(model, "forward_intermediates"):
+        raise ValueError(f"{type(model).__name__} of timm has no forward_intermediates; choose another backbone")
+    depth = min(FEATURE_MAPS, len(model.feature_info))  # type: ignore[arg-type]
+    last, maps = model.forward_intermediates(images, indices=depth, output_fmt="NCHW")  # type: ignore[operator]
+    pooled = [model.forward_head(last, pre_logits=True)]  # type: ignore[operator]
+    for map_ in maps:
+        pooled += [map_.mean((2, 3)), map_.amax((2, 3))]
+    return torch.cat([features.flatten(1).float() for features in pooled], dim=1)
+
+
+class FrozenClassifier(nn.Module):
+    """A linear classifier on the pooled features of a backbone that was not trained further.
+
+    network: a timm model without a classifier (`num_classes=0`). linear: from its features, (F,), to the logits.
+    """
+
+    def __init__(self, network: nn.Module, linear: nn.Linear) -> None:
+        super().__init__()
+        self.network = network
+        self.linear = linear
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, K) of what the model sees, (B, 3, S, S)."""
+        logits: torch.Tensor = self.linear(pooled_features(self.network, images))
+        return logits

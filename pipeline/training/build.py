@@ -65,6 +65,11 @@ class TrainingData:
         return image_set(self.manifest, self.pack, name, self.classes)
 
     @property
+    def folds(self) -> int:
+        """Folds of the cross-fit design; 0 in the hold-out design."""
+        return 0 if self.manifest["split"].eq("val").any() else int(self.manifest["fold"].max()) + 1
+
+    @property
     def class_counts(self) -> np.ndarray:
         """Images of each class in the train split, (K,) int."""
         return np.bincount(self.split("train").labels, minlength=len(self.classes))

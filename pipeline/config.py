@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from pipeline.sections.base import NAME_PATTERN, Section
 from pipeline.sections.data import DataConfig
+from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.learning_rate import CompareConfig, MonitorConfig, RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.sections.search import SearchConfig
@@ -129,6 +130,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     recipe: RecipeConfig = RecipeConfig()
+    embed: EmbedConfig = EmbedConfig()
     lr_range_test: RangeTestConfig = RangeTestConfig()
     compare_lr: CompareConfig = CompareConfig()
     search: SearchConfig = SearchConfig()

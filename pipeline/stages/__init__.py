@@ -11,6 +11,8 @@ from pipeline.stage import Stage
 
 #: Keys of the section `search` for the confirmation; it depends on the others by the search's result.
 CONFIRM_KEYS = ("confirm", "confirm_seeds", "confirm_confidence")
+#: Keys of the recipe that shape a classifier on frozen features and its score.
+EMBED_KEYS = (*OBJECTIVE_KEYS, "recipe.class_weights", "recipe.image_size")
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
@@ -48,22 +50,29 @@ STAGES: tuple[Stage, ...] = (
         ),
         external=_lazily("pipeline.data.sources", "source_digest"),
     ),
-    # → curves.parquet, lr_bounds.json, backbone_bounds.json; backbones.json of several backbones,
-    #   and weight_decay.json where asked for
+    # → embedding.json (scores and costs, the backbones that go on), frozen_logits.npy, frozen.safetensors,
+    #   heads.safetensors, doubtful.csv, outliers.csv, embed.html
+    Stage(
+        name="embed",
+        help="Frozen features of each backbone and size: a classifier, the ranking, doubtful labels.",
+        inputs=("prepare",),
+        sections=("seed", "model", "recipe", "embed"),
+        version=1,
+        unhashed=(
+            *("model.drop_rate", "model.drop_path_rate"),
+            *(f"recipe.{key}" for key in RecipeConfig.model_fields if f"recipe.{key}" not in EMBED_KEYS),
+        ),
+        external=_lazily("pipeline.data.sources", "weights_digest"),
+        run=_lazily("pipeline.stages.embed", "run"),
+    ),
+    # → curves.parquet, lr_bounds.json, backbone_bounds.json; weight_decay.json where asked for
     Stage(
         name="lr_range_test",
         help="Find the range of learning rates, per optimizer: of all in question, or --optimizers sgd,adamw,lion.",
-        inputs=("prepare",),
+        inputs=("prepare", "embed"),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=6,
-        unhashed=(
-            *SCHEDULE_KEYS,
-            *("recipe.lr", "recipe.warmup_epochs"),
-            # What the probe depends on: the digest covers it where there is one.
-            *OBJECTIVE_KEYS,
-            *("lr_range_test.keep_backbones", "lr_range_test.probe_images"),
-        ),
-        external=_lazily("pipeline.data.sources", "range_test_digest"),
+        version=7,
+        unhashed=(*SCHEDULE_KEYS, *OBJECTIVE_KEYS, "recipe.lr", "recipe.warmup_epochs"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
     # → comparison.json and .html: methods, each at its own rate; no later stage reads them

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import ray
 import torch
+from pipeline.range_test.backbone_probe import probe_backbones
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from safetensors.torch import save_file
@@ -29,7 +30,6 @@ from pipeline.compute.resources import check_compute
 from pipeline.compute.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
-from pipeline.range_test.backbone_probe import probe_backbones
 from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pipeline.range_test.backbone_probe import ProbedBackbone
 from rich.console import Console as RichConsole
 from rich.table import Table
 
 from components.data.loader import ImageSet
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayLimit, DecayVerdict
-from pipeline.range_test.backbone_probe import ProbedBackbone
 from pipeline.reports.range_test import (
     file_safe,
     name_test,

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from components.models.catalogue import classifier_names
 
 HEADS_FILE = "heads.safetensors"
 
@@ -24,8 +28,11 @@ class HeadStart:
     bias: np.ndarray
 
 
-def save_heads(folder: Path, heads: Mapping[tuple[str, int | None], HeadStart]) -> None:
-    """Write them, by backbone and by the fold that they were fitted without; None: fitted to all that may be used."""
+#: By backbone, and by the fold that it was fitted without; None: fitted to all that a training without a fold uses.
+Heads = Mapping[tuple[str, int | None], HeadStart]
+
+
+def save_heads(folder: Path, heads: Heads) -> None:
     tensors = {}
     for (backbone, fold), head in heads.items():
         for name, values in (("weight", head.weight), ("bias", head.bias)):
@@ -33,14 +40,32 @@ def save_heads(folder: Path, heads: Mapping[tuple[str, int | None], HeadStart]) 
     save_file(tensors, folder / HEADS_FILE)
 
 
-def read_head(folder: Path, backbone: str, fold: int | None) -> HeadStart | None:
-    """The start for a training of that backbone that leaves out that fold; None where there is none."""
+def read_heads(folder: Path) -> Heads:
+    """What `save_heads` wrote to a folder; nothing where there is no such file."""
     path = folder / HEADS_FILE
     if not path.is_file():
-        return None
-    tensors = load_file(path)
-    weight, bias = (tensors.get(_key(backbone, fold, name)) for name in ("weight", "bias"))
-    return None if weight is None or bias is None else HeadStart(weight, bias)
+        return {}
+    tensors, found = load_file(path), {}
+    for key in {name.rpartition("|")[0] for name in tensors}:
+        backbone, _, fold = key.rpartition("|")
+        head = HeadStart(tensors[f"{key}|weight"], tensors[f"{key}|bias"])
+        found[backbone, None if fold == "all" else int(fold)] = head
+    return found
+
+
+def start_classifier(model: nn.Module, backbone: str, head: HeadStart) -> None:
+    """Give the classifier of a timm model these weights, in place. Raises ValueError: it is of another shape."""
+    modules = dict(model.named_modules())
+    for name in classifier_names(backbone):
+        layer = modules.get(name)
+        if not isinstance(layer, nn.Linear | nn.Conv2d) or layer.bias is None:
+            continue
+        if layer.weight.numel() != head.weight.size or len(layer.bias) != len(head.bias):
+            shapes = f"{tuple(layer.weight.shape)}, its start {head.weight.shape}"
+            raise ValueError(f"{backbone}: the classifier is {shapes}")
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(head.weight).view_as(layer.weight))
+            layer.bias.copy_(torch.from_numpy(head.bias))
 
 
 def _key(backbone: str, fold: int | None, name: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from components.evaluation.blending import fit_blend
 
+from components.evaluation.blending import fit_blend
 from components.evaluation.objective_intervals import objective_interval
 from components.evaluation.objectives import Objective, objective_score
 from pipeline.config import ServingConfig

@@ -11,7 +11,7 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from components.data.loader import Batch, eval_batches
+from components.models.heads import Heads
 from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
 from components.training.checkpoint import load_checkpoint, on_cpu, save_checkpoint
@@ -31,7 +32,7 @@ from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.training.build import TrainingData, new_learner, open_data, predict_split, scores_of, train_loader
 from pipeline.training.checkpoints import STATE_FILE, save_scored
-from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, epoch_metrics
+from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, epoch_metrics, with_head
 
 #: Offset of the seeds of trials: confirmation and final training use other seeds, which have selected nothing.
 TRIAL_SEEDS = 10**6
@@ -50,6 +51,7 @@ class TrialPlan:
     seed: int
     compute: ComputeConfig
     threads: int
+    heads: Heads = field(default_factory=dict)
 
 
 def open_session(suggestion: Suggestion, *, plan: TrialPlan) -> TrialSession:
@@ -73,7 +75,7 @@ class TrialSession:
             fold=suggestion.fold,
             keep="last",
         )
-        self._job = TrainingJob(spec, data, plan.compute)
+        self._job = TrainingJob(with_head(spec, plan.heads), data, plan.compute)
         # One iterator for all epochs, so that its worker processes start once; it uses the loaded state.
         self._events = self._job.run()
         self._saved: Saved | None = None

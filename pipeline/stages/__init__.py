@@ -72,7 +72,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "embed"),
         sections=("seed", "model", "recipe", "lr_range_test"),
         version=7,
-        unhashed=(*SCHEDULE_KEYS, *OBJECTIVE_KEYS, "recipe.lr", "recipe.warmup_epochs"),
+        unhashed=(*SCHEDULE_KEYS, *OBJECTIVE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.head_start"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
     # → comparison.json and .html: methods, each at its own rate; no later stage reads them
@@ -90,7 +90,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="search",
         help="Search recipes with Ray Tune and ASHA.",
-        inputs=("prepare", "lr_range_test"),
+        inputs=("prepare", "embed", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
         unhashed=(
             *SCHEDULE_KEYS,
@@ -108,7 +108,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="confirm",
         help="Compare the search's winner and the defaults at full length; keep what is likely better.",
-        inputs=("prepare", "search"),
+        inputs=("prepare", "embed", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
         version=4,
@@ -119,8 +119,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="train",
         help="Train the best recipe, calibrate, choose the operating point.",
-        inputs=("prepare", "lr_range_test", "search", "confirm"),
-        sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
+        inputs=("prepare", "embed", "lr_range_test", "search", "confirm"),
+        sections=("seed", "model", "recipe", "train", "monitor", "operating_point", "serving"),
         version=9,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
@@ -129,7 +129,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         help="Measure on the test split; write the report.",
-        inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
+        inputs=("prepare", "embed", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
         version=6,
         run=_lazily("pipeline.stages.evaluate", "run"),

@@ -25,6 +25,7 @@ from components.errors import InputError
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
 from components.models.forward import Preprocessing, turned
+from components.models.heads import HeadStart, start_classifier
 from components.models.losses import (
     build_loss,
     class_weights,
@@ -161,16 +162,19 @@ def new_learner(
     total_epochs: int,
     seed: int,
     compute: ComputeConfig,
+    head: HeadStart | None = None,
     schedule: Schedule | None = None,
 ) -> Learner:
     """A learner at epoch 0. `recipe.recipe.lr` must be a number, not `auto`.
 
-    schedule: None for the recipe's over `total_epochs`.
+    head: the start of the classifier; None for one near zero. schedule: None for the recipe's over `total_epochs`.
     """
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)
     device = resolve_device(compute, settings.precision)
     built = new_model(recipe, data, seed=seed)
+    if head is not None:
+        start_classifier(built.model, recipe.model.backbone, head)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stepper = Stepper(
         model,

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from components.evaluation.objectives import decision_metrics
+from components.models.heads import Heads, HeadStart
 from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher
@@ -26,6 +27,7 @@ from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
+    SELECTION_FOLD,
     TrainingData,
     fold_of,
     for_selection,
@@ -49,7 +51,8 @@ REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_gra
 class TrainingSpec:
     """What to train, in values that can be sent to a worker.
 
-    recipe: its `lr` is a number. fold: validate on that fold and train on the others; None: train and validate on the
+    recipe: its `lr` is a number. head: the start of the classifier, fitted without the images that are scored; None for
+    one near zero. fold: validate on that fold and train on the others; None: train and validate on the
     data that recipes are compared on (see `for_selection`); all: train on all that is not test, without validation, in
     the design cross_fit. score_last: score the last epoch only. views: in which the validation images
     are scored at the end (see `turned`). patience: epochs without a better validation score
@@ -60,6 +63,7 @@ class TrainingSpec:
     recipe: Recipe
     seed: int
     epochs: int
+    head: HeadStart | None = None
     fold: int | Literal["all"] | None = None
     score_last: bool = False
     views: tuple[int, ...] = ()
@@ -144,7 +148,9 @@ class TrainingJob:
     ) -> None:
         self.spec, self.compute = spec, compute
         self.data = data_of(spec, data)
-        self.learner = new_learner(spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute)
+        self.learner = new_learner(
+            spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute, head=spec.head
+        )
         self.progress = Progress()
         self._monitor = new_monitor(spec, self.data, self.learner)
         self._on_steps = on_steps
@@ -285,6 +291,16 @@ def left_out(spec: TrainingSpec, fold: int) -> TrainingSpec:
     Nothing is stopped or picked on the fold, since it then certifies.
     """
     return replace(spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True)
+
+
+def with_head(spec: TrainingSpec, heads: Heads) -> TrainingSpec:
+    """The training with the start of its classifier among the heads, if its recipe wants one and there is one."""
+    if not spec.recipe.recipe.head_start:
+        return spec
+    backbone, fold = spec.recipe.model.backbone, None if spec.fold == "all" else spec.fold
+    if spec.fold is None and (backbone, SELECTION_FOLD) in heads:
+        fold = SELECTION_FOLD
+    return replace(spec, head=heads.get((backbone, fold)))
 
 
 def data_of(spec: TrainingSpec, data: TrainingData) -> TrainingData:

@@ -97,39 +97,27 @@ def train_candidates(
     candidates: Mapping[str, Overrides],
     configured: TrainingSpec,
     replicates: Sequence[Replicate],
+    heads: Heads,
 ) -> list[Result]:
-    """Train both recipes with every replicate, with one bar over their epochs. configured: without the overrides."""
+    """Train both recipes with every replicate, with one bar over their epochs.
+
+    configured: without the overrides. heads: the starts of the classifiers.
+    """
     planned = [(label, replicate) for replicate in replicates for label in LABELS]
     results: list[Result] = []
-    shown: Counter[str] = Counter()
-    with (
-        placement_of_trainings(context, trainings=len(planned)) as place,
-        context.console.bar("confirmation", len(planned) * configured.epochs) as advance,
-    ):
 
-        def show(job: Job) -> None:
-            ended, progress = job.store.ended, job.store.progress
-            if ended is not None and (ended.failure is not None or ended.reason == "diverged"):
-                context.console.warn(f"{job.name}: {ended.failure or f'diverged in epoch {ended.epoch}'}")
-            epochs = progress.epochs_done() if ended is None else configured.epochs
-            advance(epochs - shown[job.name], note=f"{job.name}: {progress.note()}")
-            shown[job.name] = epochs
+    def jobs() -> Iterator[Job]:
+        runs = ChildRuns(context.tracker, context.run, TAG_ENTRY, TAG_SEED)
+        for label, replicate in planned:
+            spec = replace(configured, recipe=override(configured.recipe, candidates[label]))
+            spec = replace(spec, seed=replicate.seed) if replicate.fold is None else left_out(spec, replicate.fold)
+            folder = context.work / f"{label}-{replicate.name}"
+            job = open_job(runs, label, with_head(spec, heads), folder, stage="confirm_training")
+            results.append(Result(label=label, replicate=replicate, store=job.store, run_id=job.run_id))
+            yield job
 
-        def jobs() -> Iterator[Job]:
-            runs = ChildRuns(context.tracker, context.run, TAG_ENTRY, TAG_SEED)
-            for label, replicate in planned:
-                recipe = override(configured.recipe, candidates[label])
-                spec = replace(configured, recipe=recipe, seed=replicate.seed, fold=replicate.fold)
-                folder = context.work / f"{label}-{replicate.name}"
-                job = open_job(runs, label, spec, folder, stage="confirm_training")
-                results.append(Result(label=label, replicate=replicate, store=job.store, run_id=job.run_id))
-                show(job)
-                yield job
-
-        def on_event(job: Job, event: Event) -> None:
-            if isinstance(event, Ended):
-                end_run(job)
-            show(job)
-
-        train_all(jobs(), place, warn=context.console.warn, on_event=on_event)
+    with placement_of_trainings(context, trainings=len(planned)) as place:
+        train_shown(
+            context, "confirmation", jobs(), place, trainings=len(planned), epochs=configured.epochs
+        )
     return results

@@ -73,10 +73,8 @@ def run(
         "epochs"
     )
     spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
-    if data.folds:  # nothing is stopped or picked on the fold that is then scored
-        spec = replace(spec, patience=None, keep="last")
     with context.run.system_metrics():
-        results = train_candidates(context, both, spec, replicates)
+        results = train_candidates(context, both, spec, replicates, read_heads(context.inputs["embed"].directory))
     use_threads(cpu_threads(context.compute))
     verdict = decide(results, data, configured, prior, confidence=conclusion.confidence, seed=seed)
     return _conclude(context, conclusion, verdict, both, foresight, results)

@@ -19,6 +19,7 @@ from torch import nn
 
 from components.evaluation.objectives import decision_metrics
 from components.models.heads import Heads, HeadStart
+from components.models.views import allowed_views, nested_views
 from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher
@@ -288,9 +289,19 @@ class TrainingJob:
 def left_out(spec: TrainingSpec, fold: int) -> TrainingSpec:
     """The training without a fold in the design cross_fit, with a seed of its own.
 
-    Nothing is stopped or picked on the fold, since it then certifies.
+    Nothing is stopped or picked on the fold, since it then certifies. It is scored in all views that the augmentation
+    allows.
     """
-    return replace(spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True)
+    settings = spec.recipe.recipe
+    views = nested_views(allowed_views(settings.augment, settings.augment_strength))
+    return replace(
+        spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True, views=views
+    )
+
+
+def on_all(spec: TrainingSpec) -> TrainingSpec:
+    """The training on all that is not test in the design cross_fit, without validation."""
+    return replace(spec, fold="all", patience=None, keep="last", score_last=True)
 
 
 def with_head(spec: TrainingSpec, heads: Heads) -> TrainingSpec:

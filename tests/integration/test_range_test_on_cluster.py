@@ -224,7 +224,10 @@ def test_features_from_a_cluster_are_those_from_here(session, record, tmp_path) 
     backbones = ("test_efficientnet", "test_efficientnet.r160_in1k")  # one architecture under two names
     model = ModelConfig(backbone=backbones[0], weights=f"file:{weights}")
     data = open_data(record.directory)
-    chosen, candidates = choose_images(data, most=1000, seed=0), [Candidate(name, 48) for name in backbones]
+    chosen, candidates = (
+        choose_images(data, most=1000, several=False, seed=0),
+        [Candidate(name, 48) for name in backbones],
+    )
     made = []
     for compute in (ComputeConfig(device="cpu", num_threads=1), session):
         storage = tmp_path / f"storage-{len(made)}"

@@ -23,7 +23,7 @@ def told(chosen: Chosen, *, pooled: int = 4) -> Features:
 
 
 def judged(data: Any, **options: Any) -> tuple[Any, Chosen]:
-    chosen = choose_images(data, most=10_000, seed=0)
+    chosen = choose_images(data, most=10_000, several=False, seed=0)
     return judge(told(chosen), chosen, num_classes=2, balanced=True, seed=0), chosen
 
 
@@ -46,7 +46,7 @@ def test_held_out_val_and_calibration_have_scores_and_train_only_doubts(made) ->
 @pytest.mark.parametrize("folds", [4, 0])
 def test_no_head_start_has_seen_what_its_training_is_scored_on(made, folds: int) -> None:
     """The labels of a fold, and of val and calibration, are turned round: the heads that leave them out stay."""
-    chosen = choose_images(made(folds=folds), most=10_000, seed=0)
+    chosen = choose_images(made(folds=folds), most=10_000, several=False, seed=0)
     features = told(chosen)
     heads = head_starts(features, chosen, num_classes=2, balanced=True)
     assert set(heads) == ({0, 1, 2, 3, None} if folds else {None})
@@ -62,7 +62,7 @@ def test_no_head_start_has_seen_what_its_training_is_scored_on(made, folds: int)
 
 
 def test_a_head_start_tells_the_classes_apart(made) -> None:
-    chosen = choose_images(made(folds=4), most=10_000, seed=0)
+    chosen = choose_images(made(folds=4), most=10_000, several=False, seed=0)
     features = told(chosen)
     head = head_starts(features, chosen, num_classes=2, balanced=True)[None]
     logits = features.values[:, : features.pooled] @ head.weight.T + head.bias

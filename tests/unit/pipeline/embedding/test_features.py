@@ -36,7 +36,7 @@ def embedded(monkeypatch) -> list[tuple[str, int, int]]:
 def embed(context: Any, made, here):
     def found(*candidates: Candidate, data=None, most: int = 10_000, seed: int = 0) -> dict[Candidate, Features]:
         data = data or made()
-        chosen = choose_images(data, most=most, seed=0)
+        chosen = choose_images(data, most=most, several=False, seed=0)
         model = ModelConfig(backbone=candidates[0].backbone, weights="none")
         return dict(embed_all(context, candidates, data, chosen, model, here(data), seed=seed))
 
@@ -50,7 +50,7 @@ def kept(context: Any) -> set[Path]:
 def test_the_first_ones_are_what_the_classifier_would_get(embed, made) -> None:
     (features,) = embed(ONE).values()
     data = made()
-    chosen = choose_images(data, most=10_000, seed=0)
+    chosen = choose_images(data, most=10_000, several=False, seed=0)
     built = build_embedder(backbone=ONE.backbone, weights="none", seed=0)
     pixels = torch.from_numpy(data.pack[chosen.images.indices[:5]]).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (built.mean, built.std))

@@ -12,7 +12,7 @@ from pipeline.embedding.images import choose_images
 
 def test_swapped_labels_and_a_stranger_are_named_the_worst_first(made) -> None:
     data = made(parts=100)
-    chosen = choose_images(data, most=10_000, seed=0)
+    chosen = choose_images(data, most=10_000, several=False, seed=0)
     truth = chosen.images.labels.copy()
     values = np.random.default_rng(0).normal(scale=0.3, size=(len(chosen), 12)).astype(np.float32) + 2
     values[:, 0] += 3 * truth

@@ -24,7 +24,7 @@ def ranked(backbone: str, size: int, score: float, *, low: float | None = 0.5) -
 
 
 def scored(data: Any, *, apart: float, objective: Objective = AUROC) -> Ranked:
-    chosen = choose_images(data, most=10_000, seed=0)
+    chosen = choose_images(data, most=10_000, several=False, seed=0)
     second = apart * chosen.images.labels + np.random.default_rng(0).normal(size=len(chosen))
     logits = np.stack([-second, second], axis=1)
     logits[~chosen.compared] = np.nan

@@ -15,8 +15,11 @@ from torch import nn
 
 AUTOCAST: dict[str, torch.dtype | None] = {"float32": None, "bfloat16": torch.bfloat16}
 """What each precision computes in where torch's autocast allows it; the weights are float32 in either."""
+KINDS = ("network", "frozen")
+"""What a member of a model can be."""
 FEATURE_MAPS = 3
 """Of how many depths a frozen classifier takes its features."""
+REMEDY = "export the model again"
 STACKED = 32
 """Images in one pass: few images go through in all their views at once, which a processor or GPU does faster."""
 
@@ -66,15 +69,6 @@ def logits_of(model: nn.Module, images: torch.Tensor, precision: str) -> torch.T
         with torch.autocast(images.device.type, dtype=dtype):
             logits = model(images)
     return logits.float()
-
-
-def restore_model(
-    backbone: str, num_classes: int, state: Mapping[str, torch.Tensor], device: torch.device
-) -> nn.Module:
-    """A timm model with the weights of a bundle, in eval mode; no weight is fetched from anywhere."""
-    model = timm.create_model(backbone, pretrained=False, num_classes=num_classes)
-    model.load_state_dict(dict(state))
-    return model.eval().to(device).to(memory_format=torch.channels_last)
 
 
 def turned(pixels: torch.Tensor, view: int) -> torch.Tensor:
@@ -156,7 +150,7 @@ class Ensemble:
     def from_card(cls, card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device) -> Ensemble:
         """The members on the device, in eval mode; no weight is fetched from anywhere.
 
-        card: has `num_classes`, `precision` and `members` (see `ModelCard` in `components/serving/bundle.py`). state:
+        card: has `num_classes`, `precision` and `members` (see `components/serving/card.py`). state:
         the weights of all members, as `joined` gives them.
 
         Raises ValueError: the weights are not those of the card's members.
@@ -212,11 +206,15 @@ def parted(card: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> list[d
     for key, value in state.items():
         prefix, _, name = key.partition(".")
         if not prefix.isdecimal() or int(prefix) >= len(states):
-            raise ValueError(f"the weights hold {key!r}, and the card names the members 0 to {len(states) - 1} only")
+            raise ValueError(
+                f"the weights hold {key!r}, and the card names the members 0 to {len(states) - 1} only; {REMEDY}"
+            )
         states[int(prefix)][name] = value
     for number, (member, own) in enumerate(zip(card["members"], states, strict=True)):
         if not own:
-            raise ValueError(f"member {number} ({member['backbone']}) has no weights: no key begins with '{number}.'")
+            raise ValueError(
+                f"member {number} ({member['backbone']}) has no weights: no key begins with '{number}.'; {REMEDY}"
+            )
     return states
 
 
@@ -249,6 +247,6 @@ def restore_member(
     ]
     if faults:
         more = f", and {len(faults) - 1} more" if len(faults) > 1 else ""
-        raise ValueError(f"{where} ({backbone}, {num_classes} classes): {min(faults)}{more}")
+        raise ValueError(f"{where} ({backbone}, {num_classes} classes): {min(faults)}{more}; {REMEDY}")
     model.load_state_dict(dict(state))
     return model.eval().to(device).to(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from components.serving.bundle import ModelCard
+from components.serving.card import ModelCard
 
 PYFUNC_FILE = Path(__file__).resolve().with_name("pyfunc.py")
 

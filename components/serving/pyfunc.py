@@ -35,7 +35,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import load_file
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 DEFAULTS = {"device": "auto", "batch_size": 32, "allow_paths": False}
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -66,7 +66,7 @@ class InspectionModel(PythonModel):
     """Classifies images and decides: accept, reject or review."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Build the network from the bundle, on the device that the settings name."""
+        """Build the members from the bundle, on the device that the settings name."""
         bundle = Path(context.artifacts["bundle"])
         self.settings = read_settings(context.model_config)
         self.card = read_card(bundle / "model.json")
@@ -74,14 +74,9 @@ class InspectionModel(PythonModel):
             load_source(bundle / f"{name}.py") for name in ("decode", "framing", "forward", "decision")
         )
         self.frame = self.framing.Framing.from_dict(self.card["framing"])
-        self.preprocessing = self.forward.Preprocessing.from_unit_scale(
-            self.card["mean"], self.card["std"], size=self.card["input_size"]
-        ).to(self.settings.device)
         self.rule = self.decision.DecisionRule.from_card(self.card)
         weights = load_file(bundle / "weights.safetensors", device="cpu")
-        self.network = self.forward.restore_model(
-            self.card["backbone"], self.card["num_classes"], weights, self.settings.device
-        )
+        self.ensemble = self.forward.Ensemble.from_card(self.card, weights, self.settings.device)
 
     def predict(
         self,
@@ -119,9 +114,7 @@ class InspectionModel(PythonModel):
     def _logits(self, images: list[np.ndarray]) -> np.ndarray:
         """images: each (S, S, 3) uint8. Returns (N, K) float32."""
         pixels = torch.from_numpy(np.stack(images)).to(self.settings.device).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            seen = self.preprocessing.apply(pixels)
-            return np.asarray(self.forward.logits_of(self.network, seen, self.card["precision"]).cpu())
+        return np.asarray(self.ensemble.logits(pixels).cpu())
 
     def _answers(
         self, owners: np.ndarray, tiles: list[str], logits: np.ndarray, errors: dict[int, str], index: pd.Index

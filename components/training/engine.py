@@ -225,27 +225,32 @@ def train_epochs(
 
 
 def predict(model: nn.Module, batches: Iterable[Batch], *, device: Device, preprocessing: Preprocessing) -> np.ndarray:
-    """Logits of all batches in order, (N, K) float32. The model's mode is restored.
+    """Logits of all batches in order, (N, K) float32. The model's mode is restored."""
+    preprocessing = preprocessing.to(device.target)
+    with eval_mode(model), torch.inference_mode():
+        return forward_all(lambda batch: device.forward(model, batch, preprocessing), batches, device.target)
+
+
+def forward_all(forward: Callable[[Batch], torch.Tensor], batches: Iterable[Batch], target: torch.device) -> np.ndarray:
+    """Outputs of all batches in order, (N, …), of a function that computes on the device.
 
     If a batch does not fit into the GPU's memory, it and the next ones are halved until they do.
     """
-    preprocessing = preprocessing.to(device.target)
-    logits: list[torch.Tensor] = []
+    outputs: list[torch.Tensor] = []
     fits = sys.maxsize
-    with eval_mode(model), torch.inference_mode():
-        for batch in prefetched(batches) if device.target.type == "cuda" else batches:
-            done = 0
-            while done < len(batch):
-                part = batch[done : done + fits]
-                try:
-                    logits.append(device.forward(model, part, preprocessing))
-                    done += len(part)
-                except torch.OutOfMemoryError:
-                    if len(part) == 1:
-                        raise
-                    fits = len(part) // 2
-                    logger.warning("%d images do not fit into the GPU's memory at once: %d do next", len(part), fits)
-    return torch.cat(logits).cpu().numpy()
+    for batch in prefetched(batches) if target.type == "cuda" else batches:
+        done = 0
+        while done < len(batch):
+            part = batch[done : done + fits]
+            try:
+                outputs.append(forward(part))
+                done += len(part)
+            except torch.OutOfMemoryError:
+                if len(part) == 1:
+                    raise
+                fits = len(part) // 2
+                logger.warning("%d images do not fit into the GPU's memory at once: %d do next", len(part), fits)
+    return torch.cat(outputs).cpu().numpy()
 
 
 @dataclass

@@ -14,7 +14,7 @@ from components.report.figures_lr import range_test_figure
 from components.report.figures_training import learning_curves
 from components.report.galleries import gallery
 from components.report.html import Section
-from components.serving.bundle import ModelCard
+from components.serving.card import ModelCard
 from pipeline.reports.confirmation import confirmation_section
 from pipeline.reports.page import decimal, interval, share, write_page
 from pipeline.reports.search import search_section
@@ -57,8 +57,8 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
         report.context,
         "report.html",
         title="Inspection model report",
-        subtitle=f"{report.card.backbone} at {report.card.input_size} px on {report.metrics['images']:,} test "
-        f"images of {len(report.card.classes)} classes",
+        subtitle=f"{report.card.summary}, on {report.metrics['images']:,} test images of "
+        f" {len(report.card.classes)} classes",
         headline=_headline(report),
         sections=[
             *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
@@ -198,14 +198,16 @@ def _training_section(report: EvaluationReport) -> Section:
 def _range_test_section(report: EvaluationReport) -> Section:
     """The range tests of the backbone that was trained in the end, by optimizer."""
     curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
-    curves = curves[curves["backbone"] == report.card.backbone]
+    training = json.loads(report.context.input("train", "training.json").read_text(encoding="utf-8"))
+    backbone = training["recipe"]["model"]["backbone"]
+    curves = curves[curves["backbone"] == backbone]
     text = report.context.input("lr_range_test", "backbone_bounds.json").read_text(encoding="utf-8")
     figures = [
         (
             f"Range test {name}",
             range_test_figure(curves[curves["optimizer"] == name], record, title=f"Range test: {name}"),
         )
-        for name, record in json.loads(text)[report.card.backbone].items()
+        for name, record in json.loads(text)[backbone].items()
     ]
     return Section(
         "Learning-rate range test",

@@ -121,7 +121,7 @@ STAGES: tuple[Stage, ...] = (
         help="Train the best recipe, calibrate, choose the operating point.",
         inputs=("prepare", "lr_range_test", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
-        version=8,
+        version=9,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),
@@ -131,7 +131,7 @@ STAGES: tuple[Stage, ...] = (
         help="Measure on the test split; write the report.",
         inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
-        version=5,
+        version=6,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias

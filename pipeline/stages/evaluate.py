@@ -11,17 +11,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
-from components.data.loader import eval_batch_size, eval_batches, image_set
+from components.data.loader import Batch, eval_batch_size, eval_batches, image_set
 from components.data.manifest import load_manifest
 from components.data.pack.reader import open_pack
 from components.errors import InputError
 from components.evaluation.decision import DecisionRule
 from components.evaluation.metrics import Sampling, class_metrics, inspection_metrics, ranking_metrics
 from components.evaluation.predictions import prediction_table, worst_per_file
-from components.models.forward import Preprocessing, restore_model
-from components.serving.bundle import ModelCard, load_bundle
-from components.training.engine import Device, predict
+from components.models.forward import Ensemble
+from components.serving.bundle import load_ensemble
+from components.serving.card import ModelCard
+from components.training.engine import forward_all
 from pipeline.compute.device import resolve_target, use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
@@ -39,8 +41,9 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     log_lineage(context.run, prepared, used_for="evaluation")
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
-    card, state = load_bundle(context.input("train", "model"))
-    decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, state, manifest))
+    target = resolve_target(driver_compute(context.compute))
+    card, ensemble = load_ensemble(context.input("train", "model"), target)
+    decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, ensemble, target, manifest))
     predictions = prediction_table(test, decided, card.classes)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)
     metrics = _measure(predictions, decided.probabilities, card, evaluate, seed)
@@ -61,9 +64,10 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     return headline
 
 
-def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manifest: pd.DataFrame) -> np.ndarray:
-    """(N, K) logits of the test split."""
-    device = Device(resolve_target(driver_compute(context.compute)), card.precision)
+def _logits(
+    context: StageContext, card: ModelCard, ensemble: Ensemble, target: torch.device, manifest: pd.DataFrame
+) -> np.ndarray:
+    """(N, K) logits of the test split. target: the device of the ensemble."""
     images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
 
@@ -72,12 +76,10 @@ def _logits(context: StageContext, card: ModelCard, state: dict[str, Any], manif
                 yield batch
                 advance(len(batch.labels))
 
-        logits = predict(
-            restore_model(card.backbone, card.num_classes, state, device.target),
-            batches(),
-            device=device,
-            preprocessing=Preprocessing.from_unit_scale(card.mean, card.std, size=card.input_size),
-        )
+        def forward(batch: Batch) -> torch.Tensor:
+            return ensemble.logits(batch.images.to(target, non_blocking=True))
+
+        logits = forward_all(forward, batches(), target)
     if not np.isfinite(logits).all():
         raise InputError(
             f"the trained model gives outputs that are not finite for {(~np.isfinite(logits).all(axis=1)).sum()} test "

@@ -22,7 +22,7 @@ from components.evaluation.gates import GateResult, judge_gates
 from components.evaluation.non_inferiority import non_inferiority
 from components.evaluation.predictions import worst_per_file
 from components.registry import Registry
-from components.serving.bundle import SEEN_PREFIX_LENGTH, load_bundle, read_seen_images
+from components.serving.bundle import SEEN_PREFIX_LENGTH, read_card, read_seen_images
 from components.tracking import load_pyfunc
 from pipeline.compute.resources import driver_compute
 from pipeline.config import PromoteConfig
@@ -96,6 +96,7 @@ def _decide(
         "model_name": registry.model_name,
         "version": version,
         "alias": alias,
+        "model": read_card(context.input("train", "model")).summary,
         "promoted": alias == CHAMPION and champion != version,
         "previous_champion": champion,
         "gates": [asdict(gate) for gate in gates],
@@ -157,7 +158,7 @@ def _compare(
         return None
     folder = registry.download(champion)
     try:
-        card, _ = load_bundle(folder)
+        card = read_card(folder)
         seen = read_seen_images(folder)
     except InputError as error:
         raise ModelError(str(error)) from error
@@ -178,7 +179,12 @@ def _compare(
         bootstrap_samples=settings.bootstrap_samples,
         seed=seed,
     )
-    return {**result, "images": len(fresh), "left_out_as_seen_by_champion": len(tested) - len(fresh)}
+    return {
+        **result,
+        "champion": card.summary,
+        "images": len(fresh),
+        "left_out_as_seen_by_champion": len(tested) - len(fresh),
+    }
 
 
 def _champion_decisions(context: StageContext, folder: Path, files: Files, paths: list[str]) -> np.ndarray:
@@ -220,3 +226,4 @@ def _say(context: StageContext, decision: dict[str, Any]) -> None:
     context.console.say(
         f"  {decision['model_name']} version {decision['version']} is {decision['alias']}: {decision['reason']}"
     )
+    context.console.say(f"  it is made of {decision['model']}")

@@ -23,7 +23,8 @@ from components.evaluation.calibration import Calibration, fit_decision
 from components.evaluation.operating_point import OperatingPoint
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
-from components.serving.bundle import ModelCard, save_bundle
+from components.serving.bundle import save_bundle
+from components.serving.card import Member, ModelCard
 from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
 from components.tracking import save_pyfunc
 from components.training.engine import Learner
@@ -197,14 +198,21 @@ def _model_card(
     report = json.loads(context.input("prepare", "data_report.json").read_text(encoding="utf-8"))
     return ModelCard(
         name=f"{recipe.model.backbone}-{context.run.id[:8]}",
-        backbone=recipe.model.backbone,
         num_classes=len(data.classes),
         classes=data.classes,
         good_classes=data.good_classes,
         framing=asdict(data.pack.framing),
-        input_size=preprocessing.size or data.pack.framing.size,
-        mean=_triple(preprocessing.mean255),
-        std=_triple(preprocessing.std255),
+        members=(
+            Member(
+                kind="network",
+                backbone=recipe.model.backbone,
+                input_size=preprocessing.size or data.pack.framing.size,
+                mean=_triple(preprocessing.mean255),
+                std=_triple(preprocessing.std255),
+                weight=1.0,
+                views=(0,),
+            ),
+        ),
         precision=learner.device.precision,
         calibration={"scale": calibration.scale, "bias": calibration.bias},
         operating_point=point.to_dict() if point else None,
@@ -227,7 +235,7 @@ def _triple(values: torch.Tensor) -> tuple[float, float, float]:
 def _export(context: StageContext, learner: Learner, data: TrainingData, card: ModelCard) -> str:
     """Write the bundle and the MLflow model around it, and log the model; its MLflow id."""
     seen = data.manifest.loc[data.manifest["split"] != "test", "sha256"].tolist()
-    bundle = save_bundle(context.work / "bundle", state_dict=learner.model.state_dict(), card=card, seen_images=seen)
+    bundle = save_bundle(context.work / "bundle", states=[learner.model.state_dict()], card=card, seen_images=seen)
     target = context.directory / "model"
     shutil.rmtree(target, ignore_errors=True)  # left by an export that was interrupted
     save_pyfunc(
@@ -238,5 +246,5 @@ def _export(context: StageContext, learner: Learner, data: TrainingData, card: M
         signature_fields=signature_fields(card),
         model_config=MODEL_CONFIG,
     )
-    params = {"backbone": card.backbone, "image_size": card.input_size, "classes": ",".join(card.classes)}
+    params = {"members": card.summary, "classes": ",".join(card.classes)}
     return context.tracker.log_model(context.run, target, name="model", params=params)

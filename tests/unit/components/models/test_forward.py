@@ -220,12 +220,12 @@ def test_a_member_with_another_number_of_outputs_is_refused_by_name():
 def test_a_key_too_many_or_too_few_is_refused_by_name():
     weights = joined(states())
     del weights["0.fc.bias"]
-    with pytest.raises(ValueError, match=r"member 0 .*'fc\.bias' is missing$"):
+    with pytest.raises(ValueError, match=r"member 0 .*'fc\.bias' is missing; export the model again$"):
         Ensemble.from_card(card(entry(), entry()), weights, CPU)
-    with pytest.raises(ValueError, match=r"member 1 .*'more' is none of its keys$"):
+    with pytest.raises(ValueError, match=r"member 1 .*'more' is none of its keys; export the model again$"):
         Ensemble.from_card(card(entry(), entry()), joined(states()) | {"1.more": torch.zeros(1)}, CPU)
 
 
 def test_a_network_in_the_place_of_a_frozen_classifier_is_refused():
-    with pytest.raises(ValueError, match=r"member 0 .*, and \d+ more$"):
+    with pytest.raises(ValueError, match=r"member 0 .*, and \d+ more; export"):
         Ensemble.from_card(card(entry(kind="frozen")), joined(states(1)), CPU)

@@ -11,7 +11,8 @@ import timm
 import torch
 from PIL import Image
 
-from components.serving.bundle import ModelCard, save_bundle
+from components.serving.bundle import save_bundle
+from components.serving.card import Member, ModelCard
 
 SIZE = 32
 FRAMING = {
@@ -28,18 +29,34 @@ class Exported:
 
 
 @pytest.fixture(scope="session")
-def make_card() -> Callable[..., ModelCard]:
-    def make(**changes: object) -> ModelCard:
+def make_member() -> Callable[..., Member]:
+    def make(**changes: object) -> Member:
+        fields = {
+            "kind": "network",
+            "backbone": BACKBONE,
+            "input_size": SIZE,
+            "mean": (0.5, 0.4, 0.3),
+            "std": (0.2, 0.25, 0.3),
+            "weight": 1.0,
+            "views": (0,),
+        }
+        return Member(**{**fields, **changes})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_card(make_member) -> Callable[..., ModelCard]:
+    """`members`, or what one member sees: `input_size`, if not the framed square."""
+
+    def make(*, input_size: object = None, **changes: object) -> ModelCard:
         fields = {
             "name": "castings",
-            "backbone": BACKBONE,
             "num_classes": 3,
             "classes": ("good", "pit", "scratch"),
             "good_classes": ("good",),
             "framing": FRAMING,
-            "input_size": changes.get("framing", FRAMING).get("size"),
-            "mean": (0.5, 0.4, 0.3),
-            "std": (0.2, 0.25, 0.3),
+            "members": (make_member(input_size=input_size or changes.get("framing", FRAMING).get("size")),),
             "precision": "float32",
             "calibration": {"scale": 1.5, "bias": -0.5},
             "operating_point": {"threshold": 0.5, "threshold_log_odds": 0.0, "escape_budget": 0.05, "certified": False},
@@ -57,7 +74,7 @@ def exported(make_card, tmp_path_factory) -> Exported:
         network = timm.create_model(BACKBONE, pretrained=False, num_classes=3).eval()
     directory = tmp_path_factory.mktemp("export") / "bundle"
     card = make_card()
-    save_bundle(directory, state_dict=network.state_dict(), card=card, seen_images=["ab" * 32])
+    save_bundle(directory, states=[network.state_dict()], card=card, seen_images=["ab" * 32])
     return Exported(card, network, directory)
 
 

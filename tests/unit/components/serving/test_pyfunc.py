@@ -8,15 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+from torch import nn
 
 from components.data.framing import Framing, iter_frames
 from components.data.loader import Batch
 from components.evaluation.decision import DecisionRule, Decisions, sigmoid
-from components.models.forward import Preprocessing
+from components.models.forward import Ensemble, FrozenClassifier, MemberModel, Preprocessing, turned
 from components.serving import bundle, pyfunc
+from components.serving.card import FORMAT_VERSION
 from components.serving.pyfunc import InspectionModel, ItemError, list_items, read_item, read_settings
-from components.training.engine import Device, predict
+from components.training.engine import forward_all
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def load(exported):
 
 def hand_computed(exported, pixels) -> dict[str, float]:
     """The row of one image, written out: normalise, forward alone, softmax, sigmoid of the shifted logit."""
-    channels = [(pixels[..., c] / 255 - exported.card.mean[c]) / exported.card.std[c] for c in range(3)]
+    (member,) = exported.card.members
+    channels = [(pixels[..., c] / 255 - member.mean[c]) / member.std[c] for c in range(3)]
     with torch.no_grad():
         logits = exported.network(torch.tensor(np.stack(channels)[None], dtype=torch.float32))[0].tolist()
     weights = [math.exp(value) for value in logits]
@@ -108,24 +112,50 @@ def test_the_index_of_the_input_is_kept(load, images):
 
 def test_nothing_random_is_left_in_the_network(load, images):
     model = load()
-    assert not model.network.training
+    assert not any(member.model.training for member in model.ensemble.members)
     assert model.predict(None, images).equals(model.predict(None, images))
 
 
 def test_a_bundle_of_another_format_is_refused(load, exported, make_card, tmp_path):
-    bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=make_card(), seen_images=[])
+    bundle.save_bundle(tmp_path / "b", states=[exported.network.state_dict()], card=make_card(), seen_images=[])
     path = tmp_path / "b" / "model.json"
-    path.write_text(path.read_text().replace('"format_version": 5', '"format_version": 6'))
-    with pytest.raises(ValueError, match=r"format_version=6.*reads 5"):
+    path.write_text(path.read_text().replace('"format_version": 6', '"format_version": 7'))
+    with pytest.raises(ValueError, match=r"format_version=7.*reads 6"):
         load(tmp_path / "b")
-    assert pyfunc.FORMAT_VERSION == bundle.FORMAT_VERSION
+    assert pyfunc.FORMAT_VERSION == FORMAT_VERSION
 
 
 def test_weights_that_do_not_fit_the_backbone_are_refused(load, exported, make_card, tmp_path):
     state = {f"_orig_mod.{key}": value for key, value in exported.network.state_dict().items()}
-    bundle.save_bundle(tmp_path / "b", state_dict=state, card=make_card(), seen_images=[])
-    with pytest.raises(RuntimeError, match="Missing key"):
+    bundle.save_bundle(tmp_path / "b", states=[state], card=make_card(), seen_images=[])
+    with pytest.raises(ValueError, match=r"member 0 \(test_resnet, 3 classes\): .* export the model again"):
         load(tmp_path / "b")
+
+
+def test_several_members_and_views_are_served_as_the_bundle_says(
+    load, exported, make_card, make_member, pixels, tmp_path
+):
+    """Two networks and a frozen classifier, which see images of different sizes."""
+    networks = [exported.network, timm.create_model("test_resnet", pretrained=False, num_classes=3).eval()]
+    frozen = FrozenClassifier(timm.create_model("test_resnet", pretrained=False, num_classes=0), nn.Linear(768, 3))
+    members = (
+        make_member(weight=0.5, views=(0, 4, 2, 6)),
+        make_member(weight=0.3, input_size=16),
+        make_member(kind="frozen", weight=0.2, mean=(0.5,) * 3),
+    )
+    states = [model.state_dict() for model in (*networks, frozen)]
+    bundle.save_bundle(tmp_path / "b", states=states, card=make_card(members=members), seen_images=[])
+    _, ensemble = bundle.load_ensemble(tmp_path / "b", torch.device("cpu"))
+    batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+    served = load(tmp_path / "b")._logits(pixels)
+    assert np.array_equal(served, ensemble.logits(batch).numpy())
+    parts = [
+        Ensemble((MemberModel(model.eval(), member.preprocessing, "float32", 1.0, (0,)),))
+        for model, member in zip((*networks, frozen), ensemble.members, strict=True)
+    ]
+    turned_ones = torch.stack([parts[0].logits(turned(batch, view)) for view in (0, 4, 2, 6)]).mean(0)
+    expected = 0.5 * turned_ones + 0.3 * parts[1].logits(batch) + 0.2 * parts[2].logits(batch)
+    np.testing.assert_allclose(served, expected, rtol=1e-3, atol=1e-4)
 
 
 # -- regions and tiles
@@ -142,7 +172,7 @@ def framed(load, exported, make_card, framing, tmp_path):
             input_size=input_size or frames["size"],
             operating_point=point or exported.card.operating_point,
         )
-        bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=card, seen_images=[])
+        bundle.save_bundle(tmp_path / "b", states=[exported.network.state_dict()], card=card, seen_images=[])
         return load(tmp_path / "b", batch_size=batch_size)
 
     return make
@@ -257,15 +287,13 @@ def photographs() -> list[np.ndarray]:
 
 def evaluated(exported, squares, size, *, precision="float32", batch=None) -> Decisions:
     """What training and evaluation say of squares: packed, through the engine, decided by the card."""
+    (member,) = exported.card.members
     pixels = torch.from_numpy(squares).permute(0, 3, 1, 2)
     parts = pixels.split(batch or len(pixels))
     batches = [Batch(part, torch.zeros(len(part)), torch.zeros(len(part))) for part in parts]
-    logits = predict(
-        exported.network,
-        batches,
-        device=Device(torch.device("cpu"), precision),
-        preprocessing=Preprocessing.from_unit_scale(exported.card.mean, exported.card.std, size=size),
-    )
+    preprocessing = Preprocessing.from_unit_scale(member.mean, member.std, size=size)
+    ensemble = Ensemble((MemberModel(exported.network, preprocessing, precision, 1.0, (0,)),))
+    logits = forward_all(lambda batch: ensemble.logits(batch.images), batches, torch.device("cpu"))
     return DecisionRule.from_card(asdict(exported.card)).decide(logits)
 
 
@@ -281,7 +309,7 @@ def test_the_served_model_gives_the_logits_and_the_decisions_of_the_engine_in_ev
     expected = evaluated(exported, np.stack(pixels), None, precision=precision)
     threshold = float(np.sort(expected.log_odds)[2])
     card = make_card(precision=precision, operating_point={"threshold_log_odds": threshold})
-    bundle.save_bundle(tmp_path / "b", state_dict=exported.network.state_dict(), card=card, seen_images=[])
+    bundle.save_bundle(tmp_path / "b", states=[exported.network.state_dict()], card=card, seen_images=[])
     model = load(tmp_path / "b")
     logits = model._logits(pixels)
     assert np.array_equal(model.rule.decide(logits).log_odds, expected.log_odds)

@@ -37,7 +37,8 @@ def place(tmp_path, monkeypatch):
         return champion
 
     monkeypatch.setattr(promote, "load_pyfunc", load)
-    monkeypatch.setattr(promote, "load_bundle", lambda folder: (SimpleNamespace(good_classes=("good",)), {}))
+    card = SimpleNamespace(good_classes=("good",), summary="1 network")
+    monkeypatch.setattr(promote, "read_card", lambda folder: card)
     monkeypatch.setattr(promote, "read_seen_images", lambda folder: frozenset({"seen" * 4}))
     root = tmp_path / "images"
     root.mkdir()
@@ -76,6 +77,7 @@ def test_both_models_are_held_against_each_other_file_by_file(place) -> None:
         ]
     )
     assert (result["images"], result["left_out_as_seen_by_champion"]) == (4, 0)
+    assert result["champion"] == "1 network"
     escapes, overkill = result["escape_rate"], result["overkill_rate"]
     assert (escapes["images"], escapes["only_challenger_wrong"], escapes["only_champion_wrong"]) == (2, 1, 1)
     # A review holds a good part back as a reject does.
@@ -175,6 +177,7 @@ def promotion(monkeypatch):
 
         monkeypatch.setattr(promote, "load_pyfunc", load)
         monkeypatch.setattr(promote, "_compare", compare)
+        monkeypatch.setattr(promote, "read_card", lambda folder: SimpleNamespace(summary="1 network"))
         train = SimpleNamespace(run_id="run", fingerprint="f")
         context = SimpleNamespace(
             inputs={"train": train},

@@ -12,7 +12,7 @@ import torch
 from components.data.framing import Framing
 from components.errors import InputError
 from components.evaluation.calibration import Calibration
-from components.serving.bundle import ModelCard
+from components.serving.card import ModelCard
 from components.training.engine import Device
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -95,10 +95,11 @@ def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) ->
         Calibration(1.0, 0.0),
         None,
     )
-    assert card.mean == (0.1, 0.2, 0.4)
     read = ModelCard.from_json(card.to_json())
+    (member,) = read.members
+    assert (member.mean, member.input_size) == ((0.1, 0.2, 0.4), 32)
     assert Framing.from_dict(read.framing) == framing
-    assert (read.input_size, read.precision) == (32, "bfloat16")
+    assert read.precision == "bfloat16"
 
 
 def test_outputs_that_are_not_finite_are_an_error_that_names_the_rate_and_what_the_range_test_found(

@@ -33,7 +33,7 @@ class OperatingPointConfig(Section):
     escape_budget: float = Field(default=0.05, gt=0, lt=1)
     """Largest escape rate that is acceptable."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Confidence with which the calibration split must show it."""
+    """Confidence with which images that the model has not seen must show it."""
 
 
 class EvaluateConfig(Section):

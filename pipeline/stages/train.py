@@ -20,7 +20,7 @@ import torch
 
 from components.errors import InputError
 from components.evaluation.calibration import Calibration, fit_decision
-from components.evaluation.operating_point import OperatingPoint
+from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
 from components.serving.bundle import save_bundle
@@ -176,6 +176,8 @@ def _calibrate(
         good_classes=data.good_classes,
         escape_budget=settings.escape_budget,
         confidence=settings.confidence,
+        evidence=Evidence("held_out", folds=0, choices=1),
+        certifying=None,
     )
     if calibration.note:
         context.console.warn(f"calibration: {calibration.note}")

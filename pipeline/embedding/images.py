@@ -8,9 +8,9 @@ import numpy as np
 
 from components.data.audit.groupwise import sample_groups
 from components.data.loader import ImageSet
-from pipeline.training.build import TrainingData
+from pipeline.training.build import SELECTION_FOLD, TrainingData
 
-#: What a classifier is scored on in the hold-out design: it learns on train, its candidates are compared on val.
+#: In the hold-out design a classifier learns on train, and candidates are compared on val.
 LEARN, COMPARE = "train", "val"
 
 
@@ -19,7 +19,8 @@ class Chosen:
     """The images that are embedded: none of the test split.
 
     rows: (N,) int64, rising, rows of the manifest. images: their pixels and labels. groups: (N,) their parts. splits:
-    (N,) str. folds: (N,) int64 in the cross-fit design, else None. available: how many there were to choose from.
+    (N,) str. folds: (N,) int64 in the cross-fit design, else None. compared: (N,) bool, on which of them candidates are
+    compared. available: how many there were to choose from.
     """
 
     rows: np.ndarray
@@ -27,19 +28,19 @@ class Chosen:
     groups: np.ndarray
     splits: np.ndarray
     folds: np.ndarray | None
+    compared: np.ndarray
     available: int
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
-    def compared(self) -> np.ndarray:
-        """(N,) bool: on which images the candidates are compared."""
-        return np.ones(len(self), dtype=bool) if self.folds is not None else self.splits == COMPARE
 
+def choose_images(data: TrainingData, *, most: int, several: bool, seed: int) -> Chosen:
+    """All images but those of the test split; of more than `most` a sample by class that keeps groups whole.
 
-def choose_images(data: TrainingData, *, most: int, seed: int) -> Chosen:
-    """All images but those of the test split; of more than `most` a sample by class that keeps groups whole."""
+    several: whether there are several candidates. In the cross-fit design these are compared on the fold that other
+    choices are made on, too, so that the others still certify; a single one is scored on all.
+    """
     manifest = data.manifest
     available = np.flatnonzero(manifest["split"] != "test")
     labels, groups = (manifest[name].to_numpy(dtype=object)[available] for name in ("label", "group"))
@@ -51,11 +52,16 @@ def choose_images(data: TrainingData, *, most: int, seed: int) -> Chosen:
         chosen["pack_index"].to_numpy(dtype=np.int64),
         chosen["label"].map(positions).to_numpy(dtype=np.int64),
     )
+    splits, folds = chosen["split"].to_numpy(dtype=object), chosen["fold"].to_numpy(dtype=np.int64)
+    compared = splits == COMPARE
+    if data.folds:
+        compared = folds == SELECTION_FOLD if several else np.ones(len(rows), dtype=bool)
     return Chosen(
         rows=rows,
         images=images,
         groups=chosen["group"].to_numpy(),
-        splits=chosen["split"].to_numpy(dtype=object),
-        folds=chosen["fold"].to_numpy(dtype=np.int64) if data.folds else None,
+        splits=splits,
+        folds=folds if data.folds else None,
+        compared=compared,
         available=len(available),
     )

@@ -111,8 +111,8 @@ def separation_of(data: TrainingData) -> tuple[str, float]:
 
 
 def best_first(ranked: Sequence[Ranked]) -> list[Ranked]:
-    """Of equal scores the cheaper one to serve is better."""
-    return sorted(ranked, key=lambda one: (-one.score, one.serve_ms))
+    """Of equal scores the smaller image is better, then the earlier candidate: what was timed decides nothing."""
+    return sorted(ranked, key=lambda one: (-one.score, one.image_size))
 
 
 def keep_best(ranked: Sequence[Ranked], *, keep: int, configured: str, size: int) -> dict[str, tuple[bool, str]]:

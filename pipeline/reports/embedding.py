@@ -107,7 +107,11 @@ def _said_of_images(record: Mapping[str, Any]) -> str:
     if record["images"] < record["available"]:
         images = f"{record['images']:,} of {record['available']:,} images, whole groups by class (embed.max_images)"
     if record["folds"]:
-        return f"{images}; scored out of fold, {record['folds']} folds of whole groups. No image of the test split."
+        scored = f"{images}; scored out of fold, {record['folds']} folds of whole groups"
+        part = (
+            "" if record["compared"] == record["images"] else f"; compared on the first, {record['compared']:,} images"
+        )
+        return f"{scored}{part}. No image of the test split."
     return f"{images}; learned on train, compared on val. No image of the test split."
 
 

@@ -54,7 +54,7 @@ def run(
     sizes = embed.image_sizes or (size,)
     backbones = backbones_in_question(embed, model)
     candidates = [Candidate(backbone, one) for backbone in backbones for one in sizes]
-    chosen = choose_images(data, most=embed.max_images, seed=seed)
+    chosen = choose_images(data, most=embed.max_images, several=len(candidates) > 1, seed=seed)
     with context.run.system_metrics(), task_placement(context) as place:
         ranked, best = _compare(context, candidates, data, chosen, configured, embed, place, size=size, seed=seed)
     order = best_first(ranked)
@@ -140,6 +140,7 @@ def _record(
     return {
         "design": "cross_fit" if data.folds else "hold_out",
         "folds": data.folds,
+        "compared": int(chosen.compared.sum()),
         "images": len(chosen),
         "available": chosen.available,
         "objective": configured.recipe.objective,

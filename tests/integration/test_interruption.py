@@ -49,6 +49,7 @@ def _check_resumed_training(place, resumed, undisturbed):
     history, weights = undisturbed
     assert resumed.actions == {
         "prepare": "reused",
+        "embed": "reused",
         "lr_range_test": "reused",
         "search": "reused",
         "confirm": "reused",
@@ -145,7 +146,7 @@ def test_a_confirmation_that_was_killed_repeats_no_training(
 
 
 def _check_resumed_search(place, resumed):
-    assert resumed.actions == {"prepare": "reused", "lr_range_test": "reused", "search": "continued"}
+    assert resumed.actions == {"prepare": "reused", "embed": "reused", "lr_range_test": "reused", "search": "continued"}
     assert place.running() == []
     trials = [
         run for run in place.runs() if run.data.tags.get("mlflow.parentRunId") == resumed.stage("search")["run_id"]
@@ -192,7 +193,7 @@ def test_a_search_that_was_interrupted_is_not_taken_for_a_finished_one(copy_of_f
     assert stopped.outlived == ()
     assert not list(place.storage.glob("search/*/stage.json"))
     plan = place.run("search", LONG_SEARCH, "--dry-run").actions
-    assert plan == {"prepare": "reused", "lr_range_test": "reused", "search": "continued"}
+    assert plan == {"prepare": "reused", "embed": "reused", "lr_range_test": "reused", "search": "continued"}
 
 
 def test_one_ctrl_c_that_reaches_mlflow_run_and_its_project_leaves_nothing_running(

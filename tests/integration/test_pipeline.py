@@ -9,9 +9,17 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-STAGES = ["prepare", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
+STAGES = ["prepare", "embed", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
 FILES = {
     "prepare": ["manifest.parquet", "pack/pack.json", "data_report.json", "data_report.html", "quarantine.csv"],
+    "embed": [
+        "embedding.json",
+        "frozen_logits.npy",
+        "frozen.safetensors",
+        "doubtful.csv",
+        "outliers.csv",
+        "embed.html",
+    ],
     "lr_range_test": ["curves.parquet", "lr_bounds.json"],
     "search": ["trials.parquet", "best.json"],
     "confirm": ["confirmation.json"],
@@ -30,6 +38,7 @@ FILES = {
 }
 FIGURES = {
     "prepare": {"samples.png", "splits.png"},
+    "embed": {"candidates.png"},
     "lr_range_test": {"range_test_adamw.png", "range_test_sgd.png"},
     "search": {"search.png"},
     "train": {"learning_curves.png"},

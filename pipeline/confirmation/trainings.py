@@ -56,8 +56,9 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed without an epoch to keep."""
-        return self.store.ended is not None and self.store.ended.failure is not None
+        """Whether it ended without an epoch to keep."""
+        ended = self.store.ended
+        return ended is not None and (ended.failure is not None or not self.store.progress.weights)
 
     @property
     def score(self) -> float | None:

@@ -74,7 +74,7 @@ def run(
     )
     spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     if data.folds:  # nothing is stopped or picked on the fold that is then scored
-        spec = replace(spec, patience=None, keep="last")
+        spec = replace(spec, patience=None, keep="last", score_last=True)
     with context.run.system_metrics():
         results = train_candidates(context, both, spec, replicates)
     use_threads(cpu_threads(context.compute))

@@ -192,7 +192,8 @@ def write_digits(folder: Path) -> None:
 
 
 def _splits() -> dict[str, Any]:
-    return {f"data.splits.{name}": share for name, share in SPLITS.items()} | {"data.num_folds": FOLDS}
+    shares = {f"data.splits.{name}": share for name, share in SPLITS.items()}
+    return {"data.design": "hold_out", **shares, "data.num_folds": FOLDS}
 
 
 def write(path: Path, name: str, setting: Setting, images: dict[str, Any], recipes: list[dict[str, Any]]) -> None:

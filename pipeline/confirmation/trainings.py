@@ -7,20 +7,20 @@ complete one.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from components.models.heads import Heads
 from components.tracking import ChildRuns
 from pipeline.confirmation.verdict import DEFAULTS, WINNER, Overrides
 from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.confirmed import WHOLE
-from pipeline.training.job import Ended, Event, TrainingSpec
-from pipeline.training.placement import Job, placement_of_trainings, train_all
-from pipeline.training.runs import TAG_ENTRY, TAG_SEED, end_run, open_job
+from pipeline.training.job import TrainingSpec, left_out, with_head
+from pipeline.training.placement import Job, placement_of_trainings
+from pipeline.training.runs import TAG_ENTRY, TAG_SEED, open_job, train_shown
 
 LABELS = (WINNER, DEFAULTS)
 
@@ -56,8 +56,9 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether it failed without an epoch to keep."""
-        return self.store.ended is not None and self.store.ended.failure is not None
+        """Whether it ended without an epoch to keep."""
+        ended = self.store.ended
+        return ended is not None and (ended.failure is not None or not self.store.progress.weights)
 
     @property
     def score(self) -> float | None:

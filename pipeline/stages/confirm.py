@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from components.evaluation.expected_difference import Normal
+from components.models.heads import read_heads
 from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig

@@ -118,7 +118,5 @@ def train_candidates(
             yield job
 
     with placement_of_trainings(context, trainings=len(planned)) as place:
-        train_shown(
-            context, "confirmation", jobs(), place, trainings=len(planned), epochs=configured.epochs
-        )
+        train_shown(context, "confirmation", jobs(), place, trainings=len(planned), epochs=configured.epochs)
     return results

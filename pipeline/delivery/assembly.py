@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from components.serving.latency import Candidate, choose_delivery
 
 from components.evaluation.blending import fit_blend
 from components.evaluation.intervals import bootstrap_values
 from components.evaluation.objectives import Objective, score_of_images
-from components.serving.latency import Candidate, choose_delivery
 
 #: Resamples of the images, by which the noise of a score is known.
 SAMPLES = 200
@@ -112,9 +112,7 @@ def choose_views(
         for count, latency in latency_ms.items()
     }
     chosen = choose_delivery(list(candidates.values()), limit_ms=limit_ms)
-    table = [
-        {"views": count, "score": one.score, "latency_ms": one.latency_ms} for count, one in candidates.items()
-    ]
+    table = [{"views": count, "score": one.score, "latency_ms": one.latency_ms} for count, one in candidates.items()]
     return next(count for count, one in candidates.items() if one is chosen), table
 
 

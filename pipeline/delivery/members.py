@@ -97,5 +97,3 @@ class Kept:
             f"  {name}: takes over the training of the stage confirm (run {self.runs[name]}), of the same recipe and "
             "seed"
         )
-
-

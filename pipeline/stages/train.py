@@ -12,19 +12,17 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from components.models.views import allowed_views, nested_views
 from safetensors.torch import load_file
 
 from components.errors import InputError
 from components.evaluation.operating_point import Evidence
 from components.models.forward import restore_member
 from components.models.heads import Heads, read_heads
-from components.models.views import allowed_views, nested_views
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
 from components.serving.card import Member

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from components.models.views import allowed_views, nested_views
 from torch import nn
 
 from components.evaluation.objectives import decision_metrics
 from components.models.heads import Heads, HeadStart
-from components.models.views import allowed_views, nested_views
 from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher
@@ -294,9 +294,7 @@ def left_out(spec: TrainingSpec, fold: int) -> TrainingSpec:
     """
     settings = spec.recipe.recipe
     views = nested_views(allowed_views(settings.augment, settings.augment_strength))
-    return replace(
-        spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True, views=views
-    )
+    return replace(spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True, views=views)
 
 
 def on_all(spec: TrainingSpec) -> TrainingSpec:

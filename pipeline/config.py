@@ -36,6 +36,26 @@ class OperatingPointConfig(Section):
     """Confidence with which images that the model has not seen must show it."""
 
 
+class ServingConfig(Section):
+    """What is delivered: of the models that were trained, the best that the latency limit allows. Of models whose
+    quality differs by less than its noise, the fastest is taken."""
+
+    deliver: Literal["auto", "ensemble", "single"] = "auto"
+    """`ensemble`: the models of the folds, averaged in log-odds; `single`: one model; `auto`: what is better for what
+    it costs."""
+    views: Literal["auto", 1, 2, 4, 8] = "auto"
+    """Flips and turns of an image over which a model averages, on the line as in calibration; only those that
+    `recipe.augment` shows in training. `auto`: as few as lose nothing beyond noise."""
+    blend: Literal["auto", "never"] = "auto"
+    """`auto`: average with a linear classifier on features that were not trained further, where that gains out of
+    fold."""
+    max_latency_ms: float | None = Field(default=None, gt=0)
+    """Longest time for one image, from its pixels to its score, measured on this machine; null: none."""
+    num_threads: int | None = Field(default=None, ge=1)
+    """CPU threads that the limit is for; null: those of `compute.num_threads`, or all cores. Without effect where
+    `compute.device` gives a GPU."""
+
+
 class EvaluateConfig(Section):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of every interval in metrics.json."""
@@ -137,6 +157,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     monitor: MonitorConfig = MonitorConfig()
     operating_point: OperatingPointConfig = OperatingPointConfig()
+    serving: ServingConfig = ServingConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     promote: PromoteConfig = PromoteConfig()
     compute: ComputeConfig = ComputeConfig()

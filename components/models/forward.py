@@ -174,6 +174,11 @@ class Ensemble:
             )
         return cls(tuple(members))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the members are."""
+        return self.members[0].preprocessing.mean255.device
+
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
         """Logits (B, K) float32 of framed images, (B, 3, S, S) uint8 on the device of the members.
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from components.serving.latency import Candidate, choose_delivery
 
 from components.evaluation.blending import fit_blend
 from components.evaluation.intervals import bootstrap_values
 from components.evaluation.objectives import Objective, score_of_images
+from components.serving.latency import Candidate, choose_delivery
 
 #: Resamples of the images, by which the noise of a score is known.
 SAMPLES = 200

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from components.serving.latency import latency_ms
 from scipy.special import log_softmax
 from torch import nn
 
 from components.models.forward import Ensemble, MemberModel
+from components.serving.latency import latency_ms
 from components.training.engine import Learner
 from pipeline.delivery.assembly import Unseen
 from pipeline.delivery.members import Trained

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,10 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from components.data.loader import Batch, eval_batches
+from components.data.loader import Batch
+from components.models.forward import Ensemble, MemberModel
 from components.models.heads import Heads
 from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
+from components.serving.latency import latency_ms
 from components.training.checkpoint import load_checkpoint, on_cpu, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
 from pipeline.compute.device import use_threads
@@ -36,8 +36,8 @@ from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpe
 
 #: Offset of the seeds of trials: confirmation and final training use other seeds, which have selected nothing.
 TRIAL_SEEDS = 10**6
-#: Forward passes of one image for the latency, untimed and timed.
-LATENCY_WARMUP, LATENCY_TIMED = 5, 20
+#: Timed passes of one image for the latency.
+LATENCY_REPEATS = 20
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,12 @@ class TrialSession:
         if not self._plan.search.measure_latency:
             return {}
         if self._latency_ms is None:
-            first = next(eval_batches(self._job.data.split("train"), batch_size=1))
-            self._latency_ms = latency_ms(self._job.learner, first)
+            learner, side = self._job.learner, self._job.data.split("train").side
+            with learner.scoring() as model:
+                one = MemberModel(model, learner.preprocessing, learner.device.precision, weight=1.0, views=(0,))
+                self._latency_ms = latency_ms(
+                    Ensemble((one,)), side=side, threads=torch.get_num_threads(), repeats=LATENCY_REPEATS
+                )
         return {"latency_ms": self._latency_ms}
 
     def _cooled(self, saved: Saved) -> Saved:
@@ -175,19 +179,6 @@ class TrialSession:
         fork.device = job.learner.device
         fork.stepper.scale *= multiplier(trunk.schedule, trunk.steps)  # less than 1 within the warmup
         return fork
-
-
-def latency_ms(learner: Learner, batch: Batch) -> float:
-    """Median milliseconds for one image, from bytes on this machine to logits, on the learner's device."""
-    with learner.scoring() as model, torch.inference_mode():
-        for _ in range(LATENCY_WARMUP):
-            learner.device.forward(model, batch, learner.preprocessing).cpu()
-        times = []
-        for _ in range(LATENCY_TIMED):
-            started = time.perf_counter()
-            learner.device.forward(model, batch, learner.preprocessing).cpu()
-            times.append(time.perf_counter() - started)
-    return 1000 * statistics.median(times)
 
 
 def _endless(epoch: Any, first: int) -> Iterator[Batch]:  # noqa: ANN401 - a loader's method

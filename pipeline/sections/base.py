@@ -69,7 +69,7 @@ def _read_as(annotation: Any, value: Any) -> Any:  # noqa: ANN401 - any type, an
         return value
     text = str(value) if str in kinds else value.strip()
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-    return next((word for word in words if word.casefold() == text.casefold()), text)
+    return next((word for word in words if str(word).casefold() == text.casefold()), text)
 
 
 def _is_null(word: str, kinds: Sequence[Any]) -> bool:

@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from components.models.views import allowed_views, nested_views
 from safetensors.torch import load_file
 
 from components.errors import InputError
 from components.evaluation.operating_point import Evidence
 from components.models.forward import restore_member
 from components.models.heads import Heads, read_heads
+from components.models.views import allowed_views, nested_views
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
 from components.serving.card import Member

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from components.models.views import allowed_views, nested_views
 from torch import nn
 
 from components.evaluation.objectives import decision_metrics
 from components.models.heads import Heads, HeadStart
+from components.models.views import allowed_views, nested_views
 from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher

@@ -332,7 +332,7 @@ def test_what_is_logged_are_plain_numbers(begin) -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "schedulefree_adamw"])
 def test_the_latency_is_measured_once_and_disturbs_nothing(begin, monkeypatch, optimizer: str) -> None:
-    monkeypatch.setattr(module, "LATENCY_TIMED", 3)
+    monkeypatch.setattr(module, "LATENCY_REPEATS", 3)
     measured = begin(measure_latency=True, recipe={"optimizer": optimizer})
     plain = begin(recipe={"optimizer": optimizer})
     told = run(measured, 2)

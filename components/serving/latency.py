@@ -1,0 +1,79 @@
+"""How long a model takes for one image, and which of several models to deliver for it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from components.errors import InputError
+from components.models.forward import Ensemble
+
+WARMUP = 5
+"""Passes before the timed ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model that could be delivered.
+
+    name: in words, for messages. score: the higher the better. resampled: (R,) the score on R resamples of the images,
+    the same resamples for all candidates, so that differences are paired. latency_ms: for one image.
+    """
+
+    name: str
+    score: float
+    resampled: np.ndarray
+    latency_ms: float
+
+
+def latency_ms(ensemble: Ensemble, *, side: int, threads: int, repeats: int) -> float:
+    """Median milliseconds for one image, from its pixels on this machine to its logits there, all views included.
+
+    side: of the framed square, px. threads: of the CPU; without effect for a model on a GPU. repeats: timed passes.
+    """
+    pixels = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    times = []
+    with _threads(threads):
+        for _ in range(WARMUP + repeats):
+            started = time.perf_counter()
+            ensemble.logits(pixels.to(ensemble.device)).cpu()
+            times.append(time.perf_counter() - started)
+    return 1000 * statistics.median(times[WARMUP:])
+
+
+def choose_delivery(candidates: Sequence[Candidate], *, limit_ms: float | None) -> Candidate:
+    """The fastest of those candidates within the limit that are within noise of the best of them.
+
+    Noise is one standard error of the paired difference (the rule of Breiman et al., Classification and Regression
+    Trees, 1984, section 3.4.3). Of equally fast ones the better is taken. limit_ms: None for none.
+
+    Raises InputError: no candidate is within the limit.
+    """
+    allowed = [one for one in candidates if limit_ms is None or one.latency_ms <= limit_ms]
+    if not allowed:
+        fastest = min(candidates, key=lambda one: one.latency_ms)
+        raise InputError(
+            f"serving.max_latency_ms={limit_ms:g}: nothing meets it; the fastest, {fastest.name}, takes "
+            f"{fastest.latency_ms:.3g} ms for an image on this machine; raise the limit or serving.num_threads, or "
+            "choose a smaller model.backbone or recipe.image_size"
+        )
+    best = max(allowed, key=lambda one: one.score)
+    close = [one for one in allowed if best.score - one.score <= float(np.std(best.resampled - one.resampled))]
+    return min(close, key=lambda one: (one.latency_ms, -one.score))
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """PyTorch's number of CPU threads, for as long as this lasts."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -64,7 +64,7 @@ class DataConfig(Section):
     """Cut each image into overlapping tiles of this side, in pixels, and judge each; labels come from masks."""
     tile_overlap: float = Field(default=0.25, ge=0, le=0.5)
     """Share of a tile's side that neighbouring tiles have in common at least."""
-    design: Literal["auto", "cross_fit", "hold_out"] = "hold_out"
+    design: Literal["auto", "cross_fit", "hold_out"] = "auto"
     """`cross_fit`: all images but test are cut into `num_folds` folds; each training leaves one out, which then scores
     it, so that every image teaches and every image certifies. `hold_out`: splits for train, val and calibration.
     `auto`: hold_out with more than 20,000 images beside test, or where val or calibration is given."""

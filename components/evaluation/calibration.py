@@ -18,6 +18,7 @@ from scipy import optimize, special
 from components.evaluation.decision import DecisionRule, defect_log_odds, good_mask
 from components.evaluation.operating_point import Evidence, OperatingPoint, choose_operating_point
 from components.evaluation.predictions import prediction_table, worst_per_file
+from components.evaluation.transfer import SeenScores
 
 SMALLEST_SLOPE = 1e-2
 """Per standard deviation of the log-odds: with a smaller slope they do not rank defectives higher."""
@@ -45,13 +46,16 @@ def fit_decision(
     confidence: float,
     evidence: Evidence,
     certifying: np.ndarray | None,
+    seen: SeenScores | None = None,
 ) -> tuple[Calibration, OperatingPoint | None, pd.DataFrame]:
     """Calibration from all rows, the operating point from those that certify, and the table of predictions of all.
 
     logits: (N, K), finite; rows: (N,) of the manifest, with the column `fold` for evidence of the kind `transferred`.
     certifying: (N,) bool, whole groups; None for all. The worst tile decides for an image, so the threshold is chosen
-    on image files. Without a good class the calibration is the identity, and there is no operating point. Raises
-    `InputError` without good or without defective images, ValueError where a group certifies in part.
+    on image files. seen: for evidence of the kind `transferred`, which is not certified without; logits (A, K) and
+    (B, K) of images that each model was trained on. Without a good class the calibration is the identity, and there is
+    no operating point. Raises `InputError` without good or without defective images, ValueError where a group certifies
+    in part.
     """
     is_good = good_mask(classes, good_classes)
     if not good_classes:
@@ -63,6 +67,8 @@ def fit_decision(
     if np.intersect1d(rows["group"][counted], rows["group"][~counted]).size:
         raise ValueError("a group must certify as a whole, or not at all")
     files = worst_per_file(prediction_table(rows[counted], rule.decide(logits[counted]), classes))
+    if seen is not None:
+        seen = SeenScores(*(rule.decide(scored).log_odds for scored in (seen.folds, seen.delivered)))
     fold_of_path = dict(zip(rows["path"], rows["fold"], strict=True)) if evidence.kind == "transferred" else {}
     point = choose_operating_point(
         files["log_odds"].to_numpy(),
@@ -72,6 +78,7 @@ def fit_decision(
         groups=files["group"].to_numpy(),
         evidence=evidence,
         folds=files["path"].map(fold_of_path).to_numpy() if fold_of_path else None,
+        seen=seen,
     )
     rule = dataclasses.replace(rule, threshold=point.threshold_log_odds)
     return found, point, prediction_table(rows, rule.decide(logits), classes)

@@ -46,8 +46,8 @@ def _verdict(point: OperatingPoint) -> str:
         )
     if point.escape_upper_bound <= point.escape_budget:
         return (
-            f"Not certified: {seen} (upper bound {bound}){rule} on {source}, but a threshold may not hold for another"
-            " model, see the check."
+            f"Not certified: {seen} (upper bound {bound}){rule} on {source}, but their threshold may not hold for"
+            " another model, see the check."
         )
     needed = defects_needed(point.escape_budget, confidence=point.evidence.confidence_each(point.confidence))
     more = needed - point.defects
@@ -70,14 +70,14 @@ def _evidence(point: OperatingPoint) -> str:
         )
     check = point.transfer
     taken = (
-        f"The delivered model was trained on all images and not measured: its threshold is that of {evidence.folds}"
-        " models, each of which scored the images that it had not seen."
+        "The delivered model was trained on all images and not measured: it takes over the threshold of"
+        f" {evidence.folds} models, each of which scored the images that it had not seen"
     )
     if check is None:
-        return f"{taken} Whether a threshold can be taken over was not checked: that takes two folds that certify."
+        return f"{taken}; whether it can was not checked."
     return (
-        f"{taken} Check: thresholds chosen without a fold and applied to it let {check.escapes} of {check.units} escape"
-        f" (upper bound {percent(check.upper_bound)})."
+        f"{taken}, in the scale of its own scores. Check: thresholds chosen without a fold and applied to it let"
+        f" {check.escapes} of {check.units} escape (upper bound {percent(check.upper_bound)})."
     )
 
 

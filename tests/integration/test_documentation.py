@@ -49,6 +49,7 @@ RUN_HERE = (
     "python benchmarks/data.py --json",
     "python benchmarks/lr_range_test.py --json",
     "python benchmarks/monitor.py --json",
+    "python benchmarks/operating_point.py --json",
     "python benchmarks/search_overhead.py --json",
     "python benchmarks/search_simulation.py --json",
     "python benchmarks/search_peers.py --json",
@@ -143,6 +144,14 @@ def test_the_benchmark_of_the_monitor_gives_shares_with_intervals(workplace):
     done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "monitor.py", "--quick", "--json")
     assert done.code == 0, done.stderr[-2000:]
     assert done.summary
+
+
+def test_the_simulation_of_certificates_gives_broken_shares_with_intervals(workplace):
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "operating_point.py", "--runs", "2", "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    rows = done.summary["settings"]["images independent"]
+    assert {row["folds"] for row in rows} == {0, 3, 5}
+    assert all(0 <= row["broken"]["low"] <= row["broken"]["high"] <= 1 for row in rows if row["certified"])
 
 
 def test_the_benchmark_of_tracking_gives_ratios(workplace):

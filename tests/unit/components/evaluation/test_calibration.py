@@ -12,6 +12,7 @@ from scipy import special
 
 from components.evaluation.calibration import Calibration, fit_calibration, fit_decision
 from components.evaluation.operating_point import Evidence
+from components.evaluation.transfer import SeenScores
 
 
 def calibrate_log_odds(log_odds: np.ndarray, fitted: Calibration) -> np.ndarray:
@@ -179,7 +180,11 @@ def test_a_part_certifies_as_a_whole_or_not_at_all() -> None:
 
 def test_the_folds_of_the_manifest_check_a_transferred_threshold() -> None:
     logits, rows = two_folds_of(60)
-    _, point, _ = fitted_on(
-        logits, rows, evidence=Evidence("transferred", folds=2, choices=1), certifying=np.ones(240, dtype=bool)
-    )
+    fitted, point, _ = fit_decision(
+        logits, rows, classes=CLASSES, good_classes=("good",), escape_budget=0.05, confidence=0.95,
+        evidence=Evidence("transferred", folds=2, choices=1), certifying=None, seen=SeenScores(logits, 3 * logits),
+    )  # fmt: skip
     assert point.transfer.units == point.defects == 60
+    measured = fitted_on(logits, rows, evidence=Evidence("out_of_fold", folds=2, choices=1), certifying=None)[1]
+    uncalibrated = [(value.threshold_log_odds - fitted.bias) / fitted.scale for value in (measured, point)]
+    assert uncalibrated[1] == pytest.approx(3 * uncalibrated[0])

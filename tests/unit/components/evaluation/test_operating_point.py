@@ -10,13 +10,9 @@ from scipy import special, stats
 
 from components.errors import InputError
 from components.evaluation.intervals import upper_bound
-from components.evaluation.operating_point import (
-    Evidence,
-    OperatingPoint,
-    allowed_misses,
-    choose_operating_point,
-    transfer_check,
-)
+from components.evaluation.operating_point import Evidence, OperatingPoint, choose_operating_point
+from components.evaluation.thresholds import allowed_misses
+from components.evaluation.transfer import SeenScores
 
 HELD_OUT = Evidence("held_out", folds=0, choices=1)
 OUT_OF_FOLD = Evidence("out_of_fold", folds=3, choices=1)
@@ -115,6 +111,7 @@ def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], miss
             groups=np.arange(2),
             evidence=HELD_OUT,
             folds=None,
+            seen=None,
         )
 
 
@@ -160,6 +157,7 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
             groups=np.arange(300),
             evidence=HELD_OUT,
             folds=None,
+            seen=None,
         )
         broken += point.threshold_log_odds > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
@@ -176,6 +174,7 @@ def test_a_certified_bound_is_within_the_budget_and_a_choice_never_allows_more(
         choose_operating_point(
             scores, np.arange(scores.size) < defects, escape_budget=budget, confidence=confidence,
             groups=np.arange(scores.size), evidence=Evidence("out_of_fold", folds=3, choices=choices), folds=None,
+            seen=None,
         )
         for choices in (1, 2)
     ]  # fmt: skip
@@ -193,7 +192,7 @@ def test_two_candidates_cost_misses() -> None:
     one, two = (
         choose_operating_point(
             scores, np.arange(95) < 93, escape_budget=0.05, confidence=0.95, groups=np.arange(95),
-            evidence=Evidence("out_of_fold", folds=3, choices=choices, not_certifying=(0,)), folds=None,
+            evidence=Evidence("out_of_fold", folds=3, choices=choices, not_certifying=(0,)), folds=None, seen=None,
         )
         for choices in (1, 2)
     )  # fmt: skip
@@ -209,7 +208,7 @@ def test_the_statement_names_the_kind_of_scores() -> None:
     said = {
         evidence.kind: choose_operating_point(
             scores, np.arange(62) < 60, escape_budget=0.05, confidence=0.95, groups=np.arange(62), evidence=evidence,
-            folds=np.arange(62) % 3 if evidence is TRANSFERRED else None,
+            folds=np.arange(62) % 3, seen=SeenScores(scores, scores),
         ).statement
         for evidence in (HELD_OUT, OUT_OF_FOLD, TRANSFERRED)
     }  # fmt: skip
@@ -221,69 +220,31 @@ def test_the_statement_names_the_kind_of_scores() -> None:
     assert "Check: thresholds chosen without a fold and applied to it let" in said["transferred"]
 
 
-# Three folds of 20 defectives each and one good image; with a budget of 0.3 at 90 %, 40 defectives allow this many.
-BUDGET, SURE = 0.3, 0.9
-
-
-def three_folds(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Defectives at 1 to 20 in each fold, the last fold's `shift` lower; a good image above all in each."""
-    defects = np.concatenate([np.arange(1.0, 21), np.arange(1.0, 21), np.arange(1.0, 21) - shift])
-    scores = np.append(defects, [100.0, 100.0, 100.0])
-    return scores, np.arange(63) < 60, np.append(np.repeat([0, 1, 2], 20), [0, 1, 2])
-
-
-def test_each_fold_is_judged_by_the_threshold_of_the_others() -> None:
-    assert allowed_misses(40, BUDGET, confidence=SURE) == 7
-    # A good image above everything is rejected at any threshold, so the fewest escapes are taken: none.
-    scores, is_defect, folds = three_folds(0)
-    check = transfer_check(scores, is_defect, np.arange(63), folds, budget=BUDGET, confidence=SURE)
-    assert (check.escapes, check.units) == (0, 60)
-    # Good images below everything but 7 defectives of the others: both others have 1 to 3 below 3.5, that is 6 of 40.
-    scores[60:] = 3.5
-    check = transfer_check(scores, is_defect, np.arange(63), folds, budget=BUDGET, confidence=SURE)
-    assert (check.escapes, check.units) == (9, 60)
-    assert check.upper_bound == pytest.approx(upper_bound(9, 60, confidence=SURE))
-    # The last fold's lie 10 lower: of them 13 are below 3.5. The first two folds allow 7 of 40 and cut at 3.5; with the
-    # last among the others they allow 7 below -2, the eighth lowest of 41 scores, so nothing of the first two escapes.
-    scores, is_defect, folds = three_folds(10)
-    scores[60:] = 3.5
-    check = transfer_check(scores, is_defect, np.arange(63), folds, budget=BUDGET, confidence=SURE)
-    assert (check.escapes, check.units) == (13, 60)
-
-
-def test_a_threshold_that_does_not_hold_for_another_fold_is_not_certified() -> None:
-    scores, is_defect, folds = three_folds(100)
-    scores[60:] = 3.5
-    point, ensemble = (
+def test_a_transferred_threshold_is_carried_over_to_the_scale_of_the_delivered_model() -> None:
+    scores = np.append(np.linspace(-1, 0.9, 100), np.linspace(-3, -0.8, 50))
+    points = [
         choose_operating_point(
-            scores, is_defect, escape_budget=BUDGET, confidence=SURE, groups=np.arange(63), evidence=evidence,
-            folds=folds,
+            scores, np.arange(150) < 100, escape_budget=0.1, confidence=0.95, groups=np.arange(150), evidence=evidence,
+            folds=np.arange(150) % 3, seen=SeenScores(scores, 2 * scores),
         )
-        for evidence in (TRANSFERRED, OUT_OF_FOLD)
-    )  # fmt: skip
-    assert point.transfer.escapes > BUDGET * 60
-    assert not point.certified
-    assert "a threshold may not hold for another model, see the check" in point.statement
-    assert ensemble.certified
-    assert ensemble.transfer is None
+        for evidence in (OUT_OF_FOLD, TRANSFERRED)
+    ]  # fmt: skip
+    ensemble, single = points
+    assert ensemble.threshold_log_odds < 0
+    assert single.threshold_log_odds == pytest.approx(2 * ensemble.threshold_log_odds)
+    assert single.threshold == pytest.approx(special.expit(single.threshold_log_odds))
+    assert (single.escapes, single.overkills) == (ensemble.escapes, ensemble.overkills)
+    assert single.certified
 
 
-def test_parts_count_once_in_the_check() -> None:
-    scores, is_defect, folds = three_folds(0)
-    parts = np.repeat(np.arange(63), 2)
-    check = transfer_check(scores[parts], is_defect[parts], parts, folds[parts], budget=BUDGET, confidence=SURE)
-    assert check.units == 60
-
-
-def test_one_fold_cannot_be_checked() -> None:
-    scores, is_defect, _ = three_folds(0)
-    one = np.zeros(63, dtype=int)
-    assert transfer_check(scores, is_defect, np.arange(63), one, budget=BUDGET, confidence=SURE) is None
+def test_without_its_own_scores_a_transferred_threshold_is_not_certified() -> None:
+    scores = np.append(np.linspace(0.5, 0.9, 60), [0.1, 0.2])
     point = choose_operating_point(
-        scores, is_defect, escape_budget=BUDGET, confidence=SURE, groups=np.arange(63), evidence=TRANSFERRED, folds=one
-    )
+        scores, np.arange(62) < 60, escape_budget=0.05, confidence=0.95, groups=np.arange(62), evidence=TRANSFERRED,
+        folds=np.arange(62) % 3, seen=None,
+    )  # fmt: skip
     assert not point.certified
-    assert "was not checked" in point.statement
+    assert "whether it can was not checked" in point.statement
 
 
 def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = None) -> OperatingPoint:
@@ -297,4 +258,5 @@ def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = 
         groups=np.arange(scores.size) if groups is None else groups,
         evidence=HELD_OUT,
         folds=None,
+        seen=None,
     )

@@ -11,6 +11,9 @@ from components.display import counted, listed
 from components.errors import InputError
 
 SPLITS = ("train", "val", "calibration", "test")
+Design = Literal["cross_fit", "hold_out"]
+SPLITS_OF: dict[str, tuple[str, ...]] = {"cross_fit": ("train", "test"), "hold_out": SPLITS}
+"""The splits of each design: with cross-fitting, folds of train serve as val and as calibration."""
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -46,23 +49,28 @@ def fix_splits(
     *,
     conflict: Literal["error", "train", "majority"],
     earlier: Mapping[str, str],
+    design: Design,
 ) -> FixedSplits:
     """Settle the groups with a given or an earlier split.
 
     table: N rows with split (given, or missing), and sha256 where there are earlier ones. group: (N,) int64, positions
-    in names. conflict: what to do with a group that the given splits tear apart. earlier: sha256 → split.
+    in names. conflict: what to do with a group that the given splits tear apart. earlier: sha256 → split. design: a
+    split that it does not have counts as train.
 
     A given split goes before an earlier one, but what was carved out of a given train earlier stays so. A group that
     joins images of different earlier splits goes to train. Open are train and the splits that nothing was given for;
     when every row is given, what is missing of them is carved out of train, never out of test. Raises InputError:
     unknown names, torn groups.
     """
-    given, shortages = _given_splits(given_codes(table["split"]), group, names, conflict)
-    before = _split_codes([earlier.get(digest) for digest in table["sha256"]] if earlier else [None] * len(table))
+    used = [number for number, name in enumerate(SPLITS) if name in SPLITS_OF[design]]
+    given, shortages = _given_splits(_within(given_codes(table["split"]), used), group, names, conflict)
+    before = _within(
+        _split_codes([earlier.get(digest) for digest in table["sha256"]] if earlier else [None] * len(table)), used
+    )
     votes = _count_votes(group, before)
     # What has been trained on must not be tested on, while what has been tested on may be trained on.
     known = _most_voted(votes, torn_to_train=True)
-    open_splits = tuple(split for split in range(len(SPLITS)) if split == TRAIN or split not in given)
+    open_splits = tuple(split for split in used if split == TRAIN or split not in given)
     stays = (known != FREE) & ((given == FREE) | ((given == TRAIN) & np.isin(known, open_splits)))
     fixed = np.where(stays, known, given)
     notes = _earlier_notes(group, names, before, votes, stays, fixed) if earlier else ()
@@ -82,6 +90,11 @@ def given_codes(split: pd.Series) -> np.ndarray:
             f"use {', '.join(SPLIT_NAMES)}, or leave the cell empty"
         )
     return codes
+
+
+def _within(codes: np.ndarray, used: Sequence[int]) -> np.ndarray:
+    """(N,) codes, those of splits that are not used as train."""
+    return np.where((codes == FREE) | np.isin(codes, used), codes, TRAIN)
 
 
 def find_spill(table: pd.DataFrame, pairs: np.ndarray) -> np.ndarray:

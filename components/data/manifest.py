@@ -12,11 +12,11 @@ import pandas as pd
 
 from components.data import groups
 from components.data.file_index import table_sha256
-from components.data.fixed_splits import SPLITS, check_left, find_spill, spill_note
+from components.data.fixed_splits import SPLITS, SPLITS_OF, Design, check_left, find_spill, spill_note
 from components.data.lookup import local_place
 from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
-from components.data.splits import SplitResult, assign_folds, assign_splits
+from components.data.splits import SplitResult, assign_folds, assign_splits, choose_design
 from components.display import listed
 from components.errors import InputError
 
@@ -34,7 +34,8 @@ class SplitRules:
     """How images become good or defective, and how they are split.
 
     good_labels: the classes that pass; empty for a problem of defect types only. fractions, seed, conflict, strata: see
-    `assign_splits`. spill: what to do with images without a split that belong to a given one (see `find_spill`).
+    `assign_splits`. design: see `choose_design`. spill: what to do with images without a split that belong to a given
+    one (see `find_spill`).
     """
 
     good_labels: Sequence[str]
@@ -43,6 +44,7 @@ class SplitRules:
     conflict: Literal["error", "train", "majority"]
     spill: Literal["drop", "move"]
     strata: Sequence[str]
+    design: Design | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def build_manifest(
     pack_index. pairs: (P, 2) int, pack indices of near duplicates. earlier: see `assign_splits`.
 
     The table has the columns image_id (the path, with #box for a tile), path, label, is_defect (missing throughout
-    without good labels), group, split, fold (-1 outside train and val), sha256, width, height, mode, format,
+    without good labels), group, split, fold (-1 where there is none), sha256, width, height, mode, format,
     pack_index, mask where the source has masks, and meta_<name>; sorted by path and image_id. Raises InputError: good
     labels that are no class or all classes, tiles of a defective image without a mask, label conflicts under "stop",
     and whatever the splits and folds refuse.
@@ -93,8 +95,9 @@ def build_manifest(
     conflicts = groups.label_conflicts(table, rows)
     table, done = groups.apply_conflict_policy(table, conflicts, label_conflicts)
     table, left_out, spilled = _leave_out(table, pairs, rules.spill)
-    splits = _split(table, rules, earlier, spilled)
-    folds = assign_folds(table, num_folds=num_folds, seed=rules.seed)
+    design = _design(table, rules)
+    splits = _split(table, rules, design, earlier, spilled)
+    folds = assign_folds(table, num_folds=num_folds, design=design, seed=rules.seed)
     table["fold"] = folds.fold
     masks = ["mask"] if table["mask"].notna().any() else []
     metadata = [name for name in table.columns if name.startswith("meta_")]
@@ -123,7 +126,7 @@ def check_listing(listing: Listing, rules: SplitRules, *, tiled: bool) -> None:
     no_pairs = np.zeros((0, 2), dtype=np.int64)
     table["group"] = groups.link_groups(table["sha256"], table["part"], no_pairs)
     table, _, spilled = _leave_out(table, no_pairs, rules.spill)
-    _split(table, rules, {}, spilled)
+    _split(table, rules, _design(table, rules), {}, spilled)
 
 
 def load_earlier(address: str) -> dict[str, str]:
@@ -217,12 +220,21 @@ def _leave_out(
     return left, table[~kept], (spill_note(table, found),)
 
 
-def _split(table: pd.DataFrame, rules: SplitRules, earlier: Mapping[str, str], spilled: tuple[str, ...]) -> SplitResult:
+def _design(table: pd.DataFrame, rules: SplitRules) -> Design:
+    if rules.design == "auto":
+        return choose_design(table["split"], test_fraction=rules.fractions["test"])
+    return rules.design
+
+
+def _split(
+    table: pd.DataFrame, rules: SplitRules, design: Design, earlier: Mapping[str, str], spilled: tuple[str, ...]
+) -> SplitResult:
     """Add is_defect and split to the table. spilled: what was left out before, which may be why too little is there."""
     table["is_defect"] = ~table["label"].isin(list(rules.good_labels)) if rules.good_labels else None
     try:
         splits = assign_splits(
             table,
+            design=design,
             fractions=rules.fractions,
             seed=rules.seed,
             conflict=rules.conflict,
@@ -232,7 +244,7 @@ def _split(table: pd.DataFrame, rules: SplitRules, earlier: Mapping[str, str], s
     except InputError as error:
         raise InputError("; before that, ".join([str(error), *spilled])) from error
     table["split"] = splits.split
-    _check_kinds(table)
+    _check_kinds(table, SPLITS_OF[design])
     return splits
 
 
@@ -274,7 +286,7 @@ def _number(label: str) -> float | None:
         return None
 
 
-def _check_kinds(table: pd.DataFrame) -> None:
+def _check_kinds(table: pd.DataFrame, used: Sequence[str]) -> None:
     """Every split needs what its stage works with: good and defective images, or at least two classes.
 
     Splits that are made here have both; a given one may not.
@@ -282,7 +294,7 @@ def _check_kinds(table: pd.DataFrame) -> None:
     graded = table["is_defect"].notna().all()
     kinds = table["is_defect"].map({True: "defective", False: "good"}) if graded else table["label"]
     wanted = {"good", "defective"} if graded else set(kinds)
-    for split in SPLITS:
+    for split in used:
         there = set(kinds[table["split"] == split])
         if len(there) < 2:
             missing = ", ".join(sorted(wanted - there))

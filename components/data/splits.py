@@ -1,8 +1,11 @@
-"""Four splits that no group crosses, each with every class in its share.
+"""Splits that no group crosses, each with every class in its share, and folds.
 
 Given splits stand, images keep the split of an earlier manifest (`fixed_splits.py`), and the rest is drawn by group
-(`stratify.py`). So are the folds within train and val, which are as even as those of scikit-learn's
-StratifiedGroupKFold; that takes 11 s for 20,000 groups.
+(`stratify.py`). So are the folds, which are as even as those of scikit-learn's StratifiedGroupKFold; that takes 11 s
+for 20,000 groups.
+
+Two designs. `hold_out` has four splits. `cross_fit` has two, train and test: each fold of train is scored by a model
+that was trained on the others, so that every image teaches and every image certifies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +15,16 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from components.data.fixed_splits import FREE, SPLITS, TRAIN, FixedSplits, fix_splits
+from components.data.fixed_splits import (
+    FREE,
+    SPLITS,
+    SPLITS_OF,
+    TRAIN,
+    Design,
+    FixedSplits,
+    fix_splits,
+    given_codes,
+)
 from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
 from components.display import counted, listed
 from components.errors import InputError
@@ -21,6 +33,8 @@ _SHOWN = 5
 # Shares that are further off than this, or less than half of what was asked, or more than twice, are worth a sentence.
 _FAR_OFF = 0.1
 FOLD_SPLITS = ("train", "val")
+#: Development images (all but test) up to which `auto` cross-fits.
+CROSS_FIT_IMAGES = 20_000
 MOST_NOTES = 5
 """Of more classes than that, one sentence tells."""
 
@@ -34,9 +48,23 @@ class SplitResult:
     shortages: tuple[str, ...]
 
 
+def choose_design(split: pd.Series, *, test_fraction: float) -> Design:
+    """The design for `auto`: hold_out where val or calibration images are given, or where there are many images.
+
+    split: (N,) given splits, or missing. test_fraction: share of the test split where none is given.
+    """
+    codes = given_codes(split)
+    held = {SPLITS[code] for code in np.unique(codes) if code != FREE}
+    if held & {"val", "calibration"}:
+        return "hold_out"
+    tests = (codes == SPLITS.index("test")).sum() if "test" in held else test_fraction * len(codes)
+    return "cross_fit" if len(codes) - tests <= CROSS_FIT_IMAGES else "hold_out"
+
+
 def assign_splits(
     table: pd.DataFrame,
     *,
+    design: Design,
     fractions: Mapping[str, float],
     seed: int,
     conflict: Literal["error", "train", "majority"],
@@ -46,10 +74,10 @@ def assign_splits(
     """A split for each row: given ones stand, earlier ones are kept, the others are drawn by group.
 
     table: N rows with label, group, split (given, or missing), sha256 where there is an earlier manifest, and
-    meta_<name> for each of strata. fractions: one per split, above 0, 1 in sum; shares of all images, old and new.
-    conflict: what to do with a group that the given splits tear apart. strata: metadata to be spread evenly too, within
-    each class, as far as the groups allow. earlier: sha256 → split of images that were there before; what goes before
-    what, see `fix_splits`.
+    meta_<name> for each of strata. fractions: one per split, above 0, 1 in sum; shares of all images, old and new. In
+    the design cross_fit all but test is train. conflict: what to do with a group that the given splits tear apart.
+    strata: metadata to be spread evenly too, within each class, as far as the groups allow. earlier: sha256 → split of
+    images that were there before; what goes before what, see `fix_splits`.
 
     The same for any order of the rows. For images that are their own groups, every class is within one image of its
     share, or within two beside strata. Raises InputError: see the messages.
@@ -63,9 +91,11 @@ def assign_splits(
     group, names = pd.factorize(table["group"], sort=True)
     label, labels = pd.factorize(table["label"], sort=True)
     groups = count_groups(group, label, _strata_codes(table, strata))
-    settled = fix_splits(table, group, names, conflict=conflict, earlier=earlier)
+    settled = fix_splits(table, group, names, conflict=conflict, earlier=earlier, design=design)
     split, shortages = settled.split, settled.shortages
     if (split == FREE).any() or (earlier and len(settled.open_splits) > 1):
+        fractions = dict(fractions)
+        fractions["train"] += sum(fractions[name] for name in SPLITS if name not in SPLITS_OF[design])
         shares = np.array([fractions[SPLITS[number]] for number in settled.open_splits])
         shares /= shares.sum()
         split = _fill(groups, settled, shares, labels=list(labels), seed=seed, kept=bool(earlier))
@@ -197,51 +227,100 @@ def _holders(groups: Groups, rows: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """fold: (N,) int64 in [0, num_folds), -1 outside train and val. notes: classes that folds go
-    without, or why there are no folds."""
+    """fold: (N,) int64 in [0, number of folds), -1 where there is none. notes: classes that folds go without, or why
+    there are fewer folds, or none."""
 
     fold: np.ndarray
     notes: tuple[str, ...]
 
 
-def assign_folds(table: pd.DataFrame, *, num_folds: int, seed: int) -> FoldResult:
-    """A fold for each image of train and val, for a cross-validation that leaves calibration and test alone.
+def assign_folds(table: pd.DataFrame, *, num_folds: int, design: Design, seed: int) -> FoldResult:
+    """A fold for each development image: of train, in the design hold_out also of val, which cross-validation may use.
 
-    table: N rows with label, group and split. num_folds: 0 for none. The same for any order of the rows. Folds are
-    drawn anew whenever images are added: an earlier manifest keeps splits, not folds.
+    table: N rows with label, is_defect, group and split. num_folds: 0 for none. The same for any order of the rows.
+    Folds are drawn anew whenever images are added: an earlier manifest keeps splits, not folds.
 
-    Where every class has fewer groups than there are folds, there are none, and a note says so.
+    hold_out: where every class has fewer groups than there are folds, there are none, and a note says so. cross_fit:
+    there are as many, two at least, as give each fold images of two kinds, and each training images of every class.
+    Raises InputError where not even two do.
     """
     fold = np.full(len(table), -1, dtype=np.int64)
     inside = np.flatnonzero(table["split"].isin(FOLD_SPLITS))
-    if not num_folds or not len(inside):
+    if design == "cross_fit":
+        drawn, notes = _cross_fit_folds(table.iloc[inside], num_folds, seed)
+    elif not num_folds or not len(inside):
         return FoldResult(fold, ())
-    group, _ = pd.factorize(table["group"].iloc[inside], sort=True)
-    label, labels = pd.factorize(table["label"].iloc[inside], sort=True)
-    groups = count_groups(group, label, [])
-    held = np.bincount(groups.images.indices, minlength=len(labels))
-    if held.max() < num_folds:
-        most = int(held.max())
+    else:
+        drawn, notes = _validation_folds(table.iloc[inside], num_folds, seed)
+    fold[inside] = drawn
+    return FoldResult(fold, notes)
+
+
+def _validation_folds(table: pd.DataFrame, num_folds: int, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    held = table.groupby("label")["group"].nunique()
+    if (most := int(held.max())) < num_folds:
         use = f"at most {most}, or 0 for none" if most > 1 else "0, for none"
         note = (
             f"There are no folds: data.num_folds={num_folds}, and no class has as many groups in train and val (the "
-            f"most frequent, {labels[int(held.argmax())]}, has {most}); use {use}, or add images of other parts."
+            f"most frequent, {held.idxmax()}, has {most}); use {use}, or add images of other parts."
         )
-        return FoldResult(fold, (note,))
+        return np.full(len(table), -1), (note,)
+    fold = _draw_folds(table, num_folds, seed)
+    return fold, _absence_notes(table, fold, num_folds)
+
+
+def _cross_fit_folds(table: pd.DataFrame, num_folds: int, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    held = table.groupby("label")["group"].nunique()
+    graded = table["is_defect"].notna().all()
+    kind = table["is_defect"].map({True: "defective", False: "good"}) if graded else table["label"]
+    by_kind = table.groupby(kind)["group"].nunique().sort_values(ascending=False)
+    if not num_folds:
+        raise InputError(
+            "data.num_folds=0: data.design=cross_fit needs folds; give 2 or more, or set data.design to hold_out"
+        )
+    for count in range(min(num_folds, int(by_kind.iloc[1])), 1, -1):
+        fold = _draw_folds(table, count, seed)
+        spread = table.assign(fold=fold, kind=kind).groupby("fold")["kind"].nunique().min()
+        if spread > 1 and (table.assign(fold=fold).groupby("label")["fold"].nunique() > 1).all():
+            fewer: tuple[str, ...] = ()
+            if count < num_folds:
+                fewer = (
+                    f"There are {count} folds instead of data.num_folds={num_folds}: with more, a fold would have no "
+                    f"{by_kind.index[1]} image ({counted(int(by_kind.iloc[1]), 'group')}).",
+                )
+            return fold, (*fewer, *_absence_notes(table, fold, count))
+    rarest = listed([f"{name} ({counted(int(count), 'group')})" for name, count in held[held < 3].items()])
+    raise InputError(
+        f"data.design=cross_fit: the images that are not test cannot be cut into two folds of whole groups with "
+        f"{'good and defective images and ' if graded else ''}each class in both"
+        f"{f'; few groups: {rarest}' if rarest else ''}; add images of other parts, merge or leave out the classes "
+        "with one group, or give a finer data.group_column"
+    )
+
+
+def _draw_folds(table: pd.DataFrame, num_folds: int, seed: int) -> np.ndarray:
+    """(N,) int64."""
+    group, _ = pd.factorize(table["group"], sort=True)
+    label, labels = pd.factorize(table["label"], sort=True)
+    groups = count_groups(group, label, [])
     lack = np.tile(groups.images.sum(axis=0) / num_folds, (num_folds, 1))
     demand = Demand(lack, np.zeros((num_folds, len(labels)), dtype=np.int64))
-    drawn = spread_groups(groups, demand, seed=seed)
-    fold[inside] = drawn[group]
-    without = absent_classes(groups, demand, drawn).sum(axis=0)
-    notes = [
-        f"Class {name} has {count} {'group' if count == 1 else 'groups'} in train and val: {gaps} of {num_folds} folds "
-        f"{'goes' if gaps == 1 else 'go'} without it."
-        for name, count, gaps in zip(labels, held, without, strict=True)
-        if gaps
-    ]
-    if len(notes) > MOST_NOTES:
-        notes = [
-            f"{len(notes):,} classes have fewer groups in train and val than data.num_folds={num_folds}: some folds go "
-            f"without {listed([name for name, gaps in zip(labels, without, strict=True) if gaps])}."
-        ]
-    return FoldResult(fold, tuple(notes))
+    return np.asarray(spread_groups(groups, demand, seed=seed)[group])
+
+
+def _absence_notes(table: pd.DataFrame, fold: np.ndarray, num_folds: int) -> tuple[str, ...]:
+    """A sentence for each class that folds go without."""
+    by_class = table.assign(fold=fold).groupby("label")
+    gaps = num_folds - by_class["fold"].nunique()
+    held = by_class["group"].nunique()
+    without = gaps[gaps > 0]
+    if len(without) > MOST_NOTES:
+        return (
+            f"{len(without):,} classes have fewer groups outside test than there are folds ({num_folds}): some folds "
+            f"go without {listed(list(without.index))}.",
+        )
+    return tuple(
+        f"Class {name} has {counted(int(held[name]), 'group')} in train and val: {count} of {num_folds} folds "
+        f"{'goes' if count == 1 else 'go'} without it."
+        for name, count in zip(without.index, without, strict=True)
+    )

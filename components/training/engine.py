@@ -190,11 +190,13 @@ def train_epochs(
     evaluate: Evaluation | None,
     on_steps: Callable[[Sequence[StepRecord]], None],
     watcher: Watcher | None,
+    evaluate_from: int = 1,
 ) -> Iterator[EpochRecord]:
     """Train epoch by epoch, from the learner's own epoch to `until`; yield a record after each.
 
     batches: gives the batches of an epoch (numbered from 0). evaluate: metrics of the scored weights, called within
-    `scoring` after each epoch; the schedule `plateau` listens to their `val_loss`; None: no evaluation. on_steps: gets
+    `scoring` after each epoch from `evaluate_from` (numbered from 1) on; the schedule `plateau` listens to their
+    `val_loss`; None: no evaluation. on_steps: gets
     the records of successful steps in order, `learner.fetch_every` of them at most at a time, and the rest of an epoch
     before its evaluation. A step that diverged ends the training with a record marked `diverged`, without metrics,
     unless the watcher rolls back. After a rollback, epochs and steps are repeated: the later ones count.
@@ -209,7 +211,7 @@ def train_epochs(
         seconds = time.perf_counter() - started
         learner.epoch += 1
         scores: dict[str, float] = {}
-        if evaluate is not None and not totals.diverged:
+        if evaluate is not None and learner.epoch >= evaluate_from and not totals.diverged:
             with learner.scoring() as scored:
                 scores = dict(evaluate(scored))
             if "val_loss" in scores:

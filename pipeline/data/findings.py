@@ -138,7 +138,8 @@ def files_of(findings: DataFindings) -> pd.DataFrame:
 
 def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images per label (rows) and split (columns)."""
-    return pd.crosstab(manifest["label"], manifest["split"]).reindex(columns=list(SPLITS), fill_value=0)
+    table = pd.crosstab(manifest["label"], manifest["split"])
+    return table[[split for split in SPLITS if split in table.columns]]
 
 
 def fold_table(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -78,6 +78,7 @@ def split_rules(data: DataConfig, seed: int) -> SplitRules:
         conflict=data.split_conflict,
         spill=data.split_spill,
         strata=data.stratify_columns,
+        design=data.design,
     )
 
 

@@ -30,7 +30,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
-from pipeline.training.build import TrainingData, preprocessing_for, recipe_objective
+from pipeline.training.build import TrainingData, for_selection, preprocessing_for, recipe_objective
 from pipeline.training.tasks import Place, run_tasks
 
 CONFIDENCE = 0.95
@@ -114,7 +114,7 @@ def keep_best(probed: Sequence[ProbedBackbone], *, keep: int, configured: str) -
 
 def _run(probe: _Probe) -> tuple[ProbedBackbone, Features]:
     """Embed the sample unless its features are cached; train the classifier on one part, score it on the other."""
-    data, recipe = probe.place.open(), probe.recipe
+    data, recipe = for_selection(probe.place.open()), probe.recipe
     sample = {name: _sample(data, name, probe) for name in ("train", "val")}
     features = probe.known or _embed(sample["train"][0], sample["val"][0], probe)
     started = time.perf_counter()

@@ -14,7 +14,7 @@ from pipeline.compute.device import loader_workers
 from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import held_out_batch, new_learner, train_loader
+from pipeline.training.build import for_selection, held_out_batch, new_learner, train_loader
 from pipeline.training.tasks import Place, run_tasks
 
 
@@ -94,7 +94,7 @@ def _spread(tests: Sequence[RangeTest], place: Place, console: Console) -> Itera
 
 def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -> list[RampStep]:
     """Run one ramp: a new head, a new order of the images, a new augmentation."""
-    test, data, compute = ramp.test, ramp.place.open(), ramp.place.compute
+    test, data, compute = ramp.test, for_selection(ramp.place.open()), ramp.place.compute
     rates = ramp_rates(*test.ramp, test.settings.steps_per_decade)
     settings = {"optimizer": test.optimizer, "lr": float(rates[-1]), "ema_decay": None}
     recipe = test.recipe.model_copy(update={"recipe": test.recipe.recipe.model_copy(update=settings)})

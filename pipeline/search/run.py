@@ -31,7 +31,7 @@ from pipeline.search.view import SearchView
 from pipeline.search_space import SearchedSpace, at_horizon, sampler_settings
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data
+from pipeline.training.build import for_selection, open_data
 from pipeline.training.pace import measure_pace
 
 #: The file in the stage's work folder from which an interrupted search resumes.
@@ -228,7 +228,7 @@ def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
     if compute.ray_address is not None:
         return 0.0
     use_threads(plan.threads)
-    data = open_data(local_folder(plan.prepared))
+    data = for_selection(open_data(local_folder(plan.prepared)))
     recipe = at_horizon(plan.default, {}, plan.search)
     return measure_pace(recipe, data, seed=plan.seed, compute=compute).epoch(data)
 

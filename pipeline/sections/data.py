@@ -22,7 +22,8 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class SplitFractions(Section):
-    """Share of the images in each split, per class and whole groups at a time; the four sum to 1."""
+    """Share of the images in each split, per class and whole groups at a time; the four sum to 1. In the design
+    cross_fit all but test is train."""
 
     train: float = Field(default=0.60, gt=0, lt=1)
     """What the weights are fitted on."""
@@ -63,6 +64,10 @@ class DataConfig(Section):
     """Cut each image into overlapping tiles of this side, in pixels, and judge each; labels come from masks."""
     tile_overlap: float = Field(default=0.25, ge=0, le=0.5)
     """Share of a tile's side that neighbouring tiles have in common at least."""
+    design: Literal["auto", "cross_fit", "hold_out"] = "hold_out"
+    """`cross_fit`: all images but test are cut into `num_folds` folds; each training leaves one out, which then scores
+    it, so that every image teaches and every image certifies. `hold_out`: splits for train, val and calibration.
+    `auto`: hold_out with more than 20,000 images beside test, or where val or calibration is given."""
     splits: SplitFractions = SplitFractions()
     split_conflict: Literal["error", "train", "majority"] = "error"
     """What to do when a given split tears a group apart: stop, put the group into train, or into its majority."""
@@ -72,7 +77,8 @@ class DataConfig(Section):
     stratify_columns: tuple[Name, ...] = ()
     """Metadata columns that are to be spread over the splits evenly, too, as far as the groups allow."""
     num_folds: int = Field(default=5, ge=0, le=20)
-    """Folds for cross-validation within train and val, beside the splits; 0: none."""
+    """Folds: cross_fit trains a model without each of them; hold_out cross-validates on those of train and val where
+    `search.folds` asks for it (0: none)."""
     earlier_manifest: Location | None = None
     """A manifest.parquet of earlier: its images keep their split, and new groups fill up the shares."""
     near_duplicates: Literal["off", "upright", "symmetric"] = "upright"

@@ -38,7 +38,7 @@ from pipeline.reports.comparison import console_table, rate_notes, write_compari
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data
+from pipeline.training.build import for_selection, open_data
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
@@ -100,7 +100,7 @@ def _forecast(
         words += f", {share.concurrent} at a time"  # the pace of other machines is not known
     elif left:
         use_threads(share.cpus)
-        data = open_data(context.inputs["prepare"].directory)
+        data = for_selection(open_data(context.inputs["prepare"].directory))
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
         seconds = seconds_of(left, data, pace, at_a_time=share.concurrent)
         words += f", about {duration(seconds)}, {share.concurrent} at a time"

@@ -31,7 +31,7 @@ from pipeline.reports.range_test import (
 from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, loss_of_constant, open_data, spread_of_constant
+from pipeline.training.build import TrainingData, for_selection, loss_of_constant, open_data, spread_of_constant
 from pipeline.training.tasks import Place, task_placement
 
 
@@ -55,7 +55,7 @@ def run(
     weight_decay_curves.parquet, of the model's backbone.
     """
     configured = Recipe(model=model, recipe=recipe)
-    data = open_data(context.inputs["prepare"].directory)
+    data = for_selection(open_data(context.inputs["prepare"].directory))
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
     with context.run.system_metrics(), task_placement(context) as place:

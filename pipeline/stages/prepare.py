@@ -151,7 +151,7 @@ def _headline(context: StageContext, findings: DataFindings, packed: PackResult)
         "label_conflicts": len(findings.conflicts),
         "suspicious_cues": sum(cue.suspicious for cue in findings.shortcuts),
         **({} if overstatement is None else {"random_split_overstatement": overstatement}),
-        **{f"images_{split}": int((manifest["split"] == split).sum()) for split in SPLITS},
+        **{f"images_{split}": count for split in SPLITS if (count := int((manifest["split"] == split).sum()))},
     }
 
 

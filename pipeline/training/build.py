@@ -50,11 +50,17 @@ from pipeline.sections.recipe import Recipe
 
 #: Training batches for the norm statistics of averaged weights; schedulefree recommends about as many.
 CALIBRATION_BATCHES = 50
+#: In the design cross_fit the fold on which the search compares its trials. It does not certify.
+SELECTION_FOLD = 0
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The prepared data of the splits that training may use."""
+    """The prepared data of the splits that training may use.
+
+    In the design cross_fit the splits are train, of which every image has a fold, and test; `fold_of` gives the images
+    of one training. In the design hold_out they are train, val, calibration and test.
+    """
 
     manifest: pd.DataFrame
     pack: Pack
@@ -63,6 +69,12 @@ class TrainingData:
 
     def split(self, name: str) -> ImageSet:
         return image_set(self.manifest, self.pack, name, self.classes)
+
+    @property
+    def folds(self) -> int:
+        """The number of folds in the design cross_fit, 0 in the design hold_out."""
+        held_out = self.manifest["split"].isin(("val", "calibration")).any()
+        return 0 if held_out else int(self.manifest["fold"].max()) + 1
 
     @property
     def class_counts(self) -> np.ndarray:
@@ -122,6 +134,11 @@ def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
         focal_gamma=settings.loss_gamma,
         batch_size=settings.batch_size,
     )
+
+
+def for_selection(data: TrainingData) -> TrainingData:
+    """The data that recipes and rates are compared on: in the design cross_fit those with the first fold as `val`."""
+    return fold_of(data, SELECTION_FOLD) if data.folds else data
 
 
 def fold_of(data: TrainingData, fold: int) -> TrainingData:
@@ -210,25 +227,33 @@ def run_epochs(
     *,
     until: int,
     workers: int,
+    score_from: int = 1,
     on_steps: Callable[[Sequence[StepRecord]], None] = lambda records: None,
     on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
     watcher: Watcher | None = None,
 ) -> Generator[EpochRecord, None, None]:
-    """Train up to epoch `until`, scoring the validation split after each epoch (`val_loss` and `val_score`).
+    """Train up to epoch `until`; after each epoch from `score_from` on, score the validation split, if there is one.
 
-    workers: processes that make the batches, for as long as this iterator. on_scored: gets the module with the scored
-    weights, in eval mode, and the validation logits (N, K); the module has these weights only during the call.
+    The scores are `val_loss` and `val_score`. workers: processes that make the batches, for as long as this iterator.
+    on_scored: gets the module with the scored weights, in eval mode, and the validation logits (N, K); the module has
+    these weights only during the call.
     """
     val = data.split("val")
 
     def evaluate(model: nn.Module) -> Mapping[str, float]:
-        logits = predict_split(model, val, learner)
+        logits = predict_split(model, val, learner) if len(val) else np.empty((0, len(data.classes)), np.float32)
         on_scored(model, logits)
-        return scores_of(logits, val.labels, learner, recipe, data)
+        return scores_of(logits, val.labels, learner, recipe, data) if len(val) else {}
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
         yield from train_epochs(
-            learner, until=until, batches=loader.epoch, evaluate=evaluate, on_steps=on_steps, watcher=watcher
+            learner,
+            until=until,
+            batches=loader.epoch,
+            evaluate=evaluate,
+            evaluate_from=score_from,
+            on_steps=on_steps,
+            watcher=watcher,
         )
 
 
@@ -285,8 +310,8 @@ def recipe_objective(recipe: Recipe) -> Objective:
 
 
 def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
-    """A fixed random batch of the validation split, stratified by class."""
-    val = data.split("val")
+    """A fixed random batch of the validation split, stratified by class; of train where nothing is held out."""
+    val = data.split("val") or data.split("train")
     order = np.random.default_rng(seed).permutation(len(val))
     place = np.empty(len(val))
     for label in np.unique(val.labels):

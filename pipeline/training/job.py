@@ -28,6 +28,7 @@ from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,
     fold_of,
+    for_selection,
     held_out_batch,
     loss_of_constant,
     new_learner,
@@ -47,16 +48,18 @@ REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_gra
 class TrainingSpec:
     """What to train, in values that can be sent to a worker.
 
-    recipe: its `lr` is a number. fold: validate on that fold and train on the others of train and val; None: train on
-    train, validate on val. patience: epochs without a better validation score after which the training stops; None:
-    never. keep: the epoch whose scored weights are yielded; None: none. decision_metrics: whether each epoch is also
-    measured by `decision_metrics`.
+    recipe: its `lr` is a number. fold: validate on that fold and train on the others; None: train and validate on the
+    data that recipes are compared on (see `for_selection`); all: train on all that is not test, without validation, in
+    the design cross_fit. score_last: score the last epoch only. patience: epochs without a better validation score
+    after which the training stops; None: never. keep: the epoch whose scored weights are yielded; None: none.
+    decision_metrics: whether each epoch is also measured by `decision_metrics`.
     """
 
     recipe: Recipe
     seed: int
     epochs: int
-    fold: int | None = None
+    fold: int | Literal["all"] | None = None
+    score_last: bool = False
     patience: int | None = None
     monitor: MonitorConfig | None = None
     keep: Literal["best", "last"] | None = "best"
@@ -133,7 +136,7 @@ class TrainingJob:
         on_steps: OnSteps = lambda records: None,
     ) -> None:
         self.spec, self.compute = spec, compute
-        self.data = data if spec.fold is None else fold_of(data, spec.fold)
+        self.data = data_of(spec, data)
         self.learner = new_learner(spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute)
         self.progress = Progress()
         self._monitor = new_monitor(spec, self.data, self.learner)
@@ -163,6 +166,7 @@ class TrainingJob:
                 self.data,
                 until=self.spec.epochs,
                 workers=loader_workers(self.compute),
+                score_from=self.spec.epochs if self.spec.score_last else 1,
                 on_steps=self._add_steps,
                 on_scored=self._add_scored,
                 watcher=self._monitor,
@@ -196,7 +200,7 @@ class TrainingJob:
 
     def _is_diverged(self, record: EpochRecord) -> bool:
         """Whether loss, gradient or a validation output (then `val_score` is NaN) is not finite, without a rollback."""
-        finite = all(math.isfinite(record.metrics.get(name, math.nan)) for name in ("val_loss", "val_score"))
+        finite = all(math.isfinite(record.metrics.get(name, 0.0)) for name in ("val_loss", "val_score"))
         return record.diverged or (not finite and self.learner.epoch == record.epoch)
 
     def _end_reason(self) -> Literal["completed", "patience", "monitor"] | None:
@@ -215,7 +219,8 @@ class TrainingJob:
         before = progress.cut(record.epoch - 1).steps_done()
         progress.history.append(record)
         progress.trained += 1
-        if self.spec.keep == "last" or (self.spec.keep == "best" and progress.best.epoch == record.epoch):
+        scored, self._scored = self._scored, None
+        if scored is not None and (self.spec.keep == "last" or progress.best.epoch == record.epoch):
             if self.spec.monitor_action != "rollback":
                 progress.weights.clear()
             progress.weights[record.epoch] = progress.trained
@@ -229,7 +234,7 @@ class TrainingJob:
         }
         return Saved(
             state=state | progress.state_dict(),
-            scored=self._scored if record.epoch in progress.weights else None,
+            scored=scored if record.epoch in progress.weights else None,
             epoch=record,
             steps=steps,
         )
@@ -262,6 +267,13 @@ class TrainingJob:
         lr = self.spec.recipe.recipe.lr
         shown = lr if isinstance(lr, str) else f"{lr:.2e}"
         return f"recipe.lr={shown}: {what}; " + " ".join([REMEDY + ("." if advice else ""), *advice])
+
+
+def data_of(spec: TrainingSpec, data: TrainingData) -> TrainingData:
+    """The images that a training uses as train and as val."""
+    if spec.fold is None:
+        return for_selection(data)
+    return data if spec.fold == "all" else fold_of(data, spec.fold)
 
 
 def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitorWatcher | None:

@@ -22,7 +22,7 @@ from pipeline.compute.shipping import ship
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data, steps_per_epoch
 from pipeline.training.checkpoints import TrainingStore
-from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, train
+from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, data_of, train
 from pipeline.training.tasks import Place, task_placement
 
 #: How often a training is restarted on another worker after its worker was lost.
@@ -63,7 +63,8 @@ def run_training(context: StageContext, spec: TrainingSpec, store: TrainingStore
     failed (see `Ended.failure`).
     """
     if store.ended is None:
-        per_epoch = steps_per_epoch(spec.recipe, open_data(context.inputs["prepare"].directory))
+        data = data_of(spec, open_data(context.inputs["prepare"].directory))
+        per_epoch = steps_per_epoch(spec.recipe, data)
         shown = store.progress.steps_done()
         with (
             context.console.bar("training", per_epoch * spec.epochs, done=shown) as advance,

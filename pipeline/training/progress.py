@@ -29,8 +29,9 @@ class Progress:
 
     @property
     def best(self) -> EpochRecord:
-        """The epoch of the best validation score; of equal ones the first."""
-        return max(self.history, key=lambda record: (record.metrics["val_score"], -record.epoch))
+        """The epoch of the best validation score; of equal ones the first; the last one where none was scored."""
+        scored = [record for record in self.history if "val_score" in record.metrics]
+        return max(scored, key=lambda record: (record.metrics["val_score"], -record.epoch), default=self.history[-1])
 
     def epochs_without_gain(self) -> int:
         """Epochs since the best one."""
@@ -45,8 +46,10 @@ class Progress:
         return self.history[-1].step if self.history else 0
 
     def note(self) -> str:
-        """The best epoch so far, for display; empty before the first epoch."""
-        return f"best score {self.best.metrics['val_score']:.4f} (epoch {self.best.epoch})" if self.history else ""
+        """The best epoch so far, for display; empty where none was scored."""
+        if not self.history or "val_score" not in self.best.metrics:
+            return ""
+        return f"best score {self.best.metrics['val_score']:.4f} (epoch {self.best.epoch})"
 
     def state_dict(self) -> dict[str, Any]:
         """The state without the history, for which the store has a file per epoch."""

@@ -31,6 +31,8 @@ def end_run(job: Job) -> None:
     assert store.ended is not None
     if store.progress.history:
         best, seconds = store.progress.best, sum(record.seconds for record in store.progress.history)
-        values = {"best_epoch": best.epoch, "best_val_score": best.metrics["val_score"], "training_seconds": seconds}
+        values = {"best_epoch": best.epoch, "training_seconds": seconds}
+        if "val_score" in best.metrics:
+            values["best_val_score"] = best.metrics["val_score"]
         store.writer.log_metrics(values)
     store.writer.finish("FAILED" if store.ended.reason == "diverged" or store.ended.failure else "FINISHED")

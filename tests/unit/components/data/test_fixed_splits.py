@@ -25,7 +25,15 @@ def table_of(label, group=None, split=None, sha256=None, **metadata):
 
 
 def assign(table, *, seed=0, conflict="error", fractions=FRACTIONS, strata=(), earlier=None):
-    return assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier or {})
+    return assign_splits(
+        table,
+        design="hold_out",
+        fractions=fractions,
+        seed=seed,
+        conflict=conflict,
+        strata=strata,
+        earlier=earlier or {},
+    )
 
 
 def counts(table, splits):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.data.files import Files
+from components.data.fixed_splits import SPLITS
 from components.data.manifest import (
     SplitRules,
     _check_kinds,
@@ -31,6 +32,7 @@ SETTINGS = {
     "conflict": "error",
     "spill": "drop",
     "strata": (),
+    "design": "hold_out",
 }
 PAIRS = np.zeros((0, 2), dtype=np.int64)
 
@@ -180,9 +182,9 @@ def test_classes_are_sorted(parts):
 def test_a_given_split_without_defective_images_is_refused(tmp_path):
     table = pd.DataFrame({"label": ["good", "bad"] * 4, "is_defect": [False, True] * 4})
     table["split"] = ["train", "train", "val", "val", "calibration", "calibration", "test", "test"]
-    _check_kinds(table)
+    _check_kinds(table, SPLITS)
     with pytest.raises(InputError, match="split val has no image of defective"):
-        _check_kinds(table[~((table["split"] == "val") & table["is_defect"])])
+        _check_kinds(table[~((table["split"] == "val") & table["is_defect"])], SPLITS)
 
 
 @pytest.mark.parametrize(("policy", "images"), [("keep", 18), ("drop", 16)])

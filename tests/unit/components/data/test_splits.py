@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.data.fixed_splits import SPLITS
-from components.data.splits import assign_folds, assign_splits
+from components.data.splits import assign_folds, assign_splits, choose_design
 from components.errors import InputError
 
 FRACTIONS = {"train": 0.6, "val": 0.1, "calibration": 0.15, "test": 0.15}
@@ -27,7 +27,15 @@ def table_of(label, group=None, split=None, sha256=None, **metadata):
 
 
 def assign(table, *, seed=0, conflict="error", fractions=FRACTIONS, strata=(), earlier=None):
-    return assign_splits(table, fractions=fractions, seed=seed, conflict=conflict, strata=strata, earlier=earlier or {})
+    return assign_splits(
+        table,
+        design="hold_out",
+        fractions=fractions,
+        seed=seed,
+        conflict=conflict,
+        strata=strata,
+        earlier=earlier or {},
+    )
 
 
 def counts(table, splits):
@@ -254,20 +262,24 @@ def test_only_train_and_val_are_folded():
     table = fold_rows(
         ["good", "crack"] * 40, split=["train", "train", "val", "val", "calibration", "test"] * 13 + ["train"] * 2
     )
-    fold = assign_folds(table, num_folds=5, seed=0).fold
+    fold = assign_folds(table, num_folds=5, design="hold_out", seed=0).fold
     assert fold.dtype == np.int64
     assert set(fold[table["split"].isin(["calibration", "test"])]) == {-1}
     assert set(fold[table["split"].isin(["train", "val"])]) == {0, 1, 2, 3, 4}
 
 
 def test_no_folds_and_no_images_to_fold_give_none():
-    assert assign_folds(fold_rows(["good", "crack"] * 2), num_folds=0, seed=0).fold.tolist() == [-1] * 4
-    assert assign_folds(fold_rows(["good"], split=["test"]), num_folds=5, seed=0).fold.tolist() == [-1]
+    assert (
+        assign_folds(fold_rows(["good", "crack"] * 2), num_folds=0, design="hold_out", seed=0).fold.tolist() == [-1] * 4
+    )
+    assert assign_folds(fold_rows(["good"], split=["test"]), num_folds=5, design="hold_out", seed=0).fold.tolist() == [
+        -1
+    ]
 
 
 def test_single_images_are_spread_within_one_image_per_class():
     table = fold_rows(["good"] * 83 + ["crack"] * 22)
-    result = assign_folds(table, num_folds=5, seed=0)
+    result = assign_folds(table, num_folds=5, design="hold_out", seed=0)
     found = pd.crosstab(table["label"], result.fold)
     assert sorted(found.loc["good"]) == [16, 16, 17, 17, 17]
     assert sorted(found.loc["crack"]) == [4, 4, 4, 5, 5]
@@ -277,29 +289,31 @@ def test_single_images_are_spread_within_one_image_per_class():
 
 def test_a_class_with_fewer_groups_than_folds_is_said_to_be_absent_from_some():
     table = fold_rows(["good"] * 30 + ["crack"] * 6, [f"g{n}" for n in range(30)] + ["a", "a", "b", "b", "c", "c"])
-    result = assign_folds(table, num_folds=5, seed=0)
+    result = assign_folds(table, num_folds=5, design="hold_out", seed=0)
     assert result.notes == ("Class crack has 3 groups in train and val: 2 of 5 folds go without it.",)
     assert sorted(np.bincount(result.fold[30:], minlength=5)) == [0, 0, 2, 2, 2]
-    one = assign_folds(fold_rows(["good"] * 4 + ["crack"]), num_folds=2, seed=0)
+    one = assign_folds(fold_rows(["good"] * 4 + ["crack"]), num_folds=2, design="hold_out", seed=0)
     assert one.notes == ("Class crack has 1 group in train and val: 1 of 2 folds goes without it.",)
 
 
 def test_of_many_classes_with_too_few_groups_one_sentence_tells():
-    result = assign_folds(fold_rows(["good"] * 10 + [f"PN-{n:04}" for n in range(1200)]), num_folds=5, seed=0)
+    result = assign_folds(
+        fold_rows(["good"] * 10 + [f"PN-{n:04}" for n in range(1200)]), num_folds=5, design="hold_out", seed=0
+    )
     assert result.notes == (
-        "1,200 classes have fewer groups in train and val than data.num_folds=5: some folds go without "
+        "1,200 classes have fewer groups outside test than there are folds (5): some folds go without "
         "PN-0000, PN-0001, PN-0002, PN-0003, PN-0004 and 1,195 others.",
     )
 
 
 def test_more_folds_than_any_class_has_groups_are_refused_with_the_largest_number_that_works():
     table = fold_rows(["good"] * 4 + ["crack"] * 3)
-    result = assign_folds(table, num_folds=5, seed=0)
+    result = assign_folds(table, num_folds=5, design="hold_out", seed=0)
     assert set(result.fold) == {-1}
     (note,) = result.notes
     assert re.search(r"data\.num_folds=5.*good, has 4\).*use at most 4, or 0 for none", note)
-    assert set(assign_folds(table, num_folds=4, seed=0).fold) == {0, 1, 2, 3}
-    (note,) = assign_folds(fold_rows(["good", "crack"]), num_folds=2, seed=0).notes
+    assert set(assign_folds(table, num_folds=4, design="hold_out", seed=0).fold) == {0, 1, 2, 3}
+    (note,) = assign_folds(fold_rows(["good", "crack"]), num_folds=2, design="hold_out", seed=0).notes
     assert "use 0, for none" in note
 
 
@@ -312,16 +326,85 @@ def test_whatever_the_groups_none_is_in_two_folds_and_each_class_is_in_each(seed
     label = np.array(["good", "crack", "pit"])[part % 3]
     label[24:][(generator.random(126) < 0.1) & (part[24:] >= 24)] = "good"
     table = fold_rows(label, [f"p{n:02d}" for n in part], generator.choice(["train", "train", "train", "val"], 150))
-    fold = assign_folds(table, num_folds=num_folds, seed=seed).fold
+    fold = assign_folds(table, num_folds=num_folds, design="hold_out", seed=seed).fold
     assert (table.assign(fold=fold).groupby("group")["fold"].nunique() == 1).all()
     assert (pd.crosstab(label, fold).to_numpy() > 0).all()
     assert set(fold) == set(range(num_folds))
-    np.testing.assert_array_equal(assign_folds(table, num_folds=num_folds, seed=seed).fold, fold)
+    np.testing.assert_array_equal(assign_folds(table, num_folds=num_folds, design="hold_out", seed=seed).fold, fold)
     order = generator.permutation(150)
-    np.testing.assert_array_equal(assign_folds(table.iloc[order], num_folds=num_folds, seed=seed).fold, fold[order])
+    np.testing.assert_array_equal(
+        assign_folds(table.iloc[order], num_folds=num_folds, design="hold_out", seed=seed).fold, fold[order]
+    )
 
 
 def test_another_seed_gives_other_folds():
     table = fold_rows(["good", "crack"] * 40)
-    first, second = (assign_folds(table, num_folds=5, seed=seed).fold for seed in (0, 1))
+    first, second = (assign_folds(table, num_folds=5, design="hold_out", seed=seed).fold for seed in (0, 1))
     assert (first != second).any()
+
+
+def cross_fit_folds(label, group=None, num_folds=5, seed=0):
+    table = fold_rows(label, group).assign(is_defect=[name != "good" for name in label])
+    return assign_folds(table, num_folds=num_folds, design="cross_fit", seed=seed)
+
+
+def test_cross_fit_has_two_splits_and_a_fold_for_every_image_of_train():
+    table = table_of(["good"] * 60 + ["crack"] * 20, [f"p{n}" for n in range(80)])
+    split = assign_splits(
+        table, design="cross_fit", fractions=FRACTIONS, seed=0, conflict="error", strata=(), earlier={}
+    ).split
+    assert set(split) == {"train", "test"}
+    assert (split == "test").mean() == pytest.approx(FRACTIONS["test"], abs=0.02)
+    table = table.assign(split=split, is_defect=table["label"] != "good")
+    fold = assign_folds(table, num_folds=4, design="cross_fit", seed=0).fold
+    assert set(fold[split == "train"]) == {0, 1, 2, 3}
+    assert set(fold[split == "test"]) == {-1}
+
+
+def test_cross_fit_counts_given_and_earlier_val_and_calibration_as_train():
+    table = table_of(["good", "crack"] * 20, [f"p{n}" for n in range(40)]).assign(
+        split=["train", "val", "calibration", "test"] * 10
+    )
+    split = assign_splits(
+        table, design="cross_fit", fractions=FRACTIONS, seed=0, conflict="error", strata=(), earlier={}
+    ).split
+    assert split.tolist() == ["train", "train", "train", "test"] * 10
+
+
+@pytest.mark.parametrize(
+    ("split", "images", "design"),
+    [
+        ([None], 100, "cross_fit"),
+        ([None], 23_529, "cross_fit"),
+        ([None], 23_531, "hold_out"),  # 15 % are test
+        (["train", "test"], 40_000, "cross_fit"),
+        (["train", "test"], 40_002, "hold_out"),
+        (["train", "val", "test", "calibration"], 100, "hold_out"),
+        (["train", "validation", None], 100, "hold_out"),
+    ],
+)
+def test_the_design_follows_from_given_splits_and_the_number_of_images(split, images, design):
+    column = pd.Series((split * images)[:images], dtype=object)
+    assert choose_design(column, test_fraction=0.15) == design
+
+
+def test_cross_fit_has_fewer_folds_where_a_fold_would_lack_a_kind():
+    result = cross_fit_folds(["good"] * 30 + ["crack"] * 3)
+    assert sorted(np.bincount(result.fold[30:])) == [1, 1, 1]
+    assert result.notes == (
+        "There are 3 folds instead of data.num_folds=5: with more, a fold would have no defective image (3 groups).",
+    )
+
+
+def test_cross_fit_leaves_each_training_images_of_every_class():
+    result = cross_fit_folds(["good"] * 30 + ["crack"] * 12 + ["hole"] * 2)
+    assert set(result.fold) == {0, 1, 2, 3, 4}
+    assert result.fold[-1] != result.fold[-2]
+    assert result.notes == ("Class hole has 2 groups in train and val: 3 of 5 folds go without it.",)
+
+
+def test_cross_fit_is_refused_where_a_class_has_one_group():
+    with pytest.raises(InputError, match=r"two folds.*few groups: hole \(1 group\); add images of other parts"):
+        cross_fit_folds(["good"] * 30 + ["crack"] * 12 + ["hole"] * 2, [f"g{n}" for n in range(42)] + ["h", "h"])
+    with pytest.raises(InputError, match=r"data\.num_folds=0: data\.design=cross_fit needs folds"):
+        cross_fit_folds(["good", "crack"] * 4, num_folds=0)

@@ -34,8 +34,9 @@ from pipeline.training.placement import run_training
 EPOCHS, STEPS = 5, 3
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
 CPU = Device(torch.device("cpu"))
+DATA = SimpleNamespace(folds=0)
 COMPUTE = SimpleNamespace(loader_workers=0, device="cpu", ray_address=None)
-PLACE = SimpleNamespace(open=SimpleNamespace, compute=COMPUTE, share=None)
+PLACE = SimpleNamespace(open=lambda: DATA, compute=COMPUTE, share=None)
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +190,7 @@ def install(monkeypatch) -> Callable:
     ) -> None:
         done = evaluations
 
-        def run_epochs(learner, recipe, data, *, until, workers, on_steps, on_scored, watcher):
+        def run_epochs(learner, recipe, data, *, until, workers, score_from, on_steps, on_scored, watcher):
             def evaluate(module: nn.Module) -> dict[str, float]:
                 nonlocal done
                 done += 1
@@ -204,7 +205,7 @@ def install(monkeypatch) -> Callable:
         monkeypatch.setattr(module, "new_learner", lambda *a, **k: learner or new_learner())
         monkeypatch.setattr(module, "new_monitor", lambda *a, **k: monitor)
         monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: STEPS)
-        monkeypatch.setattr(placement, "open_data", lambda folder: None)
+        monkeypatch.setattr(placement, "open_data", lambda folder: SimpleNamespace(folds=0))
         monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(PLACE))
 
     return prepare

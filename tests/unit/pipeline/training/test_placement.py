@@ -175,7 +175,7 @@ def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, m
         inputs={"prepare": SimpleNamespace(directory=None)},
     )
     monkeypatch.setattr(placement, "steps_per_epoch", lambda recipe, data: 2)
-    monkeypatch.setattr(placement, "open_data", lambda folder: None)
+    monkeypatch.setattr(placement, "open_data", lambda folder: SimpleNamespace(folds=0))
     monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(PLACE))
     monkeypatch.setattr(
         placement, "stream_on_cluster", lambda function, tasks, **k: iter(

@@ -41,9 +41,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     log_lineage(context.run, prepared, used_for="evaluation")
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
-    card, ensemble = load_ensemble(
-        context.input("train", "model"), resolve_target(driver_compute(context.compute))
-    )
+    card, ensemble = load_ensemble(context.input("train", "model"), resolve_target(driver_compute(context.compute)))
     decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, ensemble, manifest))
     predictions = prediction_table(test, decided, card.classes)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)

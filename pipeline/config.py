@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from pipeline.sections.base import NAME_PATTERN, Section
 from pipeline.sections.data import DataConfig
+from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.learning_rate import CompareConfig, MonitorConfig, RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.sections.search import SearchConfig
@@ -32,7 +33,7 @@ class OperatingPointConfig(Section):
     escape_budget: float = Field(default=0.05, gt=0, lt=1)
     """Largest escape rate that is acceptable."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
-    """Confidence with which the calibration split must show it."""
+    """Confidence with which images that the model has not seen must show it."""
 
 
 class ServingConfig(Section):
@@ -149,6 +150,7 @@ class Config(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     recipe: RecipeConfig = RecipeConfig()
+    embed: EmbedConfig = EmbedConfig()
     lr_range_test: RangeTestConfig = RangeTestConfig()
     compare_lr: CompareConfig = CompareConfig()
     search: SearchConfig = SearchConfig()

@@ -90,11 +90,11 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     faults += serving_faults(config, space)
     optimizers = _used(space, "recipe.optimizer", config.recipe.optimizer)
     backbones = _used(space, "model.backbone", config.model.backbone)
-    tests = config.lr_range_test
+    tests, embed = config.lr_range_test, config.embed
     if trains:
         if config.recipe.lr == "auto" or any(item.bounds or "auto" in (item.choices or ()) for item in space):
-            faults += _untested_faults("optimizers", tests.optimizers, optimizers)
-        faults += _untested_faults("backbones", tests.backbones, backbones)
+            faults += _left_out_faults("lr_range_test.optimizers", tests.optimizers, optimizers)
+        faults += _left_out_faults("embed.backbones", embed.backbones, backbones)
     recipe = Recipe(model=config.model, recipe=config.recipe)
     faults += faults_of(lambda: entry_recipes(recipe, config.compare_lr.entries))
     if faults:
@@ -103,9 +103,8 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         update={
             "recipe": _with_escape_budget(config),
             "search": config.search.model_copy(update={"space": space}),
-            "lr_range_test": tests.model_copy(
-                update={"optimizers": tests.optimizers or optimizers, "backbones": tests.backbones or backbones}
-            ),
+            "embed": embed.model_copy(update={"backbones": embed.backbones or backbones}),
+            "lr_range_test": tests.model_copy(update={"optimizers": tests.optimizers or optimizers}),
             "promote": config.promote.model_copy(
                 update={"model_name": config.promote.model_name or config.project.name}
             ),
@@ -131,14 +130,14 @@ def _with_escape_budget(config: Config) -> RecipeConfig:
     return config.recipe.model_copy(update={"escape_budget": config.operating_point.escape_budget})
 
 
-def _untested_faults(key: str, tested: tuple[str, ...] | None, used: tuple[str, ...]) -> list[str]:
-    """What trainings may use, the range test has to test, where it is told what to test."""
-    left_out = [name for name in used if tested and name not in tested]
-    if not tested or not left_out:
+def _left_out_faults(key: str, named: tuple[str, ...] | None, used: tuple[str, ...]) -> list[str]:
+    """What trainings may use has to be embedded and tested, where a key names what is."""
+    left_out = [name for name in used if named and name not in named]
+    if not named or not left_out:
         return []
     return [
-        f"lr_range_test.{key}={', '.join(tested)}: leaves out {', '.join(left_out)}, which trainings may use; "
-        "add it, or null to test all that are used"
+        f"{key}={', '.join(named)}: leaves out {', '.join(left_out)}, which trainings may use; "
+        "add it, or null for all that are used"
     ]
 
 

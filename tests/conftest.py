@@ -56,8 +56,8 @@ SMALL = {
     "lr_range_test.bootstrap_samples": 20,
     "search.num_trials": 2,
     "search.max_epochs": 2,
+    "search.confirm": "always",
     "search.confirm_seeds": 2,
-    "search.confirm_confidence": 0.6,  # so small a run proves nothing, and its defaults learn nothing in two epochs
     "train.epochs": 2,
     "evaluate.bootstrap_samples": 100,
     "promote.bootstrap_samples": 100,
@@ -160,6 +160,14 @@ class Workplace:
     def result(self, done: Ended, stage: str) -> Path:
         """The folder of a stage's result."""
         return self.storage / stage / done.stage(stage)["fingerprint"][:16]
+
+    def let_a_trial_win(self) -> None:
+        """Rewrite what the search has found to a recipe other than the defaults, in a file of the same size."""
+        (path,) = self.storage.glob("search/*/best.json")
+        text = path.read_text(encoding="utf-8")
+        best = json.loads(text)
+        best |= {"trial": 1, "overrides": {"recipe.lr": best["defaults"]["recipe.lr"] / 2}, "fold_means": None}
+        path.write_text(json.dumps(best).ljust(len(text)), encoding="utf-8")
 
     def client(self) -> Any:
         from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""Calibrates the log-odds by a scale and a bias, and then chooses the threshold, on the calibration split.
+"""Calibrates the log-odds by a scale and a bias, and then chooses the threshold, on images that the model had not seen.
 
 Platt 1999 (logistic regression on the score, with his smoothed targets). A temperature alone could not undo the effect
 of class weights, which shift the logits; a bias can. The map is increasing, so it changes no ranking.
@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import optimize, special
 
 from components.evaluation.decision import DecisionRule, defect_log_odds, good_mask
-from components.evaluation.operating_point import OperatingPoint, choose_operating_point
+from components.evaluation.operating_point import Evidence, OperatingPoint, choose_operating_point
 from components.evaluation.predictions import prediction_table, worst_per_file
 
 SMALLEST_SLOPE = 1e-2
@@ -43,12 +43,15 @@ def fit_decision(
     good_classes: Sequence[str],
     escape_budget: float,
     confidence: float,
+    evidence: Evidence,
+    certifying: np.ndarray | None,
 ) -> tuple[Calibration, OperatingPoint | None, pd.DataFrame]:
-    """Calibration, operating point, and the table of predictions of the calibration split.
+    """Calibration from all rows, the operating point from those that certify, and the table of predictions of all.
 
-    logits: (N, K), finite; rows: (N,) of the manifest. The worst tile decides for an image, so the threshold is chosen
+    logits: (N, K), finite; rows: (N,) of the manifest, with the column `fold` for evidence of the kind `transferred`.
+    certifying: (N,) bool, whole groups; None for all. The worst tile decides for an image, so the threshold is chosen
     on image files. Without a good class the calibration is the identity, and there is no operating point. Raises
-    `InputError` without good or without defective images.
+    `InputError` without good or without defective images, ValueError where a group certifies in part.
     """
     is_good = good_mask(classes, good_classes)
     if not good_classes:
@@ -56,13 +59,19 @@ def fit_decision(
         return Calibration(1.0, 0.0), None, prediction_table(rows, rule.decide(logits), classes)
     found = fit_calibration(defect_log_odds(logits, is_good), rows["is_defect"].to_numpy(dtype=bool))
     rule = DecisionRule(is_good, found.scale, found.bias, None)
-    files = worst_per_file(prediction_table(rows, rule.decide(logits), classes))
+    counted = np.ones(len(rows), dtype=bool) if certifying is None else np.asarray(certifying, dtype=bool)
+    if np.intersect1d(rows["group"][counted], rows["group"][~counted]).size:
+        raise ValueError("a group must certify as a whole, or not at all")
+    files = worst_per_file(prediction_table(rows[counted], rule.decide(logits[counted]), classes))
+    fold_of_path = dict(zip(rows["path"], rows["fold"], strict=True)) if evidence.kind == "transferred" else {}
     point = choose_operating_point(
         files["log_odds"].to_numpy(),
         files["is_defect"].to_numpy(dtype=bool),
         escape_budget=escape_budget,
         confidence=confidence,
         groups=files["group"].to_numpy(),
+        evidence=evidence,
+        folds=files["path"].map(fold_of_path).to_numpy() if fold_of_path else None,
     )
     rule = dataclasses.replace(rule, threshold=point.threshold_log_odds)
     return found, point, prediction_table(rows, rule.decide(logits), classes)

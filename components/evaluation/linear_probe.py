@@ -1,54 +1,147 @@
-"""A linear classifier on frozen features, as a measure of the features.
+"""A linear classifier on frozen features: as a model of its own, as a measure of the features, as a classifier's start.
 
 The linear probe of Alain & Bengio 2016 (arXiv 1610.01644) and of transfer studies since (Kornblith et al. 2019,
 arXiv 1805.08974: it ranks backbones much as fine-tuning them does). Logistic regression on standardised features; the
-strength of its L2 penalty is chosen by cross-validation that keeps whole groups together.
+strength of its L2 penalty is chosen on images of other groups.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-#: Inverse penalties to try, the strongest first. The fourth was best with a thousand images of a thousand features.
-PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+#: Inverse penalties to try, the strongest first. The one in the middle was best with 2,000 images of 2,500 features.
+PENALTIES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 FOLDS = 4
 MAX_STEPS = 500
-_LEAST = 1e-12
+#: Logit of a class without an image to learn from, below those of the others.
+ABSENT = -20.0
+
+Scaling = Literal["each", "common"]
 
 
-def linear_probe(
+@dataclass(frozen=True)
+class LinearClassifier:
+    """Logits = features · weightᵀ + bias, of features as they come. weight: (K, F) float64; bias: (K,) float64."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """(N, K) float64 of features (N, F)."""
+        return np.asarray(features.astype(np.float64) @ self.weight.T + self.bias)
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """logits: (N, K), each row by the classifier that has not seen its fold. classifiers, penalties: one per fold."""
+
+    logits: np.ndarray
+    classifiers: tuple[LinearClassifier, ...]
+    penalties: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """classifier: of all rows. logits: (N, K) out of inner folds, NaN where none could be made. penalty: inverse."""
+
+    classifier: LinearClassifier
+    logits: np.ndarray
+    penalty: float
+
+
+def cross_fit(
+    features: np.ndarray, labels: np.ndarray, folds: np.ndarray, *, num_classes: int, balanced: bool
+) -> CrossFitted:
+    """Fit a classifier for each fold on the rows of the others, and score each row by the one that has not seen it.
+
+    features: (N, F) float. labels: (N,) int in [0, K). folds: (N,) int, groups whole. balanced: classes weigh the same,
+    whatever their number of images. The penalty of a fold is that of the lowest loss on the other folds' scores, so
+    that no row has a part in how it is scored itself.
+    """
+    numbers = np.unique(folds)
+    splits = [(np.flatnonzero(folds != number), np.flatnonzero(folds == number)) for number in numbers]
+    paths, scores = _paths(features, labels, splits, num_classes=num_classes, balanced=balanced)
+    logits, chosen = np.empty(scores.shape[1:]), []
+    for inside, outside in splits:
+        losses = [_loss(found[inside], labels[inside], balanced=balanced) for found in scores]
+        chosen.append(int(np.argmin(losses)))
+        logits[outside] = scores[chosen[-1], outside]
+    classifiers = tuple(path[number] for path, number in zip(paths, chosen, strict=True))
+    return CrossFitted(logits, classifiers, tuple(PENALTIES[number] for number in chosen))
+
+
+def fit(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, num_classes: int, balanced: bool, seed: int
+) -> Fitted:
+    """Fit a classifier on all rows, with the penalty of the lowest loss out of inner folds of whole groups.
+
+    groups: (N,) ids of what is not independent; the rest as for `cross_fit`. Where no class has two groups nothing can
+    be held out, and the penalty is that in the middle.
+    """
+    number = len(PENALTIES) // 2
+    logits = np.full((len(labels), num_classes), np.nan)
+    splits = _splits(labels, groups, seed=seed)
+    if splits:
+        _, scores = _paths(features, labels, splits, num_classes=num_classes, balanced=balanced)
+        scored = np.sort(np.concatenate([outside for _, outside in splits]))
+        number = int(np.argmin([_loss(found[scored], labels[scored], balanced=balanced) for found in scores]))
+        logits[scored] = scores[number, scored]
+    made = fit_at(features, labels, PENALTIES[: number + 1], num_classes=num_classes, balanced=balanced)
+    return Fitted(made[-1], logits, PENALTIES[number])
+
+
+def fit_at(
     features: np.ndarray,
     labels: np.ndarray,
-    groups: np.ndarray,
-    held_out: np.ndarray,
+    penalties: Sequence[float],
     *,
     num_classes: int,
     balanced: bool,
-    seed: int,
-) -> tuple[np.ndarray, float]:
-    """Probabilities (M, K) of the held-out images, and the inverse penalty that was chosen.
+    scaling: Scaling = "each",
+) -> list[LinearClassifier]:
+    """A classifier for each inverse penalty, given from the strongest on: each fit starts from the one before.
 
-    features: (N, F) float. labels: (N,) int in [0, K), two classes at least; a class that is not among them gets 0.
-    groups: (N,) ids of what is not independent. held_out: (M, F). balanced: classes weigh the same, whatever their
-    number of images. Where no class has two groups nothing can be held out, and the penalty is that in the middle.
+    scaling: what the penalty sees: `each` feature with a standard deviation of 1, or all divided by one `common` scale.
+    For the start of fine-tuning it has to be `common`: a nearly constant feature else gets a weight of 50 and more, and
+    eight epochs from there ended at an AUROC of .869 instead of .917 (ELPV, tf_efficientnet_lite0).
     """
-    penalty = PENALTIES[len(PENALTIES) // 2]
+    mean, scale = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
+    if scaling == "common":
+        scale = np.full_like(scale, np.sqrt(np.mean(scale**2)))
+    scale = np.where(scale > 0, scale, 1.0)
+    known = np.unique(labels)
+    weight, bias = np.zeros((num_classes, features.shape[1])), np.full(num_classes, ABSENT)
+    if len(known) == 1:
+        bias[known] = 0.0
+        return [LinearClassifier(weight, bias)] * len(penalties)
+    scaled = ((features - mean) / scale).astype(np.float32)
+    weights = "balanced" if balanced else None
+    regression = LogisticRegression(class_weight=weights, max_iter=MAX_STEPS, warm_start=True)
+    made = []
     # A fit to a thousand images takes 20 ms on one thread, and on two that others compete for a hundred times that.
-    with threadpool_limits(1):
-        splits = _splits(labels, groups, seed=seed)
-        if splits:
-            losses = [_held_out_loss(features, labels, splits, each, balanced=balanced) for each in PENALTIES]
-            penalty = PENALTIES[int(np.argmin(losses))]
-        return _fit_predict(features, labels, held_out, num_classes, penalty, balanced=balanced), penalty
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Only fits with a weak penalty do not converge; one that is cut short has a slightly stronger penalty.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for penalty in penalties:
+            regression.set_params(C=penalty).fit(scaled, labels)
+            made.append(_of_features(regression, known, weight, bias, mean, scale))
+    return made
+
+
+def mean_classifier(classifiers: Sequence[LinearClassifier]) -> LinearClassifier:
+    """The classifier whose logits are the mean of theirs."""
+    return LinearClassifier(
+        np.mean([one.weight for one in classifiers], axis=0), np.mean([one.bias for one in classifiers], axis=0)
+    )
 
 
 def choose_candidates(
@@ -87,43 +180,46 @@ def _splits(labels: np.ndarray, groups: np.ndarray, *, seed: int) -> list[tuple[
     return [(inside, outside) for inside, outside in made if len(np.unique(labels[inside])) > 1]
 
 
-def _held_out_loss(
+def _paths(
     features: np.ndarray,
     labels: np.ndarray,
     splits: Sequence[tuple[np.ndarray, np.ndarray]],
-    penalty: float,
     *,
-    balanced: bool,
-) -> float:
-    """Mean negative log-likelihood over all folds; with `balanced` of each class first, then over the classes."""
-    losses = []
-    for inside, outside in splits:
-        found = _fit_predict(
-            features[inside], labels[inside], features[outside], int(labels.max()) + 1, penalty, balanced=balanced
-        )
-        losses.append(-np.log(np.maximum(found[np.arange(len(outside)), labels[outside]], _LEAST)))
-    loss, label = np.concatenate(losses), labels[np.concatenate([outside for _, outside in splits])]
-    if not balanced:
-        return float(loss.mean())
-    return float(np.mean([loss[label == one].mean() for one in np.unique(label)]))
-
-
-def _fit_predict(
-    features: np.ndarray,
-    labels: np.ndarray,
-    held_out: np.ndarray,
     num_classes: int,
-    penalty: float,
-    *,
     balanced: bool,
-) -> np.ndarray:
-    """(M, num_classes) probabilities of the held-out rows."""
-    regression = LogisticRegression(C=penalty, class_weight="balanced" if balanced else None, max_iter=MAX_STEPS)
-    classifier = make_pipeline(StandardScaler(), regression)
-    with warnings.catch_warnings():
-        # Only fits with a weak penalty do not converge; one that is cut short has a slightly stronger penalty.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        classifier.fit(features, labels)
-    found = np.zeros((len(held_out), num_classes))
-    found[:, classifier.classes_] = classifier.predict_proba(held_out)
-    return found
+) -> tuple[list[list[LinearClassifier]], np.ndarray]:
+    """The classifiers of each split by penalty, and the logits of the rows held out, (penalties, N, K)."""
+    paths = []
+    scores = np.full((len(PENALTIES), len(labels), num_classes), np.nan)
+    for inside, outside in splits:
+        path = fit_at(features[inside], labels[inside], PENALTIES, num_classes=num_classes, balanced=balanced)
+        scores[:, outside] = [one.logits(features[outside]) for one in path]
+        paths.append(path)
+    return paths, scores
+
+
+def _of_features(
+    regression: LogisticRegression,
+    known: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+) -> LinearClassifier:
+    """The regression of scaled features as a classifier of the features themselves. known: classes that it has seen."""
+    slopes, offsets = regression.coef_.astype(np.float64), regression.intercept_.astype(np.float64)
+    if len(known) == 2:  # one row, for the second class against the first
+        slopes, offsets = np.concatenate([-slopes, slopes]) / 2, np.concatenate([-offsets, offsets]) / 2
+    weight, bias = weight.copy(), bias.copy()
+    weight[known] = slopes / scale
+    bias[known] = offsets - weight[known] @ mean
+    return LinearClassifier(weight, bias)
+
+
+def _loss(logits: np.ndarray, labels: np.ndarray, *, balanced: bool) -> float:
+    """Mean negative log-likelihood; with `balanced` of each class first, then over the classes."""
+    peak = logits.max(axis=1)
+    losses = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    if not balanced:
+        return float(losses.mean())
+    return float(np.mean([losses[labels == one].mean() for one in np.unique(labels)]))

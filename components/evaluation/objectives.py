@@ -1,7 +1,7 @@
 """What is measured of validation logits: metrics, and the objective that selects the best epoch and the best trial.
 
 They compare models, and certify nothing: `overkill_at_budget` and `cost` choose their threshold on the images on which
-they are measured. The operating point is chosen elsewhere, on the calibration split.
+they are measured. The operating point is chosen elsewhere, on images that certify it.
 """
 
 from __future__ import annotations

@@ -32,19 +32,6 @@ class SeedMean:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class PairedBound:
-    """A mean difference and its one-sided lower bound.
-
-    se_seeds, se_sampling: the two parts of its standard error; se_seeds is None with one seed.
-    """
-
-    difference: float
-    low: float
-    se_seeds: float | None
-    se_sampling: float
-
-
 def mean_interval(values: Sequence[float | None], *, confidence: float) -> SeedMean:
     """Mean ± t · sd / √n of the values that are known.
 
@@ -69,36 +56,3 @@ def difference_by_seed(
     return mean_interval(
         [one - other for one, other in pairs if one is not None and other is not None], confidence=confidence
     )
-
-
-def paired_lower_bound(
-    differences: Sequence[float], *, variance: float, units: int, confidence: float
-) -> PairedBound | None:
-    """The lower bound of a mean difference that varies with the seed and with the choice of validation images.
-
-    The variance between seeds is taken from the differences; to it is added that of the choice of images. The sum has
-    about the degrees of freedom of Satterthwaite (1946, Biometrics Bulletin 2:110).
-
-    differences: (S,), one per seed, S ≥ 1. variance: of their mean, over resampled images. units: groups of images that
-    were resampled, at least two. None where a difference is not finite.
-    """
-    values = np.asarray(differences, dtype=float)
-    mean = float(values.mean())
-    if not math.isfinite(mean):
-        return None
-    between = float(values.var(ddof=1)) / values.size if values.size > 1 else None
-    freedom = satterthwaite((between or 0.0, variance), (values.size, units))
-    return PairedBound(
-        difference=mean,
-        low=mean - float(stats.t.ppf(confidence, freedom)) * math.sqrt((between or 0.0) + variance),
-        se_seeds=None if between is None else math.sqrt(between),
-        se_sampling=math.sqrt(variance),
-    )
-
-
-def satterthwaite(variances: Sequence[float], counts: Sequence[int]) -> float:
-    """Degrees of freedom of the sum of variances, each known from so many values; of one that is 0, as many as all."""
-    parts = [(variance, count - 1) for variance, count in zip(variances, counts, strict=True) if variance]
-    if not parts:
-        return float(max(counts) - 1)
-    return sum(variance for variance, _ in parts) ** 2 / sum(variance**2 / free for variance, free in parts)

@@ -48,6 +48,18 @@ def check_input_size(backbone: str, size: int, *, where: str) -> None:
     )
 
 
+def check_feature_maps(backbone: str) -> None:
+    """Refuse an architecture that gives no feature maps, which a classifier on frozen features pools.
+
+    Raises InputError: timm cannot take this one apart.
+    """
+    if not hasattr(skeleton(backbone), "forward_intermediates"):
+        raise InputError(
+            f"{KEY}={backbone!r} gives no feature maps (timm has no forward_intermediates for it), from which the "
+            "first model and the start of the classifier are made; choose another backbone"
+        )
+
+
 @functools.lru_cache(maxsize=256)
 def _passes(backbone: str, size: int) -> bool:
     try:

@@ -4,7 +4,7 @@ A view is one of the eight symmetries of the square, numbered as `turned` in `co
 Nothing heavy is imported, so that a configuration can be checked fast.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 MIRRORED, HALF_TURN, UPSIDE_DOWN = 4, 2, 6
 """Left to right; half a turn; top to bottom, which is the mirrored image after half a turn."""
@@ -31,3 +31,8 @@ def allowed_views(augment: Collection[str], strength: float) -> dict[int, tuple[
     if turns and (across or down):
         groups += [tuple(range(8))]
     return {len(group): group for group in groups}
+
+
+def nested_views(allowed: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """All views of `allowed_views`, in an order in which the first 1, 2, 4 and 8 are those of each number."""
+    return tuple(dict.fromkeys(view for _, group in sorted(allowed.items()) for view in group))

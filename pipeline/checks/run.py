@@ -31,7 +31,7 @@ from pipeline.console import Console
 from pipeline.loading import load
 from pipeline.plan import PlannedStage, make_plan, upstream
 from pipeline.provenance import package_versions
-from pipeline.sections.learning_rate import backbones_in_question
+from pipeline.sections.embedding import backbones_in_question
 from pipeline.sections.recipe import Recipe
 from pipeline.stages import STAGE_NAMES, STAGES
 from pipeline.storage import claim_storage
@@ -46,7 +46,7 @@ COMPARISON = "compare_lr"
 
 ALL = frozenset(STAGE_NAMES)
 #: Stages that build the model, and so need its weights.
-TRAINING = frozenset({"lr_range_test", COMPARISON, "search", "confirm", "train"})
+TRAINING = frozenset({"embed", "lr_range_test", COMPARISON, "search", "confirm", "train"})
 #: Of the learning rate, arbitrary, in place of those of a later range test.
 ANY_BOUNDS = (1e-5, 1.0)
 
@@ -224,7 +224,7 @@ def _ray(config: Config, running: Set[str]) -> Findings:
 
 
 def _needs_ray(config: Config) -> bool:
-    return bool(config.compute.ray_address or config.search.num_trials or config.search.confirm_seeds)
+    return bool(config.compute.ray_address or config.search.num_trials)
 
 
 def _start_ray(config: Config) -> str:
@@ -283,10 +283,8 @@ def _check_sampler(config: Config) -> None:
     from components.search.space import Space
     from pipeline.search_space import expand, sampler_settings, settings_of
 
-    tests = config.lr_range_test
-    rates = {
-        (backbone, optimizer): ANY_BOUNDS for backbone in tests.backbones or () for optimizer in tests.optimizers or ()
-    }
+    backbones, optimizers = config.embed.backbones or (), config.lr_range_test.optimizers or ()
+    rates = {(backbone, optimizer): ANY_BOUNDS for backbone in backbones for optimizer in optimizers}
     default = Recipe(model=config.model, recipe=config.recipe.model_copy(update={"lr": ANY_BOUNDS[0]}))
     dimensions = tuple(expand(entry, rates, config.recipe.batch_size) for entry in config.search.space)
     space = Space(dimensions, settings_of(default))
@@ -294,13 +292,13 @@ def _check_sampler(config: Config) -> None:
 
 
 def _backbones(config: Config, running: Set[str]) -> Findings:
-    """Check that the backbones exist and accept the image sizes and dropout rates."""
+    """Check that the backbones exist, accept the image sizes and dropout rates, and give features of several depths."""
     from components.models.backbones import check_rates
-    from components.models.skeleton import check_input_size
+    from components.models.skeleton import check_feature_maps, check_input_size
     from pipeline.checks.space import image_sizes
 
     faults, said = [], []
-    for backbone in backbones_in_question(config.lr_range_test, config.model):
+    for backbone in backbones_in_question(config.embed, config.model):
         sizes = image_sizes(config, backbone, compared=COMPARISON in running)
         try:
             check_rates(
@@ -310,6 +308,7 @@ def _backbones(config: Config, running: Set[str]) -> Findings:
             )
             for where, size in sizes.items():
                 check_input_size(backbone, size, where=where)
+            check_feature_maps(backbone)
         except InputError as error:
             faults.append(str(error))
         said.append(f"{backbone} at {', '.join(str(size) for size in sorted(set(sizes.values())))} px")
@@ -330,7 +329,7 @@ def _weights(config: Config, running: Set[str]) -> Findings:
     from components.models.catalogue import is_known
     from components.models.weights import check_weights
 
-    weights, backbones = config.model.weights, backbones_in_question(config.lr_range_test, config.model)
+    weights, backbones = config.model.weights, backbones_in_question(config.embed, config.model)
     if len(backbones) > 1 and weights.startswith("file:"):
         raise InputError(
             f"model.weights={weights}: a file holds the weights of one backbone, and "

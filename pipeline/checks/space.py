@@ -198,7 +198,7 @@ def _listed(values: tuple[Any, ...]) -> str:
 def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
     """One line for each size that exceeds that of the packed images. space: what is searched."""
     packed = config.data.image_size
-    own = {f"{IMAGE_SIZE}={config.recipe.image_size}": config.recipe.image_size}
+    own = {f"{IMAGE_SIZE}={config.recipe.image_size}": config.recipe.image_size} | _embedded(config)
     return [
         f"{where}: must not exceed data.image_size={packed}, the size of the packed images; "
         f"use {packed} at most, or raise data.image_size"
@@ -210,7 +210,7 @@ def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
 def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, int]:
     """All sizes that a backbone must accept, by key. compared: whether those of the comparison count as well."""
     own = config.recipe.image_size
-    asked = {f"{IMAGE_SIZE}={own}": own} | _searched(config.search.space, backbone)
+    asked = {f"{IMAGE_SIZE}={own}": own} | _embedded(config) | _searched(config.search.space, backbone)
     if compared:
         asked |= _compared(config.compare_lr.entries)
     packed = config.data.image_size
@@ -218,6 +218,10 @@ def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, i
         f"data.image_size={packed}" if size is None else where: packed if size is None else size
         for where, size in asked.items()
     }
+
+
+def _embedded(config: Config) -> dict[str, int | None]:
+    return {f"embed.image_sizes: {size}": size for size in config.embed.image_sizes or ()}
 
 
 def _searched(space: Iterable[Dimension], backbone: str | None = None) -> dict[str, int | None]:

@@ -1,97 +1,122 @@
-"""The trainings of a confirmation: both recipes at full length with several seeds, each with a run of its own.
+"""The trainings of a confirmation: both recipes at full length, each with a run of its own.
 
-Each has a folder below the stage's work folder, so that an interrupted confirmation resumes within a training and
-repeats no complete one.
+They are repeated over the folds on which the search has chosen nothing, or over seeds where there are no folds. Each
+has a folder below the stage's work folder, so that an interrupted confirmation resumes within a training and repeats no
+complete one.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from components.models.heads import Heads
 from components.tracking import ChildRuns
 from pipeline.confirmation.verdict import DEFAULTS, WINNER, Overrides
 from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
-from pipeline.training.job import Ended, Event, TrainingSpec
-from pipeline.training.placement import Job, placement_of_trainings, train_all
-from pipeline.training.runs import TAG_ENTRY, TAG_SEED, end_run, open_job
+from pipeline.training.confirmed import WHOLE
+from pipeline.training.job import TrainingSpec, left_out, with_head
+from pipeline.training.placement import Job, placement_of_trainings
+from pipeline.training.runs import TAG_ENTRY, TAG_SEED, open_job, train_shown
 
 LABELS = (WINNER, DEFAULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeedResult:
+class Replicate:
+    """What both recipes are trained with: a seed, and the fold that is left out, None without folds.
+
+    member: under which the kept recipe's training goes on to `train`; None if it does not.
+    """
+
+    seed: int
+    fold: int | None
+    member: str | None
+
+    @property
+    def name(self) -> str:
+        return f"seed-{self.seed}" if self.fold is None else f"fold-{self.fold}"
+
+    @property
+    def words(self) -> str:
+        return self.name.replace("-", " ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
     """One training. label: of its recipe. run_id: of its MLflow run."""
 
     label: str
-    seed: int
+    replicate: Replicate
     store: TrainingStore
     run_id: str
 
     @property
     def failed(self) -> bool:
-        """Whether it failed without an epoch to keep."""
-        return self.store.ended is not None and self.store.ended.failure is not None
+        """Whether it ended without an epoch to keep."""
+        ended = self.store.ended
+        return ended is not None and (ended.failure is not None or not self.store.progress.weights)
 
     @property
     def score(self) -> float | None:
-        """The best validation score; None if it failed."""
-        return None if self.failed else self.store.progress.best.metrics["val_score"]
+        """The validation score of the kept epoch; None if it failed."""
+        if self.failed:
+            return None
+        progress = self.store.progress
+        kept = max(progress.weights)
+        return next(record.metrics["val_score"] for record in progress.history if record.epoch == kept)
 
     def record(self) -> dict[str, Any]:
         """The training's record in confirmation.json."""
         progress = self.store.progress
         return {
             "recipe": self.label,
-            "seed": self.seed,
+            "replicate": self.replicate.name,
+            "seed": self.replicate.seed,
             "epochs": progress.epochs_done(),
-            "best_epoch": progress.best.epoch if progress.history else None,
+            "kept_epoch": max(progress.weights, default=None),
             "diverged": self.failed,
             "run_id": self.run_id,
         }
 
 
+def repeated_over_seeds(seed: int, count: int) -> list[Replicate]:
+    """Without folds: the training of the configured seed is the member WHOLE."""
+    return [Replicate(seed=seed + number, fold=None, member=None if number else WHOLE) for number in range(count)]
+
+
+def repeated_over_folds(seed: int, folds: Sequence[int]) -> list[Replicate]:
+    """A replicate per fold, each with a seed of its own."""
+    return [Replicate(seed=seed + fold, fold=fold, member=f"fold-{fold}") for fold in folds]
+
+
 def train_candidates(
-    context: StageContext, candidates: Mapping[str, Overrides], configured: TrainingSpec, *, seeds: Sequence[int]
-) -> list[SeedResult]:
-    """Train both recipes with every seed, with one bar over their epochs. configured: without the overrides."""
-    specs = [
-        (label, replace(configured, recipe=override(configured.recipe, candidates[label]), seed=seed))
-        for seed in seeds
-        for label in LABELS
-    ]
-    results: list[SeedResult] = []
-    shown: Counter[str] = Counter()
-    with (
-        placement_of_trainings(context, trainings=len(specs)) as place,
-        context.console.bar("confirmation", len(specs) * configured.epochs) as advance,
-    ):
+    context: StageContext,
+    candidates: Mapping[str, Overrides],
+    configured: TrainingSpec,
+    replicates: Sequence[Replicate],
+    heads: Heads,
+) -> list[Result]:
+    """Train both recipes with every replicate, with one bar over their epochs.
 
-        def show(job: Job) -> None:
-            ended, progress = job.store.ended, job.store.progress
-            if ended is not None and (ended.failure is not None or ended.reason == "diverged"):
-                context.console.warn(f"{job.name}: {ended.failure or f'diverged in epoch {ended.epoch}'}")
-            epochs = progress.epochs_done() if ended is None else configured.epochs
-            advance(epochs - shown[job.name], note=f"{job.name}: {progress.note()}")
-            shown[job.name] = epochs
+    configured: without the overrides. heads: the starts of the classifiers.
+    """
+    planned = [(label, replicate) for replicate in replicates for label in LABELS]
+    results: list[Result] = []
 
-        def jobs() -> Iterator[Job]:
-            runs = ChildRuns(context.tracker, context.run, TAG_ENTRY, TAG_SEED)
-            for label, spec in specs:
-                folder = context.work / f"{label}-seed-{spec.seed}"
-                job = open_job(runs, label, spec, folder, stage="confirm_training")
-                results.append(SeedResult(label=label, seed=spec.seed, store=job.store, run_id=job.run_id))
-                show(job)
-                yield job
+    def jobs() -> Iterator[Job]:
+        runs = ChildRuns(context.tracker, context.run, TAG_ENTRY, TAG_SEED)
+        for label, replicate in planned:
+            spec = replace(configured, recipe=override(configured.recipe, candidates[label]))
+            spec = replace(spec, seed=replicate.seed) if replicate.fold is None else left_out(spec, replicate.fold)
+            folder = context.work / f"{label}-{replicate.name}"
+            job = open_job(runs, label, with_head(spec, heads), folder, stage="confirm_training")
+            results.append(Result(label=label, replicate=replicate, store=job.store, run_id=job.run_id))
+            yield job
 
-        def on_event(job: Job, event: Event) -> None:
-            if isinstance(event, Ended):
-                end_run(job)
-            show(job)
-
-        train_all(jobs(), place, warn=context.console.warn, on_event=on_event)
+    with placement_of_trainings(context, trainings=len(planned)) as place:
+        train_shown(context, "confirmation", jobs(), place, trainings=len(planned), epochs=configured.epochs)
     return results

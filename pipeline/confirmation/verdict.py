@@ -1,48 +1,74 @@
-"""Decides whether the winner of a search is better than the defaults, with confidence, over several seeds.
+"""Decides between the winner of a search and the defaults: the recipe of the higher expected quality is kept.
 
-The measured difference varies with the seeds and with the choice of validation images. The first part is measured by
-the differences per seed, the second by a bootstrap over groups of images.
+The measured difference varies with the seeds and with the choice of validation images. It is shrunk towards what is
+known of such differences (`prior`), by as much as it is uncertain. How sure the decision is, is said beside it.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-from components.display import counted
-from components.evaluation.paired_seeds import paired_lower_bound
+import numpy as np
+
+from components.evaluation.expected_difference import Normal, moderated_variance, shrink
+from pipeline.confirmation.prior import SEED_FREEDOM, SEED_SD
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 
 WINNER, DEFAULTS = "winner", "defaults"
-OPTIMISTIC = (
-    "The search compared its trials on these same validation images, so the gain is somewhat overestimated; the test "
-    "split gives the unbiased figure."
-)
-
 
 #: What a recipe changes in the configured one, by dotted path.
 Overrides = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Differences winner − defaults, one per replicate, and the variance of their mean over the choice of images.
+
+    differences: at least one, each finite. sampling: None where it has none. independent: whether each replicate was
+    scored on images of its own; then the differences vary by the choice of images, too.
+    """
+
+    differences: Sequence[float]
+    sampling: float | None
+    independent: bool
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.differences))
+
+    def seed_variance(self) -> float:
+        """Of the mean difference: what the seeds are responsible for, moderated by what other trainings showed."""
+        count = len(self.differences)
+        own = float(np.var(self.differences, ddof=1)) if count > 1 else 0.0
+        if self.independent and self.sampling is not None:
+            own = max(own - count * self.sampling, 0.0)
+        moderated = moderated_variance(own, count - 1, expected=SEED_SD**2, expected_freedom=SEED_FREEDOM)
+        return moderated / count
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The decision. Values that were not measured are None.
 
-    difference: mean over the seeds of winner − defaults. low: its one-sided lower bound. se_seeds, se_sampling: the two
-    parts of its standard error, from the seeds and from the choice of images.
+    difference: the measured mean of winner − defaults. se_seeds, se_sampling: the two parts of its standard error.
+    expected: the difference after shrinking. low, high: its bounds, each one-sided at the confidence. probability: that
+    the winner is better. certain: whether 0 is outside the bounds.
     """
 
     chosen: str
     statement: str
     difference: float | None = None
-    low: float | None = None
     se_seeds: float | None = None
     se_sampling: float | None = None
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
+    probability: float | None = None
+    certain: bool | None = None
 
 
 def candidates(best: Mapping[str, Any], recipe: Recipe) -> dict[str, Overrides]:
@@ -53,119 +79,85 @@ def candidates(best: Mapping[str, Any], recipe: Recipe) -> dict[str, Overrides]:
     return {WINNER: winner, DEFAULTS: defaults}
 
 
-def judge(
-    differences: Sequence[float], *, variance: float | None, units: int, confidence: float, objective: str
-) -> Verdict:
-    """Take the winner if the lower bound of the mean difference is above 0.
+def judge(measured: Measured, prior: Normal, *, confidence: float, objective: str, over: str) -> Verdict:
+    """Keep the recipe of the higher expected quality, given the measured differences.
 
-    differences: winner − defaults, one per seed, at least one. variance: of their mean, over resampled images; None
-    where it has none. units: groups of images that were resampled, at least two where there is a variance.
+    prior: the difference as it was expected before. over: what the differences were measured on, in words.
     """
-    bound = None
-    if variance is not None:
-        bound = paired_lower_bound(differences, variance=variance, units=units, confidence=confidence)
-    if bound is None:
-        return Verdict(
-            chosen=DEFAULTS,
-            statement=f"The defaults are kept: on these validation images ({counted(units, 'group')}) "
-            f"{objective} has no value or no uncertainty, so it cannot be shown that the winner is better.",
-        )
-    chosen = WINNER if bound.low > 0 else DEFAULTS
-    return Verdict(
-        chosen=chosen,
-        statement=_in_words(chosen, bound.difference, bound.low, len(differences), confidence, objective),
-        difference=bound.difference,
-        low=bound.low,
-        se_seeds=bound.se_seeds,
-        se_sampling=bound.se_sampling,
+    if measured.sampling is None or not math.isfinite(measured.mean):
+        reason = f"Measured {over}, {objective} has no value or no uncertainty, so that the search's scores decide."
+        return _verdict(prior, confidence, objective, reason)
+    seeds = measured.seed_variance()
+    se = math.sqrt(seeds + measured.sampling)
+    measurement = (
+        f"Measured {over}: {measured.mean:+.4f} with a standard error of {se:.4f}, shrunk towards what such searches "
+        f"gain ({prior.mean:+.4f} ± {prior.sd:.4f})."
+    )
+    verdict = _verdict(shrink(measured.mean, se, prior), confidence, objective, measurement)
+    return replace(
+        verdict, difference=measured.mean, se_seeds=math.sqrt(seeds), se_sampling=math.sqrt(measured.sampling)
     )
 
 
-def diverged(winner: Sequence[int], defaults: Sequence[int], *, others: Sequence[float]) -> Verdict:
-    """The decision if a training diverged. winner, defaults: the seeds with which the recipe diverged.
+def by_search(prior: Normal, gain: float | None, *, confidence: float, objective: str, reason: str) -> Verdict:
+    """The decision without a confirmation, by the search's own scores. reason: why there is none.
 
-    others: winner − defaults of each other seed.
+    gain: the winner's in the search; None if the defaults have no score there, and then the winner is kept.
+    """
+    if gain is None:
+        return Verdict(
+            chosen=WINNER, statement=f"The winner is kept: in the search the defaults have no score. {reason}"
+        )
+    source = f"Expected from its gain of {gain:.4f} in the search, as such searches gain. {reason}"
+    return _verdict(prior, confidence, objective, source)
+
+
+def unopposed() -> Verdict:
+    """The decision where the defaults are the only recipe."""
+    return Verdict(chosen=DEFAULTS, statement="The search found nothing better: nothing to confirm.")
+
+
+def diverged(winner: Sequence[str], defaults: Sequence[str], *, others: Sequence[float]) -> Verdict:
+    """The decision if a training diverged. winner, defaults: the replicates in which the recipe diverged.
+
+    others: winner − defaults of each other replicate.
     """
     if winner:
-        also = f" So did the defaults, with {_seeds(defaults)}." if defaults else ""
+        also = f" So did the defaults, with {', '.join(defaults)}." if defaults else ""
         return Verdict(
             chosen=DEFAULTS,
-            statement=f"The defaults are kept: the winner diverged at full length with {_seeds(winner)}.{also}",
+            statement=f"The defaults are kept: the winner diverged at full length with {', '.join(winner)}.{also}",
         )
     if sum(others) < 0:
         return Verdict(
             chosen=DEFAULTS,
-            statement=f"The defaults are kept: they diverged at full length with {_seeds(defaults)}, and the winner "
-            "with none, but over the other seeds it is behind.",
+            statement=f"The defaults are kept: they diverged at full length with {', '.join(defaults)}, and the winner "
+            "with none, but in the other trainings it is behind.",
         )
-    also = ", and over the other seeds it is not behind" if others else ""
+    also = ", and in the other trainings it is not behind" if others else ""
     return Verdict(
         chosen=WINNER,
-        statement=f"The winner is taken: the defaults diverged at full length with {_seeds(defaults)}, the winner "
+        statement=f"The winner is kept: the defaults diverged at full length with {', '.join(defaults)}, the winner "
         f"with none{also}.",
     )
 
 
-def untested(candidates: Mapping[str, Overrides]) -> Verdict:
-    """The decision without trainings."""
-    if WINNER not in candidates:
-        return Verdict(chosen=DEFAULTS, statement="The search found nothing better: nothing to confirm.")
+def _verdict(difference: Normal, confidence: float, objective: str, source: str) -> Verdict:
+    """The recipe of the higher expectation. difference: winner − defaults. source: where it is from, in words."""
+    chosen = WINNER if difference.mean > 0 else DEFAULTS
+    low, high = difference.bounds(confidence)
+    probability = difference.above_zero()
+    certain = low > 0 or high < 0
+    kept = "The winner is kept" if chosen == WINNER else "The defaults are kept"
+    gap = f"{abs(difference.mean):.4f} {'above' if difference.mean > 0 else 'below'} that of the defaults"
     return Verdict(
-        chosen=WINNER,
-        statement="The winner of the search is taken without a repetition (search.confirm_seeds=0): its gain is "
-        "unconfirmed, and may be within the noise of the defaults.",
+        chosen=chosen,
+        statement=f"{kept}: the winner's expected {objective} is {gap}, and it is better with a probability of "
+        f"{100 * probability:.0f} %, which is {'certain' if certain else 'not certain'} at {100 * confidence:g} % "
+        f"confidence. {source}",
+        expected=difference.mean,
+        low=low,
+        high=high,
+        probability=probability,
+        certain=certain,
     )
-
-
-def write_confirmation(
-    path: Path,
-    verdict: Verdict,
-    overrides: Overrides,
-    *,
-    objective: str,
-    confidence: float,
-    seeds: Sequence[int],
-    scores: Mapping[str, Sequence[float | None]],
-    trainings: Sequence[Mapping[str, Any]],
-    kept_run: str | None,
-) -> dict[str, Any]:
-    """Write confirmation.json; its values.
-
-    scores: per recipe, one for each seed, None where the training diverged. trainings: a record of each.
-    """
-    values = {
-        **asdict(verdict),
-        "overrides": overrides,
-        "objective": objective,
-        "confidence": confidence,
-        "seeds": list(seeds),
-        "scores": {
-            label: [score if score is not None and math.isfinite(score) else None for score in row]
-            for label, row in scores.items()
-        },
-        "trainings": list(trainings),
-        "kept_run": kept_run,
-    }
-    path.write_text(json.dumps(values, indent=2, allow_nan=False), encoding="utf-8")
-    return values
-
-
-def _in_words(chosen: str, mean: float, low: float, count: int, confidence: float, objective: str) -> str:
-    over = f"over {count} seeds" if count > 1 else "from one seed"
-    gap = f"{abs(mean):.4f} {'above' if mean > 0 else 'below'}" if mean else "at 0.0000 from"
-    sure = f"{100 * confidence:g} % confidence"
-    if chosen == WINNER:
-        words = (
-            f"The winner is taken: {over} its {objective} on the validation split is {gap} that of the defaults, and "
-            f"with {sure} at least {low:.4f} above."
-        )
-    else:
-        words = f"The defaults are kept: {over} the winner's {objective} on the validation split is {gap} theirs"
-        words += f", but with {sure} the lower bound of the difference is {low:+.4f}." if mean > 0 else "."
-    if count == 1:
-        words += " This does not include the spread between seeds, which one seed cannot measure."
-    return f"{words} {OPTIMISTIC}" if mean > 0 else words
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(str(seed) for seed in seeds)}"

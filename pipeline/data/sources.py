@@ -17,8 +17,8 @@ from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
 from pipeline.data.packing import check_readable, hash_files
 from pipeline.sections.data import DataConfig
-from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
-from pipeline.sections.recipe import OBJECTIVE_KEYS, ModelConfig, RecipeConfig
+from pipeline.sections.embedding import EmbedConfig
+from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.storage import GENERATED_FOLDER
 
 if TYPE_CHECKING:
@@ -87,37 +87,19 @@ def earlier_splits(data: DataConfig) -> dict[str, str]:
     return {} if data.earlier_manifest is None else load_earlier(data.earlier_manifest)
 
 
-def range_test_digest(
-    storage: Path,
-    console: Console,
-    *,
-    seed: int,
-    model: ModelConfig,
-    recipe: RecipeConfig,
-    lr_range_test: RangeTestConfig,
+def weights_digest(
+    storage: Path, console: Console, *, seed: int, model: ModelConfig, recipe: RecipeConfig, embed: EmbedConfig
 ) -> str:
-    """What the range test depends on beside its hashed keys: a weights file, and where backbones are probed, how.
+    """What frozen features depend on beside the hashed keys: the content of a weights file.
 
-    Empty for one backbone with weights known by name.
+    Empty for weights known by name; also for what is there and cannot be read: `pipeline.checks.run` says what is wrong
+    with it.
     """
-    digest = _weights_digest(model.weights)
-    if len(backbones_in_question(lr_range_test, model)) == 1 or model.weights == "none":
-        return digest
-    probe = {key: getattr(recipe, key.removeprefix("recipe.")) for key in OBJECTIVE_KEYS}
-    probe |= {"keep_backbones": lr_range_test.keep_backbones, "probe_images": lr_range_test.probe_images}
-    return digest + json.dumps(probe, sort_keys=True)
-
-
-def _weights_digest(weights: str) -> str:
-    """Digest of a weights file, whose content is not in the configuration; empty for weights known by name.
-
-    Empty also for what is there and cannot be read: `pipeline.checks.run` says what is wrong with it.
-    """
-    if not weights.startswith("file:"):
+    if not model.weights.startswith("file:"):
         return ""
-    path = Path(os.path.expanduser(weights.removeprefix("file:")))  # noqa: PTH111 - bears it where there is no home
+    path = Path(os.path.expanduser(model.weights.removeprefix("file:")))  # noqa: PTH111 - bears it where there is no home
     if not path.exists():
-        raise InputError(f"model.weights={weights!r}: there is no such file; give the path of an existing one")
+        raise InputError(f"model.weights={model.weights!r}: there is no such file; give the path of an existing one")
     return file_sha256(path) if path.is_file() and os.access(path, os.R_OK) else ""
 
 

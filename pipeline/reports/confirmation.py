@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from components.report.figures_confirmation import difference_figure
 from components.report.html import Section
 from pipeline.confirmation.verdict import DEFAULTS, WINNER
 from pipeline.reports.page import terminal_table
@@ -20,35 +21,58 @@ def confirmation_section(folder: Path) -> Section:
     values = json.loads((folder / "confirmation.json").read_text(encoding="utf-8"))
     if not values["trainings"]:
         return Section("Confirmation", values["statement"])
-    notes = []
+    over_folds = values["replicates"][0].startswith("fold")
+    compared = "on the fold that each left out, at the last epoch" if over_folds else "on the validation split"
+    notes, measured = [f"Before the trainings: {values['foresight']}"], None
     if values["difference"] is not None:
-        seeds = "not known from the seeds, of which there is one"
-        if values["se_seeds"] is not None:
-            seeds = f"{values['se_seeds']:.4f} from the seeds"
-        source = f"{seeds}, {values['se_sampling']:.4f} from the choice of validation images"
-        notes.append(f"Standard error of the difference: {source}.")
+        measured = (values["difference"], math.hypot(values["se_seeds"], values["se_sampling"]))
+        notes.append(
+            f"Standard error of the measured difference: {values['se_seeds']:.4f} from the seeds, "
+            f"{values['se_sampling']:.4f} from the choice of validation images (whole groups resampled)."
+        )
+    frame = scores_table(values)
+    known, expected = frame.dropna(), values["expected"]
+    figure = difference_figure(
+        list(zip(known["replicate"], known["difference"], strict=True)),
+        measured=measured,
+        expected=None if expected is None else (expected, values["low"], values["high"]),
+        objective=values["objective"],
+        confidence=values["confidence"],
+    )
     trainings = pd.DataFrame(values["trainings"]).rename(columns=lambda name: name.replace("_", " "))
     return Section(
         "Confirmation",
-        f"The winner of the search and the defaults were trained at full length with {len(values['seeds'])} seeds, and "
-        f"compared by {values['objective']} on the validation split, each at its best epoch.\n\n{values['statement']}",
-        tables=[("Scores per seed", scores_table(values)), ("Trainings", trainings)],
+        f"The winner of the search and the defaults were trained at full length with the same "
+        f"{'folds' if over_folds else 'seeds'}, and compared by {values['objective']} {compared}.\n\n"
+        f"{values['statement']}",
+        figures=[("The difference of the two recipes", figure)],
+        tables=[("Scores of both recipes", frame), ("Trainings", trainings)],
         notes=notes,
     )
 
 
 def scores_table(values: dict[str, Any]) -> pd.DataFrame:
-    """A row per seed: winner, defaults and their difference, nan where one diverged."""
-    table = pd.DataFrame({"seed": values["seeds"], **{label: values["scores"][label] for label in (WINNER, DEFAULTS)}})
-    table = table.astype({WINNER: float, DEFAULTS: float})
+    """A row per fold or seed: winner, defaults and their difference, nan where one diverged."""
+    table = pd.DataFrame({"replicate": [name.replace("-", " ") for name in values["replicates"]], **values["scores"]})
+    table = table[["replicate", WINNER, DEFAULTS]].astype({WINNER: float, DEFAULTS: float})
     return table.assign(difference=table[WINNER] - table[DEFAULTS])
 
 
 def console_table(values: dict[str, Any]) -> Table:
+    """The scores, their mean, and the difference after shrinking with its bounds."""
     frame = scores_table(values)
     rows = [
-        ((str(seed), *("diverged" if math.isnan(score) else f"{score:.4f}" for score in scores),
-          "–" if math.isnan(difference) else f"{difference:+.4f}"), "")
-        for seed, *scores, difference in frame.itertuples(index=False)
-    ]  # fmt: skip
+        ((name, *("diverged" if math.isnan(score) else f"{score:.4f}" for score in scores), _signed(difference)), "")
+        for name, *scores, difference in frame.itertuples(index=False)
+    ]
+    if values["difference"] is not None:
+        means = [f"{frame[label].mean():.4f}" for label in (WINNER, DEFAULTS)]
+        rows.append((("mean", *means, _signed(values["difference"])), ""))
+    if values["expected"] is not None:
+        bounds = f"{_signed(values['expected'])} ({_signed(values['low'])} to {_signed(values['high'])})"
+        rows.append((("expected", "", "", bounds), ""))
     return terminal_table(f"Confirmation: {values['objective']}", list(frame.columns), rows)
+
+
+def _signed(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:+.4f}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +16,7 @@ from components.report.style import percent
 from pipeline.stage import StageContext
 
 DASH = "–"
+MOST_KEY_CHARS = 100
 
 
 def write_page(
@@ -72,3 +75,11 @@ def interval(record: Mapping[str, Any], *, as_share: bool = True) -> str:
     """Low and high of a record; a dash where it has none."""
     show = share if as_share else decimal
     return DASH if record["low"] is None else f"{show(record['low'])} to {show(record['high'])}"
+
+
+def file_safe(name: str) -> str:
+    """A name of an optimizer or a backbone as part of a file's or a metric's; a path is cut, and told by a digest."""
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
+    if len(safe) <= MOST_KEY_CHARS:
+        return safe
+    return f"{safe[:MOST_KEY_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

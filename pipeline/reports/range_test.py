@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,13 +14,10 @@ from components.report.figures_lr import range_test_figure
 from components.report.style import rate
 from components.training.ramp import recycling_warning
 from pipeline.console import Console
-from pipeline.reports.page import DASH, terminal_table
+from pipeline.reports.page import DASH, file_safe, terminal_table
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData
-
-if TYPE_CHECKING:
-    from pipeline.range_test.backbone_probe import ProbedBackbone
 
 
 @dataclass(frozen=True)
@@ -47,27 +41,6 @@ def name_test(backbone: str, optimizer: str, *, own: str, several: bool) -> Curv
     """What a test is called. own: the model's own backbone. several: whether others were tested as well."""
     key = file_safe(optimizer if backbone == own else f"{backbone}_{optimizer}")
     return CurveName(f"{backbone}, {optimizer}" if several else optimizer, key)
-
-
-def report_probe(context: StageContext, verdicts: Sequence[ProbedBackbone], objective: str) -> None:
-    """Say how the backbones rank and which of them are kept; log the table and the scores."""
-    rows = [
-        (
-            (
-                verdict.backbone,
-                f"{verdict.score:.3f}",
-                DASH if verdict.low is None else f"{verdict.low:.3f} … {verdict.high:.3f}",
-                f"{verdict.seconds:.0f}",
-                ("kept: " if verdict.kept else "dropped: ") + verdict.reason,
-            ),
-            "" if verdict.kept else "dim",
-        )
-        for verdict in verdicts
-    ]
-    title = f"Frozen backbones, {objective.replace('_', ' ')}"
-    context.console.table(terminal_table(title, ("backbone", "score", "interval", "s", ""), rows))
-    context.run.log_metrics({f"probe_{file_safe(verdict.backbone)}": verdict.score for verdict in verdicts})
-    context.run.log_table(pd.DataFrame(verdicts), "tables/backbones.json")
 
 
 def report_test(
@@ -133,16 +106,7 @@ def report_weight_decay(context: StageContext, verdict: DecayVerdict, suggested:
     context.run.log_metrics({f"{file_safe(name)}_weight_decay": verdict.recommended})
 
 
-MOST_KEY_CHARS = 100
 MEASURES = {"lr_div": "rate at which the ramp diverges", "lr_min": "rate of the lowest loss"}
-
-
-def file_safe(name: str) -> str:
-    """A name of an optimizer or a backbone as part of a file's or a metric's; a path is cut, and told by a digest."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
-    if len(safe) <= MOST_KEY_CHARS:
-        return safe
-    return f"{safe[:MOST_KEY_CHARS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _span(ends: tuple[float, float]) -> str:

@@ -25,11 +25,7 @@ from pipeline.stage import StageContext
 from pipeline.yaml_text import write_yaml
 
 FILES = (JOURNAL, "best.json", "best.yaml", "search.json", "trials.parquet", "scores.parquet", "search.html")
-UNCONFIRMED = (
-    "The winner was selected on the validation split, with one seed, and search.confirm_seeds is 0: its gain is "
-    "unconfirmed, and may be within the noise of the defaults."
-)
-TO_CONFIRM = "The winner was selected on the validation split: the confirmation decides whether it is better."
+SELECTED = "The winner was selected by its score, so that its gain is overestimated: the stage confirm decides."
 BEST_HEAD = """# The recipe that the search found, and its data:
 #   escapement run --config best.yaml
 # This is the result of the search, before the confirmation, with the data source and the schedule at that time.
@@ -137,7 +133,7 @@ def _outcome(
     lr = {"recipe.lr": searched.default.recipe.lr}
     notes = [*searched.notes] if records else []
     if best and best.number:
-        notes.insert(0, TO_CONFIRM if search.confirm_seeds else UNCONFIRMED)
+        notes.insert(0, SELECTED)
     if ended_early:
         notes.append(f"The search ended early: {ended_early}.")
     return {

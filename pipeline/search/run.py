@@ -12,6 +12,7 @@ from pathlib import Path
 from components.cluster import live_nodes
 from components.errors import InputError
 from components.metric_writer import RetryQueue
+from components.models.heads import read_heads
 from components.search.checkpoints import join_location, remove_location
 from components.search.journal import Journal
 from components.search.rungs import Rungs, build_rule
@@ -71,6 +72,7 @@ def run_search(context: StageContext, searched: SearchedSpace, search: SearchCon
             seed=seed,
             compute=context.compute,
             threads=share.cpus,
+            heads=read_heads(context.inputs["embed"].directory),
         )
         with RetryQueue(patience=AWAY_SECONDS, away=is_away, on_away=functools.partial(_say_away, context)) as retries:
             runs = TrialRuns(context, searched.default, search, retries)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from components.data.loader import Batch
 from components.models.forward import Ensemble, MemberModel
+from components.models.heads import Heads
 from components.optim.schedules import multiplier
 from components.search.trial import Suggestion
 from components.serving.latency import latency_ms
@@ -31,7 +32,7 @@ from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
 from pipeline.training.build import TrainingData, new_learner, open_data, predict_split, scores_of, train_loader
 from pipeline.training.checkpoints import STATE_FILE, save_scored
-from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, epoch_metrics
+from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, epoch_metrics, with_head
 
 #: Offset of the seeds of trials: confirmation and final training use other seeds, which have selected nothing.
 TRIAL_SEEDS = 10**6
@@ -50,6 +51,7 @@ class TrialPlan:
     seed: int
     compute: ComputeConfig
     threads: int
+    heads: Heads = field(default_factory=dict)
 
 
 def open_session(suggestion: Suggestion, *, plan: TrialPlan) -> TrialSession:
@@ -73,7 +75,7 @@ class TrialSession:
             fold=suggestion.fold,
             keep="last",
         )
-        self._job = TrainingJob(spec, data, plan.compute)
+        self._job = TrainingJob(with_head(spec, plan.heads), data, plan.compute)
         # One iterator for all epochs, so that its worker processes start once; it uses the loaded state.
         self._events = self._job.run()
         self._saved: Saved | None = None

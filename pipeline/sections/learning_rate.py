@@ -7,20 +7,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.sections.base import NAME_PATTERN, Section
-from pipeline.sections.recipe import ModelConfig, Optimizer
+from pipeline.sections.recipe import Optimizer
 
 
 class RangeTestConfig(Section):
     optimizers: tuple[Optimizer, ...] | None = None
     """Which to test; null: the recipe's and those in the search space."""
-    backbones: tuple[str, ...] | None = None
-    """Which to test, with each optimizer; null: the model's and those in the search space."""
-    keep_backbones: int = Field(default=2, ge=1)
-    """Several backbones: so many are tested and searched, the best by a linear classifier on what each makes of the
-    images with its weights as they come; the model's own is always among those that stay."""
-    probe_images: int = Field(default=1000, ge=50)
-    """Several backbones: training images that this classifier learns from, at most; it is scored on twice as many of
-    validation, at most."""
     ramp: tuple[float, float] | None = None
     """Lowest and highest rate of the ramp, for every optimizer tested; null: six decades that suit each optimizer."""
     num_seeds: int = Field(default=3, ge=1)
@@ -33,14 +25,7 @@ class RangeTestConfig(Section):
     held_out_images: int = Field(default=32, ge=8)
     """Size of the fixed held-out batch, taken from the validation split; at most the batch size."""
     bootstrap_samples: int = Field(default=200, ge=20)
-    """Resamples behind the confidence band of a suggestion, and behind the interval of a backbone's score."""
-
-    @field_validator("backbones")
-    @classmethod
-    def _each_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and (not value or len(set(value)) < len(value)):
-            raise ValueError("name at least one backbone, and each once; or null")
-        return value
+    """Resamples behind the confidence band of a suggestion."""
 
     @field_validator("ramp")
     @classmethod
@@ -59,11 +44,6 @@ class RangeTestConfig(Section):
         if len(value) == 1:
             raise ValueError("one weight decay is no comparison; give two or more, or none")
         return value
-
-
-def backbones_in_question(tests: RangeTestConfig, model: ModelConfig) -> tuple[str, ...]:
-    """The backbones in question, the model's own first."""
-    return tuple(dict.fromkeys([model.backbone, *(tests.backbones or ())]))
 
 
 class MonitorConfig(Section):

@@ -99,11 +99,14 @@ class SearchConfig(Section):
     """constant: decay of the averaged weights that trials are compared on (see docs/search.md)."""
     fork_fraction: float = Field(default=0.15, gt=0, lt=1)
     """wsd: length of the cooldown at a rung, as a share of the steps so far."""
-    confirm_seeds: int = Field(default=3, ge=0)
-    """Trainings at full length, each from another seed, of the winner and of the defaults; the defaults are kept unless
-    the winner is ahead. 0: the winner is taken as it is."""
+    confirm: Literal["auto", "always", "never"] = "auto"
+    """Whether winner and defaults are compared at full length: `auto` where that could detect what the search can hope
+    for. The recipe of the higher expected quality is kept, without a comparison by the search's own scores."""
+    confirm_seeds: int = Field(default=3, ge=1)
+    """Pairs of trainings of a comparison, each from another seed. With folds (`data.design`) there is one for each
+    fold on which the search has chosen nothing."""
     confirm_confidence: float = Field(default=0.9, gt=0.5, lt=1)
-    """Confidence with which the winner has to be ahead."""
+    """Confidence at which a difference is called certain; the choice does not depend on it."""
     time_budget_minutes: float | None = Field(default=None, gt=0)
     """No trial runs beyond it; null: none."""
     gpu_hours: float | None = Field(default=None, gt=0)

@@ -10,7 +10,9 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import Stage
 
 #: Keys of the section `search` for the confirmation; it depends on the others by the search's result.
-CONFIRM_KEYS = ("confirm_seeds", "confirm_confidence")
+CONFIRM_KEYS = ("confirm", "confirm_seeds", "confirm_confidence")
+#: Keys of the recipe that shape a classifier on frozen features and its score.
+EMBED_KEYS = (*OBJECTIVE_KEYS, "recipe.class_weights", "recipe.image_size")
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
@@ -48,22 +50,29 @@ STAGES: tuple[Stage, ...] = (
         ),
         external=_lazily("pipeline.data.sources", "source_digest"),
     ),
-    # → curves.parquet, lr_bounds.json, backbone_bounds.json; backbones.json of several backbones,
-    #   and weight_decay.json where asked for
+    # → embedding.json (scores and costs, the backbones that go on), frozen_logits.npy, frozen.safetensors,
+    #   heads.safetensors, doubtful.csv, outliers.csv, embed.html
+    Stage(
+        name="embed",
+        help="Frozen features of each backbone and size: a classifier, the ranking, doubtful labels.",
+        inputs=("prepare",),
+        sections=("seed", "model", "recipe", "embed"),
+        version=1,
+        unhashed=(
+            *("model.drop_rate", "model.drop_path_rate"),
+            *(f"recipe.{key}" for key in RecipeConfig.model_fields if f"recipe.{key}" not in EMBED_KEYS),
+        ),
+        external=_lazily("pipeline.data.sources", "weights_digest"),
+        run=_lazily("pipeline.stages.embed", "run"),
+    ),
+    # → curves.parquet, lr_bounds.json, backbone_bounds.json; weight_decay.json where asked for
     Stage(
         name="lr_range_test",
         help="Find the range of learning rates, per optimizer: of all in question, or --optimizers sgd,adamw,lion.",
-        inputs=("prepare",),
+        inputs=("prepare", "embed"),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=6,
-        unhashed=(
-            *SCHEDULE_KEYS,
-            *("recipe.lr", "recipe.warmup_epochs"),
-            # What the probe depends on: the digest covers it where there is one.
-            *OBJECTIVE_KEYS,
-            *("lr_range_test.keep_backbones", "lr_range_test.probe_images"),
-        ),
-        external=_lazily("pipeline.data.sources", "range_test_digest"),
+        version=7,
+        unhashed=(*SCHEDULE_KEYS, *OBJECTIVE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.head_start"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
     # → comparison.json and .html: methods, each at its own rate; no later stage reads them
@@ -81,7 +90,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="search",
         help="Search recipes with Ray Tune and ASHA.",
-        inputs=("prepare", "lr_range_test"),
+        inputs=("prepare", "embed", "lr_range_test"),
         sections=("seed", "model", "recipe", "search"),
         unhashed=(
             *SCHEDULE_KEYS,
@@ -95,14 +104,14 @@ STAGES: tuple[Stage, ...] = (
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
-    # → confirmation.json (the chosen recipe: the search's winner or the defaults), kept/ (a training of it)
+    # → confirmation.json (the kept recipe: the search's winner or the defaults), kept/ (trainings of it)
     Stage(
         name="confirm",
-        help="Train the search's winner and the defaults over several seeds; keep the better.",
-        inputs=("prepare", "search"),
+        help="Compare the search's winner and the defaults at full length; keep what is likely better.",
+        inputs=("prepare", "embed", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
-        version=3,
+        version=4,
         run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),
@@ -110,8 +119,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="train",
         help="Train the best recipe, calibrate, choose the operating point.",
-        inputs=("prepare", "lr_range_test", "search", "confirm"),
-        sections=("seed", "model", "recipe", "train", "monitor", "operating_point"),
+        inputs=("prepare", "embed", "lr_range_test", "search", "confirm"),
+        sections=("seed", "model", "recipe", "train", "monitor", "operating_point", "serving"),
         version=9,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
@@ -120,7 +129,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="evaluate",
         help="Measure on the test split; write the report.",
-        inputs=("prepare", "lr_range_test", "search", "confirm", "train"),
+        inputs=("prepare", "embed", "lr_range_test", "search", "confirm", "train"),
         sections=("seed", "evaluate"),
         version=6,
         run=_lazily("pipeline.stages.evaluate", "run"),

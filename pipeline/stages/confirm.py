@@ -1,6 +1,7 @@
-"""confirm: trains the search's winner and the defaults at full length over several seeds, and decides between them.
+"""confirm: compares the search's winner with the defaults at full length, and keeps what is likely better.
 
-The trainings are like that of `train`, which reuses the one of the configured seed.
+Left out where it could not detect what the search can hope for. The trainings are like those of `train`, which reuses
+those of the kept recipe.
 """
 
 from __future__ import annotations
@@ -10,36 +11,33 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from components.evaluation.objective_intervals import objective_interval
+from components.evaluation.expected_difference import Normal
+from components.models.heads import read_heads
 from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig
-from pipeline.confirmation.trainings import LABELS, SeedResult, train_candidates
-from pipeline.confirmation.verdict import (
-    WINNER,
-    Overrides,
-    Verdict,
-    candidates,
-    diverged,
-    judge,
-    untested,
-    write_confirmation,
+from pipeline.confirmation.comparison import decide, held_out_rows
+from pipeline.confirmation.foresight import Foresight, foresee
+from pipeline.confirmation.prior import expected_gain, search_gain
+from pipeline.confirmation.record import Conclusion, write_confirmation
+from pipeline.confirmation.trainings import (
+    Replicate,
+    Result,
+    repeated_over_folds,
+    repeated_over_seeds,
+    train_candidates,
 )
+from pipeline.confirmation.verdict import WINNER, Overrides, Verdict, by_search, candidates, unopposed
 from pipeline.data.sources import log_lineage
 from pipeline.reports.confirmation import console_table
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data, recipe_objective
+from pipeline.training.build import TrainingData, open_data
 from pipeline.training.checkpoints import copy_training
 from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
-
-#: Resamples of the validation images.
-SAMPLES = 1000
 
 
 def run(
@@ -52,92 +50,114 @@ def run(
     train: TrainConfig,
     monitor: MonitorConfig,
 ) -> dict[str, Any]:
-    """Train both, decide, keep the training that `train` reuses."""
+    """Train both where that can tell them apart, decide, keep the trainings that `train` reuses."""
     best = json.loads(context.input("search", "best.json").read_text(encoding="utf-8"))
-    configured = Recipe(model=model, recipe=recipe)
-    both = candidates(best, configured)
-    seeds = range(seed, seed + search.confirm_seeds)
-    if WINNER not in both or not seeds:
-        return _conclude(context, untested(both), both, [], recipe.objective, search.confirm_confidence)
     prepared = context.inputs["prepare"].directory
+    data, configured = open_data(prepared), Recipe(model=model, recipe=recipe)
+    both = candidates(best, configured)
+    conclusion = Conclusion(
+        objective=recipe.objective, confidence=search.confirm_confidence, selection_folds=selection_folds(data, search)
+    )
+    if WINNER not in both:
+        return _conclude(context, conclusion, unopposed(), both)
+    gain = search_gain(best)
+    prior, replicates = expected_gain(gain), _replicates(data, conclusion.selection_folds, search, seed=seed)
+    foresight = _foresee(context, conclusion, replicates, data, best, prior)
+    reason = _reason_against(search, foresight)
+    if reason is not None:
+        verdict = by_search(prior, gain, confidence=conclusion.confidence, objective=recipe.objective, reason=reason)
+        return _conclude(context, conclusion, verdict, both, foresight)
     log_lineage(context.run, prepared, used_for="confirmation")
-    spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     context.console.say(
-        f"  the winner of the search against the defaults: {len(both) * len(seeds)} trainings of up to {train.epochs} "
+        f"  the winner of the search against the defaults: {2 * len(replicates)} trainings of up to {train.epochs} "
         "epochs"
     )
+    spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     with context.run.system_metrics():
-        results = train_candidates(context, both, spec, seeds=seeds)
+        results = train_candidates(context, both, spec, replicates, read_heads(context.inputs["embed"].directory))
     use_threads(cpu_threads(context.compute))
-    verdict = _decide(results, open_data(prepared), spec, confidence=search.confirm_confidence)
-    kept = _keep(context, results, verdict, seed=seed)
-    return _conclude(context, verdict, both, results, recipe.objective, search.confirm_confidence, kept)
+    verdict = decide(results, data, configured, prior, confidence=conclusion.confidence, seed=seed)
+    return _conclude(context, conclusion, verdict, both, foresight, results)
 
 
-def _decide(results: Sequence[SeedResult], data: TrainingData, spec: TrainingSpec, *, confidence: float) -> Verdict:
-    """Compare the recipes seed by seed, each training at its best epoch."""
-    winners, defaults = ([result for result in results if result.label == label] for label in LABELS)
-    lost = [[result.seed for result in some if result.failed] for some in (winners, defaults)]
-    pairs = list(zip(winners, defaults, strict=True))
-    differences = [a.score - b.score for a, b in pairs if a.score is not None and b.score is not None]
-    if any(lost):
-        return diverged(*lost, others=differences)
-    val = data.manifest[data.manifest["split"] == "val"]
-    logits = [np.stack([result.store.best().val_logits for result in some]) for some in (winners, defaults)]
-    sampled = objective_interval(
-        recipe_objective(spec.recipe),
-        logits[0],
-        data.split("val").labels,
-        data.classes,
-        data.good_classes,
-        val["group"].to_numpy(),
-        reference=logits[1],
-        confidence=confidence,
-        samples=SAMPLES,
-        seed=spec.seed,
+def selection_folds(data: TrainingData, search: SearchConfig) -> list[int]:
+    """The folds on which the search has chosen something; none without folds."""
+    return list(range(min(max(search.folds, 1), data.folds))) if search.num_trials > 1 else []
+
+
+def _replicates(data: TrainingData, chosen_on: Sequence[int], search: SearchConfig, *, seed: int) -> list[Replicate]:
+    """None where the search has chosen on every fold."""
+    if not data.folds:
+        return repeated_over_seeds(seed, search.confirm_seeds)
+    return repeated_over_folds(seed, [fold for fold in range(data.folds) if fold not in chosen_on])
+
+
+def _foresee(
+    context: StageContext,
+    conclusion: Conclusion,
+    replicates: Sequence[Replicate],
+    data: TrainingData,
+    best: Mapping[str, Any],
+    prior: Normal,
+) -> Foresight | None:
+    """Say what the confirmation could detect; None without replicates."""
+    if not replicates:
+        return None
+    scores = [score for score in (best.get("score_of_defaults"), best.get("score")) if score is not None]
+    foresight = foresee(
+        held_out_rows(data, replicates),
+        prior,
+        replicates=len(replicates),
+        objective=conclusion.objective,
+        score=max(scores, default=0.5),
+        confidence=conclusion.confidence,
     )
-    enough = sampled.dropped < SAMPLES / 2
-    return judge(
-        differences,
-        variance=sampled.variance if enough else None,
-        units=sampled.units,
-        confidence=confidence,
-        objective=spec.recipe.recipe.objective,
-    )
+    context.console.say(f"  {foresight.statement}")
+    return foresight
 
 
-def _keep(context: StageContext, results: Sequence[SeedResult], verdict: Verdict, *, seed: int) -> SeedResult | None:
-    """Copy and return the training that `train` would repeat, unless it failed; an interrupted copy starts again."""
-    chosen = (verdict.chosen, seed)
-    kept = next((one for one in results if (one.label, one.seed) == chosen and not one.failed), None)
+def _reason_against(search: SearchConfig, foresight: Foresight | None) -> str | None:
+    """Why the confirmation is left out; None if it is not."""
+    if foresight is None:
+        return f"Not confirmed: the search has chosen on every fold (search.folds={search.folds}), none is left."
+    if search.confirm == "never":
+        return "Not confirmed (search.confirm=never)."
+    if search.confirm == "auto" and not foresight.worthwhile:
+        return f"Not confirmed, since it could not detect what the search can hope for. {foresight.statement}"
+    return None
+
+
+def _keep(context: StageContext, results: Sequence[Result], verdict: Verdict) -> dict[str, str]:
+    """Copy the trainings that `train` would repeat, but failed ones; the run of each member. An interrupted copy starts
+    again.
+    """
     shutil.rmtree(context.directory / KEPT, ignore_errors=True)
-    if kept is not None:
-        copy_training(kept.store.folder, context.directory / KEPT)
+    kept: dict[str, str] = {}
+    for result in results:
+        member = result.replicate.member
+        if result.label == verdict.chosen and member is not None and not result.failed:
+            copy_training(result.store.folder, context.directory / KEPT / member)
+            kept[member] = result.run_id
     return kept
 
 
 def _conclude(
     context: StageContext,
+    conclusion: Conclusion,
     verdict: Verdict,
     both: Mapping[str, Overrides],
-    results: Sequence[SeedResult],
-    objective: str,
-    confidence: float,
-    kept: SeedResult | None = None,
+    foresight: Foresight | None = None,
+    results: Sequence[Result] = (),
 ) -> dict[str, Any]:
-    """Write confirmation.json, log it with table and figure, print the decision."""
-    seeds = sorted({result.seed for result in results})
-    scores = {label: [result.score for result in results if result.label == label] for label in LABELS if results}
+    """Keep trainings, write confirmation.json, log it, print the decision."""
     values = write_confirmation(
         context.directory / "confirmation.json",
+        conclusion,
         verdict,
         both[verdict.chosen],
-        objective=objective,
-        confidence=confidence,
-        seeds=seeds,
-        scores=scores,
-        trainings=[result.record() for result in results],
-        kept_run=kept.run_id if kept is not None else None,
+        foresight=foresight,
+        results=results,
+        kept=_keep(context, results, verdict),
     )
     context.run.log_artifact(context.directory / "confirmation.json")
     if results:
@@ -146,6 +166,7 @@ def _conclude(
     return {
         "confirmed_recipe": verdict.chosen,
         "confirmation_difference": verdict.difference,
-        "confirmation_low": verdict.low,
+        "confirmation_expected": verdict.expected,
+        "confirmation_detectable": values["detectable_difference"],
         "confirmation_trainings": len(results),
     }

@@ -108,7 +108,8 @@ def _measure(
             measured = _decision_metrics(files, card.operating_point, settings, seed)
             metrics["per_file"] = {"files": len(files), **measured}
         metrics["budget"] = {
-            key: card.operating_point[key] for key in ("escape_budget", "confidence", "certified", "statement")
+            key: card.operating_point[key]
+            for key in ("escape_budget", "confidence", "certified", "statement", "evidence")
         }
     return metrics
 

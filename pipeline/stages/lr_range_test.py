@@ -1,15 +1,15 @@
 """lr_range_test: for each backbone and optimizer of the configuration, the range of learning rates at which it learns.
 
-With several backbones, a probe of their pretrained features ranks them first, and only the best are tested. The result
-becomes the bounds of the search and, with `lr: auto`, the learning rate. It is valid for the model, the data and the
-recipe with which it was measured; the stage's fingerprint covers them.
+Of several backbones only those are tested that `embed` has kept. The result becomes the bounds of the search and, with
+`lr: auto`, the learning rate. It is valid for the model, the data and the recipe with which it was measured; the
+stage's fingerprint covers them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -18,17 +18,15 @@ from components.optim.optimizers import optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
 from pipeline.data.sources import log_lineage
-from pipeline.range_test.backbone_probe import keep_best, probe_backbones
 from pipeline.range_test.ramps import Curve, RangeTest, measure
 from pipeline.reports.range_test import (
     name_test,
-    report_probe,
     report_test,
     report_tests,
     report_weight_decay,
     say_conditions,
 )
-from pipeline.sections.learning_rate import RangeTestConfig, backbones_in_question
+from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, for_selection, loss_of_constant, open_data, spread_of_constant
@@ -48,44 +46,23 @@ class _Found:
 def run(
     context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, lr_range_test: RangeTestConfig
 ) -> dict[str, Any]:
-    """Probe the backbones, run the ramps, analyse them, write curves.parquet and the bounds.
+    """Run the ramps, analyse them, write curves.parquet and the bounds.
 
     lr_bounds.json: of the model's backbone, by optimizer. backbone_bounds.json: of all tested backbones, by backbone
-    and optimizer. backbones.json: the verdicts of the probe. With `weight_decays` also weight_decay.json and
-    weight_decay_curves.parquet, of the model's backbone.
+    and optimizer. With `weight_decays` also weight_decay.json and weight_decay_curves.parquet, of the model's backbone.
     """
     configured = Recipe(model=model, recipe=recipe)
     data = for_selection(open_data(context.inputs["prepare"].directory))
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
+    embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
+    backbones: list[str] = embedding["kept"]  # the model's own first
     with context.run.system_metrics(), task_placement(context) as place:
-        backbones = _backbones(context, configured, lr_range_test, place, seed)
         say_conditions(context.console, configured)
         found = _test_all(context, data, configured, lr_range_test, place, backbones, seed)
     report_tests(context, found.bounds)
     _write_results(context, configured, found)
     return _headline(found, backbones)
-
-
-def _backbones(
-    context: StageContext, configured: Recipe, settings: RangeTestConfig, place: Place, seed: int
-) -> list[str]:
-    """The backbones to test, the model's own first."""
-    own = configured.model.backbone
-    backbones = backbones_in_question(settings, configured.model)
-    if len(backbones) == 1:
-        return [own]
-    if configured.model.weights == "none":
-        context.console.warn(
-            f"model.weights=none: features of random weights do not rank backbones, so all {len(backbones)} are tested"
-        )
-        return list(backbones)
-    probed = probe_backbones(context, backbones, configured, settings, place, seed=seed)
-    verdicts = keep_best(probed, keep=settings.keep_backbones, configured=own)
-    report_probe(context, verdicts, configured.recipe.objective)
-    _write(context, "backbones", {verdict.backbone: asdict(verdict) for verdict in verdicts})
-    kept = [verdict.backbone for verdict in verdicts if verdict.kept]
-    return sorted(kept, key=lambda name: name != own)
 
 
 def _test_all(

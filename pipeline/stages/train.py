@@ -1,47 +1,68 @@
-"""train: the confirmed recipe at full length, then calibration, the operating point and the export of the model.
+"""train: the networks of the confirmed recipe at full length, then what is delivered of them, its decision, the export.
 
-A training of the confirmation is reused, not repeated. The calibration split is used here only, after the training;
-neither the search nor early stopping has used it.
+In the design cross_fit a network without each fold, which then scores it: all images that are not test teach, and all
+of them certify but those on which something was chosen. In the design hold_out one network; the calibration split is
+used here only, after the training. Trainings of the confirmation are taken over.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import platform
-import shutil
 from collections import Counter
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from safetensors.torch import load_file
 
 from components.errors import InputError
-from components.evaluation.calibration import Calibration, fit_decision
-from components.evaluation.operating_point import OperatingPoint
+from components.evaluation.operating_point import Evidence
+from components.models.forward import restore_member
+from components.models.heads import Heads, read_heads
+from components.models.views import allowed_views, nested_views
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
-from components.serving.bundle import save_bundle
-from components.serving.card import Member, ModelCard
-from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_requirements, signature_fields
-from components.tracking import save_pyfunc
-from components.training.engine import Learner
+from components.serving.card import Member
 from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
-from pipeline.config import OperatingPointConfig, TrainConfig
+from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
+from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
+from pipeline.delivery.decision import decide
+from pipeline.delivery.export import Part, export_model, model_card, network_member
+from pipeline.delivery.members import Kept, Trained, train_folds, train_one
+from pipeline.delivery.networks import Networks
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, new_learner, open_data, predict_split
-from pipeline.training.checkpoints import TrainingStore, copy_training
-from pipeline.training.confirmed import KEPT, Confirmed, read_confirmed
-from pipeline.training.job import REMEDY, Ended, TrainingSpec
-from pipeline.training.placement import run_training
+from pipeline.training.build import TrainingData, new_learner, open_data, recipe_objective
+from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
+from pipeline.training.job import REMEDY, TrainingSpec, left_out, on_all, with_head
 from pipeline.training.progress import history_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is trained. known: the range test's result, for the message of a training that diverges."""
+
+    spec: TrainingSpec
+    heads: Heads
+    kept: Kept
+    known: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Delivery:
+    """What is delivered. deliver: ensemble or single. latency: milliseconds for one image, by deliver and views."""
+
+    deliver: str
+    assembly: Assembly
+    trained: Sequence[Trained]
+    latency: dict[str, Any]
 
 
 def run(
@@ -53,66 +74,203 @@ def run(
     train: TrainConfig,
     monitor: MonitorConfig,
     operating_point: OperatingPointConfig,
+    serving: ServingConfig,
 ) -> dict[str, Any]:
-    """Train, calibrate, choose the threshold, write the model and its records."""
+    """Train, choose what is delivered, calibrate, choose the threshold, write the model and its records."""
     prepared = context.inputs["prepare"].directory
+    data = open_data(prepared)
+    _check_deliverable(data, serving)
     log_lineage(context.run, prepared, used_for="training")
     confirmed = read_confirmed(context.input("confirm", "confirmation.json"))
     chosen = override(Recipe(model=model, recipe=recipe), confirmed.overrides)
-    spec = TrainingSpec(recipe=chosen, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
-    store = _open_store(context, confirmed)
+    plan = _Plan(
+        spec=TrainingSpec(recipe=chosen, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor),
+        heads=read_heads(context.inputs["embed"].directory),
+        kept=Kept(folder=context.inputs["confirm"].directory / KEPT, runs=confirmed.kept),
+        known=_range_test_says(context, chosen),
+    )
     with context.run.system_metrics():
-        ended = run_training(context, spec, store, known=_range_test_says(context, chosen))
-    data, progress = open_data(prepared), store.progress
-    use_threads(cpu_threads(context.compute))
-    learner = new_learner(chosen, data, total_epochs=train.epochs, seed=seed, compute=driver_compute(context.compute))
-    _load_trained(learner, store)
-    ledger = _write_ledger(context, ended, monitor)
-    _write_history(context, store, learner.stepper.group_names, ledger)
-    calibration, point = _calibrate(context, learner, chosen, data, operating_point)
-    card = _model_card(context, learner, chosen, data, calibration, point)
-    model_id = _export(context, learner, data, card)
+        trained = _train(context, data, plan)
+        use_threads(cpu_threads(context.compute))
+        networks = _load(context, data, plan, trained)
+        scored = networks.out_of_fold() if data.folds else networks.of_split("val")
+        delivery = _choose(context, networks, scored, serving, plan)
+    unseen = scored if data.folds else networks.of_split("calibration")
+    logits = delivery.assembly.logits if data.folds else delivery.assembly.combine(unseen)
+    _check_finite(logits, chosen, plan.known)
+    record = delivery.assembly.record | {"deliver": delivery.deliver, "latency_ms": delivery.latency}
+    calibration, point = decide(
+        context, data, logits, unseen.rows, operating_point,
+        evidence=_evidence(data, delivery, confirmed), assembly=record,
+    )  # fmt: skip
+    parts = _parts(context, networks, delivery, chosen)
+    card = model_card(
+        context, data, [part.member for part in parts], recipe=chosen,
+        precision=networks.learner.device.precision, calibration=calibration, point=point,
+    )  # fmt: skip
+    context.console.say(f"  delivered: {card.summary}, {_milliseconds(delivery)} for an image")
+    ledger = _write_ledger(context, trained, monitor)
+    _write_history(context, trained, networks.learner.stepper.group_names, ledger)
     outcome = {
-        "model_id": model_id,
-        "best_epoch": progress.best.epoch,
-        "seed": seed,
-        "trained_in": "train" if confirmed.kept_run is None else "confirm",
-        "trained_in_run": confirmed.kept_run or context.run.id,
+        "model_id": export_model(context, data, card, parts),
+        "delivered": card.summary,
+        "members": [_member_record(one, confirmed) for one in delivery.trained],
         "recipe": chosen.model_dump(mode="json"),
     }
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     if point is not None:
         context.console.say(f"  {point.statement}")
+    speeds = [record.images_per_second for one in trained for record in one.store.progress.history]
     return {
-        "epochs": len(progress.history),
-        "best_epoch": progress.best.epoch,
-        "kept_val_score": progress.best.metrics["val_score"],
-        "kept_val_loss": progress.best.metrics["val_loss"],
+        "networks": len(trained),
+        "epochs": sum(len(one.store.progress.history) for one in trained),
+        "unseen_score": delivery.assembly.record["score"],
+        "views": delivery.assembly.views,
+        "latency_ms": delivery.latency["delivered"],
         "threshold": point.threshold if point else None,
         "budget_certified": point.certified if point else None,
-        "median_images_per_second": float(np.median([record.images_per_second for record in progress.history])),
+        "median_images_per_second": float(np.median(speeds)),
         **_monitor_counts(ledger),
     }
 
 
-def _open_store(context: StageContext, confirmed: Confirmed) -> TrainingStore:
-    """The store of the training, with the epochs of the confirmation or of an interrupted run of this stage."""
-    if confirmed.kept_run is not None:
-        copy_training(context.input("confirm", KEPT), context.work)
-        context.console.say(
-            f"  reuses the training of the stage confirm (run {confirmed.kept_run}), which has the same recipe and seed"
+def _check_deliverable(data: TrainingData, serving: ServingConfig) -> None:
+    if serving.deliver == "ensemble" and not data.folds:
+        raise InputError(
+            "serving.deliver=ensemble: the design hold_out trains one network; set data.design to cross_fit, or "
+            "serving.deliver to auto or single"
         )
-    store = TrainingStore(context.work, context.run)
-    if store.progress.history and store.ended is None:
-        context.console.say(f"  resumes after epoch {store.progress.epochs_done()}")
-    return store
 
 
-def _load_trained(learner: Learner, store: TrainingStore) -> None:
-    """Give it the weights that were kept, and the precision that they were trained in, maybe on another machine."""
-    assert store.ended is not None
-    learner.model.load_state_dict(store.best().weights)
-    learner.device = replace(learner.device, precision=store.ended.precision)
+def _train(context: StageContext, data: TrainingData, plan: _Plan) -> list[Trained]:
+    """The network without each fold, or the one network of the design hold_out."""
+    if not data.folds:
+        return [train_one(context, WHOLE, with_head(plan.spec, plan.heads), plan.kept, known=plan.known)]
+    specs = {f"fold-{fold}": with_head(left_out(plan.spec, fold), plan.heads) for fold in range(data.folds)}
+    return train_folds(context, specs, plan.kept, title="training", known=plan.known)
+
+
+def _load(context: StageContext, data: TrainingData, plan: _Plan, trained: Sequence[Trained]) -> Networks:
+    """The first network with its weights, in the precision that it was trained in, maybe on another machine."""
+    spec = plan.spec
+    learner = new_learner(
+        spec.recipe, data, total_epochs=spec.epochs, seed=spec.seed, compute=driver_compute(context.compute)
+    )
+    learner.model.load_state_dict(trained[0].store.best().weights)
+    learner.device = replace(learner.device, precision=trained[0].ended.precision)
+    settings = spec.recipe.recipe
+    return Networks(
+        data=data,
+        trained=trained,
+        learner=learner,
+        views=nested_views(allowed_views(settings.augment, settings.augment_strength)),
+        frozen=np.load(context.input("embed", "frozen_logits.npy"), allow_pickle=False),
+    )
+
+
+def _choose(
+    context: StageContext, networks: Networks, scored: Unseen, serving: ServingConfig, plan: _Plan
+) -> _Delivery:
+    """What is delivered, within the latency limit; a single network of the design cross_fit is trained here."""
+    _check_finite(scored.views, plan.spec.recipe, plan.known)
+    data, recipe, limit = networks.data, plan.spec.recipe, serving.max_latency_ms
+    judge = Judge(
+        objective=recipe_objective(recipe), classes=data.classes, good_classes=data.good_classes, seed=plan.spec.seed
+    )
+    threads = serving.num_threads or cpu_threads(context.compute)
+    allowed = allowed_views(recipe.recipe.augment, recipe.recipe.augment_strength)
+    counts = sorted(allowed) if serving.views == "auto" else [serving.views]
+    sizes = {"ensemble": len(networks.trained), "single": 1}
+    ways = ["single"] if not data.folds else ["ensemble", "single"] if serving.deliver == "auto" else [serving.deliver]
+    latency: dict[str, Any] = {
+        way: networks.latency(size, counts, threads=threads)
+        for way, size in sizes.items()
+        if size > 1 or way == "single"
+    }
+    fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
+    deliver = fits[0] if fits else ways[-1]
+    views, table = choose_views(scored, judge, latency[deliver], limit_ms=limit)
+    cost = latency[deliver][views]
+    may_blend = serving.blend == "auto" and bool(np.isfinite(scored.frozen).all())
+    if may_blend:
+        part = _frozen_part(context, weight=1.0)
+        target = networks.learner.device.target
+        frozen = restore_member(vars(part.member), len(data.classes), part.state, target, where="frozen classifier")
+        blended = networks.latency_with(frozen, sizes[deliver], views, threads=threads)
+        may_blend = limit is None or blended <= limit
+    assembly = assemble(scored, judge, views=views, may_blend=may_blend)
+    if assembly.frozen:
+        cost = blended
+    latency |= {"delivered": cost, "threads": threads, "limit": limit}
+    assembly.record["compared_views"] = table
+    trained = networks.trained
+    if data.folds and deliver == "single":
+        none = Kept(folder=plan.kept.folder, runs={})
+        spec = with_head(on_all(plan.spec), plan.heads)
+        trained = train_folds(context, {"all": spec}, none, title="training on all images", known=plan.known)
+    return _Delivery(deliver=deliver, assembly=assembly, trained=trained, latency=latency)
+
+
+def _check_finite(scores: np.ndarray, recipe: Recipe, known: str) -> None:
+    if not np.isfinite(scores).all():
+        raise InputError(
+            f"recipe.lr={recipe.recipe.lr:g}: the trained model gives outputs that are not finite on images that it "
+            f"had not seen; {REMEDY}{known}"
+        )
+
+
+def _evidence(data: TrainingData, delivery: _Delivery, confirmed: Confirmed) -> Evidence:
+    if not data.folds:
+        return Evidence("held_out", folds=0, choices=1)
+    return Evidence(
+        "out_of_fold" if delivery.deliver == "ensemble" else "transferred",
+        folds=data.folds,
+        choices=confirmed.choices,
+        not_certifying=confirmed.selection_folds,
+    )
+
+
+def _parts(context: StageContext, networks: Networks, delivery: _Delivery, recipe: Recipe) -> list[Part]:
+    assembly = delivery.assembly
+    member = network_member(
+        recipe,
+        networks.learner.preprocessing,
+        side=networks.data.pack.framing.size,
+        weight=assembly.network / len(delivery.trained),
+        views=networks.views[: assembly.views],
+    )
+    parts = [Part(member=member, state=one.store.best().weights) for one in delivery.trained]
+    return [*parts, _frozen_part(context, weight=assembly.frozen)] if assembly.frozen else parts
+
+
+def _frozen_part(context: StageContext, *, weight: float) -> Part:
+    """The classifier on frozen features, of the stage embed."""
+    best = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["best"]
+    member = Member(
+        kind="frozen",
+        backbone=best["backbone"],
+        input_size=best["image_size"],
+        mean=tuple(best["mean"]),
+        std=tuple(best["std"]),
+        weight=weight,
+        views=(0,),
+    )
+    return Part(member=member, state=load_file(context.input("embed", "frozen.safetensors")))
+
+
+def _member_record(one: Trained, confirmed: Confirmed) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "seed": one.spec.seed,
+        "epochs": len(one.store.progress.history),
+        "kept_epoch": max(one.store.progress.weights),
+        "trained_in": "confirm" if one.name in confirmed.kept else "train",
+        "run_id": one.run_id,
+    }
+
+
+def _milliseconds(delivery: _Delivery) -> str:
+    return f"{delivery.latency['delivered']:.3g} ms ({delivery.latency['threads']} CPU threads)"
 
 
 def _range_test_says(context: StageContext, recipe: Recipe) -> str:
@@ -123,15 +281,20 @@ def _range_test_says(context: StageContext, recipe: Recipe) -> str:
 
 
 def _write_history(
-    context: StageContext, store: TrainingStore, group_names: tuple[str, ...], ledger: list[dict[str, Any]]
+    context: StageContext, trained: Sequence[Trained], group_names: tuple[str, ...], ledger: list[dict[str, Any]]
 ) -> None:
-    """Write history.parquet and steps.parquet, log the latter and the figure of both."""
-    history, steps = pd.DataFrame(history_rows(store.progress.history)), store.steps_table(group_names)
-    history.to_parquet(context.directory / "history.parquet", index=False)
-    steps.to_parquet(context.directory / "steps.parquet", index=False)
+    """Write history.parquet and steps.parquet, with the member of each row; log them, and a figure for each member."""
+    histories, steps = [], []
+    for one in trained:
+        progress = one.store.progress
+        histories.append(pd.DataFrame(history_rows(progress.history)).assign(member=one.name))
+        steps.append(one.store.steps_table(group_names).assign(member=one.name))
+        own = [entry for entry in ledger if entry["member"] == one.name]
+        figure = learning_curves(histories[-1], best_epoch=max(progress.weights), steps=steps[-1], ledger=own)
+        context.log_figure(figure, f"figures/learning_curves_{one.name}.png")
+    pd.concat(histories, ignore_index=True).to_parquet(context.directory / "history.parquet", index=False)
+    pd.concat(steps, ignore_index=True).to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
-    figure = learning_curves(history, best_epoch=store.progress.best.epoch, steps=steps, ledger=ledger)
-    context.log_figure(figure, "figures/learning_curves.png")
 
 
 def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
@@ -144,107 +307,18 @@ def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def _write_ledger(context: StageContext, ended: Ended, settings: MonitorConfig) -> list[dict[str, Any]]:
-    """Write and log monitor.json, print the advice; the verdicts."""
-    ledger = []
-    for entry in ended.ledger:  # JSON has no NaN: what was not measured, or is not finite, is null
-        evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
-        ledger.append({**entry, "evidence": evidence})
-    values = {"action": settings.action, "advice": ended.advice, "ledger": ledger}
+def _write_ledger(context: StageContext, trained: Sequence[Trained], settings: MonitorConfig) -> list[dict[str, Any]]:
+    """Write and log monitor.json, print the advice; the verdicts, each with its member."""
+    ledger, advice = [], []
+    for one in trained:
+        for entry in one.ended.ledger:  # JSON has no NaN: what was not measured, or is not finite, is null
+            evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
+            ledger.append({**entry, "evidence": evidence, "member": one.name})
+        advice += [line if len(trained) == 1 else f"{one.name}: {line}" for line in one.ended.advice]
+    values = {"action": settings.action, "advice": advice, "ledger": ledger}
     text = json.dumps(values, indent=2, allow_nan=False)
     (context.directory / "monitor.json").write_text(text, encoding="utf-8")
     context.run.log_artifact(context.directory / "monitor.json")
-    for line in ended.advice:
+    for line in advice:
         context.console.warn(line)
     return ledger
-
-
-def _calibrate(
-    context: StageContext, learner: Learner, recipe: Recipe, data: TrainingData, settings: OperatingPointConfig
-) -> tuple[Calibration, OperatingPoint | None]:
-    """Fit scale and bias, then the threshold, on the calibration split; write its predictions."""
-    logits = predict_split(learner.model, data.split("calibration"), learner)
-    if not np.isfinite(logits).all():
-        raise InputError(
-            f"recipe.lr={recipe.recipe.lr:g}: the trained model gives outputs that are not finite on the calibration "
-            f"split; {REMEDY}{_range_test_says(context, recipe)}"
-        )
-    calibration, point, table = fit_decision(
-        logits,
-        data.manifest[data.manifest["split"] == "calibration"],
-        classes=data.classes,
-        good_classes=data.good_classes,
-        escape_budget=settings.escape_budget,
-        confidence=settings.confidence,
-    )
-    if calibration.note:
-        context.console.warn(f"calibration: {calibration.note}")
-    table.to_parquet(context.directory / "calibration_predictions.parquet", index=False)
-    chosen = {"calibration": calibration.to_dict(), "operating_point": point.to_dict() if point else None}
-    (context.directory / "operating_point.json").write_text(json.dumps(chosen, indent=2), encoding="utf-8")
-    context.run.log_artifact(context.directory / "operating_point.json")
-    return calibration, point
-
-
-def _model_card(
-    context: StageContext,
-    learner: Learner,
-    recipe: Recipe,
-    data: TrainingData,
-    calibration: Calibration,
-    point: OperatingPoint | None,
-) -> ModelCard:
-    preprocessing = learner.preprocessing
-    report = json.loads(context.input("prepare", "data_report.json").read_text(encoding="utf-8"))
-    return ModelCard(
-        name=f"{recipe.model.backbone}-{context.run.id[:8]}",
-        num_classes=len(data.classes),
-        classes=data.classes,
-        good_classes=data.good_classes,
-        framing=asdict(data.pack.framing),
-        members=(
-            Member(
-                kind="network",
-                backbone=recipe.model.backbone,
-                input_size=preprocessing.size or data.pack.framing.size,
-                mean=_triple(preprocessing.mean255),
-                std=_triple(preprocessing.std255),
-                weight=1.0,
-                views=(0,),
-            ),
-        ),
-        precision=learner.device.precision,
-        calibration={"scale": calibration.scale, "bias": calibration.bias},
-        operating_point=point.to_dict() if point else None,
-        provenance={
-            "run_id": context.run.id,
-            "commit": context.commit,
-            "versions": {"python": platform.python_version(), **dict(pin.split("==") for pin in pip_requirements())},
-            "manifest_digest": report["digest"],
-            "fingerprints": {name: record.fingerprint for name, record in context.inputs.items()},
-            "recipe": recipe.model_dump(mode="json"),
-        },
-    )
-
-
-def _triple(values: torch.Tensor) -> tuple[float, float, float]:
-    first, second, third = (round(float(value) / 255, 6) for value in values.flatten())
-    return first, second, third
-
-
-def _export(context: StageContext, learner: Learner, data: TrainingData, card: ModelCard) -> str:
-    """Write the bundle and the MLflow model around it, and log the model; its MLflow id."""
-    seen = data.manifest.loc[data.manifest["split"] != "test", "sha256"].tolist()
-    bundle = save_bundle(context.work / "bundle", states=[learner.model.state_dict()], card=card, seen_images=seen)
-    target = context.directory / "model"
-    shutil.rmtree(target, ignore_errors=True)  # left by an export that was interrupted
-    save_pyfunc(
-        target,
-        code=PYFUNC_FILE,
-        artifacts={ARTIFACT: bundle},
-        requirements=pip_requirements(),
-        signature_fields=signature_fields(card),
-        model_config=MODEL_CONFIG,
-    )
-    params = {"members": card.summary, "classes": ",".join(card.classes)}
-    return context.tracker.log_model(context.run, target, name="model", params=params)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import log_softmax
 from timm.utils import ModelEmaV3
 from torch import nn
 
@@ -23,7 +24,8 @@ from components.data.pack.reader import Pack, open_pack
 from components.errors import InputError
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
-from components.models.forward import Preprocessing
+from components.models.forward import Preprocessing, turned
+from components.models.heads import HeadStart, start_classifier
 from components.models.losses import (
     build_loss,
     class_weights,
@@ -160,16 +162,19 @@ def new_learner(
     total_epochs: int,
     seed: int,
     compute: ComputeConfig,
+    head: HeadStart | None = None,
     schedule: Schedule | None = None,
 ) -> Learner:
     """A learner at epoch 0. `recipe.recipe.lr` must be a number, not `auto`.
 
-    schedule: None for the recipe's over `total_epochs`.
+    head: the start of the classifier; None for one near zero. schedule: None for the recipe's over `total_epochs`.
     """
     settings = recipe.recipe
     assert not isinstance(settings.lr, str)
     device = resolve_device(compute, settings.precision)
     built = new_model(recipe, data, seed=seed)
+    if head is not None:
+        start_classifier(built.model, recipe.model.backbone, head)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
     stepper = Stepper(
         model,
@@ -286,6 +291,25 @@ def predict_split(model: nn.Module, images: ImageSet, learner: Learner) -> np.nd
         device=learner.device,
         preprocessing=learner.preprocessing,
     )
+
+
+def view_scores(model: nn.Module, images: ImageSet, learner: Learner, views: Sequence[int]) -> np.ndarray:
+    """(V, N, K) float32 log-probabilities of an image set in several views (see `turned`)."""
+    logits = [predict_split(_View(model, view) if view else model, images, learner) for view in views]
+    return np.asarray(log_softmax(np.stack(logits), axis=2))
+
+
+class _View(nn.Module):
+    """A model that sees its images turned."""
+
+    def __init__(self, model: nn.Module, view: int) -> None:
+        super().__init__()
+        self.model, self.view = model, view
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen = turned(images, self.view).contiguous(memory_format=torch.channels_last)
+        logits: torch.Tensor = self.model(seen)
+        return logits
 
 
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:

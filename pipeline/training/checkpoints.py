@@ -24,7 +24,7 @@ from pipeline.training.job import Ended, Event, Scored, State, epoch_metrics
 from pipeline.training.progress import Progress
 
 STATE_FILE, ENDED_FILE = "state.pt", "ended.pt"
-WEIGHTS_FILE, LOGITS_FILE = "weights.safetensors", "val_logits.npy"
+WEIGHTS_FILE, LOGITS_FILE, VIEWS_FILE = "weights.safetensors", "val_logits.npy", "val_views.npy"
 CPU = torch.device("cpu")
 
 
@@ -142,11 +142,15 @@ def save_scored(folder: Path, scored: Scored, *, prefix: str = "") -> None:
     weights = {name: tensor.contiguous() for name, tensor in scored.weights.items()}
     save_file(weights, folder / f"{prefix}{WEIGHTS_FILE}")
     np.save(folder / f"{prefix}{LOGITS_FILE}", scored.val_logits, allow_pickle=False)
+    if scored.views is not None:
+        np.save(folder / f"{prefix}{VIEWS_FILE}", scored.views, allow_pickle=False)
 
 
 def load_scored(folder: Path, *, prefix: str = "") -> Scored:
     logits = np.load(folder / f"{prefix}{LOGITS_FILE}", allow_pickle=False)
-    return Scored(weights=load_file(folder / f"{prefix}{WEIGHTS_FILE}"), val_logits=logits)
+    path = folder / f"{prefix}{VIEWS_FILE}"
+    views = np.load(path, allow_pickle=False) if path.is_file() else None
+    return Scored(weights=load_file(folder / f"{prefix}{WEIGHTS_FILE}"), val_logits=logits, views=views)
 
 
 def log_epoch(writer: MetricWriter, record: EpochRecord, steps: list[StepRecord]) -> None:

@@ -18,6 +18,8 @@ import torch
 from torch import nn
 
 from components.evaluation.objectives import decision_metrics
+from components.models.heads import Heads, HeadStart
+from components.models.views import allowed_views, nested_views
 from components.training.checkpoint import on_cpu
 from components.training.engine import EpochRecord, Learner, StepRecord
 from components.training.watch import MonitorWatcher
@@ -26,6 +28,7 @@ from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
+    SELECTION_FOLD,
     TrainingData,
     fold_of,
     for_selection,
@@ -34,6 +37,7 @@ from pipeline.training.build import (
     new_learner,
     run_epochs,
     steps_per_epoch,
+    view_scores,
 )
 from pipeline.training.progress import Progress
 from pipeline.training.tasks import Place
@@ -48,9 +52,11 @@ REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_gra
 class TrainingSpec:
     """What to train, in values that can be sent to a worker.
 
-    recipe: its `lr` is a number. fold: validate on that fold and train on the others; None: train and validate on the
+    recipe: its `lr` is a number. head: the start of the classifier, fitted without the images that are scored; None for
+    one near zero. fold: validate on that fold and train on the others; None: train and validate on the
     data that recipes are compared on (see `for_selection`); all: train on all that is not test, without validation, in
-    the design cross_fit. score_last: score the last epoch only. patience: epochs without a better validation score
+    the design cross_fit. score_last: score the last epoch only. views: in which the validation images
+    are scored at the end (see `turned`). patience: epochs without a better validation score
     after which the training stops; None: never. keep: the epoch whose scored weights are yielded; None: none.
     decision_metrics: whether each epoch is also measured by `decision_metrics`.
     """
@@ -58,8 +64,10 @@ class TrainingSpec:
     recipe: Recipe
     seed: int
     epochs: int
+    head: HeadStart | None = None
     fold: int | Literal["all"] | None = None
     score_last: bool = False
+    views: tuple[int, ...] = ()
     patience: int | None = None
     monitor: MonitorConfig | None = None
     keep: Literal["best", "last"] | None = "best"
@@ -72,10 +80,14 @@ class TrainingSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """The scored weights on the CPU (averaged ones if there are any), and their validation logits, (N, K) float32."""
+    """The scored weights on the CPU (averaged ones if there are any), and their validation logits, (N, K) float32.
+
+    views: (V, N, K) float32 log-probabilities in the views of the spec, after its last epoch; else None.
+    """
 
     weights: dict[str, torch.Tensor]
     val_logits: np.ndarray
+    views: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +149,9 @@ class TrainingJob:
     ) -> None:
         self.spec, self.compute = spec, compute
         self.data = data_of(spec, data)
-        self.learner = new_learner(spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute)
+        self.learner = new_learner(
+            spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute, head=spec.head
+        )
         self.progress = Progress()
         self._monitor = new_monitor(spec, self.data, self.learner)
         self._on_steps = on_steps
@@ -191,7 +205,10 @@ class TrainingJob:
     def _add_scored(self, model: nn.Module, logits: np.ndarray) -> None:
         """Copy the scored weights, which the model has only during the call."""
         if self.spec.keep is not None:
-            self._scored = Scored(weights=on_cpu(model.state_dict()), val_logits=logits)
+            views = None
+            if self.spec.views and self.learner.epoch == self.spec.epochs:
+                views = view_scores(model, self.data.split("val"), self.learner, self.spec.views)
+            self._scored = Scored(weights=on_cpu(model.state_dict()), val_logits=logits, views=views)
         if self.spec.decision_metrics:
             data = self.data
             self._decisions = decision_metrics(
@@ -267,6 +284,32 @@ class TrainingJob:
         lr = self.spec.recipe.recipe.lr
         shown = lr if isinstance(lr, str) else f"{lr:.2e}"
         return f"recipe.lr={shown}: {what}; " + " ".join([REMEDY + ("." if advice else ""), *advice])
+
+
+def left_out(spec: TrainingSpec, fold: int) -> TrainingSpec:
+    """The training without a fold in the design cross_fit, with a seed of its own.
+
+    Nothing is stopped or picked on the fold, since it then certifies. It is scored in all views that the augmentation
+    allows.
+    """
+    settings = spec.recipe.recipe
+    views = nested_views(allowed_views(settings.augment, settings.augment_strength))
+    return replace(spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True, views=views)
+
+
+def on_all(spec: TrainingSpec) -> TrainingSpec:
+    """The training on all that is not test in the design cross_fit, without validation."""
+    return replace(spec, fold="all", patience=None, keep="last", score_last=True)
+
+
+def with_head(spec: TrainingSpec, heads: Heads) -> TrainingSpec:
+    """The training with the start of its classifier among the heads, if its recipe wants one and there is one."""
+    if not spec.recipe.recipe.head_start:
+        return spec
+    backbone, fold = spec.recipe.model.backbone, None if spec.fold == "all" else spec.fold
+    if spec.fold is None and (backbone, SELECTION_FOLD) in heads:
+        fold = SELECTION_FOLD
+    return replace(spec, head=heads.get((backbone, fold)))
 
 
 def data_of(spec: TrainingSpec, data: TrainingData) -> TrainingData:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from components.tracking import ChildRuns
 from pipeline.plan import flatten
+from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
-from pipeline.training.job import TrainingSpec
-from pipeline.training.placement import Job
+from pipeline.training.job import Ended, Event, TrainingSpec
+from pipeline.training.placement import Job, train_all
+from pipeline.training.tasks import Place
 
 #: Tags of a run: the recipe or method of its training, and the seed.
 TAG_ENTRY, TAG_SEED = "escapement.entry", "escapement.seed"
@@ -36,3 +40,32 @@ def end_run(job: Job) -> None:
             values["best_val_score"] = best.metrics["val_score"]
         store.writer.log_metrics(values)
     store.writer.finish("FAILED" if store.ended.reason == "diverged" or store.ended.failure else "FINISHED")
+
+
+def train_shown(
+    context: StageContext, title: str, jobs: Iterable[Job], place: Place, *, trainings: int, epochs: int
+) -> None:
+    """Run trainings with runs of their own, with one bar over their epochs; end the run of each. See `train_all`."""
+    shown: Counter[str] = Counter()
+    with context.console.bar(title, trainings * epochs) as advance:
+
+        def show(job: Job) -> None:
+            ended, progress = job.store.ended, job.store.progress
+            if ended is not None and (ended.failure is not None or ended.reason == "diverged"):
+                context.console.warn(f"{job.name}: {ended.failure or f'diverged in epoch {ended.epoch}'}")
+            done = progress.epochs_done() if ended is None else epochs
+            note = progress.note()
+            advance(done - shown[job.name], note=f"{job.name}{f': {note}' if note else ''}")
+            shown[job.name] = done
+
+        def seen() -> Iterator[Job]:
+            for job in jobs:
+                show(job)
+                yield job
+
+        def on_event(job: Job, event: Event) -> None:
+            if isinstance(event, Ended):
+                end_run(job)
+            show(job)
+
+        train_all(seen(), place, warn=context.console.warn, on_event=on_event)

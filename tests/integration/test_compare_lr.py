@@ -102,7 +102,12 @@ def test_a_comparison_that_was_killed_trains_only_what_it_lacks(workplace, waiti
     resumed = ending(process)
     workplace.end_leftovers()
     assert resumed.code == 0, resumed.stderr[-4000:]
-    assert resumed.actions == {"prepare": "reused", "lr_range_test": "reused", "compare_lr": "continued"}
+    assert resumed.actions == {
+        "prepare": "reused",
+        "embed": "reused",
+        "lr_range_test": "reused",
+        "compare_lr": "continued",
+    }
     assert {name: after[name] for name in before} == before
     assert f"{len(before)} of them complete" in resumed.stderr
     assert "6 rate trials of 1 epoch and 6 trainings of 2 epochs" in resumed.stderr

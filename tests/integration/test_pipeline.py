@@ -9,9 +9,17 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-STAGES = ["prepare", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
+STAGES = ["prepare", "embed", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
 FILES = {
     "prepare": ["manifest.parquet", "pack/pack.json", "data_report.json", "data_report.html", "quarantine.csv"],
+    "embed": [
+        "embedding.json",
+        "frozen_logits.npy",
+        "frozen.safetensors",
+        "doubtful.csv",
+        "outliers.csv",
+        "embed.html",
+    ],
     "lr_range_test": ["curves.parquet", "lr_bounds.json"],
     "search": ["trials.parquet", "best.json"],
     "confirm": ["confirmation.json"],
@@ -30,6 +38,7 @@ FILES = {
 }
 FIGURES = {
     "prepare": {"samples.png", "splits.png"},
+    "embed": {"candidates.png"},
     "lr_range_test": {"range_test_adamw.png", "range_test_sgd.png"},
     "search": {"search.png"},
     "train": {"learning_curves.png"},
@@ -260,13 +269,13 @@ def test_the_recipe_that_was_confirmed_is_trained_once(finished):
     if not confirmed["trainings"]:  # the defaults won the search
         assert training["trained_in"] == "train"
         return
-    assert confirmed["chosen"] == ("winner" if confirmed["low"] > 0 else "defaults")
+    assert confirmed["chosen"] == ("winner" if confirmed["expected"] > 0 else "defaults")
     assert training["trained_in"] == "confirm"
-    assert training["trained_in_run"] == confirmed["kept_run"]
+    assert training["trained_in_run"] == confirmed["kept"]["whole"]
     client = place.client()
     mine, theirs = (
         [(point.step, point.value) for point in client.get_metric_history(run, "step/loss")]
-        for run in (done.stage("train")["run_id"], confirmed["kept_run"])
+        for run in (done.stage("train")["run_id"], confirmed["kept"]["whole"])
     )
     assert mine == theirs
     assert "reuses the training of the stage confirm" in done.stderr
@@ -346,7 +355,7 @@ def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished
     ]
     for values in confirmations:
         values["trainings"] = [one | {"run_id": None} for one in values["trainings"]]
-        values["kept_run"] = None
+        values["kept"] = dict.fromkeys(values["kept"])
     assert confirmations[0] == confirmations[1]
     trials = [
         pd.read_parquet(where.result(done, "search") / "trials.parquet").drop(columns="seconds")

@@ -29,7 +29,8 @@ from pipeline.compute.resources import check_compute
 from pipeline.compute.shipping import SHIP_VARIABLE, Prepared, local_folder, seen_by_nodes, ship
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
-from pipeline.range_test.backbone_probe import probe_backbones
+from pipeline.embedding.features import Candidate, embed_all
+from pipeline.embedding.images import choose_images
 from pipeline.range_test.ramps import RangeTest, measure
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -174,17 +175,18 @@ def test_the_range_test_on_a_cluster_gives_what_it_gives_here(session, record, t
     sections = {
         "model": ModelConfig(backbone="test_efficientnet", weights="none"),
         "recipe": RecipeConfig(optimizer="sgd", batch_size=16),
-        "lr_range_test": RangeTestConfig(
-            optimizers=("sgd",), backbones=("test_resnet",), num_seeds=2, steps_per_decade=5, bootstrap_samples=20
-        ),
+        "lr_range_test": RangeTestConfig(optimizers=("sgd",), num_seeds=2, steps_per_decade=5, bootstrap_samples=20),
     }
+    embedded = tmp_path / "embed"
+    embedded.mkdir()
+    (embedded / "embedding.json").write_text('{"kept": ["test_efficientnet", "test_resnet"]}')
     folders = []
     for name, compute in (("here", ComputeConfig(device="cpu", num_threads=1)), ("cluster", session)):
         folders.append(tmp_path / name / "lr_range_test" / "result")
         folders[-1].mkdir(parents=True)
         context = StageContext(
-            directory=folders[-1], inputs={"prepare": record}, run=MagicMock(), tracker=MagicMock(), compute=compute,
-            console=Console(quiet=True), commit="",
+            directory=folders[-1], inputs={"prepare": record, "embed": replace(record, directory=embedded)},
+            run=MagicMock(), tracker=MagicMock(), compute=compute, console=Console(quiet=True), commit="",
         )  # fmt: skip
         headline = lr_range_test.run(context, seed=0, **sections)
         assert headline.keys() == {"lr_suggested_sgd", "lr_suggested_test_resnet_sgd", "range_tests_abstained"}
@@ -215,25 +217,29 @@ def test_what_a_ramp_raises_on_a_cluster_is_raised_as_its_own(session, record, t
         list(measure([test], place, console))
 
 
-def test_the_probe_on_a_cluster_gives_what_it_gives_here(session, record, tmp_path) -> None:
+def test_features_from_a_cluster_are_those_from_here(session, record, tmp_path) -> None:
     weights = tmp_path / "w.safetensors"
     names = {"num_classes": 2, "drop_rate": 0.0, "drop_path_rate": 0.0, "seed": 3}
     save_file(build_model(backbone="test_efficientnet", weights="none", **names).model.state_dict(), weights)
     backbones = ("test_efficientnet", "test_efficientnet.r160_in1k")  # one architecture under two names
     model = ModelConfig(backbone=backbones[0], weights=f"file:{weights}")
-    configured, settings = Recipe(model=model, recipe=RecipeConfig()), RangeTestConfig(bootstrap_samples=50)
-    scores = []
+    data = open_data(record.directory)
+    chosen, candidates = (
+        choose_images(data, most=1000, several=False, seed=0),
+        [Candidate(name, 48) for name in backbones],
+    )
+    made = []
     for compute in (ComputeConfig(device="cpu", num_threads=1), session):
-        storage = tmp_path / f"storage-{len(scores)}"
+        storage = tmp_path / f"storage-{len(made)}"
         (storage / "prepare").mkdir(parents=True)
         context = Context({"prepare": record}, compute, storage, Console(quiet=True))
         with task_placement(context) as place:
-            found = probe_backbones(context, backbones, configured, settings, place, seed=0)
-        assert [one.backbone for one in found] == list(backbones)
+            found = dict(embed_all(context, candidates, data, chosen, model, place, seed=0))
+        assert list(found) == candidates
         assert len(list((storage / "features").glob("*.npz"))) == 0  # of data that are not in this storage
-        scores.append([(one.score, one.low, one.high) for one in found])
-    assert scores[0] == scores[1]
-    assert scores[0][0] == scores[0][1]
+        made.append([features.values for features in found.values()])
+    np.testing.assert_array_equal(made[0][0], made[1][0])
+    np.testing.assert_array_equal(made[0][0], made[0][1])
 
 
 def test_this_process_keeps_its_place_for_temporary_files() -> None:

@@ -71,7 +71,7 @@ def test_a_submitted_job_runs_the_pipeline_on_the_cluster(workplace, head, waiti
         "compute.ray_address": "auto",
         "storage.root": workplace.storage,
         "tracking.uri": workplace.tracking_uri,
-        "search.confirm_seeds": 0,
+        "search.confirm": "never",
     }
     pipeline = workplace.pipeline("run", overrides)
     command = [RAY, "job", "submit", "--address", f"http://127.0.0.1:{head.dashboard}", "--working-dir", REPOSITORY]

@@ -16,7 +16,13 @@ FILES = sorted(p for top in ("components", "pipeline") for p in (ROOT / top).rgl
 COMPONENTS = [path for path in FILES if path.is_relative_to(ROOT / "components")]
 
 #: Sub-packages of `pipeline` that serve one stage each; no other may import them, but for that stage and its report.
-PARTS = {"range_test": "lr_range_test", "comparison": "compare_lr", "search": "search", "confirmation": "confirm"}
+PARTS = {
+    "embedding": "embed",
+    "range_test": "lr_range_test",
+    "comparison": "compare_lr",
+    "search": "search",
+    "confirmation": "confirm",
+}
 #: The other sub-packages, and what they may import of their siblings. A part may import all of these but `reports`.
 SHARED: dict[str, set[str]] = {
     "sections": set(),

@@ -1,6 +1,6 @@
 """`generated:…`: made-up images of metal surfaces with scratches, pits, stains and cracks, for trials and tests.
 
-Parts come from lots (texture, grain and finish) and are seen two to four times by cameras of different brightness, gain
+Parts come from lots (texture, grain and finish) and are seen several times by cameras of different brightness, gain
 and sharpness, so that the set has the groups, the metadata and the masks of a real one. Neither the mean nor the
 spread of an image's grey levels, nor its sharpness, tells much about whether it is defective.
 """
@@ -22,7 +22,7 @@ import pandas as pd
 from components.data.files import Files
 from components.data.sources.drawing import DEFECTS, draw_lots
 from components.data.sources.listing import Listing, SourceOptions, make_listing, refuse_table_options
-from components.data.sources.photographs import FORMATS, SHORTCUTS, Part, Row, Studio, photograph_parts
+from components.data.sources.photographs import FORMATS, GOOD, SHORTCUTS, Part, Row, Studio, photograph_parts
 from components.errors import InputError
 
 _T = TypeVar("_T", int, float)
@@ -37,6 +37,8 @@ class _Parameters:
     size: int
     defect_rate: float
     parts: int
+    shown: float
+    strength: float
     seed: int
     shortcut: str
     format: str
@@ -46,10 +48,11 @@ def list_generated(place: str, options: SourceOptions) -> Listing:
     """Draw the images into the cache folder, once per set of parameters, and list them.
 
     place: comma-separated name=value: count (images), size (pixels a side), defect_rate (share of the parts),
-    parts (a third of the count unless given; two to four images each), seed; format (png, or jpeg of quality 92);
-    shortcut (format, brightness or size: nine in ten defective images are of the other format, brighter or larger). The
-    label is "good" or the part's defect; the group is the part; the metadata are camera and lot; a defective image has
-    a mask.
+    parts (a third of the count unless given; two to four images each, and of fewer parts equally many), shown (share of
+    a defective part's images that show its defect, at least one; 1 unless given), strength (how far defects stand out;
+    1 unless given), seed; format (png, or jpeg of quality 92); shortcut (format, brightness or size: nine in ten
+    defective images are of the other format, brighter or larger). The label is "good" or the defect that the image
+    shows; the group is the part; the metadata are camera and lot; a defective image has a mask.
 
     Raises InputError: an unknown name, a value out of range.
     """
@@ -69,8 +72,8 @@ def list_generated(place: str, options: SourceOptions) -> Listing:
 
 
 def _parse(place: str) -> _Parameters:
-    defaults: dict[str, str] = {"count": "240", "size": "48", "defect_rate": "0.4", "parts": "", "seed": "0"}
-    defaults |= {"shortcut": "none", "format": "png"}
+    defaults: dict[str, str] = {"count": "240", "size": "48", "defect_rate": "0.4", "parts": "", "shown": "1"}
+    defaults |= {"strength": "1", "seed": "0", "shortcut": "none", "format": "png"}
     given = dict(defaults)
     for item in filter(None, (item.strip() for item in place.split(","))):
         name, equals, value = (text.strip() for text in item.partition("="))
@@ -84,14 +87,15 @@ def _parse(place: str) -> _Parameters:
         size=_number(int, "size", given["size"], low=16, high=4096),
         defect_rate=_number(float, "defect_rate", given["defect_rate"], low=0.0, high=1.0),
         parts=0,
+        shown=_number(float, "shown", given["shown"], low=0.0, high=1.0),
+        strength=_number(float, "strength", given["strength"], low=0.0, high=10.0),
         seed=_number(int, "seed", given["seed"], low=0, high=2**32 - 1),
         shortcut=_choice("shortcut", given["shortcut"], SHORTCUTS),
         format=_choice("format", given["format"], FORMATS),
     )
-    # Fewer would leave parts with more than four images, more would leave parts with one.
-    low, high = -(-parameters.count // 4), parameters.count // 2
-    parts = given["parts"] or str(max(low, parameters.count // 3))
-    return replace(parameters, parts=_number(int, "parts", parts, low=low, high=high))
+    # More would leave parts with one image.
+    parts = given["parts"] or str(max(-(-parameters.count // 4), parameters.count // 3))
+    return replace(parameters, parts=_number(int, "parts", parts, low=1, high=parameters.count // 2))
 
 
 def _number(kind: Callable[[str], _T], name: str, text: str, *, low: _T, high: _T) -> _T:
@@ -116,6 +120,10 @@ def _describe(parameters: _Parameters) -> str:
         f"generated: {parameters.count} images of {parameters.parts} parts, {parameters.size} px, "
         f"defect rate {parameters.defect_rate:g}, seed {parameters.seed}"
     )
+    if parameters.shown != 1.0:
+        text += f", shown on {parameters.shown:.0%} of a defective part's images"
+    if parameters.strength != 1.0:
+        text += f", defects of strength {parameters.strength:g}"
     if parameters.format != "png":
         text += f", {parameters.format}"
     if parameters.shortcut != "none":
@@ -150,6 +158,7 @@ def _draw_all(parameters: _Parameters, folder: Path) -> None:
         folder=folder,
         size=parameters.size,
         seed=parameters.seed,
+        strength=parameters.strength,
         format=parameters.format,
         shortcut=parameters.shortcut,
     )
@@ -164,11 +173,17 @@ def _plan_parts(parameters: _Parameters, generator: np.random.Generator) -> list
     """Lots follow one another, as in production; the defects lie anywhere."""
     count, kinds = parameters.parts, list(DEFECTS)
     defective = round(parameters.defect_rate * count)
-    labels = [kinds[number % len(kinds)] if number < defective else "good" for number in range(count)]
+    labels = [kinds[number % len(kinds)] if number < defective else GOOD for number in range(count)]
     labels = [labels[position] for position in generator.permutation(count)]
-    views = np.full(count, 2)  # two to four each, all photographs together
-    extra = generator.choice(np.repeat(np.arange(count), 2), size=parameters.count - 2 * count, replace=False)
-    np.add.at(views, extra, 1)
+    # Two to four images of each, all photographs together; where that is too few, the same number or one more.
+    fewest, extra = (2, 2) if parameters.count <= 4 * count else (parameters.count // count, 1)
+    views = np.full(count, fewest)
+    more = parameters.count - fewest * count
+    np.add.at(views, generator.choice(np.repeat(np.arange(count), extra), size=more, replace=False), 1)
+    shown = [
+        number if label == GOOD else max(1, round(parameters.shown * number))
+        for number, label in zip(views.tolist(), labels, strict=True)
+    ]
     firsts = np.cumsum(views) - views
     lots = draw_lots(int(np.clip(parameters.parts // _PARTS_A_LOT, *_LOTS)), generator)
     return [
@@ -178,6 +193,7 @@ def _plan_parts(parameters: _Parameters, generator: np.random.Generator) -> list
             lot=lots[number * len(lots) // parameters.parts],
             first=int(firsts[number]),
             views=int(views[number]),
+            shown=shown[number],
         )
         for number in range(parameters.parts)
     ]

@@ -3,8 +3,8 @@
 Each part has random numbers of its own, so it looks the same whatever else is drawn.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from components.data.sources.drawing import Lot, draw_defect, draw_mask, draw_texture
 
+GOOD = "good"
 FORMATS = ("png", "jpeg")
 SHORTCUTS = ("none", "format", "brightness", "size")
 
@@ -57,22 +58,31 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """One to photograph. first: the number of its first image among all of them."""
+    """One to photograph.
+
+    first: the number of its first image among all of them. shown: how many of its views, the first ones, show its
+    defect; the others show another place of it, where it is good.
+    """
 
     number: int
     label: str
     lot: Lot
     first: int
     views: int
+    shown: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """How and where all parts are photographed; format is one of FORMATS, shortcut one of SHORTCUTS."""
+    """How and where all parts are photographed; format is one of FORMATS, shortcut one of SHORTCUTS.
+
+    strength: how far defects stand out, 1 being usual.
+    """
 
     folder: Path
     size: int
     seed: int
+    strength: float
     format: str
     shortcut: str
 
@@ -82,8 +92,9 @@ def photograph_parts(studio: Studio, parts: Sequence[Part]) -> list[Row]:
     rows = []
     for part in parts:
         generator = np.random.default_rng([studio.seed, 1, part.number])
-        surface, mask = _make_part(studio, part, generator)
-        rows += [_photograph(studio, part, view, surface, mask, generator) for view in range(part.views)]
+        for seen, views in _places(part):
+            surface, mask = _make_part(studio, seen, generator)
+            rows += [_photograph(studio, seen, view, surface, mask, generator) for view in views]
     return rows
 
 
@@ -119,17 +130,24 @@ def encode_jpeg(pixels: np.ndarray, *, quality: int) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
+def _places(part: Part) -> Iterator[tuple[Part, range]]:
+    """What is seen of a part, with the views of it: its defect, or a good part; and a good place beside the defect."""
+    yield part, range(part.shown)
+    if part.shown < part.views:
+        yield replace(part, label=GOOD), range(part.shown, part.views)
+
+
 def _make_part(studio: Studio, part: Part, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
     """Its surface (float32, grey levels about 0) and its mask, both a quarter wider than a view."""
     side = round(1.25 * studio.size)
     contrast = part.lot.contrast * float(np.exp(generator.normal(0.0, 0.3)))
     surface = draw_texture(side, size=studio.size, lot=part.lot, generator=generator)
     surface *= np.float32(contrast)
-    if part.label == "good":
+    if part.label == GOOD:
         return surface, None
     defect = draw_defect(side, part.label, size=studio.size, generator=generator)
     mask = draw_mask(defect, size=studio.size)
-    defect *= np.float32(_STRENGTHS[part.label] * (contrast + _EVEN) * generator.uniform(0.8, 1.25))
+    defect *= np.float32(studio.strength * _STRENGTHS[part.label] * (contrast + _EVEN) * generator.uniform(0.8, 1.25))
     surface += defect
     return surface, mask
 

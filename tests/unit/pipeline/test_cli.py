@@ -271,7 +271,14 @@ def test_a_dry_run_prints_the_configuration_and_the_plan_and_keeps_digests_alone
     escapement(monkeypatch, *arguments)
     answer = json.loads(capsys.readouterr().out)
     assert answer["config"]["data"]["source"].startswith("folder:")
-    assert [stage["name"] for stage in answer["stages"]] == ["prepare", "lr_range_test", "search", "confirm", "train"]
+    assert [stage["name"] for stage in answer["stages"]] == [
+        "prepare",
+        "embed",
+        "lr_range_test",
+        "search",
+        "confirm",
+        "train",
+    ]
     assert {stage["action"] for stage in answer["stages"]} == {"run"}
     written = set(tmp_path.rglob("*")) - set(before)
     assert {path.relative_to(tmp_path).parts[:2] for path in written} == {

@@ -395,13 +395,13 @@ def test_a_range_test_that_leaves_out_an_optimizer_that_needs_it_is_refused(opti
     assert any(f.startswith("lr_range_test.optimizers") for f in faults_of({"lr_range_test.optimizers": optimizers}))
 
 
-def test_a_range_test_that_leaves_out_a_backbone_that_is_searched_is_refused() -> None:
+def test_a_list_of_backbones_that_leaves_out_one_that_is_searched_is_refused() -> None:
     space = "[{sets: recipe.lr, bounds: range_test}, {sets: model.backbone, choices: [test_resnet, test_vit]}]"
     own = load("smoke").model.backbone
-    (fault,) = faults_of({"search.space": space, "lr_range_test.backbones": f"[{own}, test_vit]"})
+    (fault,) = faults_of({"search.space": space, "embed.backbones": f"[{own}, test_vit]"})
     assert fault == (
-        f"lr_range_test.backbones={own}, test_vit: leaves out test_resnet, which trainings may use; add it, or null to "
-        "test all that are used"
+        f"embed.backbones={own}, test_vit: leaves out test_resnet, which trainings may use; add it, or null for "
+        "all that are used"
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import special
 
 from components.evaluation.calibration import Calibration, fit_calibration, fit_decision
+from components.evaluation.operating_point import Evidence
 
 
 def calibrate_log_odds(log_odds: np.ndarray, fitted: Calibration) -> np.ndarray:
@@ -102,7 +103,14 @@ def test_the_threshold_is_chosen_on_image_files_and_applied_to_each_tile() -> No
     )  # fmt: skip
     logits = np.stack([np.zeros(124), np.append(high, np.full(62, -2.0))], axis=1)
     fitted, point, table = fit_decision(
-        logits, rows, classes=CLASSES, good_classes=("good",), escape_budget=0.05, confidence=0.95
+        logits,
+        rows,
+        classes=CLASSES,
+        good_classes=("good",),
+        escape_budget=0.05,
+        confidence=0.95,
+        evidence=Evidence("held_out", folds=0, choices=1),
+        certifying=None,
     )
     assert (point.unit, point.defects, point.goods, point.certified) == ("image", 60, 2, True)
     assert table["log_odds"].to_numpy() == pytest.approx(fitted.scale * logits[:, 1] + fitted.bias)
@@ -113,8 +121,65 @@ def test_the_threshold_is_chosen_on_image_files_and_applied_to_each_tile() -> No
 def test_without_a_good_class_nothing_is_fitted() -> None:
     rows = pd.DataFrame({"image_id": "a", "path": "a", "sha256": "0", "label": "pit", "is_defect": pd.NA, "group": [0]})
     fitted, point, table = fit_decision(
-        np.log([[0.2, 0.8]]), rows, classes=CLASSES, good_classes=(), escape_budget=0.05, confidence=0.95
+        np.log([[0.2, 0.8]]),
+        rows,
+        classes=CLASSES,
+        good_classes=(),
+        escape_budget=0.05,
+        confidence=0.95,
+        evidence=Evidence("held_out", folds=0, choices=1),
+        certifying=None,
     )
     assert (fitted, point) == (Calibration(1.0, 0.0), None)
     assert table["p_pit"].tolist() == pytest.approx([0.8])
     assert "decision" not in table
+
+
+def two_folds_of(defects: int) -> tuple[np.ndarray, pd.DataFrame]:
+    """Logits and rows of two folds; of each fold `defects` defective images and as many good ones, parts of two."""
+    count = 4 * defects
+    is_defect = np.arange(count) % 4 < 2
+    fold = (np.arange(count) >= count // 2).astype(int)
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"{number}" for number in range(count)], "path": [f"{number:04d}" for number in range(count)],
+            "sha256": "0", "label": np.where(is_defect, "pit", "good"), "is_defect": is_defect,
+            "group": np.arange(count) // 2, "fold": fold,
+        }
+    )  # fmt: skip
+    scores = np.where(is_defect, 2.0, -2.0) + np.linspace(-1, 1, count)
+    return np.stack([np.zeros(count), scores], axis=1), rows
+
+
+def fitted_on(logits: np.ndarray, rows: pd.DataFrame, *, evidence: Evidence, certifying: np.ndarray | None):
+    return fit_decision(
+        logits, rows, classes=CLASSES, good_classes=("good",), escape_budget=0.05, confidence=0.95, evidence=evidence,
+        certifying=certifying,
+    )  # fmt: skip
+
+
+def test_all_rows_calibrate_and_only_those_that_certify_count_for_the_threshold() -> None:
+    logits, rows = two_folds_of(60)
+    logits[(rows["fold"] == 0) & rows["is_defect"], 1] -= 3  # fold 0 would ask for a lower threshold
+    evidence = Evidence("out_of_fold", folds=2, choices=1, not_certifying=(0,))
+    every, _, _ = fitted_on(logits, rows, evidence=evidence, certifying=None)
+    fitted, point, table = fitted_on(logits, rows, evidence=evidence, certifying=(rows["fold"] == 1).to_numpy())
+    assert fitted == every
+    assert len(table) == 240
+    assert (point.unit, point.defects, point.goods) == ("group", 30, 60)
+    assert point.overkills == 0
+    assert (table["decision"] == "accept")[(rows["fold"] == 0) & rows["is_defect"]].any()
+
+
+def test_a_part_certifies_as_a_whole_or_not_at_all() -> None:
+    logits, rows = two_folds_of(60)
+    with pytest.raises(ValueError, match="a group must certify as a whole"):
+        fitted_on(logits, rows, evidence=Evidence("out_of_fold", folds=2, choices=1), certifying=np.arange(240) > 0)
+
+
+def test_the_folds_of_the_manifest_check_a_transferred_threshold() -> None:
+    logits, rows = two_folds_of(60)
+    _, point, _ = fitted_on(
+        logits, rows, evidence=Evidence("transferred", folds=2, choices=1), certifying=np.ones(240, dtype=bool)
+    )
+    assert point.transfer.units == point.defects == 60

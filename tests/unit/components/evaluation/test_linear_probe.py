@@ -1,9 +1,18 @@
-"""The linear probe on features whose worth is known, and which candidates stay."""
+"""The linear classifier on features whose worth is known, and which candidates stay."""
 
 import numpy as np
 import pytest
 
-from components.evaluation.linear_probe import FOLDS, PENALTIES, choose_candidates, linear_probe
+from components.evaluation.linear_probe import (
+    ABSENT,
+    FOLDS,
+    PENALTIES,
+    choose_candidates,
+    cross_fit,
+    fit,
+    fit_at,
+    mean_classifier,
+)
 
 
 def features(labels: np.ndarray, *, apart: float, noise: int = 20, seed: int = 0) -> np.ndarray:
@@ -13,38 +22,50 @@ def features(labels: np.ndarray, *, apart: float, noise: int = 20, seed: int = 0
     return drawn.astype(np.float32)
 
 
-def probed(train, labels, held_out, *, groups=None, classes=2, balanced=False) -> tuple[np.ndarray, float]:
+def fitted(train, labels, *, groups=None, classes=2, balanced=False):
     groups = np.arange(len(labels)) if groups is None else groups
-    return linear_probe(train, labels, groups, held_out, num_classes=classes, balanced=balanced, seed=0)
+    return fit(train, labels, groups, num_classes=classes, balanced=balanced, seed=0)
 
 
 def balanced_labels(count: int) -> np.ndarray:
     return np.arange(count) % 2
 
 
+def right(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float((logits.argmax(axis=1) == labels).mean())
+
+
 def test_what_lies_apart_is_told_apart_and_what_does_not_is_not() -> None:
     labels = balanced_labels(200)
     for apart, low, high in ((4.0, 0.93, 1.0), (0.0, 0.4, 0.6)):
-        found, _ = probed(features(labels, apart=apart), labels, features(labels, apart=apart, seed=1))
-        assert low <= (found.argmax(axis=1) == labels).mean() <= high
-        np.testing.assert_allclose(found.sum(axis=1), 1.0)
+        found = fitted(features(labels, apart=apart), labels)
+        assert low <= right(found.classifier.logits(features(labels, apart=apart, seed=1)), labels) <= high
+        assert low - 0.1 <= right(found.logits, labels) <= high  # out of the inner folds
 
 
 def test_the_scale_of_a_feature_does_not_matter() -> None:
     labels = balanced_labels(120)
     train, held_out = features(labels, apart=2.0), features(labels, apart=2.0, seed=1)
     scale = np.geomspace(1e-3, 1e3, train.shape[1]).astype(np.float32)
-    np.testing.assert_allclose(
-        probed(train * scale, labels, held_out * scale)[0], probed(train, labels, held_out)[0], atol=2e-3
-    )
+    scaled = fitted(train * scale, labels).classifier.logits(held_out * scale)
+    np.testing.assert_allclose(scaled, fitted(train, labels).classifier.logits(held_out), atol=2e-2)
+
+
+def test_with_a_common_scale_a_feature_that_hardly_varies_has_a_small_weight() -> None:
+    labels = balanced_labels(200)
+    train = features(labels, apart=3.0)
+    train[:, 1] = 5 + 1e-3 * labels  # tells the classes apart as well, at a thousandth of the scale
+    (each,) = fit_at(train, labels, [3e-3], num_classes=2, balanced=False)
+    (made,) = fit_at(train, labels, [3e-3], num_classes=2, balanced=False, scaling="common")
+    assert np.abs(each.weight).max() > 100
+    assert np.abs(made.weight).max() < 1
+    assert right(made.logits(train), labels) > 0.9
 
 
 def test_features_that_say_nothing_get_the_strongest_penalty() -> None:
     labels = balanced_labels(100)
-    noise = features(labels, apart=0.0, noise=400)
-    assert probed(noise, labels, noise)[1] == PENALTIES[0]
-    told = features(labels, apart=6.0, noise=0)
-    assert probed(told, labels, told)[1] == PENALTIES[-1]
+    assert fitted(features(labels, apart=0.0, noise=400), labels).penalty == PENALTIES[0]
+    assert fitted(features(labels, apart=6.0, noise=0), labels).penalty == PENALTIES[-1]
 
 
 def test_images_of_one_part_do_not_choose_the_penalty_for_each_other() -> None:
@@ -53,39 +74,79 @@ def test_images_of_one_part_do_not_choose_the_penalty_for_each_other() -> None:
     labels = part % 2
     one_each = np.random.default_rng(3).normal(size=(20, 60)).astype(np.float32)
     train = one_each[part] + 0.01 * np.random.default_rng(4).normal(size=(200, 60)).astype(np.float32)
-    by_image = probed(train, labels, train)[1]
-    by_part = probed(train, labels, train, groups=part)[1]
+    by_image, by_part = fitted(train, labels).penalty, fitted(train, labels, groups=part).penalty
     assert by_image == PENALTIES[-1]
-    assert by_part < by_image / 10
+    assert by_part < by_image
 
 
 def test_balanced_classes_weigh_the_same() -> None:
     labels = (np.arange(300) % 10 == 0).astype(int)
     train, held_out = features(labels, apart=0.5), features(labels, apart=0.5, seed=1)
-    plain, even = (probed(train, labels, held_out, balanced=balanced)[0] for balanced in (False, True))
-    assert plain[:, 1].mean() == pytest.approx(0.1, abs=0.05)
-    assert even[:, 1].mean() == pytest.approx(0.5, abs=0.1)
+    shares = []
+    for balanced in (False, True):
+        logits = fitted(train, labels, balanced=balanced).classifier.logits(held_out)
+        shares.append(1 / (1 + np.exp(logits[:, 0] - logits[:, 1])))
+    assert shares[0].mean() == pytest.approx(0.1, abs=0.05)
+    assert shares[1].mean() == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_class_without_an_image_to_learn_from_is_never_predicted() -> None:
+def test_a_class_without_an_image_to_learn_from_is_never_likely() -> None:
     labels = 2 * balanced_labels(60)
-    found, _ = probed(features(labels, apart=2.0), labels, features(labels, apart=2.0, seed=1), classes=4)
-    assert found.shape == (60, 4)
-    assert (found[:, [1, 3]] == 0).all()
+    logits = fitted(features(labels, apart=2.0), labels, classes=4).classifier.logits(
+        features(labels, apart=2.0, seed=1)
+    )
+    assert (logits[:, [1, 3]] == ABSENT).all()
+    assert (logits[:, [0, 2]] > ABSENT / 2).all()
+
+
+def test_a_single_class_to_learn_from_is_always_predicted() -> None:
+    labels = np.ones(10, dtype=int)
+    (made,) = fit_at(features(labels, apart=1.0), labels, [1e-3], num_classes=3, balanced=True)
+    assert right(made.logits(features(labels, apart=1.0)), labels) == 1.0
 
 
 def test_parts_too_few_for_folds_get_the_penalty_in_the_middle() -> None:
     labels = balanced_labels(40)
-    found, penalty = probed(features(labels, apart=2.0), labels, features(labels, apart=2.0, seed=1), groups=labels)
-    assert penalty == PENALTIES[len(PENALTIES) // 2]
-    assert np.isfinite(found).all()
+    found = fitted(features(labels, apart=2.0), labels, groups=labels)
+    assert found.penalty == PENALTIES[len(PENALTIES) // 2]
+    assert np.isnan(found.logits).all()
 
 
 def test_a_class_with_fewer_parts_than_folds_lowers_their_number() -> None:
     assert FOLDS > 2
     labels = np.array([0] * 20 + [1] * 2)
-    found, _ = probed(features(labels, apart=5.0), labels, features(labels, apart=5.0, seed=1))
-    assert np.isfinite(found).all()
+    assert np.isfinite(fitted(features(labels, apart=5.0), labels).logits).all()
+
+
+# --- over given folds
+
+
+def test_each_row_is_scored_by_the_classifier_of_its_fold_which_has_not_seen_it() -> None:
+    labels, folds = balanced_labels(120), np.arange(120) // 2 % 3
+    values = features(labels, apart=2.0)
+    found = cross_fit(values, labels, folds, num_classes=2, balanced=False)
+    for fold in range(3):
+        others, path = folds != fold, PENALTIES[: PENALTIES.index(found.penalties[fold]) + 1]
+        own = fit_at(values[others], labels[others], path, num_classes=2, balanced=False)[-1]
+        np.testing.assert_allclose(found.logits[folds == fold], own.logits(values[folds == fold]), atol=1e-9)
+
+
+def test_labels_of_a_fold_do_not_show_in_its_scores_but_by_how_the_others_are_fitted() -> None:
+    """Without anything to learn, scores out of fold are no better than chance, however many features there are."""
+    labels, folds = balanced_labels(200), np.arange(200) // 2 % 5
+    found = cross_fit(features(labels, apart=0.0, noise=500), labels, folds, num_classes=2, balanced=True)
+    assert 0.35 < right(found.logits, labels) < 0.65
+
+
+def test_the_mean_classifier_gives_the_mean_of_their_logits() -> None:
+    labels, folds = balanced_labels(90), np.arange(90) // 2 % 3
+    values = features(labels, apart=1.0)
+    found = cross_fit(values, labels, folds, num_classes=2, balanced=False)
+    np.testing.assert_allclose(
+        mean_classifier(found.classifiers).logits(values),
+        np.mean([one.logits(values) for one in found.classifiers], axis=0),
+        atol=1e-9,
+    )
 
 
 # --- which stay

@@ -4,11 +4,23 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import special, stats
 
 from components.errors import InputError
 from components.evaluation.intervals import upper_bound
-from components.evaluation.operating_point import OperatingPoint, allowed_misses, choose_operating_point
+from components.evaluation.operating_point import (
+    Evidence,
+    OperatingPoint,
+    allowed_misses,
+    choose_operating_point,
+    transfer_check,
+)
+
+HELD_OUT = Evidence("held_out", folds=0, choices=1)
+OUT_OF_FOLD = Evidence("out_of_fold", folds=3, choices=1)
+TRANSFERRED = Evidence("transferred", folds=3, choices=1)
 
 
 def test_58_defectives_allow_nothing_59_and_92_no_miss_93_one() -> None:
@@ -92,9 +104,17 @@ def test_the_balanced_threshold_separates_what_can_be_separated() -> None:
 
 @pytest.mark.parametrize(("is_defect", "missing"), [([True, True], "good"), ([False, False], "defective")])
 def test_one_class_is_refused_with_the_key_to_change(is_defect: list[bool], missing: str) -> None:
-    with pytest.raises(InputError, match=rf"no {missing} image \(of 2\).*data\.splits\.calibration"):
+    with pytest.raises(
+        InputError, match=rf"no {missing} image in the calibration split \(of 2\).*data\.splits\.calibration"
+    ):
         choose_operating_point(
-            np.array([0.1, 0.9]), np.array(is_defect), escape_budget=0.05, confidence=0.95, groups=np.arange(2)
+            np.array([0.1, 0.9]),
+            np.array(is_defect),
+            escape_budget=0.05,
+            confidence=0.95,
+            groups=np.arange(2),
+            evidence=HELD_OUT,
+            folds=None,
         )
 
 
@@ -122,7 +142,9 @@ def test_scores_that_are_not_finite_are_refused() -> None:
 
 def test_a_point_survives_its_json_record() -> None:
     point = _choose(np.linspace(0.4, 0.9, 60), np.array([0.1, 0.2, 0.6]))
-    assert OperatingPoint(**json.loads(json.dumps(point.to_dict(), allow_nan=False))) == point
+    record = json.loads(json.dumps(point.to_dict(), allow_nan=False))
+    assert record.pop("evidence") == {"kind": "held_out", "folds": 0, "choices": 1, "not_certifying": []}
+    assert OperatingPoint(**record, evidence=HELD_OUT) == point
 
 
 def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> None:
@@ -131,10 +153,137 @@ def test_a_certified_threshold_breaks_the_budget_no_more_often_than_stated() -> 
     for _ in range(1000):
         scores = generator.random(300)  # defectives uniform: the true escape rate is the threshold itself
         point = choose_operating_point(
-            scores, np.arange(300) < 150, escape_budget=0.05, confidence=0.9, groups=np.arange(300)
+            scores,
+            np.arange(300) < 150,
+            escape_budget=0.05,
+            confidence=0.9,
+            groups=np.arange(300),
+            evidence=HELD_OUT,
+            folds=None,
         )
         broken += point.threshold_log_odds > 0.05
     assert upper_bound(broken, 1000, confidence=0.5) < 0.12
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**30), st.integers(1, 200), st.floats(0.02, 0.3), st.sampled_from([0.8, 0.95]))
+def test_a_certified_bound_is_within_the_budget_and_a_choice_never_allows_more(
+    seed: int, defects: int, budget: float, confidence: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    scores = np.append(generator.normal(1, 1, defects), generator.normal(0, 1, 50))
+    points = [
+        choose_operating_point(
+            scores, np.arange(scores.size) < defects, escape_budget=budget, confidence=confidence,
+            groups=np.arange(scores.size), evidence=Evidence("out_of_fold", folds=3, choices=choices), folds=None,
+        )
+        for choices in (1, 2)
+    ]  # fmt: skip
+    for point in points:
+        assert (point.escape_upper_bound <= budget) or not point.certified
+        assert point.escapes <= budget * point.defects
+    one, two = points
+    assert one.certified or not two.certified
+    assert two.threshold_log_odds <= one.threshold_log_odds or not two.certified
+
+
+def test_two_candidates_cost_misses() -> None:
+    # At 95 % 93 defectives allow one miss of 5 %; at 97.5 % (half of the risk each) they allow none.
+    scores = np.append(np.linspace(0.5, 0.9, 92), [0.05, 0.01, 0.3])
+    one, two = (
+        choose_operating_point(
+            scores, np.arange(95) < 93, escape_budget=0.05, confidence=0.95, groups=np.arange(95),
+            evidence=Evidence("out_of_fold", folds=3, choices=choices, not_certifying=(0,)), folds=None,
+        )
+        for choices in (1, 2)
+    )  # fmt: skip
+    assert (one.escapes, two.escapes) == (1, 0)
+    assert two.escape_upper_bound == pytest.approx(1 - 0.025 ** (1 / 93))
+    assert "chosen among 2 candidates on these scores, so each has to show the budget at 97.5 %" in two.statement
+    assert "candidates" not in one.statement
+    assert "Fold 0 does not certify" in one.statement
+
+
+def test_the_statement_names_the_kind_of_scores() -> None:
+    scores = np.append(np.linspace(0.5, 0.9, 60), [0.1, 0.2])
+    said = {
+        evidence.kind: choose_operating_point(
+            scores, np.arange(62) < 60, escape_budget=0.05, confidence=0.95, groups=np.arange(62), evidence=evidence,
+            folds=np.arange(62) % 3 if evidence is TRANSFERRED else None,
+        ).statement
+        for evidence in (HELD_OUT, OUT_OF_FOLD, TRANSFERRED)
+    }  # fmt: skip
+    assert "Certified on the calibration split" in said["held_out"]
+    assert "which itself was not measured" not in said["held_out"]
+    assert "the one of 3 models that had not seen it" in said["out_of_fold"]
+    assert "the delivered one is their mean, which itself was not measured" in said["out_of_fold"]
+    assert "trained on all images and not measured" in said["transferred"]
+    assert "Check: thresholds chosen without a fold and applied to it let" in said["transferred"]
+
+
+# Three folds of 20 defectives each and one good image; with a budget of 0.3 at 90 %, 40 defectives allow this many.
+BUDGET, SURE = 0.3, 0.9
+
+
+def three_folds(shift: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Defectives at 1 to 20 in each fold, the last fold's `shift` lower; a good image above all in each."""
+    defects = np.concatenate([np.arange(1.0, 21), np.arange(1.0, 21), np.arange(1.0, 21) - shift])
+    scores = np.append(defects, [100.0, 100.0, 100.0])
+    return scores, np.arange(63) < 60, np.append(np.repeat([0, 1, 2], 20), [0, 1, 2])
+
+
+def test_each_fold_is_judged_by_the_threshold_of_the_others() -> None:
+    assert allowed_misses(40, BUDGET, confidence=SURE) == 7
+    # A good image above everything is rejected at any threshold, so the fewest escapes are taken: none.
+    scores, is_defect, folds = three_folds(0)
+    check = transfer_check(scores, is_defect, np.arange(63), folds, budget=BUDGET, confidence=SURE)
+    assert (check.escapes, check.units) == (0, 60)
+    # Good images below everything but 7 defectives of the others: both others have 1 to 3 below 3.5, that is 6 of 40.
+    scores[60:] = 3.5
+    check = transfer_check(scores, is_defect, np.arange(63), folds, budget=BUDGET, confidence=SURE)
+    assert (check.escapes, check.units) == (9, 60)
+    assert check.upper_bound == pytest.approx(upper_bound(9, 60, confidence=SURE))
+    # The last fold's lie 10 lower: of them 13 are below 3.5. The first two folds allow 7 of 40 and cut at 3.5; with the
+    # last among the others they allow 7 below -2, the eighth lowest of 41 scores, so nothing of the first two escapes.
+    scores, is_defect, folds = three_folds(10)
+    scores[60:] = 3.5
+    check = transfer_check(scores, is_defect, np.arange(63), folds, budget=BUDGET, confidence=SURE)
+    assert (check.escapes, check.units) == (13, 60)
+
+
+def test_a_threshold_that_does_not_hold_for_another_fold_is_not_certified() -> None:
+    scores, is_defect, folds = three_folds(100)
+    scores[60:] = 3.5
+    point, ensemble = (
+        choose_operating_point(
+            scores, is_defect, escape_budget=BUDGET, confidence=SURE, groups=np.arange(63), evidence=evidence,
+            folds=folds,
+        )
+        for evidence in (TRANSFERRED, OUT_OF_FOLD)
+    )  # fmt: skip
+    assert point.transfer.escapes > BUDGET * 60
+    assert not point.certified
+    assert "a threshold may not hold for another model, see the check" in point.statement
+    assert ensemble.certified
+    assert ensemble.transfer is None
+
+
+def test_parts_count_once_in_the_check() -> None:
+    scores, is_defect, folds = three_folds(0)
+    parts = np.repeat(np.arange(63), 2)
+    check = transfer_check(scores[parts], is_defect[parts], parts, folds[parts], budget=BUDGET, confidence=SURE)
+    assert check.units == 60
+
+
+def test_one_fold_cannot_be_checked() -> None:
+    scores, is_defect, _ = three_folds(0)
+    one = np.zeros(63, dtype=int)
+    assert transfer_check(scores, is_defect, np.arange(63), one, budget=BUDGET, confidence=SURE) is None
+    point = choose_operating_point(
+        scores, is_defect, escape_budget=BUDGET, confidence=SURE, groups=np.arange(63), evidence=TRANSFERRED, folds=one
+    )
+    assert not point.certified
+    assert "was not checked" in point.statement
 
 
 def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = None) -> OperatingPoint:
@@ -146,4 +295,6 @@ def _choose(defects: np.ndarray, goods: np.ndarray, groups: np.ndarray | None = 
         escape_budget=0.05,
         confidence=0.95,
         groups=np.arange(scores.size) if groups is None else groups,
+        evidence=HELD_OUT,
+        folds=None,
     )

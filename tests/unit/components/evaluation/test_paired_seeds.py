@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from components.evaluation.paired_seeds import difference_by_seed, mean_interval, paired_lower_bound, satterthwaite
+from components.evaluation.paired_seeds import difference_by_seed, mean_interval
 
 
 def test_no_seed_has_no_mean() -> None:
@@ -53,50 +53,3 @@ def test_a_paired_difference_takes_the_seeds_that_both_know() -> None:
     gap = difference_by_seed({1: 0.5, 2: 0.9, 3: None}, {2: 0.6, 3: 0.7, 4: 0.1}, confidence=0.95)
     assert (gap.count, gap.mean, gap.low) == (1, pytest.approx(0.3), None)
     assert difference_by_seed({1: 0.5}, {2: 0.5}, confidence=0.95).mean is None
-
-
-# Upper quantiles of Student's t and of the normal distribution, from a printed table.
-T90_2, T90_4, T90_18, Z90 = 1.8856, 1.5332, 1.3304, 1.2816
-#: So many groups that their variance counts as known.
-MANY = 10**9
-
-
-def bound(*differences, variance, units=MANY, confidence=0.9):
-    return paired_lower_bound(differences, variance=variance, units=units, confidence=confidence)
-
-
-def test_both_variances_add_up_and_the_bound_has_the_degrees_of_freedom_of_their_sum() -> None:
-    """sd 0.01 over three seeds: 1e-4 / 3; with 2e-4 / 3 of the images it makes 1e-4, and 2 · (1 / (1/3))² = 18."""
-    found = bound(0.02, 0.03, 0.04, variance=2e-4 / 3)
-    assert found.difference == pytest.approx(0.03)
-    assert found.se_seeds == pytest.approx(math.sqrt(1e-4 / 3))
-    assert found.se_sampling == pytest.approx(math.sqrt(2e-4 / 3))
-    assert found.low == pytest.approx(0.03 - T90_18 * 0.01, abs=1e-6)
-
-
-def test_without_a_variance_of_the_images_the_seeds_alone_decide() -> None:
-    found = bound(0.02, 0.03, 0.04, variance=0.0)
-    assert found.low == pytest.approx(0.03 - T90_2 * 0.01 / math.sqrt(3), abs=1e-6)
-
-
-@pytest.mark.parametrize(("differences", "se_seeds"), [((0.02, 0.02), 0.0), ((0.02,), None)])
-def test_seeds_that_agree_and_a_single_seed_leave_the_images_and_the_normal_distribution(differences, se_seeds) -> None:
-    found = bound(*differences, variance=1e-4)
-    assert found.se_seeds == se_seeds
-    assert found.low == pytest.approx(0.02 - Z90 * 0.01, abs=1e-6)
-
-
-def test_few_groups_of_images_ask_for_more() -> None:
-    found = bound(0.02, variance=1e-4, units=5)
-    assert found.low == pytest.approx(0.02 - T90_4 * 0.01, abs=1e-6)
-
-
-def test_a_difference_without_a_value_has_no_bound() -> None:
-    assert bound(math.nan, 0.1, variance=1e-4) is None
-
-
-def test_the_degrees_of_freedom_lie_between_those_of_the_seeds_and_any_number() -> None:
-    assert satterthwaite((1.0, 0.0), (4, 100)) == pytest.approx(3)
-    assert satterthwaite((0.0, 1.0), (4, 100)) == pytest.approx(99)
-    assert satterthwaite((1.0, 1.0), (4, 4)) == pytest.approx(6)  # Welch's of two samples alike
-    assert satterthwaite((0.0, 0.0), (4, 100)) == 99

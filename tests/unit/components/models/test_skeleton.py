@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from components.errors import InputError
-from components.models.skeleton import check_input_size, skeleton
+from components.models import skeleton as module
+from components.models.skeleton import check_feature_maps, check_input_size, skeleton
 
 
 def test_nothing_of_a_skeleton_is_allocated():
@@ -38,3 +39,14 @@ def test_a_network_that_leaves_nothing_of_a_small_image_tells_the_sizes_that_it_
         InputError, match=r"data\.image_size=16: .* cannot take images of 16 px; .* it takes 32, 48, 64"
     ):
         check_input_size("test_convnext", 16, where="data.image_size=16")
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_vit", "resnet18"])
+def test_a_backbone_that_can_be_taken_apart_gives_feature_maps(backbone):
+    check_feature_maps(backbone)
+
+
+def test_a_backbone_without_feature_maps_is_refused(monkeypatch):
+    monkeypatch.setattr(module, "skeleton", lambda backbone: torch.nn.Identity())
+    with pytest.raises(InputError, match=r"model\.backbone='resnet18' gives no feature maps .* another backbone"):
+        check_feature_maps("resnet18")

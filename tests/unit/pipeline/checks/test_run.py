@@ -65,13 +65,13 @@ def test_a_cluster_that_does_not_answer_is_refused_where_it_is_used(monkeypatch)
 
 def test_every_backbone_in_question_is_looked_for() -> None:
     known = "[test_efficientnet, test_resnet]"
-    preflight(smoke(lr_range_test__backbones=known), "lr_range_test")
+    preflight(smoke(embed__backbones=known), "lr_range_test")
     with pytest.raises(InputError, match=r"model\.backbone='test_resnut' is not one of .* did you mean"):
-        preflight(smoke(lr_range_test__backbones="[test_efficientnet, test_resnut]"), "lr_range_test")
+        preflight(smoke(embed__backbones="[test_efficientnet, test_resnut]"), "lr_range_test")
     with pytest.raises(InputError, match=r"model\.weights='package': no package carries weights for 'test_resnet'"):
         preflight(
             smoke(
-                lr_range_test__backbones="[tf_efficientnet_lite0, test_resnet]",
+                embed__backbones="[tf_efficientnet_lite0, test_resnet]",
                 model__backbone="tf_efficientnet_lite0",
                 model__weights="package",
             ),
@@ -80,13 +80,11 @@ def test_every_backbone_in_question_is_looked_for() -> None:
     with pytest.raises(
         InputError, match=r"data\.image_size=48: model\.backbone='test_vit' takes images of 160 px only"
     ):
-        preflight(smoke(lr_range_test__backbones="[test_efficientnet, test_vit]"), "lr_range_test")
+        preflight(smoke(embed__backbones="[test_efficientnet, test_vit]"), "lr_range_test")
 
 
 def test_one_file_holds_the_weights_of_one_backbone(tmp_path) -> None:
-    config = smoke(
-        model__weights=f"file:{tmp_path}/w.safetensors", lr_range_test__backbones="[test_efficientnet, test_resnet]"
-    )
+    config = smoke(model__weights=f"file:{tmp_path}/w.safetensors", embed__backbones="[test_efficientnet, test_resnet]")
     with pytest.raises(InputError, match=r"holds the weights of one backbone, and test_efficientnet, test_resnet are"):
         preflight(config, "lr_range_test")
 

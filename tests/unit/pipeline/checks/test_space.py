@@ -48,10 +48,10 @@ def test_what_shapes_a_training_may_be_searched(dimension: dict) -> None:
     assert loaded(dimension, RATE).search.space[0].sets == dimension["sets"]
 
 
-def test_a_searched_backbone_is_tested_for_its_range() -> None:
+def test_a_searched_backbone_is_embedded() -> None:
     backbones = {"sets": "model.backbone", "choices": ["mobilenetv3_small_050"]}
     config = loaded(backbones, RATE)
-    assert config.lr_range_test.backbones == (config.model.backbone, "mobilenetv3_small_050")
+    assert config.embed.backbones == (config.model.backbone, "mobilenetv3_small_050")
 
 
 @pytest.mark.parametrize(

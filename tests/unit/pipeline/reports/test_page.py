@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from components.report.html import Section
 from components.report.style import empty_figure
-from pipeline.reports.page import decimal, first_rows, interval, share, write_page
+from pipeline.reports.page import decimal, file_safe, first_rows, interval, share, write_page
 
 
 def test_a_number_that_is_not_known_is_a_dash() -> None:
@@ -42,3 +42,10 @@ def test_a_page_is_written_and_its_figures_are_logged_by_the_start_of_their_capt
     )
     assert logged == {"figures/defect_scores.png": figure}
     assert "<h1>A report</h1>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_any_name_makes_a_file_name() -> None:
+    assert file_safe("adamw") == "adamw"
+    assert file_safe("hub:x/y z") == "hub_x_y_z"
+    assert file_safe("b" * 300) != file_safe("b" * 301)
+    assert len(file_safe("b" * 300)) < 120

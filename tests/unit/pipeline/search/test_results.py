@@ -219,9 +219,8 @@ def test_without_a_best_the_defaults_are_handed_on() -> None:
     assert (nothing["overrides"], nothing["trial"], nothing["last_score"]) == ({"recipe.lr": 1e-2}, None, None)
 
 
-def test_a_winner_is_unconfirmed_until_it_is_confirmed_and_the_defaults_need_no_confirmation() -> None:
-    assert outcome(trial(2, {}), SearchConfig(space=(RATE,)))["note"] == results.TO_CONFIRM
-    assert outcome(trial(2, {}), SearchConfig(space=(RATE,), confirm_seeds=0))["note"] == results.UNCONFIRMED
+def test_a_winner_is_said_to_be_selected_and_the_defaults_are_not() -> None:
+    assert outcome(trial(2, {}), SearchConfig(space=(RATE,)))["note"] == results.SELECTED
     assert outcome(trial(0, {}), SearchConfig(space=(RATE,)))["note"] == ""
 
 

@@ -5,8 +5,8 @@ import pytest
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.loading import entry_recipes, for_comparison, load
-from pipeline.sections.learning_rate import DEFAULT_ENTRIES, RangeTestConfig, backbones_in_question
-from pipeline.sections.recipe import ModelConfig, Recipe
+from pipeline.sections.learning_rate import DEFAULT_ENTRIES
+from pipeline.sections.recipe import Recipe
 
 
 def comparison_recipes(config: Config) -> dict[str, Recipe]:
@@ -46,26 +46,6 @@ def test_the_range_test_alone_may_leave_out_the_recipes_optimizer() -> None:
     overrides = {"lr_range_test.optimizers": "[sgd]", "recipe.optimizer": "adamw"}
     assert load("smoke", overrides, trains=False).lr_range_test.optimizers == ("sgd",)
     assert "leaves out adamw" in refusal(overrides)
-
-
-@pytest.mark.parametrize("backbones", ["[]", "[resnet18, resnet18]"])
-def test_backbones_are_named_once_or_not_at_all(backbones: str) -> None:
-    message = refusal({"lr_range_test.backbones": backbones})
-    assert message.startswith("lr_range_test.backbones")
-    assert "each once" in message
-
-
-@pytest.mark.parametrize(("key", "value"), [("keep_backbones", "0"), ("probe_images", "10")])
-def test_a_probe_that_cannot_be_is_refused(key: str, value: str) -> None:
-    assert refusal({f"lr_range_test.{key}": value}).startswith(f"lr_range_test.{key}={value}: ")
-
-
-@pytest.mark.parametrize(
-    ("backbones", "expected"),
-    [(None, ("a",)), (("b", "c"), ("a", "b", "c")), (("b", "a"), ("a", "b"))],
-)
-def test_the_models_own_backbone_is_always_in_question(backbones, expected) -> None:
-    assert backbones_in_question(RangeTestConfig(backbones=backbones), ModelConfig(backbone="a")) == expected
 
 
 # --- the comparison

@@ -49,14 +49,14 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def data() -> TrainingData:
+def noise(*, split: list[str], fold: list[int]) -> TrainingData:
     """Forty images of noise, the defective ones darker, in groups of two."""
     generator = np.random.default_rng(0)
     label = np.where(np.arange(40) % 4 < 2, "good", "dent")
     manifest = pd.DataFrame(
         {
-            "split": ["train"] * 24 + ["val"] * 16,
+            "split": split,
+            "fold": fold,
             "label": label,
             "is_defect": label != "good",
             "pack_index": np.arange(40),
@@ -66,6 +66,11 @@ def data() -> TrainingData:
     pixels = generator.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     pixels[label == "dent"] //= 2
     return TrainingData(manifest, pixels, ("dent", "good"), ("good",))
+
+
+HOLD_OUT = noise(split=["train"] * 24 + ["val"] * 16, fold=[-1] * 40)
+#: Groups of two, good and defective in turn, in three folds; the last four images are the test's.
+CROSS_FIT = noise(split=["train"] * 36 + ["test"] * 4, fold=[n // 4 % 3 for n in range(36)] + [-1] * 4)
 
 
 class Console:
@@ -95,18 +100,19 @@ class Console:
 
 
 @pytest.fixture
-def context(tmp_path, tracker, data, monkeypatch):
-    """`context(best, stage)`: of a stage in a folder of its own, below a root run."""
-    place = SimpleNamespace(open=lambda: data, compute=COMPUTE, share=None)
+def context(tmp_path, tracker, monkeypatch):
+    """`context(best, stage, data)`: of a stage in a folder of its own, below a root run."""
+    place = SimpleNamespace(open=lambda: place.data, compute=COMPUTE, share=None)
     monkeypatch.setattr(confirmation_trainings, "placement_of_trainings", lambda *a, **k: contextlib.nullcontext(place))
     monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(place))
     for module in (confirm, placement):
-        monkeypatch.setattr(module, "open_data", lambda folder: data)
+        monkeypatch.setattr(module, "open_data", lambda folder: place.data)
     for module in (confirm, train):
         monkeypatch.setattr(module, "log_lineage", lambda *a, **k: None)
     root = tracker.start_root("test", {})
 
-    def make(best: dict, stage: str = "confirm") -> StageContext:
+    def make(best: dict, stage: str = "confirm", data: TrainingData = HOLD_OUT) -> StageContext:
+        place.data = data
         (tmp_path / "search").mkdir(exist_ok=True)
         (tmp_path / "search" / "best.json").write_text(json.dumps(best))
         (tmp_path / stage).mkdir(exist_ok=True)
@@ -121,7 +127,7 @@ def context(tmp_path, tracker, data, monkeypatch):
 
 
 def carry_out(context: StageContext, *, seed: int = 5, **search) -> dict:
-    settings = SearchConfig(**{"confirm_seeds": 2, **search})
+    settings = SearchConfig(**{"confirm": "always", "confirm_seeds": 2, **search})
     return confirm.run(context, seed=seed, model=MODEL, recipe=RECIPE, search=settings, train=TRAIN, monitor=MONITOR)
 
 
@@ -137,13 +143,15 @@ def test_both_recipes_are_trained_from_the_same_seeds_each_with_a_run_of_its_own
     here = context(BEST)
     headline = carry_out(here)
     values = confirmation(here)
-    assert values["seeds"] == [5, 6]
+    assert values["replicates"] == ["seed-5", "seed-6"]
     assert [(one["recipe"], one["seed"], one["epochs"]) for one in values["trainings"]] == [
         ("winner", 5, 2), ("defaults", 5, 2), ("winner", 6, 2), ("defaults", 6, 2)
     ]  # fmt: skip
     scores = values["scores"]
     assert values["difference"] == pytest.approx(np.mean(scores["winner"]) - np.mean(scores["defaults"]))
-    assert values["low"] < values["difference"]
+    assert values["low"] < values["expected"] < values["high"]
+    assert values["detectable_difference"] > 0
+    assert any("could detect a difference of" in line for line in here.console.said)
     assert values["se_sampling"] > 0
     assert headline["confirmation_trainings"] == 4
     assert (here.console.epochs, here.console.total) == (8, 8)
@@ -165,10 +173,11 @@ def test_the_training_of_the_configured_seed_is_kept_and_its_recipe_goes_on(cont
     carry_out(here)
     values = confirmation(here)
     (run,) = [one for key, one in runs(here).items() if key == (values["chosen"], "5")]
-    assert values["kept_run"] == run.info.run_id
+    assert values["kept"] == {"whole": run.info.run_id}
+    assert (values["choices"], values["selection_folds"]) == (1, [])
     assert values["overrides"] == BEST["overrides" if values["chosen"] == "winner" else "defaults"]
-    kept = {path.name for path in (here.directory / "kept").iterdir()}
-    best = next(one["best_epoch"] for one in values["trainings"] if one["run_id"] == values["kept_run"])
+    kept = {path.name for path in (here.directory / "kept" / "whole").iterdir()}
+    best = next(one["kept_epoch"] for one in values["trainings"] if one["run_id"] == run.info.run_id)
     assert kept == {
         "state.pt", "ended.pt", "epoch-1.pt", "epoch-2.pt", f"epoch-{best}-weights.safetensors",
         f"epoch-{best}-val_logits.npy",
@@ -206,7 +215,7 @@ def test_an_interrupted_confirmation_goes_on_in_its_runs_and_repeats_no_training
     assert {key: run.info.run_id for key, run in found.items()}.items() >= begun.items()
     assert {run.info.status for run in found.values()} == {"FINISHED"}
     assert len(found) == 4
-    timeless = ("scores", "difference", "low", "chosen", "statement")
+    timeless = ("scores", "difference", "expected", "chosen", "statement")
     assert {key: confirmation(again)[key] for key in timeless} == {key: confirmation(whole)[key] for key in timeless}
     assert again.console.epochs == again.console.total == 8
 
@@ -214,7 +223,9 @@ def test_an_interrupted_confirmation_goes_on_in_its_runs_and_repeats_no_training
 @pytest.mark.parametrize(
     ("best", "search", "chosen"),
     [
-        (BEST, {"confirm_seeds": 0}, "winner"),
+        (BEST | {"gain": 0.5, "score": 0.9, "score_of_defaults": 0.4}, {"confirm": "never"}, "winner"),
+        (BEST | {"gain": 0.001, "score": 0.9, "score_of_defaults": 0.899}, {"confirm": "never"}, "defaults"),
+        (BEST | {"gain": 0.001, "score": 0.9, "score_of_defaults": 0.899}, {"confirm": "auto"}, "defaults"),
         (BEST | {"trial": 0}, {}, "defaults"),
         (BEST | {"trial": None}, {}, "defaults"),
     ],
@@ -224,7 +235,7 @@ def test_where_there_is_nothing_to_compare_nothing_is_trained(context, monkeypat
     here = context(best)
     headline = carry_out(here, **search)
     values = confirmation(here)
-    assert (values["chosen"], values["trainings"], values["kept_run"]) == (chosen, [], None)
+    assert (values["chosen"], values["trainings"], values["kept"]) == (chosen, [], {})
     assert values["overrides"] == best["overrides" if chosen == "winner" else "defaults"]
     assert values["statement"] in here.console.said[-1]
     assert headline["confirmation_trainings"] == 0
@@ -253,10 +264,10 @@ def test_a_winner_that_diverges_at_full_length_leaves_the_defaults(context, monk
     carry_out(here)
     values = confirmation(here)
     assert values["chosen"] == "defaults"
-    assert "the winner diverged at full length with seeds 5, 6" in values["statement"]
+    assert "the winner diverged at full length with seed 5, seed 6" in values["statement"]
     assert values["scores"]["winner"] == [None, None]
     assert all(0 <= score <= 1 for score in values["scores"]["defaults"])
-    assert values["kept_run"] is not None
+    assert values["kept"].keys() == {"whole"}
     assert {key: run.info.status for key, run in runs(here).items()} == {
         ("winner", "5"): "FAILED", ("winner", "6"): "FAILED", ("defaults", "5"): "FINISHED",
         ("defaults", "6"): "FINISHED",
@@ -277,8 +288,52 @@ def test_where_both_diverge_there_is_no_training_to_take_over(context, monkeypat
     here = context(BEST)
     carry_out(here)
     assert confirmation(here)["chosen"] == "defaults"
-    assert confirmation(here)["kept_run"] is None
+    assert confirmation(here)["kept"] == {}
     assert not (here.directory / "kept").exists()
+
+
+# --- with folds
+
+
+def test_both_recipes_are_trained_without_the_same_folds_on_none_of_which_the_search_has_chosen(context) -> None:
+    here = context(BEST, data=CROSS_FIT)
+    carry_out(here, num_trials=4)
+    values = confirmation(here)
+    assert values["replicates"] == ["fold-1", "fold-2"]
+    assert [(one["recipe"], one["seed"], one["kept_epoch"]) for one in values["trainings"]] == [
+        ("winner", 6, 2), ("defaults", 6, 2), ("winner", 7, 2), ("defaults", 7, 2)
+    ]  # fmt: skip
+    assert (values["choices"], values["selection_folds"]) == (2, [0])
+    own = {one["replicate"]: one["run_id"] for one in values["trainings"] if one["recipe"] == values["chosen"]}
+    assert values["kept"] == own
+    logits = TrainingStore(here.directory / "kept" / "fold-2").best().val_logits
+    assert len(logits) == 12
+
+
+def test_a_fold_on_which_nothing_was_chosen_is_compared_on_too(context) -> None:
+    here = context(BEST, data=CROSS_FIT)
+    carry_out(here, num_trials=1)
+    assert confirmation(here)["replicates"] == ["fold-0", "fold-1", "fold-2"]
+    assert confirmation(here)["selection_folds"] == []
+
+
+def test_where_the_search_has_chosen_on_every_fold_its_own_scores_decide(context) -> None:
+    here = context(BEST | {"gain": 0.5}, data=CROSS_FIT)
+    carry_out(here, num_trials=4, sampler="grid", scheduler="none", folds=3)
+    values = confirmation(here)
+    assert (values["chosen"], values["trainings"], values["choices"]) == ("winner", [], 1)
+    assert values["selection_folds"] == [0, 1, 2]
+    assert "the search has chosen on every fold (search.folds=3)" in values["statement"]
+
+
+def test_what_is_left_out_compares_nothing_on_the_folds_that_certify(context) -> None:
+    here = context(BEST | {"gain": 0.01, "score_of_defaults": 0.7, "score": 0.71}, data=CROSS_FIT)
+    carry_out(here, confirm="auto")
+    values = confirmation(here)
+    assert values["trainings"] == []
+    assert values["choices"] == 1
+    assert values["detectable_difference"] > values["hoped_difference"]
+    assert "Not confirmed, since it could not detect what the search can hope for." in values["statement"]
 
 
 # --- what train makes of it
@@ -299,11 +354,11 @@ def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypa
     monkeypatch.setattr(placement, "train", None)
     ended = run_training(after, spec_of(5, confirmed.overrides), store)
     assert ended.failure is None
-    assert f"of the stage confirm (run {values['kept_run']})" in after.console.said[0]
+    assert f"of the stage confirm (run {values['kept']['whole']})" in after.console.said[0]
     client = after.tracker.client
     for metric in ("val_score", "step/loss"):
         mine, theirs = ([(p.step, p.value) for p in client.get_metric_history(run, metric)]
-                        for run in (after.run.id, values["kept_run"]))  # fmt: skip
+                        for run in (after.run.id, values["kept"]["whole"]))  # fmt: skip
         assert mine == theirs
     theirs = TrainingStore(here.work / f"{values['chosen']}-seed-5").best().weights
     assert all(torch.equal(store.best().weights[name], value) for name, value in theirs.items())
@@ -315,9 +370,9 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
     carry_out(here)
     values = confirmation(here)
     alone = context(BEST, "train")
-    store = train._open_store(alone, Confirmed(overrides=values["overrides"], kept_run=None))
+    store = train._open_store(alone, Confirmed(overrides=values["overrides"], kept={}))
     run_training(alone, spec_of(5, values["overrides"]), store)
-    kept = TrainingStore(Path(here.directory / "kept"))
+    kept = TrainingStore(Path(here.directory / "kept" / "whole"))
     assert kept.steps() == store.steps()
     mine, theirs = store.best(), kept.best()
     assert np.array_equal(mine.val_logits, theirs.val_logits)
@@ -326,6 +381,6 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
 
 def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
     alone = context(BEST, "train")
-    store = train._open_store(alone, Confirmed(overrides={}, kept_run=None))
+    store = train._open_store(alone, Confirmed(overrides={}, kept={}))
     with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
         run_training(alone, diverging(spec_of(5, {})), store)

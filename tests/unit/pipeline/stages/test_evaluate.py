@@ -15,6 +15,7 @@ from pipeline.stages import evaluate
 POINT = {
     "threshold_log_odds": special.logit(0.5), "balanced_threshold_log_odds": special.logit(0.25),
     "escape_budget": 0.05, "confidence": 0.95, "certified": False, "statement": "none",
+    "evidence": {"kind": "held_out", "folds": 0, "choices": 1, "not_certifying": []},
 }  # fmt: skip
 CARD = SimpleNamespace(
     classes=("good", "pit"), good_classes=("good",), calibration={"scale": 1.0, "bias": 0.0}, operating_point=POINT

@@ -1,7 +1,6 @@
 """The range test's stage, where it needs no training: its held-out batch, what it recommends."""
 
 import io
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +15,8 @@ from rich.table import Table
 from components.data.loader import ImageSet
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayLimit, DecayVerdict
-from pipeline.range_test.backbone_probe import ProbedBackbone
 from pipeline.reports.range_test import (
-    file_safe,
     name_test,
-    report_probe,
     report_tests,
     report_weight_decay,
     say_conditions,
@@ -137,13 +133,6 @@ def test_a_weight_decay_test_that_abstains_says_why() -> None:
     assert said.metrics == {"a_b_weight_decay": None}
 
 
-def test_any_name_makes_a_file_name() -> None:
-    assert file_safe("adamw") == "adamw"
-    assert file_safe("hub:x/y z") == "hub_x_y_z"
-    assert file_safe("b" * 300) != file_safe("b" * 301)
-    assert len(file_safe("b" * 300)) < 120
-
-
 # --- several backbones
 
 
@@ -158,23 +147,6 @@ def test_any_name_makes_a_file_name() -> None:
 def test_the_backbone_is_named_where_there_are_several(backbone: str, several: bool, label: str, key: str) -> None:
     name = name_test(backbone, "adamw", own="resnet18", several=several)
     assert (name.label, name.key) == (label, key)
-
-
-def verdict(backbone: str, score: float, *, kept: bool, low: float | None) -> ProbedBackbone:
-    return ProbedBackbone(
-        backbone=backbone, score=score, low=low, high=None if low is None else score + 0.02, seconds=12.4,
-        images_per_second=50.0, kept=kept, reason="the best" if kept else "not the best",
-    )  # fmt: skip
-
-
-def test_the_probe_is_told_on_the_console_and_logged_with_its_evidence() -> None:
-    said = Said()
-    verdicts = [verdict("vit.a@x", 0.9, kept=True, low=None), verdict("resnet18", 0.8, kept=False, low=0.7)]
-    report_probe(SimpleNamespace(console=said, run=said, log_figure=said.log_figure), verdicts, "average_precision")  # type: ignore[arg-type]
-    assert "kept: the best" in said.lines[0]
-    assert "0.700 … 0.820" in said.lines[0]
-    assert said.metrics == {"probe_vit.a_x": 0.9, "probe_resnet18": 0.8}
-    assert said.tables["tables/backbones.json"]["kept"].tolist() == [True, False]
 
 
 def bounds(optimizer: str, *, suggested: float = 1e-3) -> LrBounds:
@@ -214,43 +186,6 @@ def test_weight_decays_are_compared_on_the_models_own_backbone() -> None:
     groups = planned(["resnet18", "vit"], decays=(0.1, 0.01, 0.001))
     assert [decay for _, _, decay in groups[0]] == [0.01, 0.001, 0.1]  # its own first
     assert groups[2:] == [[("vit", "sgd", 0.01)], [("vit", "adamw", 0.01)]]
-
-
-@pytest.fixture
-def stage(monkeypatch, tmp_path):
-    """Which backbones the stage tests, with the probe replaced by its scores."""
-
-    def backbones(scores: dict[str, float], *, weights: str = "package", keep: int = 1) -> tuple[list[str], Said]:
-        said = Said()
-        probed = [verdict(name, score, kept=True, low=score - 0.3) for name, score in scores.items()]
-        monkeypatch.setattr(lr_range_test, "probe_backbones", lambda *args, seed: probed)
-        context = SimpleNamespace(console=said, run=said, log_figure=said.log_figure, directory=tmp_path)
-        configured = Recipe(model=ModelConfig(backbone="a", weights=weights), recipe=RecipeConfig())
-        settings = RangeTestConfig(backbones=tuple(scores), keep_backbones=keep)
-        return lr_range_test._backbones(context, configured, settings, None, 0), said  # type: ignore[arg-type]
-
-    return backbones
-
-
-def test_the_models_own_backbone_stays_and_stands_first(stage, tmp_path) -> None:
-    found, said = stage({"b": 0.9, "c": 0.8, "a": 0.7})
-    assert found == ["a", "b"]
-    written = json.loads((tmp_path / "backbones.json").read_text())
-    assert {name: one["kept"] for name, one in written.items()} == {"b": True, "c": False, "a": True}
-    assert said.artifacts == ["backbones.json"]
-
-
-def test_one_backbone_is_not_probed(stage) -> None:
-    found, said = stage({"a": 0.7})
-    assert (found, said.lines, said.figures) == (["a"], [], [])
-
-
-def test_a_random_start_is_not_probed_and_all_stay(stage) -> None:
-    found, said = stage({"b": 0.9, "c": 0.8, "a": 0.7}, weights="none")
-    assert found == ["a", "b", "c"]
-    assert said.lines == [
-        "warning: model.weights=none: features of random weights do not rank backbones, so all 3 are tested"
-    ]
 
 
 def test_the_headline_names_other_backbones() -> None:

@@ -26,7 +26,7 @@ def positional(function) -> list[str]:
 
 def test_the_stages_stand_in_the_order_in_which_they_run() -> None:
     assert STAGE_NAMES == (
-        "prepare", "lr_range_test", "compare_lr", "search", "confirm", "train", "evaluate", "promote"
+        "prepare", "embed", "lr_range_test", "compare_lr", "search", "confirm", "train", "evaluate", "promote"
     )  # fmt: skip
 
 
@@ -53,15 +53,15 @@ def test_where_it_runs_and_where_it_is_tracked_shape_no_result(stage: Stage) -> 
 
 
 def test_a_digest_of_what_lies_outside_takes_what_its_stage_declares() -> None:
-    from pipeline.data.sources import range_test_digest, source_digest
+    from pipeline.data.sources import source_digest, weights_digest
 
-    for name, digest in (("prepare", source_digest), ("lr_range_test", range_test_digest)):
+    for name, digest in (("prepare", source_digest), ("embed", weights_digest)):
         assert positional(digest) == ["storage", "console"]
         assert keyword_only(digest) == set(BY_NAME[name].sections)
 
 
 def test_the_images_and_a_file_of_weights_are_what_lies_outside_the_configuration() -> None:
-    assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare", "lr_range_test", "search"]
+    assert [stage.name for stage in STAGES if stage.external is not None] == ["prepare", "embed", "search"]
 
 
 @pytest.mark.parametrize("name", ["lr_range_test", "compare_lr", "search", "confirm", "train"])
@@ -81,7 +81,7 @@ def test_what_is_left_out_of_a_fingerprint_is_a_key_of_a_declared_section(stage:
 
 def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
     from pipeline.console import Console
-    from pipeline.data.sources import range_test_digest
+    from pipeline.data.sources import weights_digest
     from pipeline.sections.recipe import ModelConfig
 
     config = Config()
@@ -89,8 +89,8 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
 
     def digest(weights: str) -> str:
         model = ModelConfig(weights=weights)
-        sections = {"model": model, "recipe": config.recipe, "lr_range_test": config.lr_range_test}
-        return range_test_digest(tmp_path, Console(quiet=True), seed=0, **sections)
+        sections = {"model": model, "recipe": config.recipe, "embed": config.embed}
+        return weights_digest(tmp_path, Console(quiet=True), seed=0, **sections)
 
     file.write_bytes(b"one")
     first = digest(f"file:{file}")
@@ -101,30 +101,24 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
         digest(f"file:{tmp_path}/absent.safetensors")
 
 
-def test_what_the_probe_depends_on_counts_where_there_is_a_probe(tmp_path) -> None:
-    from pipeline.console import Console
-    from pipeline.data.sources import range_test_digest
-    from pipeline.sections.learning_rate import RangeTestConfig
-    from pipeline.sections.recipe import ModelConfig, RecipeConfig
+def test_only_what_shapes_a_classifier_on_frozen_features_makes_them_anew() -> None:
+    """Else another rate would change what range test and search were made from."""
+    stage = BY_NAME["embed"]
 
-    changes = ({"objective": "auroc"}, {"keep_backbones": 3}, {"probe_images": 99})
+    def identity(**given: str) -> str:
+        return fingerprint(stage, section_values(load("smoke", given), stage.sections), {})
 
-    def digests(backbones: tuple[str, ...], weights: str) -> set[str]:
-        found = set()
-        for change in ({}, *changes):
-            recipe = {key: value for key, value in change.items() if key == "objective"}
-            tests = {key: value for key, value in change.items() if key != "objective"}
-            sections = {
-                "model": ModelConfig(weights=weights),
-                "recipe": RecipeConfig(**recipe),
-                "lr_range_test": RangeTestConfig(backbones=backbones, **tests),
-            }
-            found.add(range_test_digest(tmp_path, Console(quiet=True), seed=0, **sections))
-        return found
-
-    assert len(digests(("resnet18", "resnet34"), "pretrained")) == 1 + len(changes)
-    assert digests(("resnet18",), "pretrained") == {""}
-    assert digests(("resnet18", "resnet34"), "none") == {""}
+    for key, value in {
+        "recipe.lr": "0.1", "recipe.optimizer": "sgd", "recipe.batch_size": "8", "recipe.precision": "float32",
+        "recipe.augment_strength": "0", "model.drop_rate": "0.1", "train.epochs": "3",
+        "operating_point.confidence": "0.9", "operating_point.escape_budget": "0.01",
+    }.items():  # fmt: skip
+        assert identity(**{key: value}) == identity(), key
+    for key, value in {
+        "recipe.objective": "auroc", "recipe.class_weights": "none", "recipe.image_size": "32", "seed": "1",
+        "model.weights": "pretrained", "embed.keep_backbones": "1", "embed.max_images": "100",
+    }.items():  # fmt: skip
+        assert identity(**{key: value}) != identity(), key
 
 
 def test_promote_alone_acts_outside_and_is_never_reused() -> None:
@@ -137,7 +131,9 @@ def test_the_long_stages_go_on_where_they_were_interrupted() -> None:
 
 def test_the_confirmation_hangs_on_its_own_keys_of_the_search_and_on_what_the_search_found() -> None:
     keys = {f"search.{name}" for name in Config().search.model_dump()}
-    assert keys - set(BY_NAME["confirm"].unhashed) == {"search.confirm_seeds", "search.confirm_confidence"}
+    assert keys - set(BY_NAME["confirm"].unhashed) == {
+        "search.confirm", "search.confirm_seeds", "search.confirm_confidence"
+    }  # fmt: skip
     assert "search" in BY_NAME["confirm"].inputs
 
 
@@ -154,5 +150,5 @@ def test_nothing_goes_on_from_the_comparison_of_methods() -> None:
 
 def test_only_evaluate_and_promote_come_after_the_test_split_is_read() -> None:
     """Nothing that shapes the model may depend on `evaluate`."""
-    for name in ("prepare", "lr_range_test", "compare_lr", "search", "confirm", "train"):
+    for name in ("prepare", "embed", "lr_range_test", "compare_lr", "search", "confirm", "train"):
         assert "evaluate" not in BY_NAME[name].inputs

@@ -109,6 +109,28 @@ def test_the_extreme_numbers_of_views_are_met(options, parts):
     assert set(table["group"].value_counts()) == {240 // parts}
 
 
+def test_few_parts_have_equally_many_images(options):
+    table = list_generated("count=50,size=16,parts=6", options()).table
+    assert sorted(table["group"].value_counts()) == [8, 8, 8, 8, 9, 9]
+
+
+def test_a_defect_is_shown_on_a_share_of_its_parts_images(options):
+    table = list_generated("count=64,size=16,parts=8,defect_rate=0.5,shown=0.25", options()).table
+    defective = (table["label"] != "good").groupby(table["group"]).sum()
+    assert sorted(defective) == [0, 0, 0, 0, 2, 2, 2, 2]
+    assert table["mask"].notna().tolist() == (table["label"] != "good").tolist()
+    hardly = list_generated("count=64,size=16,parts=8,defect_rate=0.5,shown=0", options()).table
+    assert (hardly["label"] != "good").sum() == 4  # one of each part
+
+
+def test_defects_of_less_strength_change_less(options):
+    usual, weak, none = (
+        _images(list_generated(f"count=24,size=32,defect_rate=1,strength={strength}", options())).astype(float)
+        for strength in (1, 0.5, 0)
+    )
+    assert 0 < np.abs(weak - none).mean() < 0.6 * np.abs(usual - none).mean()
+
+
 def test_a_folder_is_filled_before_the_next_one_is_begun(options, monkeypatch):
     assert photographs._PER_FOLDER == 1000
     monkeypatch.setattr(photographs, "_PER_FOLDER", 100)
@@ -130,12 +152,17 @@ def test_the_description_says_what_was_drawn_and_planted(options):
     assert plain == "generated: 12 images of 4 parts, 16 px, defect rate 0.4, seed 0"
     planted = list_generated("count=40,size=16,shortcut=size,format=jpeg", options()).description
     assert planted == f"{drawn}, jpeg; planted: a shortcut by size"
+    hard = list_generated("count=40,size=16,shown=0.25,strength=0.5", options()).description
+    assert hard == f"{drawn}, shown on 25% of a defective part's images, defects of strength 0.5"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cuont=3", "does not know 'cuont=3'; .*count, size, defect_rate, parts, seed, shortcut, format"),
+        (
+            "cuont=3",
+            "does not know 'cuont=3'; .*count, size, defect_rate, parts, shown, strength, seed, shortcut, format",
+        ),
         ("count", "does not know 'count'"),
         ("count=many", "count='many' has to be int"),
         ("count=1", "count='1' has to be int from 2"),
@@ -143,7 +170,9 @@ def test_the_description_says_what_was_drawn_and_planted(options):
         ("size=8", "size='8' has to be int from 16 to 4096"),
         ("defect_rate=1.5", "defect_rate='1.5' has to be float from 0.0 to 1.0"),
         ("defect_rate=nan", "defect_rate='nan'"),
-        ("count=240,parts=200", "parts='200' has to be int from 60 to 120"),
+        ("count=240,parts=200", "parts='200' has to be int from 1 to 120"),
+        ("shown=2", "shown='2' has to be float from 0.0 to 1.0"),
+        ("strength=-1", "strength='-1' has to be float from 0.0 to 10.0"),
         ("seed=-1", "seed='-1'"),
         ("shortcut=colour", "shortcut='colour' has to be one of: none, format, brightness, size"),
         ("format=gif", "format='gif' has to be one of: png, jpeg"),

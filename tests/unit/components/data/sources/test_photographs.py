@@ -14,11 +14,11 @@ SMOOTH = Lot(name="lot07", texture="brushed", contrast=0.0, angle=0.0, length=8.
 
 
 def _studio(folder, **changes):
-    return replace(Studio(folder=folder, size=64, seed=0, format="png", shortcut="none"), **changes)
+    return replace(Studio(folder=folder, size=64, seed=0, strength=1.0, format="png", shortcut="none"), **changes)
 
 
 def _parts(label, number, views=4):
-    return [Part(number=n, label=label, lot=SMOOTH, first=views * n, views=views) for n in range(number)]
+    return [Part(number=n, label=label, lot=SMOOTH, first=views * n, views=views, shown=views) for n in range(number)]
 
 
 def _pixels(folder: Path, path: str) -> np.ndarray:

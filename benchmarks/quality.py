@@ -1,0 +1,177 @@
+"""How good the pipeline's models are for the time that they take, beside a bare training loop.
+
+    python benchmarks/quality.py --json
+
+On each set (`quality_sets`) the pipeline is started as a user does, in a new storage, with the demo's configuration of
+that set and with half and three times its training's length; the loop (`quality_loop`, sixty lines that know neither
+search nor certificate) takes turns with it, at four sides and lengths. Both have the same weights and the same test
+images. Reported are medians over the seeds, and seconds as multiples of the loop's eight epochs at 128 px of the same
+sitting; those of the first model count from the start of the command.
+
+A machine that does nothing else needs four hours for two sets; `--folder PATH` keeps each finished command, so that a
+second call goes on. `--output PATH` writes the results, `--results PATH` takes them from there and measures nothing,
+and `--figure PATH` draws quality over time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import quality_measures as measures
+from quality_figure import draw
+from quality_runs import LENGTHS, LOOPS, REFERENCE, run_loop, run_ours
+from quality_sets import X_SDD, ImageSet, Split, find_sets, make_split
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.cli import parse_overrides
+from pipeline.compute.resources import cpu_count
+
+UNITS = ("auroc", "average_precision", "balanced_accuracy", "overkill", "overkill_at_budget", "escape_rate")
+TOLD = (*UNITS, "seconds", "ratio", "latency_ms")
+
+Rows = list[dict[str, Any]]
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.results is not None:
+        result = json.loads(arguments.results.read_text(encoding="utf-8"))
+    else:
+        with tempfile.TemporaryDirectory(prefix="escapement-bench-") as name:
+            result = _measure(arguments, arguments.folder or Path(name))
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.figure is not None:
+        draw(result).savefig(arguments.figure, dpi=200)
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _show(result)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sets",
+        nargs="+",
+        default=["elpv", "x_sdd", "parts", "small"],
+        metavar="SET",
+        help="elpv, x_sdd, parts, small, a configuration (.yaml), or the manifest.parquet of a run",
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
+    parser.add_argument(
+        "--ours", nargs="*", choices=LENGTHS, default=list(LENGTHS), help="lengths of the pipeline's run"
+    )
+    parser.add_argument("--loop", nargs="*", choices=LOOPS, default=list(LOOPS), help="settings of the loop")
+    parser.add_argument("--loop-lr", type=float, default=1e-3, help="the loop's highest learning rate")
+    parser.add_argument("--set", action="append", default=[], help="override of each set's configuration, as key=value")
+    parser.add_argument("--x-sdd", type=Path, default=X_SDD, help="folder of X-SDD's class folders")
+    parser.add_argument("--folder", type=Path, help="where finished commands are kept and taken from")
+    parser.add_argument("--results", type=Path, help="show the results in this file")
+    parser.add_argument("--output", type=Path, help="write the results to this file")
+    parser.add_argument("--figure", type=Path, help="draw quality over time into this file")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args()
+
+
+def _measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+    chosen = find_sets(arguments.sets, x_sdd=arguments.x_sdd, changes=parse_overrides(arguments.set))
+    return {
+        "cores": cpu_count(),
+        "reference": REFERENCE,
+        "sets": {one.name: _measure_set(one, arguments, (place / one.name).resolve()) for one in chosen},
+    }
+
+
+def _measure_set(images: ImageSet, arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
+    split = make_split(images, place)
+    rows: Rows = []
+    for seed in arguments.seeds:
+        for name, run in _turns(images, split, seed, arguments):
+            kept = place / f"{name} {seed}.json"
+            if not kept.exists():
+                with tempfile.TemporaryDirectory(prefix="escapement-bench-") as work:
+                    found = run(Path(work) / "run")
+                kept.write_text(json.dumps(found), encoding="utf-8")
+            rows += json.loads(kept.read_text(encoding="utf-8"))
+    tested = split.tested
+    return {
+        "images": len(split.table),
+        "tested": len(tested),
+        "tested_defective": int(tested["is_defect"].sum()) if split.has_good else None,
+        "rows": rows,
+        "medians": summarise(rows),
+    }
+
+
+def _turns(
+    images: ImageSet, split: Split, seed: int, arguments: argparse.Namespace
+) -> list[tuple[str, Callable[[Path], Rows]]]:
+    """Name and command of each measurement of a seed, the pipeline's and the loop's in turn."""
+    ours = [
+        (f"ours {length}", lambda at, it=length: run_ours(images, split, it, seed, at)) for length in arguments.ours
+    ]
+    loop = [
+        (f"loop {setting}", lambda at, it=setting: run_loop(split, it, seed, at, lr=arguments.loop_lr))
+        for setting in arguments.loop
+    ]
+    both = [pair for pair in zip(ours, loop, strict=False) for pair in pair]
+    return both + ours[len(loop) :] + loop[len(ours) :]
+
+
+def summarise(rows: Rows) -> dict[str, dict[str, Any]]:
+    """Medians over the seeds, by what was run. ratio: of its seconds to those of the reference of the same seed."""
+    unit = {row["seed"]: row["seconds"] for row in rows if row["who"] == f"loop, {REFERENCE}"}
+    for row in rows:
+        row["ratio"] = row["seconds"] / unit[row["seed"]] if row["seed"] in unit else None
+    found: dict[str, dict[str, Any]] = {}
+    for who in dict.fromkeys(row["who"] for row in rows):
+        own = [row for row in rows if row["who"] == who]
+        found[who] = {key: measures.median([row.get(key) for row in own]) for key in TOLD}
+        found[who] |= {"seeds": len(own), "threshold": own[0]["threshold"]}
+        if "certified" in own[0]:
+            found[who] |= {key: sum(bool(row[key]) for row in own) for key in ("certified", "kept")}
+            found[who]["budget"] = own[0]["budget"]
+    return found
+
+
+def _show(result: dict[str, Any]) -> None:
+    console = Console()
+    for name, found in result["sets"].items():
+        defective = "" if found["tested_defective"] is None else f", {found['tested_defective']} of them defective"
+        table = Table(
+            "", "seconds", "of the loop's", "AUROC", "average precision", "balanced accuracy",
+            f"overkill at {measures.ESCAPES:.0%} escapes", "overkill at the budget", "certified, kept", "ms an image",
+            title=f"{name}: {found['images']:,} images, {found['tested']} for the test{defective}",
+        )  # fmt: skip
+        for who, row in found["medians"].items():
+            table.add_row(who, *_cells(row))
+        console.print(table)
+    console.print(
+        "Medians of the seeds. Balanced accuracy with * is at the threshold that suits the test best. Kept: no more of "
+        "the test's defectives escaped than the budget allows."
+    )
+
+
+def _cells(row: dict[str, Any]) -> Sequence[str]:
+    def number(key: str, form: str = ".3f") -> str:
+        return "–" if row[key] is None else format(row[key], form)
+
+    mark = "*" if row["threshold"] == "the test's best" else ""
+    seeds = row["seeds"]
+    budget = f"{row['certified']}, {row['kept']} of {seeds}, at {row['budget']:.0%}" if "certified" in row else "–"
+    return (
+        number("seconds", ".0f"), number("ratio", ".2f"), number("auroc"), number("average_precision"),
+        number("balanced_accuracy") + mark, number("overkill"), number("overkill_at_budget"), budget,
+        number("latency_ms", ".1f"),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

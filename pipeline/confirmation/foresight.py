@@ -1,0 +1,86 @@
+"""Whether a confirmation is worth its trainings: what it could detect, and what the search can hope for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from components.display import counted
+from components.evaluation.expected_difference import (
+    Normal,
+    detectable_difference,
+    difference_variance,
+    score_variance,
+)
+from pipeline.confirmation.prior import CORRELATION, SEED_SD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foresight:
+    """What is known before the trainings.
+
+    expected: the winner's gain at full length. detectable: the difference that the confirmation could detect; None
+    where it could detect none, since the images are of one kind.
+    """
+
+    expected: Normal
+    detectable: float | None
+    statement: str
+
+    @property
+    def hoped(self) -> float:
+        """The gain that the search can hope for: one standard deviation above the expected one."""
+        return self.expected.mean + self.expected.sd
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether the confirmation could detect what the search can hope for."""
+        return self.detectable is not None and self.detectable <= self.hoped
+
+
+def foresee(
+    held_out: Sequence[pd.DataFrame],
+    expected: Normal,
+    *,
+    replicates: int,
+    objective: str,
+    score: float,
+    confidence: float,
+) -> Foresight:
+    """What a confirmation could detect.
+
+    held_out: rows of the manifest on which trainings will be scored, a table for each set of images. replicates: pairs
+    of trainings. score: about what the recipes will score.
+    """
+    kinds = [groups_by_kind(rows, objective) for rows in held_out]
+    detectable = None
+    if all(len(kind) > 1 for kind in kinds) and len({len(kind) for kind in kinds}) == 1:
+        sampling = sum(score_variance(objective, score, list(kind.values())) for kind in kinds) / len(kinds) ** 2
+        variance = difference_variance(
+            sampling, correlation=CORRELATION, seed_variance=SEED_SD**2, replicates=replicates
+        )
+        detectable = detectable_difference(math.sqrt(variance), confidence=confidence)
+    images = ", ".join(f"{sum(kind.get(name, 0) for kind in kinds)} {name}" for name in sorted(set().union(*kinds)))
+    could = "no difference, for want of images" if detectable is None else f"a difference of {detectable:.4f}"
+    hoped = max(expected.mean + expected.sd, 0.0)
+    return Foresight(
+        expected=expected,
+        detectable=detectable,
+        statement=f"{counted(replicates, 'pair')} of trainings (groups of images to compare on: {images}) could detect "
+        f"{could} in {objective} (at {100 * confidence:g} % confidence, in four cases of five); the search can hope "
+        f"for {hoped:.4f}.",
+    )
+
+
+def groups_by_kind(rows: pd.DataFrame, objective: str) -> Mapping[str, int]:
+    """Groups that hold an image of a kind: of a class for balanced_accuracy, else of the good and the defective ones.
+
+    Images of a group count as one, which is careful where they differ.
+    """
+    kind = rows["label"]
+    if objective != "balanced_accuracy":
+        kind = rows["is_defect"].astype(bool).map({True: "defective", False: "good"})
+    return {str(name): int(groups) for name, groups in rows.groupby(kind)["group"].nunique().items()}

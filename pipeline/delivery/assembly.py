@@ -1,0 +1,143 @@
+"""How a model is put together: views, networks, and the classifier on frozen features.
+
+All is chosen on images that the networks had not seen, and within the latency limit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from components.evaluation.blending import fit_blend
+from components.evaluation.intervals import bootstrap_values
+from components.evaluation.objectives import Objective, score_of_images
+from components.serving.latency import Candidate, choose_delivery
+
+#: Resamples of the images, by which the noise of a score is known.
+SAMPLES = 200
+#: Parts over which a blend is cross-fitted where the images have no folds.
+PARTS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """N images, scored by a network that had not seen them.
+
+    rows: (N,) of the manifest, in its order. labels: (N,) int. views: (V, N, K) log-probabilities, one view each, in
+    the order of `nested_views`. frozen: (N, K) log-probabilities of the classifier on frozen features, NaN where it has
+    none.
+    """
+
+    rows: pd.DataFrame
+    labels: np.ndarray
+    views: np.ndarray
+    frozen: np.ndarray
+
+    @property
+    def folds(self) -> np.ndarray:
+        """(N,) int: of the manifest where there are several, or else parts by group."""
+        folds = self.rows["fold"].to_numpy()
+        if len(np.unique(folds)) > 1:
+            return np.asarray(folds)
+        return np.asarray(pd.factorize(self.rows["group"], sort=True)[0] % PARTS)
+
+    def mean(self, views: int) -> np.ndarray:
+        """(N, K) float64 over the first so many views."""
+        return np.asarray(self.views[:views].mean(axis=0, dtype=np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What models are compared by, and on which classes."""
+
+    objective: Objective
+    classes: tuple[str, ...]
+    good_classes: tuple[str, ...]
+    seed: int
+
+    def score(self, logits: np.ndarray, unseen: Unseen) -> float:
+        return float(self._statistic(logits, unseen)(np.arange(len(logits))))
+
+    def resampled(self, logits: np.ndarray, unseen: Unseen) -> np.ndarray:
+        """(SAMPLES,) scores on the same resamples of whole groups for every model."""
+        values = bootstrap_values(
+            self._statistic(logits, unseen), unseen.rows["group"].to_numpy(), samples=SAMPLES, seed=self.seed
+        )
+        return np.asarray(np.nan_to_num(values[:, 0]))
+
+    def _statistic(self, logits: np.ndarray, unseen: Unseen) -> Any:  # noqa: ANN401 - a function of positions
+        return score_of_images(
+            self.objective, logits, unseen.labels, classes=self.classes, good_classes=self.good_classes
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """views: how many are averaged. network, frozen: the weights of the networks together, and of the classifier on
+    frozen features. logits: (N, K) of the images that this was chosen on, blended by weights that were fitted on other
+    folds. record: what it was chosen by, JSON-ready.
+    """
+
+    views: int
+    network: float
+    frozen: float
+    logits: np.ndarray
+    record: dict[str, Any]
+
+    def combine(self, unseen: Unseen) -> np.ndarray:
+        """(N, K) logits of other images."""
+        networks = self.network * unseen.mean(self.views)
+        return np.asarray(networks + self.frozen * unseen.frozen if self.frozen else networks)
+
+
+def choose_views(
+    unseen: Unseen, judge: Judge, latency_ms: Mapping[int, float], *, limit_ms: float | None
+) -> tuple[int, list[dict[str, float]]]:
+    """The fewest views that lose nothing beyond noise, within the limit; and what each number is worth and costs.
+
+    latency_ms: by number of views. Raises InputError: no number is within the limit.
+    """
+    candidates = {
+        count: Candidate(
+            name=f"{count} views" if count > 1 else "1 view",
+            score=judge.score(unseen.mean(count), unseen),
+            resampled=judge.resampled(unseen.mean(count), unseen),
+            latency_ms=latency,
+        )
+        for count, latency in latency_ms.items()
+    }
+    chosen = choose_delivery(list(candidates.values()), limit_ms=limit_ms)
+    table = [{"views": count, "score": one.score, "latency_ms": one.latency_ms} for count, one in candidates.items()]
+    return next(count for count, one in candidates.items() if one is chosen), table
+
+
+def assemble(unseen: Unseen, judge: Judge, *, views: int, may_blend: bool) -> Assembly:
+    """Decide whether the classifier on frozen features joins: where it lowers the log loss beyond its noise, out of
+    fold, and does not lower the score."""
+    alone = unseen.mean(views)
+    record: dict[str, Any] = {"views": views, "score": judge.score(alone, unseen), "blend": None}
+    plain = Assembly(views=views, network=1.0, frozen=0.0, logits=alone, record=record)
+    if not may_blend or not np.isfinite(unseen.frozen).all():
+        return plain
+    blend = fit_blend(
+        np.stack([alone, unseen.frozen]), unseen.labels, unseen.folds, groups=unseen.rows["group"].to_numpy()
+    )
+    network, frozen = (float(weight) for weight in blend.weights)
+    score = judge.score(blend.blended, unseen)
+    taken = frozen > 0 and blend.gain > blend.gain_error and score >= record["score"]
+    record["blend"] = {
+        "taken": taken,
+        "weights": [network, frozen],
+        "score": score,
+        "score_of_frozen": judge.score(unseen.frozen, unseen),
+        "log_loss_gain": blend.gain,
+        "standard_error": blend.gain_error if math.isfinite(blend.gain_error) else None,
+    }
+    if not taken:
+        return plain
+    return Assembly(views=views, network=network, frozen=frozen, logits=blend.blended, record=record)

@@ -1,0 +1,81 @@
+"""The trained networks of a model: their scores of images that they had not seen, and what they cost to serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import log_softmax
+from torch import nn
+
+from components.models.forward import Ensemble, MemberModel
+from components.serving.latency import latency_ms
+from components.training.engine import Learner
+from pipeline.delivery.assembly import Unseen
+from pipeline.delivery.members import Trained
+from pipeline.training.build import TrainingData, view_scores
+
+#: Timed passes of one image.
+REPEATS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """learner: its model holds the weights of the first member. views: in the order of `nested_views`. frozen: (R, K)
+    logits of the classifier on frozen features by row of the manifest, NaN where it has none.
+    """
+
+    data: TrainingData
+    trained: Sequence[Trained]
+    learner: Learner
+    views: tuple[int, ...]
+    frozen: np.ndarray
+
+    def out_of_fold(self) -> Unseen:
+        """Every image that is not test, scored by the network that has not seen it, in the manifest's order."""
+        folds = self.data.manifest["fold"].to_numpy()
+        scores = np.empty((len(self.views), len(folds), len(self.data.classes)), dtype=np.float32)
+        for one in self.trained:
+            found = one.store.best().views
+            assert found is not None  # scored after the last epoch
+            scores[:, folds == one.spec.fold] = found
+        return self._unseen(folds >= 0, scores[:, folds >= 0])
+
+    def of_split(self, split: str) -> Unseen:
+        """A split of the hold-out design, scored by the single network."""
+        images = self.data.split(split)
+        scores = view_scores(self.learner.model, images, self.learner, self.views)
+        return self._unseen(self.data.manifest["split"].eq(split).to_numpy(), scores)
+
+    def latency(self, count: int, counts: Sequence[int], *, threads: int) -> Mapping[int, float]:
+        """Milliseconds for one image of an ensemble of so many of these networks, by number of views."""
+        return {views: self._latency([self._member(views)] * count, threads) for views in counts}
+
+    def latency_with(self, frozen: nn.Module, count: int, views: int, *, threads: int) -> float:
+        """The same together with the classifier on frozen features."""
+        member = replace(self._member(1), model=frozen, precision="float32")
+        return self._latency([*[self._member(views)] * count, member], threads)
+
+    def _member(self, views: int) -> MemberModel:
+        learner = self.learner
+        return MemberModel(
+            learner.model.eval(),
+            learner.preprocessing.to(learner.device.target),
+            learner.device.precision,
+            weight=1.0,
+            views=self.views[:views],
+        )
+
+    def _latency(self, members: Sequence[MemberModel], threads: int) -> float:
+        return latency_ms(Ensemble(tuple(members)), side=self.data.pack.size, threads=threads, repeats=REPEATS)
+
+    def _unseen(self, which: np.ndarray, scores: np.ndarray) -> Unseen:
+        rows = self.data.manifest[which]
+        position = {name: number for number, name in enumerate(self.data.classes)}
+        return Unseen(
+            rows=rows,
+            labels=rows["label"].map(position).to_numpy(dtype=np.int64),
+            views=scores,
+            frozen=log_softmax(self.frozen[which].astype(np.float64), axis=1),
+        )

@@ -1,0 +1,270 @@
+"""What frozen backbones make of the images: computed once for each backbone and size, and kept for the next time.
+
+The images of a candidate are embedded in parts: each is a task, so that a cluster works on several at a time, and the
+progress shows. The cache lies below `storage.root` and goes by the content of the images.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.data.file_index import file_sha256
+from components.data.loader import ImageSet, eval_batch_size, eval_batches
+from components.errors import InputError
+from components.models.backbones import BuiltModel, build_embedder
+from components.models.forward import Preprocessing, pooled_features
+from components.training.engine import Device, predict
+from components.whole_files import whole_file
+from pipeline.compute.device import resolve_target
+from pipeline.embedding.images import Chosen
+from pipeline.sections.recipe import ModelConfig
+from pipeline.stage import StageContext, read_record
+from pipeline.storage import FEATURES_FOLDER
+from pipeline.training.build import TrainingData
+from pipeline.training.tasks import Place, run_tasks
+
+#: Bumped when features mean something else.
+FORMAT = 1
+#: Images of a task.
+PART = 512
+#: Single images that are timed, of which the fastest counts, after some that are not: the first are slower.
+TIMED, UNTIMED = 7, 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A backbone, and the side in px at which it sees the images."""
+
+    backbone: str
+    image_size: int
+
+    def __str__(self) -> str:
+        return f"{self.backbone} at {self.image_size} px"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """values: (N, F) float32, of the chosen images in their order. pooled: how many of the F, the first ones, are what
+    the backbone's own classifier would get. mean, std: the normalisation of the backbone's images, on the unit scale.
+
+    seconds: of embedding, without the loading of models. serve_ms: milliseconds for a single image.
+    """
+
+    values: np.ndarray
+    pooled: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seconds: float
+    serve_ms: float
+
+    @property
+    def images_per_second(self) -> float:
+        return len(self.values) / self.seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Images for a worker. indices: (n,) rows of the pack."""
+
+    candidate: Candidate
+    weights: str
+    seed: int
+    place: Place
+    start: int
+    indices: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Embedded:
+    values: np.ndarray
+    pooled: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seconds: float
+    serve_ms: float | None
+
+
+def embed_all(
+    context: StageContext,
+    candidates: Sequence[Candidate],
+    data: TrainingData,
+    chosen: Chosen,
+    model: ModelConfig,
+    place: Place,
+    *,
+    seed: int,
+) -> Iterator[tuple[Candidate, Features]]:
+    """The features of each candidate, in their order; one at a time, since those of all may not fit into memory.
+
+    Raises InputError where features are not finite.
+    """
+    content = _content(data, chosen)
+    for candidate in candidates:
+        path = _cache_file(context, candidate, content, model.weights, seed)
+        found = _read(path)
+        if found is None:
+            parts = [
+                _Part(
+                    candidate=candidate,
+                    weights=model.weights,
+                    seed=seed,
+                    place=place,
+                    start=start,
+                    indices=chosen.images.indices[start : start + PART],
+                )
+                for start in range(0, len(chosen), PART)
+            ]
+            made: dict[int, _Embedded] = {}
+            with context.console.bar(f"embedding {candidate}", len(chosen)) as advance:
+                for part, embedded in run_tasks(_embed, parts, place):
+                    made[part.start] = embedded
+                    advance(len(part.indices))
+            found = _joined([made[part.start] for part in parts], candidate, model.weights)
+            _keep(found, path, context.storage)
+        yield candidate, found
+
+
+def _embed(part: _Part) -> _Embedded:
+    """Features in float32, since a linear classifier is sensitive to small differences."""
+    data, size = part.place.open(), part.candidate.image_size
+    device = Device(resolve_target(part.place.compute))
+    built, pooling = _loaded(part.candidate.backbone, part.weights, part.seed, str(device.target))
+    preprocessing = Preprocessing.from_unit_scale(built.mean, built.std, size=size)
+    images = ImageSet(data.pack, part.indices, np.zeros(len(part.indices), dtype=np.int64))
+    serve_ms = None
+    if part.start == 0:  # before the clock is set: the first images are slower
+        serve_ms = _time_single(pooling, images, device, preprocessing)
+    batches = eval_batches(images, batch_size=eval_batch_size(images.side, trained=1))
+    started = time.perf_counter()
+    values = predict(pooling, batches, device=device, preprocessing=preprocessing)
+    seconds = time.perf_counter() - started
+    return _Embedded(
+        values=values,
+        pooled=pooling.width(size, device.target),
+        mean=built.mean,
+        std=built.std,
+        seconds=seconds,
+        serve_ms=serve_ms,
+    )
+
+
+class _Pooling(nn.Module):
+    """A backbone whose output are its pooled features."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return pooled_features(self.network, images)
+
+    def width(self, size: int, target: torch.device) -> int:
+        """How many features the backbone's own classifier would get."""
+        with torch.inference_mode():
+            return int(self.network(torch.zeros(1, 3, size, size, device=target)).shape[1])
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(backbone: str, weights: str, seed: int, target: str) -> tuple[BuiltModel, _Pooling]:
+    """The backbone on the device in eval mode; kept for the next part in this process."""
+    built = build_embedder(backbone=backbone, weights=weights, seed=seed)
+    network = built.model.to(torch.device(target), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return built, _Pooling(network).eval()
+
+
+def _time_single(pooling: nn.Module, images: ImageSet, device: Device, preprocessing: Preprocessing) -> float:
+    """Milliseconds from the pixels of an image to its features, the least of a few: other processes only slow it."""
+    one = images.take(np.zeros(1, dtype=np.int64))
+    seconds = []
+    for _ in range(UNTIMED + TIMED):
+        batches = list(eval_batches(one, batch_size=1))
+        started = time.perf_counter()
+        predict(pooling, batches, device=device, preprocessing=preprocessing)  # which copies back, and so waits
+        seconds.append(time.perf_counter() - started)
+    return 1000 * min(seconds[UNTIMED:])
+
+
+def _joined(parts: Sequence[_Embedded], candidate: Candidate, weights: str) -> Features:
+    values = np.concatenate([part.values for part in parts])
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"model.weights={weights}: {candidate.backbone} with these weights gives features that are not finite; "
+            "remove it from the backbones, or use other weights"
+        )
+    first = parts[0]
+    assert first.serve_ms is not None
+    return Features(
+        values=values,
+        pooled=first.pooled,
+        mean=first.mean,
+        std=first.std,
+        seconds=sum(part.seconds for part in parts),
+        serve_ms=first.serve_ms,
+    )
+
+
+def _content(data: TrainingData, chosen: Chosen) -> str:
+    """Digest of the pixels: the files that they come from, the part of each, and how it becomes a square."""
+    rows = data.manifest.iloc[chosen.rows]
+    boxes = [name[len(path) :] for name, path in zip(rows["image_id"], rows["path"], strict=True)]
+    identity = [asdict(data.pack.framing), rows["sha256"].tolist(), boxes]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _cache_file(context: StageContext, candidate: Candidate, content: str, weights: str, seed: int) -> Path:
+    """Named by the prepared data, with which it goes, and by what the features depend on.
+
+    Features of the same images for earlier prepared data are taken over.
+    """
+    named = weights.startswith("file:")
+    identity = {
+        "format": FORMAT,
+        "images": content,
+        **asdict(candidate),
+        "weights": file_sha256(Path(os.path.expanduser(weights.removeprefix("file:")))) if named else weights,  # noqa: PTH111
+        "seed": seed if weights == "none" else None,
+    }
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    folder = context.storage / FEATURES_FOLDER
+    path = folder / f"{context.inputs['prepare'].result_id}-{key}.npz"
+    earlier = next(folder.glob(f"*-{key}.npz"), path)
+    if earlier != path and not path.exists():
+        earlier.rename(path)
+    return path
+
+
+def _read(path: Path) -> Features | None:
+    if not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return Features(
+            values=kept["values"],
+            pooled=int(kept["pooled"]),
+            mean=tuple(kept["mean"].tolist()),
+            std=tuple(kept["std"].tolist()),
+            seconds=float(kept["seconds"]),
+            serve_ms=float(kept["serve_ms"]),
+        )
+
+
+def _keep(features: Features, path: Path, storage: Path) -> None:
+    """Write the features; remove those of prepared data that do not exist any more."""
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as draft, draft.open("wb") as stream:
+        np.savez(stream, **vars(features))
+    records = [read_record(folder) for folder in (storage / "prepare").iterdir()]
+    existing = {record.result_id for record in records if record is not None}
+    for file in path.parent.glob("*.npz"):
+        if file.name.partition("-")[0] not in existing:
+            file.unlink(missing_ok=True)

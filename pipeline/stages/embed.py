@@ -1,0 +1,205 @@
+"""embed: every image that is not test through each backbone in question, as it comes, and a classifier on the features.
+
+Within a minute it says which backbones and image sizes the data suit, what each costs, which labels to look at again,
+and whether there is anything to learn at all. Its scores and its classifier are the first model; the backbones that it
+keeps are tested and searched, and fine-tuning starts from its head starts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from components.models.heads import HeadStart, save_heads
+from pipeline.data.sources import log_lineage
+from pipeline.embedding.classifier import Judged, frozen_state, head_starts, judge
+from pipeline.embedding.features import Candidate, Features, embed_all
+from pipeline.embedding.hints import NO_HINTS, Hints, find_hints
+from pipeline.embedding.images import Chosen, choose_images
+from pipeline.embedding.ranking import Ranked, best_first, keep_best, rank, separation_of
+from pipeline.reports.embedding import report_embedding
+from pipeline.sections.embedding import EmbedConfig, backbones_in_question
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.stage import StageContext
+from pipeline.training.build import TrainingData, open_data, recipe_objective
+from pipeline.training.tasks import Place, task_placement
+
+
+@dataclass
+class _Best:
+    """The best candidate so far, and what is kept of it."""
+
+    ranked: Ranked
+    features: Features
+    judged: Judged
+
+
+def run(
+    context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, embed: EmbedConfig
+) -> dict[str, Any]:
+    """Embed, classify, rank; write embedding.json, frozen_logits.npy, frozen.safetensors, heads.safetensors, hints.
+
+    embedding.json: the candidates, the best first; `best`, what is served of it; `kept`, the backbones that go on, the
+    model's own first. frozen_logits.npy: (N, K) float32, the best candidate's scores by row of the manifest, NaN where
+    no classifier that has not seen the image gives one. frozen.safetensors: its classifier and backbone as one model.
+    heads.safetensors: see `components/models/heads.py`; none of random weights.
+    """
+    data, configured = open_data(context.inputs["prepare"].directory), Recipe(model=model, recipe=recipe)
+    log_lineage(context.run, context.inputs["prepare"].directory, used_for="embedding")
+    size = recipe.image_size or data.pack.size
+    sizes = embed.image_sizes or (size,)
+    backbones = backbones_in_question(embed, model)
+    candidates = [Candidate(backbone, one) for backbone in backbones for one in sizes]
+    chosen = choose_images(data, most=embed.max_images, several=len(candidates) > 1, seed=seed)
+    with context.run.system_metrics(), task_placement(context) as place:
+        ranked, best = _compare(context, candidates, data, chosen, configured, embed, place, size=size, seed=seed)
+    order = best_first(ranked)
+    knows = model.weights != "none" and not best.ranked.finds_nothing
+    hints = find_hints(best.features, best.judged, chosen, data) if knows else NO_HINTS
+    _write_best(context, best, data, chosen, model, seed)
+    kept = keep_best(order, keep=embed.keep_backbones, configured=model.backbone, size=size)
+    if model.weights == "none":
+        kept = dict.fromkeys(backbones, (True, "random weights rank nothing"))
+    record = _record(order, best, kept, chosen, data, configured, size=data.pack.size, seed=seed)
+    (context.directory / "embedding.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    hints.doubtful.drop(columns="pack_index").to_csv(context.directory / "doubtful.csv", index=False)
+    hints.outliers.drop(columns="pack_index").to_csv(context.directory / "outliers.csv", index=False)
+    report_embedding(context, record, hints, data.pack)
+    return _headline(record, hints)
+
+
+def _compare(
+    context: StageContext,
+    candidates: list[Candidate],
+    data: TrainingData,
+    chosen: Chosen,
+    configured: Recipe,
+    embed: EmbedConfig,
+    place: Place,
+    *,
+    size: int,
+    seed: int,
+) -> tuple[list[Ranked], _Best]:
+    """Score all candidates; write the head starts of each backbone at the size nearest to that of trainings."""
+    classes, balanced = len(data.classes), configured.recipe.class_weights == "balanced"
+    nearest = min((one.image_size for one in candidates), key=lambda side: abs(side - size))
+    ranked: list[Ranked] = []
+    best: _Best | None = None
+    heads: dict[tuple[str, int | None], HeadStart] = {}
+    for candidate, features in embed_all(context, candidates, data, chosen, configured.model, place, seed=seed):
+        judged = judge(features, chosen, num_classes=classes, balanced=balanced, seed=seed)
+        found = rank(
+            candidate,
+            features,
+            judged,
+            chosen,
+            data,
+            recipe_objective(configured),
+            samples=embed.bootstrap_samples,
+            seed=seed,
+        )
+        ranked.append(found)
+        if best is None or best_first([best.ranked, found])[0] is found:
+            best = _Best(found, features, judged)
+        if configured.model.weights != "none" and candidate.image_size == nearest:
+            starts = head_starts(features, chosen, num_classes=classes, balanced=balanced)
+            heads |= {(candidate.backbone, fold): start for fold, start in starts.items()}
+    if heads:
+        save_heads(context.directory, heads)
+    assert best is not None
+    return ranked, best
+
+
+def _write_best(
+    context: StageContext, best: _Best, data: TrainingData, chosen: Chosen, model: ModelConfig, seed: int
+) -> None:
+    logits = np.full((len(data.manifest), len(data.classes)), np.nan, dtype=np.float32)
+    logits[chosen.rows] = best.judged.logits
+    np.save(context.directory / "frozen_logits.npy", logits)
+    state = frozen_state(best.judged.classifier, model, backbone=best.ranked.backbone, seed=seed)
+    contiguous = {name: values.contiguous() for name, values in state.items()}
+    save_file(contiguous, context.directory / "frozen.safetensors")
+
+
+def _record(
+    order: list[Ranked],
+    best: _Best,
+    kept: dict[str, tuple[bool, str]],
+    chosen: Chosen,
+    data: TrainingData,
+    configured: Recipe,
+    *,
+    size: int,
+    seed: int,
+) -> dict[str, Any]:
+    own = configured.model.backbone
+    return {
+        "design": "cross_fit" if data.folds else "hold_out",
+        "folds": data.folds,
+        "compared": int(chosen.compared.sum()),
+        "images": len(chosen),
+        "available": chosen.available,
+        "objective": configured.recipe.objective,
+        "separation": separation_of(data)[0],
+        "candidates": [one.to_dict() for one in order],
+        "best": {
+            "backbone": best.ranked.backbone,
+            "image_size": best.ranked.image_size,
+            "mean": list(best.features.mean),
+            "std": list(best.features.std),
+        },
+        "backbones": {name: {"kept": stays, "reason": reason} for name, (stays, reason) in kept.items()},
+        "kept": sorted((name for name, (stays, _) in kept.items() if stays), key=lambda name: name != own),
+        "warnings": _warnings(order[0], configured),
+        "notes": _notes(order, chosen, size),
+        "seed": seed,
+    }
+
+
+def _warnings(best: Ranked, configured: Recipe) -> list[str]:
+    if configured.model.weights == "none":
+        return [
+            "model.weights=none: features of random weights tell little; their classifier ranks no backbone and starts "
+            "no training"
+        ]
+    if not best.finds_nothing:
+        return []
+    limits = "" if best.separation_low is None else f" ({best.separation_low:.3f} to {best.separation_high:.3f})"
+    return [
+        f"a classifier on frozen features finds nothing: {best.separation:.3f}{limits}, and a guess has "
+        f"{best.chance:.3f}. Check that the labels belong to the images, that the defects are visible at this size "
+        "(data.image_size, data.region, data.tile_size), and that there are enough defective parts (see the data "
+        "report)"
+    ]
+
+
+def _notes(order: list[Ranked], chosen: Chosen, size: int) -> list[str]:
+    notes = []
+    if len(chosen) < chosen.available:
+        notes.append(
+            f"{len(chosen):,} of {chosen.available:,} images were embedded, drawn by class, groups whole "
+            f"(embed.max_images)"
+        )
+    smaller = sorted({one.image_size for one in order if one.image_size != size})
+    if smaller and len({one.image_size for one in order}) > 1:
+        notes.append(
+            f"images of {size} px were resized to {', '.join(map(str, smaller))} px: of what is resized twice a little "
+            "is lost, so a smaller data.image_size may do better than its size does here"
+        )
+    return notes
+
+
+def _headline(record: dict[str, Any], hints: Hints) -> dict[str, Any]:
+    best = record["candidates"][0]
+    return {
+        "frozen_backbone": best["backbone"],
+        "frozen_image_size": best["image_size"],
+        "frozen_score": round(best["score"], 4),
+        f"frozen_{record['separation']}": round(best["separation"], 4),
+        "doubtful_labels": len(hints.doubtful),
+        "outliers": len(hints.outliers),
+    }

@@ -16,8 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from components.display import counted
 from components.errors import InputError
-from pipeline.compute.resources import check_compute, cpu_count, driver_compute, memory_bytes, training_session
+from pipeline.compute.resources import (
+    check_compute,
+    cpu_count,
+    cpu_threads,
+    driver_compute,
+    memory_bytes,
+    training_session,
+)
 from pipeline.config import Config
 from pipeline.console import Console
 from pipeline.loading import load
@@ -233,6 +241,18 @@ def _worker_cores(task: int) -> int:
     return cpu_count()
 
 
+def _serving(config: Config, running: Set[str]) -> Findings:
+    """Check that the latency can be measured on the threads that it is for."""
+    settings, cores = config.serving, cpu_count()
+    if settings.num_threads is not None and settings.num_threads > cores:
+        raise InputError(
+            f"serving.num_threads={settings.num_threads}: this process may use {cores} cores, so that latency cannot "
+            f"be measured here; use at most {cores}, or run on a machine with more"
+        )
+    limit = "no latency limit" if settings.max_latency_ms is None else f"at most {settings.max_latency_ms:g} ms"
+    return (f"{limit}, measured on {counted(settings.num_threads or cpu_threads(config.compute), 'CPU thread')}",)
+
+
 def _search(config: Config, running: Set[str]) -> Findings:
     """Check that the sampler can search the space, and that checkpoints can be written."""
     if config.search.num_trials > 1:
@@ -332,4 +352,5 @@ CHECKS: tuple[Check, ...] = (
     Check(name="search", stages=frozenset({"search"}), find=_search),
     Check(name="backbones", stages=TRAINING, find=_backbones),
     Check(name="weights", stages=TRAINING, find=_weights),
+    Check(name="serving", stages=frozenset({"train"}), find=_serving),
 )

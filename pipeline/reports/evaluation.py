@@ -11,11 +11,11 @@ import pandas as pd
 
 from components.report.figures_evaluation import confusion_figure, roc_figure, score_histogram
 from components.report.figures_lr import range_test_figure
-from components.report.figures_training import learning_curves
 from components.report.galleries import gallery
 from components.report.html import Section
 from components.serving.card import ModelCard
 from pipeline.reports.confirmation import confirmation_section
+from pipeline.reports.delivery import delivery_section, training_section
 from pipeline.reports.page import decimal, interval, share, write_page
 from pipeline.reports.search import search_section
 from pipeline.stage import StageContext
@@ -48,6 +48,7 @@ class EvaluationReport:
 
 def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
     """Write report.html; log each figure to MLflow as well."""
+    train = report.context.inputs["train"].directory
     provenance = [
         {"stage": name, "fingerprint": record.fingerprint[:16], "run id": record.run_id, "commit": record.commit[:12],
          "seconds": record.seconds}
@@ -63,7 +64,8 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
         sections=[
             *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
             _class_section(report),
-            _training_section(report),
+            delivery_section(train),
+            training_section(train),
             search_section(report.context.inputs["search"].directory),
             confirmation_section(report.context.inputs["confirm"].directory),
             _range_test_section(report),
@@ -167,32 +169,6 @@ def _class_section(report: EvaluationReport) -> Section:
             tables.append(("The most frequent errors", pairs))
     text = "The class of highest probability, whatever the operating point."
     return Section("Classes", text, tables=tables, figures=figures)
-
-
-def _training_section(report: EvaluationReport) -> Section:
-    folder = report.context.inputs["train"].directory
-    history = pd.read_parquet(folder / "history.parquet")
-    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    recipe = {
-        key: value for values in training["recipe"].values() for key, value in values.items() if value is not None
-    }
-    shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recipe.items()}
-    settings = pd.DataFrame({"setting": list(shown), "value": list(shown.values())})
-    steps = pd.read_parquet(folder / "steps.parquet")
-    monitor = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
-    figure = learning_curves(history, best_epoch=training["best_epoch"], steps=steps, ledger=monitor["ledger"])
-    where = ", trained in the confirmation and taken over" if training["trained_in"] == "confirm" else ""
-    text = (
-        f"{len(history)} epochs from seed {training['seed']}{where}; the weights of epoch "
-        f"{training['best_epoch']} were kept."
-    )
-    return Section(
-        "Training",
-        text,
-        tables=[("Recipe", settings)],
-        figures=[("Learning curves", figure)],
-        notes=[f"The monitor: {advice}" for advice in monitor["advice"]],
-    )
 
 
 def _range_test_section(report: EvaluationReport) -> Section:

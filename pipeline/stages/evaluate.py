@@ -41,9 +41,8 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     log_lineage(context.run, prepared, used_for="evaluation")
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
-    target = resolve_target(driver_compute(context.compute))
-    card, ensemble = load_ensemble(context.input("train", "model"), target)
-    decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, ensemble, target, manifest))
+    card, ensemble = load_ensemble(context.input("train", "model"), resolve_target(driver_compute(context.compute)))
+    decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, ensemble, manifest))
     predictions = prediction_table(test, decided, card.classes)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)
     metrics = _measure(predictions, decided.probabilities, card, evaluate, seed)
@@ -64,10 +63,8 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     return headline
 
 
-def _logits(
-    context: StageContext, card: ModelCard, ensemble: Ensemble, target: torch.device, manifest: pd.DataFrame
-) -> np.ndarray:
-    """(N, K) logits of the test split. target: the device of the ensemble."""
+def _logits(context: StageContext, card: ModelCard, ensemble: Ensemble, manifest: pd.DataFrame) -> np.ndarray:
+    """(N, K) logits of the test split."""
     images = image_set(manifest, open_pack(context.inputs["prepare"].directory), "test", card.classes)
     with context.console.bar("predicting", len(images)) as advance:
 
@@ -77,9 +74,9 @@ def _logits(
                 advance(len(batch.labels))
 
         def forward(batch: Batch) -> torch.Tensor:
-            return ensemble.logits(batch.images.to(target, non_blocking=True))
+            return ensemble.logits(batch.images.to(ensemble.device, non_blocking=True))
 
-        logits = forward_all(forward, batches(), target)
+        logits = forward_all(forward, batches(), ensemble.device)
     if not np.isfinite(logits).all():
         raise InputError(
             f"the trained model gives outputs that are not finite for {(~np.isfinite(logits).all(axis=1)).sum()} test "

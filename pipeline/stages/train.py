@@ -36,6 +36,7 @@ from pipeline.delivery.export import Part, export_model, model_card, network_mem
 from pipeline.delivery.members import Kept, Trained, train_folds, train_one
 from pipeline.delivery.networks import Networks
 from pipeline.overriding import override
+from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
@@ -108,7 +109,7 @@ def run(
         context, data, [part.member for part in parts], recipe=chosen,
         precision=networks.learner.device.precision, calibration=calibration, point=point,
     )  # fmt: skip
-    context.console.say(f"  delivered: {card.summary}, {_milliseconds(delivery)} for an image")
+    context.console.say(f"  delivered: {card.summary}, {milliseconds(delivery.latency)} for an image")
     ledger = _write_ledger(context, trained, monitor)
     _write_history(context, trained, networks.learner.stepper.group_names, ledger)
     outcome = {
@@ -201,7 +202,8 @@ def _choose(
     assembly = assemble(scored, judge, views=views, may_blend=may_blend)
     if assembly.frozen:
         cost = blended
-    latency |= {"delivered": cost, "threads": threads, "limit": limit}
+    device = networks.learner.device.target.type
+    latency |= {"delivered": cost, "threads": threads, "device": device, "limit": limit}
     assembly.record["compared_views"] = table
     trained = networks.trained
     if data.folds and deliver == "single":
@@ -267,10 +269,6 @@ def _member_record(one: Trained, confirmed: Confirmed) -> dict[str, Any]:
         "trained_in": "confirm" if one.name in confirmed.kept else "train",
         "run_id": one.run_id,
     }
-
-
-def _milliseconds(delivery: _Delivery) -> str:
-    return f"{delivery.latency['delivered']:.3g} ms ({delivery.latency['threads']} CPU threads)"
 
 
 def _range_test_says(context: StageContext, recipe: Recipe) -> str:

@@ -38,7 +38,7 @@ STAGES: tuple[Stage, ...] = (
         help="Images to a manifest with splits, a pack and a data report.",
         inputs=(),
         sections=("seed", "data"),
-        version=4,
+        version=5,
         run=_lazily("pipeline.stages.prepare", "run"),
         # The digest covers what the source and the earlier manifest hold, wherever they lie.
         unhashed=(

@@ -140,6 +140,5 @@ def _announce(context: StageContext, record: dict[str, Any], point: OperatingPoi
     console = context.console
     console.say(f"  the first model is there: {name} {best['separation']:.3f}{limits}, nothing trained")
     if point is not None:
-        rejected = point.overkills / point.goods
-        console.say(f"  {point.statement} It rejects {rejected:.1%} of the good images.")
+        console.say(f"  {point.statement}")
     console.say(f"  try it: escapement predict --model {context.directory / 'model'} images/")

@@ -79,7 +79,7 @@ def show_plan(
 
 
 def _configuration(config_source: str, overrides: Mapping[str, str], until: str) -> Config:
-    config = load(config_source, overrides, trains=until not in ("prepare", "embed", "lr_range_test"))
+    config = load(config_source, overrides, trains=until not in ("prepare", "embed", "first_model", "lr_range_test"))
     return for_comparison(config) if until == COMPARISON else config
 
 

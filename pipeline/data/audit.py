@@ -6,12 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from components.data.audit.features import label_features, probe_features
+from components.data.audit.features import probe_features
 from components.data.audit.groupwise import sample_groups
-from components.data.audit.label_noise import doubtful_labels
 from components.data.audit.leakage import LeakageProbe, probe_leakage
 from components.data.audit.near_duplicates import NearDuplicates, find_near_duplicates
 from components.data.audit.shortcuts import Shortcut, audit_shortcuts
@@ -20,10 +18,8 @@ from components.data.masks import size_that_shows
 if TYPE_CHECKING:
     from components.data.pack.reader import Pack
 
-#: Probe, audit and hints look at so many images, whole groups of them; more would change their figures little.
+#: Probe and audit look at so many images, whole groups of them; more would change their figures little.
 MOST_IMAGES = 5_000
-NEIGHBOURS = 20
-DOUBTFUL_SHOWN = 48
 #: A defect needs a few pixels each way to survive a network's first stride.
 FEWEST_DEFECT_PIXELS = 4.0
 #: Below this share of defects that are too small, no warning.
@@ -32,15 +28,14 @@ TOLERATED_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Audit:
-    """doubtful: columns row (number of a row of the manifest), label, suggested, disagreement."""
+    """What may deceive: how much a careless split would flatter, and what tells the classes apart beside the part."""
 
     probe: LeakageProbe | None
     shortcuts: list[Shortcut]
-    doubtful: pd.DataFrame
     notes: tuple[str, ...]
 
 
-NO_AUDIT = Audit(None, [], pd.DataFrame(columns=["row", "label", "suggested", "disagreement"]), ())
+NO_AUDIT = Audit(None, [], ())
 
 
 def find_duplicates(table: pd.DataFrame, pack: Pack, *, symmetric: bool) -> NearDuplicates:
@@ -57,21 +52,19 @@ def find_duplicates(table: pd.DataFrame, pack: Pack, *, symmetric: bool) -> Near
 
 
 def audit_data(manifest: pd.DataFrame, statistics: pd.DataFrame, pack: Pack, *, seed: int) -> Audit:
-    """Leakage probe, shortcut audit and doubtful labels. statistics: a row for each of the manifest."""
+    """Leakage probe and shortcut audit. statistics: a row for each of the manifest."""
     labels, groups = (manifest[name].to_numpy(dtype=object) for name in ("label", "group"))
     rows = sample_groups(labels, groups, max_images=MOST_IMAGES, seed=seed)
     labels, groups = labels[rows], groups[rows]
     features = probe_features(pack.thumbnails(manifest["pack_index"].to_numpy()[rows]))
     paths = manifest["path"].to_numpy()[rows].tolist()
     measured = statistics.iloc[rows].reset_index(drop=True)
-    doubtful = doubtful_labels(label_features(features), labels, groups, k=NEIGHBOURS, limit=DOUBTFUL_SHOWN)
     notes: tuple[str, ...] = ()
     if len(rows) < len(manifest):
-        notes = (f"Leakage, shortcuts and labels were looked into on {len(rows):,} of {len(manifest):,} images.",)
+        notes = (f"Leakage and shortcuts were looked into on {len(rows):,} of {len(manifest):,} images.",)
     return Audit(
         probe=probe_leakage(features, labels, groups, seed=seed),
         shortcuts=audit_shortcuts(measured, paths, labels, groups, seed=seed),
-        doubtful=doubtful.assign(row=rows[doubtful["row"].to_numpy(dtype=np.int64)]),
         notes=notes,
     )
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from components.data.audit.near_duplicates import NearDuplicates
     from components.data.audit.shortcuts import Shortcut
 
-MOST_DOUBTFUL = 100
-"""So many of the most doubtful labels are in the summary."""
 #: Bits of usual cameras, and of 8-bit pictures that were saved in 16.
 USUAL_BITS = (8, 10, 12, 14)
 #: A few dark images among bright ones are no second way of storing.
@@ -52,12 +50,10 @@ class DataFindings:
     near: NearDuplicates | None
     """Its pairs are pack indices; None: not looked for."""
     audited: bool
-    """False: `data.audit` is off, and the three below are empty."""
+    """False: `data.audit` is off, and the two below are empty."""
     probe: LeakageProbe | None
     shortcuts: list[Shortcut]
     """The worst first."""
-    doubtful: pd.DataFrame
-    """Columns row (number of a row of the manifest), label, suggested, disagreement; the worst first."""
     min_defect_note: str | None
     """A sentence, where masks show that the model's image leaves defects too few pixels."""
     digest: str
@@ -66,8 +62,6 @@ class DataFindings:
 def summarise(findings: DataFindings) -> dict[str, Any]:
     """`data_report.json`: plain JSON values."""
     manifest, near, probe = findings.manifest, findings.near, findings.probe
-    doubtful = findings.doubtful.head(MOST_DOUBTFUL)
-    doubtful = doubtful.assign(image_id=manifest["image_id"].to_numpy()[doubtful["row"].to_numpy(dtype=np.int64)])
     return {
         "source": findings.listing_description,
         "root": findings.root,
@@ -85,7 +79,6 @@ def summarise(findings: DataFindings) -> dict[str, Any]:
         "left_out": findings.left_out["image_id"].tolist(),
         "leakage": None if probe is None else _plain(asdict(probe)),
         "shortcuts": [_plain(asdict(shortcut)) for shortcut in findings.shortcuts],
-        "doubtful_labels": [_plain(record) for record in doubtful.drop(columns="row").to_dict("records")],
         "quarantined": len(findings.quarantine),
         "defect_size": _defect_size(findings),
         "warnings": warnings_of(findings),

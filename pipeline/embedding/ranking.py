@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from components.errors import InputError
 from components.evaluation.linear_probe import choose_candidates
 from components.evaluation.objective_intervals import ObjectiveInterval, objective_interval
 from components.evaluation.objectives import Objective
@@ -66,7 +67,10 @@ def rank(
     samples: int,
     seed: int,
 ) -> Ranked:
-    """Score a candidate on the images that candidates are compared on."""
+    """Score a candidate on the images that candidates are compared on.
+
+    Raises InputError where these do not have both kinds.
+    """
     compared = chosen.compared
 
     def measured(by: Objective) -> ObjectiveInterval:
@@ -85,8 +89,11 @@ def rank(
     score = measured(objective)
     name, chance = separation_of(data)
     apart = measured(Objective(name=name, escape_budget=None, escape_cost=1.0, defect_rate=None))
-    assert score.value is not None
-    assert apart.value is not None  # what is compared has images of both kinds
+    if score.value is None or apart.value is None:
+        raise InputError(
+            f"embed.max_images: the {int(compared.sum())} images on which backbones and sizes are compared are of one "
+            "kind only; raise embed.max_images, or lower data.num_folds"
+        )
     return Ranked(
         backbone=candidate.backbone,
         image_size=candidate.image_size,

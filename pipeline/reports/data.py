@@ -12,7 +12,6 @@ from components.data.manifest import classes_of
 from components.display import counted, shortened
 from components.report.galleries import (
     augmentation_grid,
-    gallery,
     groups_gallery,
     pairs_gallery,
     sample_grid,
@@ -183,8 +182,8 @@ def _audit_chapters(findings: DataFindings, pack: Pack) -> list[Section]:
         chapters += [_leakage(findings), _shortcuts(findings)]
     chapters.append(_conflicts(findings, pack))
     if findings.audited:
-        return [*chapters, _doubtful(findings, pack)]
-    return [*chapters, Section("Leakage, shortcuts, doubtful labels", "Not looked for: data.audit is off.")]
+        return chapters
+    return [*chapters, Section("Leakage, shortcuts", "Not looked for: data.audit is off.")]
 
 
 def _duplicates(findings: DataFindings, pack: Pack) -> Section:
@@ -276,20 +275,6 @@ def _conflicts(findings: DataFindings, pack: Pack) -> Section:
     )
 
 
-def _doubtful(findings: DataFindings, pack: Pack) -> Section:
-    if findings.doubtful.empty:
-        return Section("Doubtful labels", "No image disagrees with its neighbours enough to be named.")
-    text = (
-        "The images whose most similar images mostly carry another label, the most doubtful first. A hint, not a "
-        "verdict: a small defect hardly moves what an image looks like as a whole."
-    )
-    return Section(
-        "Doubtful labels",
-        text,
-        figures=[("Doubtful labels: the label, and that of most neighbours.", _doubtful_figure(findings, pack))],
-    )
-
-
 def _pairs_figure(findings: DataFindings, pack: Pack) -> Figure:
     """Pairs of near duplicates, the least alike first. There must be at least one."""
     assert findings.near is not None
@@ -333,17 +318,6 @@ def _conflicts_figure(findings: DataFindings, pack: Pack) -> Figure:
         names.append(f"{conflict['kind']}, {len(conflict['labels']):,} images: {labels}")
     title = f"Same thing, different labels: {len(shown)} of {counted(len(findings.conflicts), 'set')}"
     return groups_gallery(rows, names, captions, title)
-
-
-def _doubtful_figure(findings: DataFindings, pack: Pack) -> Figure:
-    shown = findings.doubtful.head(MOST_PICTURES)
-    rows = findings.manifest.iloc[shown["row"].to_numpy(dtype=np.int64)]
-    captions = [
-        f"labelled {shortened(doubt['label'], 15)}\nneighbours: {shortened(doubt['suggested'], 13)}\n{tail(name, 22)}"
-        for doubt, name in zip(shown.to_dict("records"), rows["image_id"], strict=True)
-    ]
-    title = f"The most doubtful first: {len(shown)} of {counted(len(findings.doubtful), 'image')}"
-    return gallery([pack[int(index)] for index in rows["pack_index"]], captions, title)
 
 
 def one_of_each(labels: Sequence[str]) -> list[int]:

@@ -31,7 +31,9 @@ def report_embedding(context: StageContext, record: Mapping[str, Any], hints: Hi
     """
     console, candidates = context.console, record["candidates"]
     metric = record["objective"].replace("_", " ")
-    console.table(terminal_table(f"Frozen features, {metric}", *_rows(record)))
+    console.table(
+        terminal_table(f"Frozen features, {metric}; ms to serve an image, estimated s to train", *_rows(record))
+    )
     for line in [*_verdicts(record), *record["notes"]]:
         console.say(f"  {line}")
     for warning in record["warnings"]:
@@ -58,7 +60,7 @@ def report_embedding(context: StageContext, record: Mapping[str, Any], hints: Hi
 
 
 def _rows(record: Mapping[str, Any]) -> tuple[Sequence[str], list[tuple[Sequence[str], str]]]:
-    columns = ("backbone", "px", "score", "interval", "ms an image", "s an epoch")
+    columns = ("backbone", "px", "score", "interval", "ms", "s/epoch")
     rows: list[tuple[Sequence[str], str]] = []
     for one in record["candidates"]:
         cells = (
@@ -87,15 +89,13 @@ def _table(record: Mapping[str, Any]) -> pd.DataFrame:
         [
             {
                 "backbone": one["backbone"],
-                "image size, px": one["image_size"],
+                "px": one["image_size"],
                 record["objective"].replace("_", " "): decimal(one["score"]),
                 "95 % interval": DASH if one["low"] is None else f"{decimal(one['low'])} to {decimal(one['high'])}",
                 record["separation"].replace("_", " "): decimal(one["separation"]),
-                "serving, ms an image": decimal(one["serve_ms"], 1),
-                "training, s an epoch (estimated)": decimal(one["epoch_seconds"], 0),
-                "embedding, images/s": decimal(one["images_per_second"], 0),
-                "goes on": "yes" if kept[one["backbone"]]["kept"] else "no",
-                "why": kept[one["backbone"]]["reason"],
+                "ms/image": decimal(one["serve_ms"], 1),
+                "s/epoch": decimal(one["epoch_seconds"], 0),
+                "goes on": f"{'yes' if kept[one['backbone']]['kept'] else 'no'}: {kept[one['backbone']]['reason']}",
             }
             for one in record["candidates"]
         ]
@@ -119,7 +119,7 @@ def _headline(record: Mapping[str, Any], hints: Hints) -> list[tuple[str, str, s
     best = record["candidates"][0]
     within = "" if best["low"] is None else f"{decimal(best['low'])} to {decimal(best['high'])}"
     return [
-        ("Best", best["backbone"], f"{best['image_size']} px"),
+        ("Best", f"{best['image_size']} px", best["backbone"]),
         (record["objective"].replace("_", " "), decimal(best["score"]), within),
         ("One image", f"{best['serve_ms']:.1f} ms", "from pixels to features"),
         ("Embedding", duration(sum(one["seconds"] for one in record["candidates"])), "all candidates"),
@@ -132,8 +132,8 @@ def _candidates(record: Mapping[str, Any]) -> Section:
         "Each backbone sees the images with its weights as they come. A linear classifier on the pooled features of "
         "its last layers is fitted to some of the groups and scored on others. It is the first model, it ranks the "
         "backbones and image sizes before anything is trained, and its last layer is where fine-tuning starts.\n\n"
-        "Serving: one image at a time, from its pixels to the features, on the machine and threads that embedded. "
-        "Training: estimated as three times the time of embedding, for all images that are not test."
+        "ms/image: one image at a time, from its pixels to the features, on the machine and threads that embedded. "
+        "s/epoch: of a training on all images that are not test, estimated as three times the time of embedding."
     )
     figure = candidates_figure(record["candidates"], metric_name=record["objective"].replace("_", " "))
     return Section(

@@ -86,7 +86,7 @@ class DataConfig(Section):
     label_conflicts: Literal["keep", "drop", "stop"] = "keep"
     """Images that show the same thing under different labels: keep and report them, drop them all, or stop."""
     audit: bool = True
-    """Probe for leakage, shortcuts and doubtful labels, for the report; nothing later depends on it."""
+    """Probe for leakage and shortcuts, for the report; nothing later depends on it."""
     max_quarantined_fraction: float = Field(default=0.01, ge=0, lt=1)
     """The run stops when a larger share of the files cannot be decoded."""
     pack: Literal["auto", "decoded", "encoded", "none"] = "auto"

@@ -38,7 +38,7 @@ STAGES: tuple[Stage, ...] = (
         help="Images to a manifest with splits, a pack and a data report.",
         inputs=(),
         sections=("seed", "data"),
-        version=4,
+        version=5,
         run=_lazily("pipeline.stages.prepare", "run"),
         # The digest covers what the source and the earlier manifest hold, wherever they lie.
         unhashed=(
@@ -64,6 +64,15 @@ STAGES: tuple[Stage, ...] = (
         ),
         external=_lazily("pipeline.data.sources", "weights_digest"),
         run=_lazily("pipeline.stages.embed", "run"),
+    ),
+    # → model/ (the classifier on frozen features), operating_point.json; no later stage reads them
+    Stage(
+        name="first_model",
+        help="The classifier on frozen features as a model: calibrated, with its operating point.",
+        inputs=("prepare", "embed"),
+        sections=("operating_point",),
+        version=1,
+        run=_lazily("pipeline.stages.first_model", "run"),
     ),
     # → curves.parquet, lr_bounds.json, backbone_bounds.json; weight_decay.json where asked for
     Stage(
@@ -138,7 +147,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         name="promote",
         help="Register the model, apply the gates, set the alias.",
-        inputs=("prepare", "train", "evaluate"),
+        inputs=("prepare", "first_model", "train", "evaluate"),
         sections=("seed", "data", "promote"),
         version=2,
         run=_lazily("pipeline.stages.promote", "run"),

@@ -91,7 +91,6 @@ def run(context: StageContext, *, seed: int, data: DataConfig) -> dict[str, Any]
         audited=data.audit,
         probe=audit.probe,
         shortcuts=audit.shortcuts,
-        doubtful=audit.doubtful,
         min_defect_note=small_defects_note(statistics, data.image_size),
         digest=manifest_digest(manifest.table),
     )

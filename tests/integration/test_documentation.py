@@ -35,6 +35,8 @@ RUN_HERE = (
     "mlflow models serve -m models:/castings@champion --env-manager local",
     "mlflow run . --env-manager local --experiment-name castings -P config=castings.yaml -P train.epochs=50",
     "mlflow run . --env-manager local --experiment-name castings -e search -P config=castings.yaml",
+    "escapement embed --config castings.yaml",
+    "escapement first-model --config castings.yaml",
     "escapement lr-range-test --config castings.yaml",
     "escapement lr-range-test --config castings.yaml --optimizers sgd,adamw,schedulefree_adamw",
     "escapement compare-lr --config castings.yaml --dry-run",
@@ -242,6 +244,13 @@ def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options, u
     predicted = escapement(castings, "escapement predict --model models:/castings@champion new_images/", ["--json"])
     assert len(predicted.summary["predictions"]) == 3
     assert_serves(castings, unused_port(), until_served)
+
+
+def test_the_commands_of_the_page_on_frozen_features(castings, smoke_options):
+    embedded = escapement(castings, "escapement embed --config castings.yaml", [*smoke_options, "--json"])
+    assert 0 <= embedded.summary["headline"]["frozen_auroc"] <= 1
+    first = escapement(castings, "escapement first-model --config castings.yaml", [*smoke_options, "--json"])
+    assert (castings.result(first, "first_model") / "model" / "MLmodel").is_file()
 
 
 def test_the_commands_of_the_learning_rate_page(castings, smoke_options):

@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-STAGES = ["prepare", "embed", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
+STAGES = ["prepare", "embed", "first_model", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
 FILES = {
     "prepare": ["manifest.parquet", "pack/pack.json", "data_report.json", "data_report.html", "quarantine.csv"],
     "embed": [
@@ -20,6 +20,7 @@ FILES = {
         "outliers.csv",
         "embed.html",
     ],
+    "first_model": ["operating_point.json"],
     "lr_range_test": ["curves.parquet", "lr_bounds.json"],
     "search": ["trials.parquet", "best.json"],
     "confirm": ["confirmation.json"],

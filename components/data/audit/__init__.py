@@ -1,1 +1,1 @@
-"""What is wrong with a data set before a model is trained on it: duplicates, leakage, shortcuts, doubtful labels."""
+"""What is wrong with a data set before a model is trained on it: duplicates, leakage, shortcuts."""

@@ -30,17 +30,6 @@ def probe_features(thumbnails: np.ndarray) -> np.ndarray:
     return np.concatenate([np.empty((0, 6 * _LEVELS + 2 + _SIDE**2), np.float32), *blocks])
 
 
-def label_features(features: np.ndarray) -> np.ndarray:
-    """The same with half the weight on the picture: better at classes, which is what label noise hints need.
-
-    features: (n, 282) float32 of `probe_features`; left as it is. On the two sets above, with 3 % of the labels
-    swapped, a list of twice their number holds .86 and .57 of them, against .82 and .54.
-    """
-    weighed = features.copy()
-    weighed[:, -(_SIDE**2) :] /= 2
-    return weighed
-
-
 def _features(thumbnails: np.ndarray) -> np.ndarray:
     level = thumbnails.astype(np.float32) / 255
     texture = [4 * level.mean(axis=(1, 2)), 4 * level.std(axis=(1, 2))]

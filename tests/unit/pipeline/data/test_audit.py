@@ -40,7 +40,7 @@ def test_identical_files_are_one_image(pack):
     assert len(find_duplicates(table, pack, symmetric=False).pairs) == 1
 
 
-def test_a_large_set_is_sampled_and_rows_are_those_of_the_manifest(pack, monkeypatch):
+def test_a_large_set_is_sampled(pack, monkeypatch):
     monkeypatch.setattr(data_audit, "MOST_IMAGES", 30)
     manifest = pd.DataFrame(
         {
@@ -57,9 +57,7 @@ def test_a_large_set_is_sampled_and_rows_are_those_of_the_manifest(pack, monkeyp
     ).assign(mode="L", format="PNG")
     audit = audit_data(manifest, statistics, pack, seed=0)
     assert audit.probe.images == 30
-    assert audit.notes == ("Leakage, shortcuts and labels were looked into on 30 of 40 images.",)
-    rows = audit.doubtful["row"].to_numpy()
-    assert manifest["label"].to_numpy()[rows].tolist() == audit.doubtful["label"].tolist()
+    assert audit.notes == ("Leakage and shortcuts were looked into on 30 of 40 images.",)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """How candidates compare, and which backbones go on."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from components.errors import InputError
 from components.evaluation.linear_probe import LinearClassifier
 from components.evaluation.objectives import Objective
 from pipeline.embedding.classifier import Judged
@@ -50,13 +52,18 @@ def test_a_candidate_has_a_score_an_interval_and_its_cost(made, folds: int) -> N
     assert not found.finds_nothing
 
 
+def test_images_of_one_kind_compare_nothing(made) -> None:
+    data = made()
+    of_one = replace(data, manifest=data.manifest[data.manifest["label"] == "good"])
+    with pytest.raises(InputError, match=r"embed\.max_images: the 48 images .* are of one kind only"):
+        scored(of_one, apart=1.0)
+
+
 def test_chance_within_the_interval_means_that_nothing_was_found(made) -> None:
     assert scored(made(), apart=0.0).finds_nothing
 
 
 def test_without_a_good_class_balanced_accuracy_tells_learning_from_chance(made) -> None:
-    from dataclasses import replace
-
     objective = Objective(name="balanced_accuracy", escape_budget=None, escape_cost=1.0, defect_rate=None)
     found = scored(replace(made(), good_classes=()), apart=2.0, objective=objective)
     assert (found.chance, found.separation) == (0.5, found.score)

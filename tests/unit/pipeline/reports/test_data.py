@@ -95,7 +95,6 @@ def clean() -> DataFindings:
         audited=True,
         probe=Probe(grouped_accuracy=0.97, overstatement=0.01, leaks=False, statement="No measurable leakage."),
         shortcuts=[Cue("border", 0.5, False, "The border tells nothing.")],
-        doubtful=pd.DataFrame({"row": [], "label": [], "suggested": [], "disagreement": []}),
         min_defect_note=None,
         digest="d1ge57",
     )
@@ -126,7 +125,6 @@ def faulty(clean: DataFindings) -> DataFindings:
             Cue("file order", 0.8, True, "The order tells."),
             Cue("time stamp", 0.5, False, "No times are known.", label=""),
         ],
-        doubtful=pd.DataFrame({"row": [1], "label": ["pit"], "suggested": ["good"], "disagreement": [0.9]}),
         min_defect_note="50 % of the defects span fewer than 4 px.",
     )
 
@@ -152,7 +150,6 @@ def test_a_clean_data_set_is_called_so(clean: DataFindings, pack: np.ndarray, tm
     for said in (
         "No group has more than one image.",
         "No two images that show the same thing carry different labels.",
-        "No image disagrees with its neighbours enough to be named.",
         "None was found.",
     ):
         assert said in page
@@ -173,9 +170,6 @@ def test_the_summary_is_plain_json_and_keeps_its_earlier_keys(faulty: DataFindin
     assert summary["defect_size"] == {
         "images": 2, "smallest_px": 2.0, "median_px": 4.0, "note": "50 % of the defects span fewer than 4 px.",
     }  # fmt: skip
-    assert summary["doubtful_labels"] == [
-        {"label": "pit", "suggested": "good", "disagreement": 0.9, "image_id": "pit/train.png"}
-    ]
     assert summary["leakage"]["overstatement"] == 0.34
     assert [cue["name"] for cue in summary["shortcuts"]] == ["file format", "file order", "time stamp"]
     assert summary["largest_groups"][0]["images"] == 2
@@ -221,8 +215,7 @@ def test_the_report_shows_every_finding(faulty: DataFindings, pack: np.ndarray, 
     assert set(run.figures) == {
         f"figures/{name}.png"
         for name in (
-            "splits", "samples", "pairs", "largest_groups", "doubtful_labels", "conflicts",
-            "augmentation",
+            "splits", "samples", "pairs", "largest_groups", "conflicts", "augmentation",
         )
     }  # fmt: skip
 
@@ -242,12 +235,10 @@ def test_galleries_stop_at_their_limit_and_say_of_how_many(
     clean: DataFindings, pack: np.ndarray, tmp_path: Path
 ) -> None:
     near = dataclasses.replace(clean.near, pairs=_pairs([(0, 1, 0.99)] * 500))
-    doubtful = pd.DataFrame({"row": [1] * 60, "label": "pit", "suggested": "good", "disagreement": 0.9})
-    _, run = _page(dataclasses.replace(clean, near=near, doubtful=doubtful), pack, tmp_path)
-    for name, title in (("pairs", "24 of 500 pairs"), ("doubtful_labels", "24 of 60 images")):
-        figure = run.figures[f"figures/{name}.png"]
-        assert sum(len(axes.images) for axes in figure.axes) == 24
-        assert any(title in text.get_text() for text in figure.texts)
+    _, run = _page(dataclasses.replace(clean, near=near), pack, tmp_path)
+    figure = run.figures["figures/pairs.png"]
+    assert sum(len(axes.images) for axes in figure.axes) == 24
+    assert any("24 of 500 pairs" in text.get_text() for text in figure.texts)
 
 
 def test_long_tables_are_cut_and_name_the_file_that_has_the_rest(
@@ -273,7 +264,7 @@ def test_rare_values_of_metadata_share_a_row(clean: DataFindings, pack: np.ndarr
 def test_without_the_audit_the_report_says_that_it_was_not_made(
     faulty: DataFindings, pack: np.ndarray, tmp_path: Path
 ) -> None:
-    empty = dataclasses.replace(faulty, audited=False, probe=None, shortcuts=[], doubtful=faulty.doubtful.head(0))
+    empty = dataclasses.replace(faulty, audited=False, probe=None, shortcuts=[])
     page, run = _page(dataclasses.replace(empty, near=None), pack, tmp_path)
     assert "Not looked for: data.audit is off." in page
     assert "data.near_duplicates: off" in page

@@ -26,7 +26,8 @@ def positional(function) -> list[str]:
 
 def test_the_stages_stand_in_the_order_in_which_they_run() -> None:
     assert STAGE_NAMES == (
-        "prepare", "embed", "lr_range_test", "compare_lr", "search", "confirm", "train", "evaluate", "promote"
+        "prepare", "embed", "first_model", "lr_range_test", "compare_lr", "search", "confirm", "train", "evaluate",
+        "promote",
     )  # fmt: skip
 
 
@@ -150,5 +151,5 @@ def test_nothing_goes_on_from_the_comparison_of_methods() -> None:
 
 def test_only_evaluate_and_promote_come_after_the_test_split_is_read() -> None:
     """Nothing that shapes the model may depend on `evaluate`."""
-    for name in ("prepare", "embed", "lr_range_test", "compare_lr", "search", "confirm", "train"):
+    for name in ("prepare", "embed", "first_model", "lr_range_test", "compare_lr", "search", "confirm", "train"):
         assert "evaluate" not in BY_NAME[name].inputs

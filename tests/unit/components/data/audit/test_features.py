@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components.data.audit.features import label_features, probe_features
+from components.data.audit.features import probe_features
 
 
 def textures(count, seed=0):
@@ -43,12 +43,3 @@ def test_lines_across_and_lines_down_differ_in_texture():
     # First band: columns 3 and 4 measure changes along x and along y.
     assert lying[3] < lying[4]
     assert (standing[3], standing[4]) == pytest.approx((lying[4], lying[3]), abs=1e-4)
-
-
-def test_label_features_halve_the_picture_and_leave_the_original_alone():
-    features = probe_features(textures(3))
-    before = features.copy()
-    weighed = label_features(features)
-    np.testing.assert_array_equal(features, before)
-    np.testing.assert_array_equal(weighed[:, :26], features[:, :26])
-    np.testing.assert_array_equal(weighed[:, 26:], features[:, 26:] / 2)

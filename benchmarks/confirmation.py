@@ -77,7 +77,7 @@ def fit(every: Sequence[Case]) -> Constants:
     """Least squares of the true difference on the gain in the search; each set and objective counts the same.
 
     The constant is at most 0: a search does not gain beyond what its scores show. The spread between seeds is the
-    median of each set, since one training in many fails.
+    median of each set, since one training in many fails, and the geometric mean over sets (as Smyth's prior).
     """
     weights = np.array([case.weight for case in every])
     gains, truths = np.array([case.gain for case in every]), np.array([case.truth for case in every])
@@ -100,7 +100,7 @@ def fit(every: Sequence[Case]) -> Constants:
         gain_share=float(share),
         selection=float(-constant),
         gain_sd=math.sqrt(np.average(residual**2, weights=weights)),
-        seed_sd=math.sqrt(np.mean(seeds)),
+        seed_sd=math.exp(np.mean(np.log(seeds)) / 2),
         correlation=1 - shared / (2 * own),
     )
 

@@ -74,9 +74,10 @@ class Constants:
 
 
 def fit(every: Sequence[Case]) -> Constants:
-    """Least squares of the true difference on the gain in the search, and mean variances; each set counts the same.
+    """Least squares of the true difference on the gain in the search; each set and objective counts the same.
 
-    The constant is at most 0: a search does not gain beyond what its scores show.
+    The constant is at most 0: a search does not gain beyond what its scores show. The spread between seeds is the
+    median of each set, since one training in many fails, and the geometric mean over sets (as Smyth's prior).
     """
     weights = np.array([case.weight for case in every])
     gains, truths = np.array([case.gain for case in every]), np.array([case.truth for case in every])
@@ -88,7 +89,10 @@ def fit(every: Sequence[Case]) -> Constants:
     if constant > 0:
         constant, share = 0.0, np.average(gains * truths, weights=weights) / np.average(gains**2, weights=weights)
     residual = truths - constant - share * gains
-    seeds = np.array([np.var((*case.truths, *(() if case.counts else case.differences)), ddof=1) for case in every])
+    sets: dict[tuple[str, str], list[Case]] = {}
+    for case in every:
+        sets.setdefault((case.set, case.objective), []).append(case)
+    seeds = [_median([_seed_variance(case) for case in own], [case.weight for case in own]) for own in sets.values()]
     sampled = [case for case in every if case.alone]
     shared = sum(case.weight * sum(case.sampling) for case in sampled)
     own = sum(case.weight * sum(case.alone) for case in sampled)
@@ -96,9 +100,19 @@ def fit(every: Sequence[Case]) -> Constants:
         gain_share=float(share),
         selection=float(-constant),
         gain_sd=math.sqrt(np.average(residual**2, weights=weights)),
-        seed_sd=math.sqrt(np.average(seeds, weights=weights)),
+        seed_sd=math.exp(np.mean(np.log(seeds)) / 2),
         correlation=1 - shared / (2 * own),
     )
+
+
+def _seed_variance(case: Case) -> float:
+    """Of one replicate's difference: of fold models on the same test split, or of seeds on the same images."""
+    return float(np.var((*case.truths, *(() if case.counts else case.differences)), ddof=1))
+
+
+def _median(values: Sequence[float], weights: Sequence[float]) -> float:
+    order = np.argsort(values)
+    return float(np.asarray(values)[order][np.searchsorted(np.cumsum(np.asarray(weights)[order]), 0.5)])
 
 
 def judge_sets(every: Sequence[Case]) -> list[dict[str, Any]]:

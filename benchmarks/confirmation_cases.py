@@ -79,7 +79,7 @@ def from_folds(path: Path, objective: str) -> list[Case]:
         ]
     )  # fmt: skip
     draw = np.random.default_rng(0)
-    for seed in range(scores.shape[1]):
+    for seed in np.flatnonzero(~np.isnan(scores[0])):
         for _ in range(DRAWS):
             tried = [0, *(1 + draw.permutation(len(others))[:TRIALS])]
             best = tried[int(np.nanargmax(scores[tried, seed]))]

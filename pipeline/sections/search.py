@@ -102,7 +102,7 @@ class SearchConfig(Section):
     confirm: Literal["auto", "always", "never"] = "auto"
     """Whether winner and defaults are compared at full length: `auto` where that could detect what the search can hope
     for. The recipe of the higher expected quality is kept, without a comparison by the search's own scores."""
-    confirm_seeds: int = Field(default=3, ge=1)
+    confirm_seeds: int = 3
     """Pairs of trainings of a comparison, each from another seed. With folds (`data.design`) there is one for each
     fold on which the search has chosen nothing."""
     confirm_confidence: float = Field(default=0.9, gt=0.5, lt=1)
@@ -119,6 +119,13 @@ class SearchConfig(Section):
     """Checkpoints of ended trials that are kept; the lowest scores go first."""
     measure_latency: bool = False
     """Measure how long each trial's model takes for one image, and report the Pareto front of quality and latency."""
+
+    @field_validator("confirm_seeds")
+    @classmethod
+    def _a_pair(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError("nothing would be compared; give at least 1, or set search.confirm to never")
+        return value
 
     @field_validator("folds")
     @classmethod

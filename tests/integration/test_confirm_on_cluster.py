@@ -21,7 +21,7 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
 
     on_cluster = SETTINGS | {"compute.ray_address": nodes.address, "compute.concurrent_trials": 2}
     # Workers fetch the data even though they see the folder: they need no shared file system for it.
-    process = place.start(*place.pipeline("train", on_cluster), ESCAPEMENT_SHIP_DATA="always")
+    process = place.start(*place.pipeline("confirm", on_cluster), ESCAPEMENT_SHIP_DATA="always")
     waiting(lambda: list(place.storage.glob("confirm/*/unfinished/*/state.pt")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()[1][-4000:]
     waiting(lambda: nodes.kill_one_at("ray::train_on_worker") or process.poll() is not None)
@@ -32,8 +32,7 @@ def test_a_node_that_is_killed_costs_a_confirmation_nothing_but_time(
     found = confirmation(place, done)
     timeless = ("chosen", "statement", "difference", "expected", "scores")
     assert {key: found[key] for key in timeless} == {key: expected[key] for key in timeless}
-    training = json.loads((place.result(done, "train") / "training.json").read_text())
-    assert training["trained_in_run"] == found["kept"]["whole"]
+    assert found["kept"].keys() == expected["kept"].keys() != set()
     assert place.running() == []
     place.end_leftovers()
 

@@ -348,6 +348,8 @@ def test_what_goes_together_is_taken_and_the_automatic_scheduler_follows_the_sam
         ("reduction_factor", 1),
         ("unstopped_fraction", 1.5),
         ("fork_fraction", 0),
+        ("confirm", "sometimes"),
+        ("confirm_seeds", 0),
         ("confirm_confidence", 0.5),
         ("gpu_hours", 0),
         ("time_budget_minutes", -1),

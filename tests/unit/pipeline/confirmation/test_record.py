@@ -1,0 +1,56 @@
+"""confirmation.json: what is written is what a training reads."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from components.evaluation.expected_difference import Normal
+from pipeline.confirmation.foresight import Foresight
+from pipeline.confirmation.record import Conclusion, write_confirmation
+from pipeline.confirmation.trainings import repeated_over_folds, repeated_over_seeds
+from pipeline.confirmation.verdict import Verdict
+from pipeline.training.confirmed import Confirmed, read_confirmed
+
+OVERRIDES = {"recipe.lr": 0.02, "recipe.ema_decay": None}
+FORESIGHT = Foresight(expected=Normal(0.01, 0.03), detectable=0.02, statement="It could detect 0.02.")
+
+
+def written(path, *, replicates=(), kept=(), score=0.5, foresight=FORESIGHT):
+    results = [
+        SimpleNamespace(label=label, replicate=replicate, score=score, record=lambda label=label: {"recipe": label})
+        for replicate in replicates
+        for label in ("winner", "defaults")
+    ]
+    return write_confirmation(
+        path,
+        Conclusion(objective="auroc", confidence=0.9, selection_folds=[0]),
+        Verdict(chosen="winner", statement="The winner is kept."),
+        OVERRIDES,
+        foresight=foresight,
+        results=results,
+        kept=dict(kept),
+    )
+
+
+def test_what_is_written_is_what_a_training_reads(tmp_path) -> None:
+    path = tmp_path / "confirmation.json"
+    values = written(path, replicates=repeated_over_folds(0, [1, 2]), kept={"fold-1": "r", "fold-2": "s"})
+    assert json.loads(path.read_text()) == values
+    assert (values["chosen"], values["replicates"], values["confidence"]) == ("winner", ["fold-1", "fold-2"], 0.9)
+    assert (values["detectable_difference"], values["hoped_difference"]) == (0.02, pytest.approx(0.04))
+    assert read_confirmed(path) == Confirmed(
+        overrides=OVERRIDES, kept={"fold-1": "r", "fold-2": "s"}, choices=2, selection_folds=(0,)
+    )
+
+
+def test_recipes_compared_beside_the_calibration_split_cost_the_certificate_nothing(tmp_path) -> None:
+    assert written(tmp_path / "seeds.json", replicates=repeated_over_seeds(0, 2))["choices"] == 1
+    assert written(tmp_path / "none.json", foresight=None)["choices"] == 1
+
+
+@pytest.mark.parametrize("score", [None, math.nan])
+def test_a_training_without_a_score_has_none_in_the_file(tmp_path, score) -> None:
+    values = written(tmp_path / "confirmation.json", replicates=repeated_over_seeds(3, 1), score=score)
+    assert values["scores"] == {"winner": [None], "defaults": [None]}

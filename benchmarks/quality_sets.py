@@ -88,10 +88,14 @@ def _find(name: str, x_sdd: Path) -> ImageSet | None:
         return None
     if name in known:
         return known[name]
+    if (REPOSITORY / "pipeline" / "configs" / f"{name}.yaml").is_file():
+        return ImageSet(name, config=name)
     if not Path(name).is_file():
-        raise SystemExit(f"--sets: {name!r} is neither a file nor one of {', '.join(known)}")
+        raise SystemExit(
+            f"--sets: {name!r} is neither a file, nor a shipped configuration, nor one of {', '.join(known)}"
+        )
     if name.endswith((".yaml", ".yml")):
-        return ImageSet(Path(name).stem, config=name)
+        return ImageSet(Path(name).stem, config=str(Path(name).resolve()))
     return ImageSet(Path(name).resolve().parent.name, changes=_of_manifest(Path(name).resolve()))
 
 

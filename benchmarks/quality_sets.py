@@ -23,7 +23,7 @@ from components.data.pack.reader import PACK_FILE, PACK_FOLDER
 REPOSITORY = Path(__file__).resolve().parents[1]
 X_SDD = REPOSITORY.parent / "shared" / "data" / "x_sdd"
 
-#: Six images of each part; the loop's eight epochs end between .85 and .90.
+#: Six images of each part, defects that are harder to see.
 PARTS = "generated:count=1344,size=128,parts=224,defect_rate=0.4,strength=0.6"
 #: Two of the eight images of each second part show its defect: an eighth of all.
 SMALL = "generated:count=400,size=128,parts=50,defect_rate=0.5,shown=0.25"

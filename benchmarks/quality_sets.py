@@ -23,6 +23,11 @@ from components.data.pack.reader import PACK_FILE, PACK_FOLDER
 REPOSITORY = Path(__file__).resolve().parents[1]
 X_SDD = REPOSITORY.parent / "shared" / "data" / "x_sdd"
 
+_WITHOUT_GOOD = {
+    "data.good_labels": [],
+    "recipe.objective": "balanced_accuracy",
+    "promote.gates.min_balanced_accuracy": 0.5,
+}
 #: Six images of each part, defects that are harder to see.
 PARTS = "generated:count=1344,size=128,parts=224,defect_rate=0.4,strength=0.6"
 #: Two of the eight images of each second part show its defect: an eighth of all.
@@ -79,7 +84,7 @@ def find_sets(names: Sequence[str], *, x_sdd: Path, changes: Mapping[str, Any]) 
 def _find(name: str, x_sdd: Path) -> ImageSet | None:
     known = {
         "elpv": ImageSet("elpv"),
-        "x_sdd": ImageSet("x_sdd", changes=_generic(f"folder:{x_sdd}") | {"data.good_labels": []}),
+        "x_sdd": ImageSet("x_sdd", changes=_generic(f"folder:{x_sdd}") | _WITHOUT_GOOD),
         "parts": ImageSet("parts", changes=_generic(PARTS)),
         "small": ImageSet("small", changes=_generic(SMALL) | {"operating_point.escape_budget": 0.2}),
     }
@@ -113,8 +118,8 @@ def _of_manifest(path: Path) -> dict[str, Any]:
         "data.source": f"parquet:{path}",
         "data.root": place["files"],
         "data.group_column": "group",
-        "data.good_labels": good,
         "data.earlier_manifest": path,
+        **({"data.good_labels": good} if good else _WITHOUT_GOOD),
     }
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import quality_measures as measures
 from quality_figure import draw
-from quality_runs import LENGTHS, LOOPS, REFERENCE, run_loop, run_ours
+from quality_runs import LENGTHS, REFERENCE, Loop, run_loop, run_ours
 from quality_sets import X_SDD, ImageSet, Split, find_sets, make_split
 from rich.console import Console
 from rich.table import Table
@@ -32,8 +32,9 @@ from rich.table import Table
 from pipeline.cli import parse_overrides
 from pipeline.compute.resources import cpu_count
 
-UNITS = ("auroc", "average_precision", "balanced_accuracy", "overkill", "overkill_at_budget", "escape_rate")
-TOLD = (*UNITS, "seconds", "ratio", "latency_ms")
+LOOPS = (Loop(128, 3), Loop(128, 8), Loop(176, 6), Loop(224, 8))
+MEASURES = ("auroc", "average_precision", "balanced_accuracy", "overkill", "overkill_at_budget", "escape_rate")
+TOLD = (*MEASURES, "seconds", "ratio", "latency_ms")
 
 Rows = list[dict[str, Any]]
 
@@ -62,13 +63,15 @@ def _arguments() -> argparse.Namespace:
         nargs="+",
         default=["elpv", "x_sdd", "parts", "small"],
         metavar="SET",
-        help="elpv, x_sdd, parts, small, a configuration (.yaml), or the manifest.parquet of a run",
+        help="elpv, x_sdd, parts, small, a shipped configuration or one of your own, or the manifest.parquet of a run",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED")
     parser.add_argument(
         "--ours", nargs="*", choices=LENGTHS, default=list(LENGTHS), help="lengths of the pipeline's run"
     )
-    parser.add_argument("--loop", nargs="*", choices=LOOPS, default=list(LOOPS), help="settings of the loop")
+    parser.add_argument(
+        "--loop", nargs="*", type=_loop, default=LOOPS, metavar="SIDExEPOCHS", help="settings of the loop"
+    )
     parser.add_argument("--loop-lr", type=float, default=1e-3, help="the loop's highest learning rate")
     parser.add_argument("--set", action="append", default=[], help="override of each set's configuration, as key=value")
     parser.add_argument("--x-sdd", type=Path, default=X_SDD, help="folder of X-SDD's class folders")
@@ -78,6 +81,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--figure", type=Path, help="draw quality over time into this file")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
+
+
+def _loop(text: str) -> Loop:
+    size, _, epochs = text.partition("x")
+    return Loop(int(size), int(epochs))
 
 
 def _measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
@@ -118,8 +126,8 @@ def _turns(
         (f"ours {length}", lambda at, it=length: run_ours(images, split, it, seed, at)) for length in arguments.ours
     ]
     loop = [
-        (f"loop {setting}", lambda at, it=setting: run_loop(split, it, seed, at, lr=arguments.loop_lr))
-        for setting in arguments.loop
+        (f"loop {one.name}", lambda at, it=one: run_loop(split, it, seed, at, lr=arguments.loop_lr))
+        for one in arguments.loop
     ]
     both = [pair for pair in zip(ours, loop, strict=False) for pair in pair]
     return both + ours[len(loop) :] + loop[len(ours) :]

@@ -39,7 +39,8 @@ def main() -> None:
     place = Path(sys.argv[1])
     task = json.loads((place / "task.json").read_text(encoding="utf-8"))
     table = pd.read_parquet(place / "images.parquet")
-    test = (table["split"] == "test").to_numpy()
+    is_test = table["split"] == "test"
+    test = torch.tensor(is_test.tolist())
     images, labels = read_images(table, task), torch.tensor(table["target"].tolist())
     model = train(images[~test], labels[~test], epochs=task["epochs"], lr=task["lr"], seed=task["seed"])
     before = time.time()
@@ -53,7 +54,7 @@ def main() -> None:
         one_view=one,
         eight_views=eight,
         seconds=[middle - started, before - started + after - middle],
-        latency=[_latency(model, table[test].head(TIMED), task, views=views) for views in (1, VIEWS)],
+        latency=[_latency(model, table[is_test].head(TIMED), task, views=views) for views in (1, VIEWS)],
     )
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,19 +25,24 @@ from pipeline.loading import load
 LENGTHS = {"half": 0.5, "demo": 1.0, "three times": 3.0}
 """Of the pipeline's trainings, in those of the configuration."""
 FIRST = "first model"
-LOOPS = {
-    "128 px, 3 epochs": (128, 3),
-    "128 px, 8 epochs": (128, 8),
-    "176 px, 6 epochs": (176, 6),
-    "224 px, 8 epochs": (224, 8),
-}
-"""Sides of the images, px, and epochs of the loop."""
 REFERENCE = "128 px, 8 epochs"
 """The loop whose seconds, with one view, are the unit of time."""
+VIEWS = ", 8 views"
 TIMED = 20
 
 #: The line by which a run says that its first model is there.
 _ANNOUNCED = re.compile(r"first model|embed done")
+
+
+class Loop(NamedTuple):
+    """A setting of the loop. size: side of its images, px."""
+
+    size: int
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.size} px, {self.epochs} epochs"
 
 
 def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path) -> list[dict[str, Any]]:
@@ -60,7 +65,7 @@ def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path
         | _scored(predictions, metrics)
         | {"latency_ms": _latency(served, split)}
     ]
-    if length == "demo" and announced is not None:
+    if length == "demo" and "embed" in folders:
         rows.append({"who": f"ours, {FIRST}", "seconds": announced, **first_model(folders["embed"] / "model", split)})
     return [{"seed": seed, **row} for row in rows]
 
@@ -149,25 +154,24 @@ def _latency(model: InspectionModel, split: Split) -> float:
     return statistics.median(times)
 
 
-def run_loop(split: Split, setting: str, seed: int, place: Path, *, lr: float) -> list[dict[str, Any]]:
+def run_loop(split: Split, loop: Loop, seed: int, place: Path, *, lr: float) -> list[dict[str, Any]]:
     """Start the loop; rows of its scores with one view and with eight.
 
     Where there is a good class it learns good and defective, which is what it is scored by.
     """
-    size, epochs = LOOPS[setting]
     place.mkdir(parents=True)
     labels = {name: number for number, name in enumerate(split.classes)}
     target = split.table["is_defect"].astype(int) if split.has_good else split.table["label"].map(labels)
     split.table.assign(target=target)[["path", "split", "target"]].to_parquet(place / "images.parquet")
-    task = {"root": split.root, "framing": split.framing, "size": size, "epochs": epochs, "lr": lr, "seed": seed}
+    task = {"root": split.root, "framing": split.framing, **loop._asdict(), "lr": lr, "seed": seed}
     (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "quality_loop.py"), str(place)]
     subprocess.run(command, check=True, env=_environment())
     with np.load(place / "scores.npz") as found:
-        scores = {"": found["one_view"], ", 8 views": found["eight_views"]}
+        scores = {"": found["one_view"], VIEWS: found["eight_views"]}
         seconds, latency = found["seconds"].tolist(), found["latency"].tolist()
     return [
-        {"seed": seed, "who": f"loop, {setting}{views}", "seconds": seconds[number], "latency_ms": latency[number]}
+        {"seed": seed, "who": f"loop, {loop.name}{views}", "seconds": seconds[number], "latency_ms": latency[number]}
         | _loop_scored(log_probabilities, split)
         for number, (views, log_probabilities) in enumerate(scores.items())
     ]

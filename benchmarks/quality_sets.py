@@ -23,7 +23,12 @@ from components.data.pack.reader import PACK_FILE, PACK_FOLDER
 REPOSITORY = Path(__file__).resolve().parents[1]
 X_SDD = REPOSITORY.parent / "shared" / "data" / "x_sdd"
 
-#: Six images of each part; the loop's eight epochs end between .85 and .90.
+_WITHOUT_GOOD = {
+    "data.good_labels": [],
+    "recipe.objective": "balanced_accuracy",
+    "promote.gates.min_balanced_accuracy": 0.5,
+}
+#: Six images of each part, defects that are harder to see.
 PARTS = "generated:count=1344,size=128,parts=224,defect_rate=0.4,strength=0.6"
 #: Two of the eight images of each second part show its defect: an eighth of all.
 SMALL = "generated:count=400,size=128,parts=50,defect_rate=0.5,shown=0.25"
@@ -79,7 +84,7 @@ def find_sets(names: Sequence[str], *, x_sdd: Path, changes: Mapping[str, Any]) 
 def _find(name: str, x_sdd: Path) -> ImageSet | None:
     known = {
         "elpv": ImageSet("elpv"),
-        "x_sdd": ImageSet("x_sdd", changes=_generic(f"folder:{x_sdd}") | {"data.good_labels": []}),
+        "x_sdd": ImageSet("x_sdd", changes=_generic(f"folder:{x_sdd}") | _WITHOUT_GOOD),
         "parts": ImageSet("parts", changes=_generic(PARTS)),
         "small": ImageSet("small", changes=_generic(SMALL) | {"operating_point.escape_budget": 0.2}),
     }
@@ -88,10 +93,14 @@ def _find(name: str, x_sdd: Path) -> ImageSet | None:
         return None
     if name in known:
         return known[name]
+    if (REPOSITORY / "pipeline" / "configs" / f"{name}.yaml").is_file():
+        return ImageSet(name, config=name)
     if not Path(name).is_file():
-        raise SystemExit(f"--sets: {name!r} is neither a file nor one of {', '.join(known)}")
+        raise SystemExit(
+            f"--sets: {name!r} is neither a file, nor a shipped configuration, nor one of {', '.join(known)}"
+        )
     if name.endswith((".yaml", ".yml")):
-        return ImageSet(Path(name).stem, config=name)
+        return ImageSet(Path(name).stem, config=str(Path(name).resolve()))
     return ImageSet(Path(name).resolve().parent.name, changes=_of_manifest(Path(name).resolve()))
 
 
@@ -109,8 +118,8 @@ def _of_manifest(path: Path) -> dict[str, Any]:
         "data.source": f"parquet:{path}",
         "data.root": place["files"],
         "data.group_column": "group",
-        "data.good_labels": good,
         "data.earlier_manifest": path,
+        **({"data.good_labels": good} if good else _WITHOUT_GOOD),
     }
 
 

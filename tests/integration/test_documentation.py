@@ -52,6 +52,7 @@ RUN_HERE = (
     "python benchmarks/lr_range_test.py --json",
     "python benchmarks/monitor.py --json",
     "python benchmarks/operating_point.py --json",
+    "python benchmarks/quality.py --json",
     "python benchmarks/search_overhead.py --json",
     "python benchmarks/search_simulation.py --json",
     "python benchmarks/search_peers.py --json",
@@ -154,6 +155,18 @@ def test_the_simulation_of_certificates_gives_broken_shares_with_intervals(workp
     rows = done.summary["settings"]["images independent"]
     assert {row["folds"] for row in rows} == {0, 3, 5}
     assert all(0 <= row["broken"]["low"] <= row["broken"]["high"] <= 1 for row in rows if row["certified"])
+
+
+def test_the_benchmark_of_quality_measures_a_run_and_the_loop_on_the_same_images(workplace, smoke_options):
+    tiny = shlex.split("--sets smoke --seeds 1 --ours demo --loop 32x1 --json")
+    source = "--set=data.source=generated:count=160,size=48,defect_rate=0.5,parts=54"
+    options = [source, *smoke_options, "--set=search.num_trials=0"]
+    options = [option for option in options if option != "--set=search.num_trials=2"]
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "quality.py", *tiny, *options)
+    assert done.code == 0, done.stderr[-2000:]
+    medians = done.summary["sets"]["smoke"]["medians"]
+    assert {"ours, demo", "loop, 32 px, 1 epochs", "loop, 32 px, 1 epochs, 8 views"} <= medians.keys()
+    assert all(0 <= row["auroc"] <= 1 and row["seconds"] > 0 and row["latency_ms"] > 0 for row in medians.values())
 
 
 def test_the_benchmark_of_tracking_gives_ratios(workplace):

@@ -89,10 +89,10 @@ class Assembly:
     logits: np.ndarray
     record: dict[str, Any]
 
-    def combine(self, unseen: Unseen) -> np.ndarray:
-        """(N, K) logits of other images."""
-        networks = self.network * unseen.mean(self.views)
-        return np.asarray(networks + self.frozen * unseen.frozen if self.frozen else networks)
+    def combine(self, views: np.ndarray, frozen: np.ndarray) -> np.ndarray:
+        """(M, K) logits of other images. views: (V, M, K), frozen: (M, K), as in `Unseen`."""
+        networks = self.network * views[: self.views].mean(axis=0, dtype=np.float64)
+        return np.asarray(networks + self.frozen * frozen if self.frozen else networks)
 
 
 def choose_views(

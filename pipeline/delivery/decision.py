@@ -11,6 +11,7 @@ import pandas as pd
 
 from components.evaluation.calibration import Calibration, fit_decision
 from components.evaluation.operating_point import Evidence, OperatingPoint
+from components.evaluation.transfer import SeenScores
 from pipeline.config import OperatingPointConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData
@@ -24,11 +25,13 @@ def decide(
     settings: OperatingPointConfig,
     *,
     evidence: Evidence,
+    seen: SeenScores | None = None,
     assembly: Mapping[str, Any] | None = None,
 ) -> tuple[Calibration, OperatingPoint | None]:
     """Fit the calibration and the threshold; write calibration_predictions.parquet and operating_point.json.
 
-    logits: (N, K), finite; rows: (N,) of the manifest. assembly: how the model was put together, to be written too.
+    logits: (N, K), finite; rows: (N,) of the manifest. seen: see `fit_decision`. assembly: how the model was put
+    together, to be written too.
     """
     certifying = None
     if evidence.not_certifying:
@@ -42,6 +45,7 @@ def decide(
         confidence=settings.confidence,
         evidence=evidence,
         certifying=certifying,
+        seen=seen,
     )
     if calibration.note:
         context.console.warn(f"calibration: {calibration.note}")

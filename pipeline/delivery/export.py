@@ -50,15 +50,15 @@ def model_card(
     data: TrainingData,
     members: Sequence[Member],
     *,
-    recipe: Recipe,
+    recipe: Recipe | None,
     precision: str,
     calibration: Calibration,
     point: OperatingPoint | None,
 ) -> ModelCard:
-    """The card of a model made by this stage."""
+    """The card of a model made by this stage. recipe: None where nothing was trained."""
     report = json.loads(context.input("prepare", "data_report.json").read_text(encoding="utf-8"))
     return ModelCard(
-        name=f"{members[0].backbone}-{context.run.id[:8]}",
+        name=f"{members[0].kind}-{members[0].backbone}-{context.run.id[:8]}",
         num_classes=len(data.classes),
         classes=data.classes,
         good_classes=data.good_classes,
@@ -73,12 +73,14 @@ def model_card(
             "versions": {"python": platform.python_version(), **dict(pin.split("==") for pin in pip_requirements())},
             "manifest_digest": report["digest"],
             "fingerprints": {name: record.fingerprint for name, record in context.inputs.items()},
-            "recipe": recipe.model_dump(mode="json"),
+            **({} if recipe is None else {"recipe": recipe.model_dump(mode="json")}),
         },
     )
 
 
-def export_model(context: StageContext, data: TrainingData, card: ModelCard, parts: Sequence[Part]) -> str:
+def export_model(
+    context: StageContext, data: TrainingData, card: ModelCard, parts: Sequence[Part], *, name: str = "model"
+) -> str:
     """Write model/ and log it; its MLflow id."""
     seen = data.manifest.loc[data.manifest["split"] != "test", "sha256"].tolist()
     states = [part.state for part in parts]
@@ -94,7 +96,7 @@ def export_model(context: StageContext, data: TrainingData, card: ModelCard, par
         model_config=MODEL_CONFIG,
     )
     params = {"members": card.summary, "classes": ",".join(card.classes)}
-    return context.tracker.log_model(context.run, target, name="model", params=params)
+    return context.tracker.log_model(context.run, target, name=name, params=params)
 
 
 def _triple(values: torch.Tensor) -> tuple[float, float, float]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import log_softmax
 from torch import nn
 
+from components.data.loader import ImageSet
+from components.data.stratify import draw_by_class
+from components.evaluation.transfer import SeenScores
 from components.models.forward import Ensemble, MemberModel
 from components.serving.latency import latency_ms
 from components.training.engine import Learner
@@ -18,11 +21,14 @@ from pipeline.training.build import TrainingData, view_scores
 
 #: Timed passes of one image.
 REPEATS = 10
+#: Images that a model was trained on, by whose scores a threshold is carried over to another model.
+SEEN_IMAGES = 300
+Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """learner: its model holds the weights of the first member. views: in the order of `nested_views`. frozen: (R, K)
+    """learner: its model holds the weights of the first member. views: in the order of `nested_views`. counts: how many of them may be averaged. frozen: (R, K)
     logits of the classifier on frozen features by row of the manifest, NaN where it has none.
     """
 
@@ -30,6 +36,7 @@ class Networks:
     trained: Sequence[Trained]
     learner: Learner
     views: tuple[int, ...]
+    counts: tuple[int, ...]
     frozen: np.ndarray
 
     def out_of_fold(self) -> Unseen:
@@ -47,6 +54,27 @@ class Networks:
         images = self.data.split(split)
         scores = view_scores(self.learner.model, images, self.learner, self.views)
         return self._unseen(self.data.manifest["split"].eq(split).to_numpy(), scores)
+
+    def on_seen(self, whole: Trained, combine: Combine, *, seed: int) -> SeenScores:
+        """Logits (A, K) of images that the models were trained on: of the folds' networks, and of the delivered one.
+
+        combine: from log-probabilities (V, A, K) of a network, and (A, K) of the classifier on frozen features.
+        """
+        images, folds = self.data.split("train"), self.data.manifest.query("split == 'train'")["fold"].to_numpy()
+        frozen = self.frozen[self.data.manifest["split"].eq("train").to_numpy()].astype(np.float64)
+        chosen = draw_by_class(images.labels, size=SEEN_IMAGES, rare=0, seed=seed)
+        scores = np.empty((len(self.views), len(chosen), len(self.data.classes)), dtype=np.float32)
+        for one in self.trained:
+            own = (folds[chosen] + 1) % len(self.trained) == one.spec.fold
+            if own.any():
+                scores[:, own] = self._scores(one, images.take(chosen[own]))
+        known = log_softmax(frozen[chosen], axis=1)
+        delivered = self._scores(whole, images.take(chosen))
+        return SeenScores(folds=combine(scores, known), delivered=combine(delivered, known))
+
+    def _scores(self, one: Trained, images: ImageSet) -> np.ndarray:
+        self.learner.model.load_state_dict(one.store.best().weights)
+        return view_scores(self.learner.model, images, self.learner, self.views)
 
     def latency(self, count: int, counts: Sequence[int], *, threads: int) -> Mapping[int, float]:
         """Milliseconds for one image of an ensemble of so many of these networks, by number of views."""

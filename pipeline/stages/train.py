@@ -16,23 +16,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors.torch import load_file
 
 from components.errors import InputError
-from components.evaluation.operating_point import Evidence
-from components.models.forward import restore_member
+from components.evaluation.calibration import Calibration
+from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.models.heads import Heads, read_heads
 from components.models.views import allowed_views, nested_views
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
 from components.report.figures_training import learning_curves
-from components.serving.card import Member
 from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
-from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
+from pipeline.delivery.frozen import frozen_part
 from pipeline.delivery.members import Kept, Trained, train_folds, train_one
 from pipeline.delivery.networks import Networks
 from pipeline.overriding import override
@@ -40,9 +38,9 @@ from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, new_learner, open_data, recipe_objective
+from pipeline.training.build import TrainingData, new_learner, open_data
 from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
-from pipeline.training.job import REMEDY, TrainingSpec, left_out, on_all, with_head
+from pipeline.training.job import REMEDY, TrainingSpec, left_out, with_head
 from pipeline.training.progress import history_rows
 
 
@@ -54,16 +52,6 @@ class _Plan:
     heads: Heads
     kept: Kept
     known: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Delivery:
-    """What is delivered. deliver: ensemble or single. latency: milliseconds for one image, by deliver and views."""
-
-    deliver: str
-    assembly: Assembly
-    trained: Sequence[Trained]
-    latency: dict[str, Any]
 
 
 def run(
@@ -95,39 +83,46 @@ def run(
         use_threads(cpu_threads(context.compute))
         networks = _load(context, data, plan, trained)
         scored = networks.out_of_fold() if data.folds else networks.of_split("val")
-        delivery = _choose(context, networks, scored, serving, plan)
-    unseen = scored if data.folds else networks.of_split("calibration")
-    logits = delivery.assembly.logits if data.folds else delivery.assembly.combine(unseen)
-    _check_finite(logits, chosen, plan.known)
-    record = delivery.assembly.record | {"deliver": delivery.deliver, "latency_ms": delivery.latency}
-    calibration, point = decide(
-        context, data, logits, unseen.rows, operating_point,
-        evidence=_evidence(data, delivery, confirmed), assembly=record,
-    )  # fmt: skip
-    parts = _parts(context, networks, delivery, chosen)
+        _check_finite(scored.views, plan)
+        judge = Judge(
+            objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
+        )
+        threads = serving.num_threads or cpu_threads(context.compute)
+        choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
+        delivered = trained
+        if data.folds and choice.deliver == SINGLE:
+            delivered = [_train_whole(context, plan)]
+    calibration, point = _decide(context, networks, scored, choice, delivered, confirmed, operating_point, plan)
+    parts = _parts(context, networks, choice, delivered, chosen)
     card = model_card(
-        context, data, [part.member for part in parts], recipe=chosen,
-        precision=networks.learner.device.precision, calibration=calibration, point=point,
-    )  # fmt: skip
-    context.console.say(f"  delivered: {card.summary}, {milliseconds(delivery.latency)} for an image")
-    ledger = _write_ledger(context, trained, monitor)
-    _write_history(context, trained, networks.learner.stepper.group_names, ledger)
+        context,
+        data,
+        [part.member for part in parts],
+        recipe=chosen,
+        precision=networks.learner.device.precision,
+        calibration=calibration,
+        point=point,
+    )
+    context.console.say(f"  delivered: {card.summary}; {milliseconds(choice.latency)} for an image")
+    everything = list({one.name: one for one in [*trained, *delivered]}.values())
+    ledger = _write_ledger(context, everything, monitor)
+    _write_history(context, everything, networks.learner.stepper.group_names, ledger)
     outcome = {
         "model_id": export_model(context, data, card, parts),
         "delivered": card.summary,
-        "members": [_member_record(one, confirmed) for one in delivery.trained],
+        "members": [_member_record(one, confirmed) for one in delivered],
         "recipe": chosen.model_dump(mode="json"),
     }
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     if point is not None:
         context.console.say(f"  {point.statement}")
-    speeds = [record.images_per_second for one in trained for record in one.store.progress.history]
+    speeds = [record.images_per_second for one in everything for record in one.store.progress.history]
     return {
-        "networks": len(trained),
-        "epochs": sum(len(one.store.progress.history) for one in trained),
-        "unseen_score": delivery.assembly.record["score"],
-        "views": delivery.assembly.views,
-        "latency_ms": delivery.latency["delivered"],
+        "networks": len(everything),
+        "epochs": sum(len(one.store.progress.history) for one in everything),
+        "unseen_score": choice.assembly.record["score"],
+        "views": choice.assembly.views,
+        "latency_ms": choice.latency["delivered"],
         "threshold": point.threshold if point else None,
         "budget_certified": point.certified if point else None,
         "median_images_per_second": float(np.median(speeds)),
@@ -160,104 +155,75 @@ def _load(context: StageContext, data: TrainingData, plan: _Plan, trained: Seque
     learner.model.load_state_dict(trained[0].store.best().weights)
     learner.device = replace(learner.device, precision=trained[0].ended.precision)
     settings = spec.recipe.recipe
+    allowed = allowed_views(settings.augment, settings.augment_strength)
     return Networks(
         data=data,
         trained=trained,
         learner=learner,
-        views=nested_views(allowed_views(settings.augment, settings.augment_strength)),
+        views=nested_views(allowed),
+        counts=tuple(sorted(allowed)),
         frozen=np.load(context.input("embed", "frozen_logits.npy"), allow_pickle=False),
     )
 
 
-def _choose(
-    context: StageContext, networks: Networks, scored: Unseen, serving: ServingConfig, plan: _Plan
-) -> _Delivery:
-    """What is delivered, within the latency limit; a single network of the design cross_fit is trained here."""
-    _check_finite(scored.views, plan.spec.recipe, plan.known)
-    data, recipe, limit = networks.data, plan.spec.recipe, serving.max_latency_ms
-    judge = Judge(
-        objective=recipe_objective(recipe), classes=data.classes, good_classes=data.good_classes, seed=plan.spec.seed
-    )
-    threads = serving.num_threads or cpu_threads(context.compute)
-    allowed = allowed_views(recipe.recipe.augment, recipe.recipe.augment_strength)
-    counts = sorted(allowed) if serving.views == "auto" else [serving.views]
-    sizes = {"ensemble": len(networks.trained), "single": 1}
-    ways = ["single"] if not data.folds else ["ensemble", "single"] if serving.deliver == "auto" else [serving.deliver]
-    latency: dict[str, Any] = {
-        way: networks.latency(size, counts, threads=threads)
-        for way, size in sizes.items()
-        if size > 1 or way == "single"
-    }
-    fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
-    deliver = fits[0] if fits else ways[-1]
-    views, table = choose_views(scored, judge, latency[deliver], limit_ms=limit)
-    cost = latency[deliver][views]
-    may_blend = serving.blend == "auto" and bool(np.isfinite(scored.frozen).all())
-    if may_blend:
-        part = _frozen_part(context, weight=1.0)
-        target = networks.learner.device.target
-        frozen = restore_member(vars(part.member), len(data.classes), part.state, target, where="frozen classifier")
-        blended = networks.latency_with(frozen, sizes[deliver], views, threads=threads)
-        may_blend = limit is None or blended <= limit
-    assembly = assemble(scored, judge, views=views, may_blend=may_blend)
-    if assembly.frozen:
-        cost = blended
-    device = networks.learner.device.target.type
-    latency |= {"delivered": cost, "threads": threads, "device": device, "limit": limit}
-    assembly.record["compared_views"] = table
-    trained = networks.trained
-    if data.folds and deliver == "single":
-        none = Kept(folder=plan.kept.folder, runs={})
-        spec = with_head(on_all(plan.spec), plan.heads)
-        trained = train_folds(context, {"all": spec}, none, title="training on all images", known=plan.known)
-    return _Delivery(deliver=deliver, assembly=assembly, trained=trained, latency=latency)
+def _train_whole(context: StageContext, plan: _Plan) -> Trained:
+    """The network on all images that are not test."""
+    none = Kept(folder=plan.kept.folder, runs={})
+    spec = with_head(on_all(plan.spec), plan.heads)
+    (whole,) = train_folds(context, {"all": spec}, none, title="training on all images", known=plan.known)
+    return whole
 
 
-def _check_finite(scores: np.ndarray, recipe: Recipe, known: str) -> None:
+def _check_finite(scores: np.ndarray, plan: _Plan) -> None:
     if not np.isfinite(scores).all():
         raise InputError(
-            f"recipe.lr={recipe.recipe.lr:g}: the trained model gives outputs that are not finite on images that it "
-            f"had not seen; {REMEDY}{known}"
+            f"recipe.lr={plan.spec.recipe.recipe.lr:g}: the trained model gives outputs that are not finite on images "
+            f"that it had not seen; {REMEDY}{plan.known}"
         )
 
 
-def _evidence(data: TrainingData, delivery: _Delivery, confirmed: Confirmed) -> Evidence:
+def _decide(
+    context: StageContext,
+    networks: Networks,
+    scored: Unseen,
+    choice: Choice,
+    delivered: Sequence[Trained],
+    confirmed: Confirmed,
+    settings: OperatingPointConfig,
+    plan: _Plan,
+) -> tuple[Calibration, OperatingPoint | None]:
+    """On scores out of fold, or on the calibration split."""
+    data, assembly, seen = networks.data, choice.assembly, None
     if not data.folds:
-        return Evidence("held_out", folds=0, choices=1)
-    return Evidence(
-        "out_of_fold" if delivery.deliver == "ensemble" else "transferred",
-        folds=data.folds,
-        choices=confirmed.choices,
-        not_certifying=confirmed.selection_folds,
-    )
+        unseen = networks.of_split("calibration")
+        _check_finite(unseen.views, plan)
+        logits, evidence = assembly.combine(unseen.views, unseen.frozen), Evidence("held_out", folds=0, choices=1)
+    else:
+        unseen, logits = scored, assembly.logits
+        evidence = Evidence(
+            "out_of_fold" if choice.deliver == ENSEMBLE else "transferred",
+            folds=data.folds,
+            choices=confirmed.choices,
+            not_certifying=confirmed.selection_folds,
+        )
+        if choice.deliver == SINGLE:
+            seen = networks.on_seen(delivered[0], assembly.combine, seed=plan.spec.seed)
+    return decide(context, data, logits, unseen.rows, settings, evidence=evidence, seen=seen, assembly=choice.record)
 
 
-def _parts(context: StageContext, networks: Networks, delivery: _Delivery, recipe: Recipe) -> list[Part]:
-    assembly = delivery.assembly
+def _parts(
+    context: StageContext, networks: Networks, choice: Choice, delivered: Sequence[Trained], recipe: Recipe
+) -> list[Part]:
+    assembly = choice.assembly
     member = network_member(
         recipe,
         networks.learner.preprocessing,
         side=networks.data.pack.framing.size,
-        weight=assembly.network / len(delivery.trained),
+        weight=assembly.network / len(delivered),
         views=networks.views[: assembly.views],
     )
-    parts = [Part(member=member, state=one.store.best().weights) for one in delivery.trained]
-    return [*parts, _frozen_part(context, weight=assembly.frozen)] if assembly.frozen else parts
-
-
-def _frozen_part(context: StageContext, *, weight: float) -> Part:
-    """The classifier on frozen features, of the stage embed."""
-    best = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["best"]
-    member = Member(
-        kind="frozen",
-        backbone=best["backbone"],
-        input_size=best["image_size"],
-        mean=tuple(best["mean"]),
-        std=tuple(best["std"]),
-        weight=weight,
-        views=(0,),
-    )
-    return Part(member=member, state=load_file(context.input("embed", "frozen.safetensors")))
+    parts = [Part(member=member, state=one.store.best().weights) for one in delivered]
+    return [*parts, frozen_part(context, weight=assembly.frozen)] if assembly.frozen else parts
 
 
 def _member_record(one: Trained, confirmed: Confirmed) -> dict[str, Any]:

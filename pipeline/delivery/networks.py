@@ -28,8 +28,9 @@ Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """learner: its model holds the weights of the first member. views: in the order of `nested_views`. counts: how many of them may be averaged. frozen: (R, K)
-    logits of the classifier on frozen features by row of the manifest, NaN where it has none.
+    """learner: its model holds the weights of the first member. views: in the order of `nested_views`; counts: how many
+    of them may be averaged. frozen: (R, K) logits of the classifier on frozen features by row of the manifest, NaN
+    where it has none.
     """
 
     data: TrainingData

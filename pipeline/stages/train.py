@@ -28,6 +28,8 @@ from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
+from pipeline.delivery.assembly import Judge, Unseen
+from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, choose
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
 from pipeline.delivery.frozen import frozen_part
@@ -38,9 +40,9 @@ from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, new_learner, open_data
+from pipeline.training.build import TrainingData, new_learner, open_data, recipe_objective
 from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
-from pipeline.training.job import REMEDY, TrainingSpec, left_out, with_head
+from pipeline.training.job import REMEDY, TrainingSpec, left_out, on_all, with_head
 from pipeline.training.progress import history_rows
 
 

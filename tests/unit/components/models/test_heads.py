@@ -1,24 +1,40 @@
-"""Head starts on their way through a file."""
+"""Head starts on their way through a file, and into a network."""
 
 import numpy as np
+import pytest
+import torch
 
-from components.models.heads import HeadStart, read_head, save_heads
+from components.models.backbones import build_model
+from components.models.heads import HeadStart, read_heads, save_heads, start_classifier
 
 
-def head(value: float) -> HeadStart:
-    return HeadStart(np.full((2, 3), value, np.float32), np.array([value, -value], np.float32))
+def head(value: float, *, features: int = 3) -> HeadStart:
+    return HeadStart(np.full((2, features), value, np.float32), np.array([value, -value], np.float32))
 
 
 def test_each_is_found_by_its_backbone_and_the_fold_that_it_leaves_out(tmp_path) -> None:
-    save_heads(tmp_path, {("a.b/c", 0): head(1), ("a.b/c", 1): head(2), ("a.b/c", None): head(3), ("d", None): head(4)})
-    for backbone, fold, value in (("a.b/c", 0, 1), ("a.b/c", 1, 2), ("a.b/c", None, 3), ("d", None, 4)):
-        found = read_head(tmp_path, backbone, fold)
-        assert found is not None
-        np.testing.assert_array_equal(found.weight, head(value).weight)
-        np.testing.assert_array_equal(found.bias, head(value).bias)
-    assert read_head(tmp_path, "d", 0) is None
-    assert read_head(tmp_path, "e", None) is None
+    saved = {("a.b/c", 0): head(1), ("a.b/c", 1): head(2), ("a.b/c", None): head(3), ("d", None): head(4)}
+    save_heads(tmp_path, saved)
+    found = read_heads(tmp_path)
+    assert found.keys() == saved.keys()
+    for key, start in saved.items():
+        np.testing.assert_array_equal(found[key].weight, start.weight)
+        np.testing.assert_array_equal(found[key].bias, start.bias)
 
 
 def test_without_a_file_there_is_none(tmp_path) -> None:
-    assert read_head(tmp_path, "a", None) is None
+    assert read_heads(tmp_path) == {}
+
+
+def test_a_network_starts_with_the_logits_of_the_head() -> None:
+    given = {"weights": "none", "num_classes": 2, "drop_rate": 0.0, "drop_path_rate": 0.0, "seed": 0}
+    model = build_model(backbone="test_efficientnet", **given).model.eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        features = model.forward_head(model.forward_features(images), pre_logits=True).numpy()
+    start = head(0.5, features=features.shape[1])
+    start_classifier(model, "test_efficientnet", start)
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(images).numpy(), features @ start.weight.T + start.bias, atol=1e-4)
+    with pytest.raises(ValueError, match="the classifier is"):
+        start_classifier(model, "test_efficientnet", head(0.5, features=3))

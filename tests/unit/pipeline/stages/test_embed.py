@@ -16,10 +16,11 @@ from rich.table import Table
 
 from components.data.framing import Framing
 from components.models.forward import Ensemble
-from components.models.heads import read_head
+from components.models.heads import read_heads
 from components.serving.bundle import load_bundle
 from pipeline.config import ComputeConfig, OperatingPointConfig
 from pipeline.console import Console
+from pipeline.delivery import export
 from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.stage import StageContext, StageRecord
@@ -145,7 +146,7 @@ def saved_as_bundle(monkeypatch) -> None:
     """Instead of MLflow's model around the bundle, the bundle itself."""
     import shutil
 
-    monkeypatch.setattr(first_model, "save_pyfunc", lambda target, **given: shutil.copytree(
+    monkeypatch.setattr(export, "save_pyfunc", lambda target, **given: shutil.copytree(
         given["artifacts"]["bundle"], target
     ))  # fmt: skip
 
@@ -186,7 +187,7 @@ def test_a_fold_on_which_candidates_were_compared_does_not_certify(stages) -> No
 def test_random_weights_rank_nothing_and_start_no_training(stages) -> None:
     done = stages(data(folds=4), keep=1, backbones=("test_efficientnet", "test_resnet"))
     assert done.record["kept"] == ["test_efficientnet", "test_resnet"]
-    assert read_head(done.folder, "test_efficientnet", None) is None
+    assert read_heads(done.folder) == {}
     assert any("features of random weights tell little" in line for line in done.said)
     assert pd.read_csv(done.folder / "doubtful.csv").empty
 
@@ -207,8 +208,7 @@ def test_of_known_weights_there_are_head_starts_and_a_ranking_at_each_size(stage
     done = stages(data(folds=4), weights=weights, keep=1, image_sizes=(32, 48))
     assert [one["image_size"] for one in done.record["candidates"]] == [32, 48]  # equals: the smaller first
     assert done.record["kept"] == ["test_efficientnet"]
-    for fold in (0, 1, 2, 3, None):
-        assert read_head(done.folder, "test_efficientnet", fold) is not None
+    assert set(read_heads(done.folder)) == {("test_efficientnet", fold) for fold in (0, 1, 2, 3, None)}
     assert "images of 32 px were resized to 48 px" in " ".join(done.said)
     page = (done.folder / "embed.html").read_text()
     assert "Backbones and sizes" in page

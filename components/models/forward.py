@@ -150,8 +150,8 @@ class Ensemble:
     def from_card(cls, card: Mapping[str, Any], state: Mapping[str, torch.Tensor], device: torch.device) -> Ensemble:
         """The members on the device, in eval mode; no weight is fetched from anywhere.
 
-        card: has `num_classes`, `precision` and `members` (see `components/serving/card.py`). state:
-        the weights of all members, as `joined` gives them.
+        card: has `num_classes`, `precision` and `members` (see `components/serving/card.py`). state: the weights of all
+        members, as `joined` gives them.
 
         Raises ValueError: the weights are not those of the card's members.
         """

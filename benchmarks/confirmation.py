@@ -34,7 +34,7 @@ from components.evaluation.expected_difference import (
     score_variance,
     shrink,
 )
-from pipeline.confirmation import prior as shipped
+from pipeline.confirmation.prior import SEED_FREEDOM, hope
 
 CONFIDENCE = 0.9
 RULES = ("defaults", "winner", "lower bound", "expected", "auto")
@@ -74,45 +74,43 @@ class Constants:
 
 
 def fit(every: Sequence[Case]) -> Constants:
-    """Least squares of the true difference on the gain in the search; each set and objective counts the same.
+    """Least squares; each set and objective counts the same.
 
-    The constant is at most 0: a search does not gain beyond what its scores show. The spread between seeds is the
-    median of each set, since one training in many fails, and the geometric mean over sets (as Smyth's prior).
+    The share of the gain is the slope of the true difference on the gain in the search, over all recipes of each set:
+    an expectation given the gain needs no allowance for having selected by it (Senn 2008, American Statistician 62:45).
+    What winners fall behind it nevertheless is the constant, at least 0. The spread between seeds is the median of each
+    set, since one training in many fails, and the geometric mean over sets.
     """
-    weights = np.array([case.weight for case in every])
-    gains, truths = np.array([case.gain for case in every]), np.array([case.truth for case in every])
-    centre, middle = np.average(gains, weights=weights), np.average(truths, weights=weights)
-    share = np.average((gains - centre) * (truths - middle), weights=weights) / np.average(
-        (gains - centre) ** 2, weights=weights
-    )
-    constant = middle - share * centre
-    if constant > 0:
-        constant, share = 0.0, np.average(gains * truths, weights=weights) / np.average(gains**2, weights=weights)
-    residual = truths - constant - share * gains
     sets: dict[tuple[str, str], list[Case]] = {}
     for case in every:
         sets.setdefault((case.set, case.objective), []).append(case)
-    seeds = [_median([_seed_variance(case) for case in own], [case.weight for case in own]) for own in sets.values()]
+    moments = np.array([_moments(own) for own in sets.values()])
+    share = max(float(moments[:, 0].sum() / moments[:, 1].sum()), 0.0)
+    weights = np.array([case.weight for case in every])
+    behind = np.array([case.truth - share * case.gain for case in every])
+    constant = min(float(np.average(behind, weights=weights)), 0.0)
+    seeds = [float(np.median([_seed_variance(case) for case in own])) for own in sets.values()]
     sampled = [case for case in every if case.alone]
     shared = sum(case.weight * sum(case.sampling) for case in sampled)
     own = sum(case.weight * sum(case.alone) for case in sampled)
     return Constants(
-        gain_share=float(share),
-        selection=float(-constant),
-        gain_sd=math.sqrt(np.average(residual**2, weights=weights)),
+        gain_share=share,
+        selection=-constant,
+        gain_sd=math.sqrt(np.average((behind - constant) ** 2, weights=weights)),
         seed_sd=math.exp(np.mean(np.log(seeds)) / 2),
         correlation=1 - shared / (2 * own),
     )
 
 
+def _moments(own: Sequence[Case]) -> tuple[float, float]:
+    """Covariance of truth and gain, and variance of the gain, in one set."""
+    gains, truths = np.array([case.gain for case in own]), np.array([case.truth for case in own])
+    return float(np.cov(gains, truths, bias=True)[0, 1]), float(gains.var())
+
+
 def _seed_variance(case: Case) -> float:
     """Of one replicate's difference: of fold models on the same test split, or of seeds on the same images."""
     return float(np.var((*case.truths, *(() if case.counts else case.differences)), ddof=1))
-
-
-def _median(values: Sequence[float], weights: Sequence[float]) -> float:
-    order = np.argsort(values)
-    return float(np.asarray(values)[order][np.searchsorted(np.cumsum(np.asarray(weights)[order]), 0.5)])
 
 
 def judge_sets(every: Sequence[Case]) -> list[dict[str, Any]]:
@@ -121,8 +119,8 @@ def judge_sets(every: Sequence[Case]) -> list[dict[str, Any]]:
     for name in dict.fromkeys(case.set for case in every):
         constants = fit([case for case in every if case.set != name])
         for objective in dict.fromkeys(case.objective for case in every if case.set == name):
-            own = [case for case in every if (case.set, case.objective) == (name, objective)]
-            records += [judge(own, constants, count) for count in REPLICATES]
+            own = [case for case in every if (case.set, case.objective) == (name, objective) and case.weight]
+            records += [judge(own, constants, count) for count in REPLICATES if own]
     return records
 
 
@@ -159,7 +157,7 @@ def decisions(case: Case, chosen: Sequence[int], constants: Constants) -> tuple[
     sampling = sum(case.sampling[number] for number in chosen) / count**2
     between = float(differences.var(ddof=1)) if count > 1 else 0.0
     own = max(between - count * sampling, 0.0)
-    moderated = moderated_variance(own, count - 1, expected=constants.seed_sd**2, expected_freedom=shipped.SEED_FREEDOM)
+    moderated = moderated_variance(own, count - 1, expected=constants.seed_sd**2, expected_freedom=SEED_FREEDOM)
     prior = Normal(constants.gain_share * case.gain - constants.selection, constants.gain_sd)
     expected = shrink(float(differences.mean()), math.sqrt(moderated / count + sampling), prior).mean > 0
     low = differences.mean() - stats.t.ppf(CONFIDENCE, max(count - 1, 1)) * math.sqrt(between / count)
@@ -170,7 +168,7 @@ def decisions(case: Case, chosen: Sequence[int], constants: Constants) -> tuple[
     variance = difference_variance(
         foreseen, correlation=constants.correlation, seed_variance=constants.seed_sd**2, replicates=count
     )
-    trains = detectable_difference(math.sqrt(variance), confidence=CONFIDENCE) <= prior.mean + prior.sd
+    trains = detectable_difference(math.sqrt(variance), confidence=CONFIDENCE) <= hope(prior)
     return {
         "defaults": False,
         "winner": True,
@@ -199,9 +197,9 @@ def reported(constants: Constants) -> dict[str, bool]:
     """Which rules take the winner of the reported case; it has to be taken."""
     differences = np.subtract(REPORTED["winner"], REPORTED["defaults"])
     case = Case(
-        set="reported", objective="auroc", weight=1.0, gain=REPORTED["gain"], score=0.46,
+        set="reported", objective="auroc", weight=1.0, gain=REPORTED["gain"], score=0.5,
         differences=tuple(differences), sampling=(2 * REPORTED["se_sampling"] ** 2,) * 2, alone=(), truths=(),
-        truth=0.0, counts=(),
+        truth=0.0, counts=((40, 100),) * 2,
     )  # fmt: skip
     return decisions(case, (0, 1), constants)[0]
 

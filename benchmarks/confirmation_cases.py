@@ -29,12 +29,12 @@ DRAWS, WINDOW = 400, 2.5
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A search whose winner is not the defaults, and what a confirmation measures.
+    """A recipe in a search beside the defaults, and what a confirmation of it measures.
 
-    weight: how often such a search ends so; the weights of a set and objective sum to 1. gain: of the winner in the
-    search. differences: winner − defaults of each replicate. sampling, alone: variance over the choice of images of
-    each replicate's difference, and of one recipe's score; 0 where the truth is on the same images. truth: of each
-    replicate's models, so that the truth of a confirmation with all is their mean. counts: (defective, good) groups.
+    weight: how often it is the winner of such a search; the weights of a set and objective sum to 1. gain: over the
+    defaults in the search. differences: from the defaults, of each replicate. sampling, alone: variance over the choice
+    of images of each replicate's difference, and of one recipe's score; 0 where the truth is on the same images.
+    truths: differences in truth, of each replicate's models; truth: their mean. counts: (defective, good) groups.
     """
 
     set: str
@@ -62,7 +62,7 @@ def cases() -> list[Case]:
 
 
 def from_folds(path: Path, objective: str) -> list[Case]:
-    """The cases of trainings over folds: every winner of a search of TRIALS recipes, by how often it wins."""
+    """The cases of trainings over folds: every recipe, by how often it wins a search of TRIALS recipes."""
     recorded = json.loads(path.read_text(encoding="utf-8"))
     measure = {"auroc": scalars.auroc, "average_precision": scalars.average_precision}[objective]
     images = {
@@ -85,17 +85,19 @@ def from_folds(path: Path, objective: str) -> list[Case]:
             best = tried[int(np.nanargmax(scores[tried, seed]))]
             if best:
                 wins[best, seed] = wins.get((best, seed), 0.0) + 1.0
-    total = sum(wins.values())
+    total = sum(wins.values()) or 1.0  # none, where the defaults win every search
+    compared = [_compared(recipe, first, images, measure, objective) for recipe in others]
     return [
         Case(
             set=path.stem.removeprefix("confirmation_"),
             objective=objective,
-            weight=count / total,
-            gain=float(scores[best, seed] - scores[0, seed]),
+            weight=wins.get((recipe, seed), 0.0) / total,
+            gain=float(scores[recipe, seed] - scores[0, seed]),
             score=float(scores[0, seed]),
-            **_compared(recipes[best], first, images, measure, objective),
+            **compared[recipe - 1],
         )
-        for (best, seed), count in sorted(wins.items())
+        for recipe, seed in np.ndindex(scores.shape)
+        if recipe and not np.isnan(scores[[0, recipe], seed]).any()
     ]
 
 
@@ -152,17 +154,18 @@ def from_curves(path: Path) -> Iterator[Case]:
         near = np.flatnonzero(np.abs(np.log10(rates / rates[default])) <= WINDOW / 2)
         tried = [default, *draw.choice(near[near != default], TRIALS, replace=False)]
         search, *rest = draw.permutation(scores.shape[1])
-        early = np.nan_to_num(scores[tried, search, short], nan=-1.0)
-        best = tried[int(early.argmax())]
-        finals = scores[best, :, -1] - scores[default, :, -1]
-        if best == default or np.isnan(finals).any():
-            continue
-        found.append((float(early.max() - early[0]), float(early[0]), finals[rest]))
-    for gain, score, finals in found:
+        early = scores[tried, search, short]
+        for place, recipe in enumerate(tried[1:], start=1):
+            finals = scores[recipe, :, -1] - scores[default, :, -1]
+            if np.isfinite(early[[0, place]]).all() and np.isfinite(finals).all():
+                wins = float(np.nanargmax(early) == place)
+                found.append((wins, float(early[place] - early[0]), float(early[0]), finals[rest]))
+    total = sum(wins for wins, *_ in found)
+    for wins, gain, score, finals in found:
         yield Case(
             set=path.stem,
             objective="average_precision",
-            weight=1 / len(found),
+            weight=wins / total,
             gain=gain,
             score=score,
             differences=tuple(finals[:3]),

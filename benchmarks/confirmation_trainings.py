@@ -1,7 +1,6 @@
 """Trainings of search trials and of confirmations, recorded for `confirmation.py`.
 
     python benchmarks/confirmation_trainings.py --setting surfaces    # generated images, half of the parts defective
-    python benchmarks/confirmation_trainings.py --setting rare        # the same, one part in six defective
     python benchmarks/confirmation_trainings.py --setting digits      # scikit-learn's digits: the eights are defective
     python benchmarks/confirmation_trainings.py --setting cells       # solar cells, a pretrained network (`demo` extra)
 
@@ -45,13 +44,11 @@ class Setting:
     recipes: int = 8
 
 
-def _generated(defect_rate: float, seed: int) -> dict[str, Any]:
-    return {"data.source": f"generated:count=1500,size=48,defect_rate={defect_rate},parts=500,seed={seed}"}
-
-
 SETTINGS = {
-    "surfaces": Setting(config="smoke", changes=_generated(0.5, 11)),
-    "rare": Setting(config="smoke", changes=_generated(0.17, 12)),
+    "surfaces": Setting(
+        config="smoke",
+        changes={"data.source": "generated:count=1500,size=48,defect_rate=0.5,parts=500,seed=11"},
+    ),
     "digits": Setting(
         config="smoke",
         changes={"data.source": "folder:digits", "data.image_size": 32, "data.near_duplicates": "off"},

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-#: Probability with which a detectable difference is detected (Cohen 1988, Statistical Power Analysis).
-POWER = 0.8
-
 
 @dataclass(frozen=True)
 class Normal:
@@ -91,7 +88,6 @@ def difference_variance(sampling: float, *, correlation: float, seed_variance: f
     return 2 * (1 - correlation) * sampling + seed_variance / replicates
 
 
-def detectable_difference(se: float, *, confidence: float, power: float = POWER) -> float:
-    """The difference that a measurement with this standard error shows to be above 0, at the one-sided confidence, with
-    this probability: (z_confidence + z_power) · se (Cohen 1988)."""
-    return float(stats.norm.ppf(confidence) + stats.norm.ppf(power)) * se
+def detectable_difference(se: float, *, confidence: float) -> float:
+    """The smallest measured difference whose one-sided bound at the confidence excludes 0: z · se."""
+    return float(stats.norm.ppf(confidence)) * se

@@ -15,7 +15,7 @@ from components.evaluation.expected_difference import (
     difference_variance,
     score_variance,
 )
-from pipeline.confirmation.prior import CORRELATION, SEED_SD
+from pipeline.confirmation.prior import CORRELATION, SEED_SD, hope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class Foresight:
 
     @property
     def hoped(self) -> float:
-        """The gain that the search can hope for: one standard deviation above the expected one."""
-        return self.expected.mean + self.expected.sd
+        """The gain that the search can hope for."""
+        return hope(self.expected)
 
     @property
     def worthwhile(self) -> bool:
@@ -65,13 +65,12 @@ def foresee(
         detectable = detectable_difference(math.sqrt(variance), confidence=confidence)
     images = ", ".join(f"{sum(kind.get(name, 0) for kind in kinds)} {name}" for name in sorted(set().union(*kinds)))
     could = "no difference, for want of images" if detectable is None else f"a difference of {detectable:.4f}"
-    hoped = max(expected.mean + expected.sd, 0.0)
     return Foresight(
         expected=expected,
         detectable=detectable,
         statement=f"{counted(replicates, 'pair')} of trainings (groups of images to compare on: {images}) could detect "
-        f"{could} in {objective} (at {100 * confidence:g} % confidence, in four cases of five); the search can hope "
-        f"for {hoped:.4f}.",
+        f"{could} in {objective} at {100 * confidence:g} % confidence; the search can hope "
+        f"for {max(hope(expected), 0.0):.4f}.",
     )
 
 

@@ -11,14 +11,15 @@ from typing import Any
 
 from components.evaluation.expected_difference import Normal
 
-#: Of the winner's gain in the search, this share is left at full length, less a constant: it was selected by its score.
-GAIN_SHARE, SELECTION = 0.3, 0.005
+#: Of a gain in a search of few epochs, this share is left at full length; winners fall behind that by the constant.
+GAIN_SHARE, SELECTION = 0.13, 0.026
 #: Standard deviation of the gain at full length around that expectation.
-GAIN_SD = 0.03
-#: Standard deviation between seeds of the difference of two recipes, and the degrees of freedom that it counts for.
-SEED_SD, SEED_FREEDOM = 0.02, 4.0
+GAIN_SD = 0.04
+#: Standard deviation between seeds of the difference of two recipes (fitted), and the degrees of freedom that it counts
+#: for beside those of the measured differences (chosen).
+SEED_SD, SEED_FREEDOM = 0.03, 4.0
 #: Correlation of the scores of two recipes on the same images, over resamples of these.
-CORRELATION = 0.7
+CORRELATION = 0.57
 
 
 def search_gain(best: Mapping[str, Any]) -> float | None:
@@ -31,6 +32,11 @@ def search_gain(best: Mapping[str, Any]) -> float | None:
         return float(means["winner"] - means["defaults"])
     gain = best.get("gain")
     return None if gain is None else float(gain)
+
+
+def hope(expected: Normal) -> float:
+    """The gain that a search can hope for: in one case of forty it is more."""
+    return expected.mean + 2 * expected.sd
 
 
 def expected_gain(gain: float | None) -> Normal:

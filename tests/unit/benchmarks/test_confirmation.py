@@ -17,7 +17,7 @@ def case(*, gain: float, truth: float, differences=None, weight: float = 1.0, sa
         differences=(truth,) * 3 if differences is None else differences,
         sampling=(sampling,) * 3,
         alone=(2e-4,) * 3,
-        truths=(truth,) * 3,
+        truths=(truth - 0.01, truth, truth + 0.01),
         truth=truth,
         counts=((500, 500),) * 3,
     )

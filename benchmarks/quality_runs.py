@@ -50,7 +50,7 @@ def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path
     storage = place / "storage"
     epochs = load(images.config, images.changes).train.epochs
     changes: dict[str, Any] = {"train__epochs": max(1, round(LENGTHS[length] * epochs)), "seed": seed}
-    if seed:
+    if seed and "data.earlier_manifest" not in images.changes:
         changes["data__earlier_manifest"] = split.test
     command = [sys.executable, "-m", "pipeline", "run", *images.options(storage, **changes), "--json"]
     seconds, announced, summary = _start(command, place)

@@ -109,7 +109,7 @@ def _generic(source: str) -> dict[str, Any]:
 
 
 def _of_manifest(path: Path) -> dict[str, Any]:
-    """The images of a manifest under its groups, and its test split."""
+    """The images of a manifest, in its groups and splits."""
     table, place = load_manifest(path), json.loads((path.parent / PACK_FOLDER / PACK_FILE).read_text(encoding="utf-8"))
     good = (
         [] if table["is_defect"].isna().any() else sorted(table.loc[~table["is_defect"].astype(bool), "label"].unique())

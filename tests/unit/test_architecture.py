@@ -31,6 +31,7 @@ SHARED: dict[str, set[str]] = {
     "data": {"sections", "compute"},
     "checks": {"sections", "compute", "training", "data", "stages"},
     "reports": {"sections", "compute", "training", "data"},
+    "delivery": {"sections", "compute", "training"},
 }
 PACKAGES = {*PARTS, *SHARED, "stages"}
 

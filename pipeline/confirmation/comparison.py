@@ -42,7 +42,9 @@ def decide(
         prior,
         confidence=confidence,
         objective=recipe.recipe.objective,
-        over=f"over {counted(len(pairs), 'fold' if independent else 'seed')}",
+        over=f"over {counted(len(pairs), 'fold')}"
+        if independent
+        else f"over {counted(len(pairs), 'seed')} (on validation images that the search has used, too)",
     )
 
 

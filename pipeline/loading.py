@@ -88,11 +88,12 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     space = tuple(with_parsed_values(config, dimension) for dimension in searched)
     faults = [*space_faults(config, space), *_goodless_faults(config), *image_size_faults(config, space)]
     faults += serving_faults(config, space)
-    optimizers = _used(space, "recipe.optimizer", config.recipe.optimizer)
-    backbones = _used(space, "model.backbone", config.model.backbone)
+    tried = space if config.search.num_trials > 1 else ()  # the first trial is the configured recipe
+    optimizers = _used(tried, "recipe.optimizer", config.recipe.optimizer)
+    backbones = _used(tried, "model.backbone", config.model.backbone)
     tests, embed = config.lr_range_test, config.embed
     if trains:
-        if config.recipe.lr == "auto" or any(item.bounds or "auto" in (item.choices or ()) for item in space):
+        if config.recipe.lr == "auto" or any(item.bounds or "auto" in (item.choices or ()) for item in tried):
             faults += _left_out_faults("lr_range_test.optimizers", tests.optimizers, optimizers)
         faults += _left_out_faults("embed.backbones", embed.backbones, backbones)
     recipe = Recipe(model=config.model, recipe=config.recipe)

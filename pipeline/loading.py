@@ -12,8 +12,9 @@ from typing import Any
 
 from components.data.lookup import local_place
 from components.errors import InputError, faults_of
-from pipeline.checks.serving import serving_faults
+from pipeline.checks.design import design_faults
 from pipeline.checks.space import image_size_faults, space_faults, with_parsed_values
+from pipeline.checks.views import views_faults
 from pipeline.config import Config
 from pipeline.overriding import merge, override, validate
 from pipeline.sections.learning_rate import CompareEntry
@@ -87,7 +88,7 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     searched = (dimension for dimension in config.search.space if dimension.sets not in pinned)
     space = tuple(with_parsed_values(config, dimension) for dimension in searched)
     faults = [*space_faults(config, space), *_goodless_faults(config), *image_size_faults(config, space)]
-    faults += serving_faults(config, space)
+    faults += [*design_faults(config, space), *views_faults(config, space)]
     tried = space if config.search.num_trials > 1 else ()  # the first trial is the configured recipe
     optimizers = _used(tried, "recipe.optimizer", config.recipe.optimizer)
     backbones = _used(tried, "model.backbone", config.model.backbone)

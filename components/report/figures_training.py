@@ -51,7 +51,7 @@ def learning_curves(
     if best is not None:
         late = best_epoch > history["epoch"].median()
         style.note(
-            metric, f"best {style.number(round(best, 4))}, epoch {best_epoch}", (best_epoch, 0),
+            metric, f"kept {style.number(round(best, 4))}, epoch {best_epoch}", (best_epoch, 0),
             offset=(-6 if late else 6, 6), at=("data", "axes fraction"), ha="right" if late else "left", va="baseline",
             size=style.TEXT_SIZE, bold=True, color=style.VERMILLION, over_lines=True,
         )  # fmt: skip

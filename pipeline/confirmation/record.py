@@ -17,11 +17,16 @@ from pipeline.confirmation.verdict import Overrides, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """What a confirmation has in common, however it ends. selection_folds: those on which the search has chosen."""
+    """What a confirmation has in common, however it ends.
+
+    selection_folds: those on which the search has chosen; they do not certify. cross_validated: recipes that the search
+    has compared on the others, 1 for none.
+    """
 
     objective: str
     confidence: float
     selection_folds: Sequence[int]
+    cross_validated: int
 
 
 def write_confirmation(
@@ -54,7 +59,8 @@ def write_confirmation(
         },
         "trainings": [result.record() for result in results],
         "kept": dict(kept),
-        "choices": len(LABELS) if compared_on_folds else 1,
+        # The defaults and the winner are among those that the search has cross-validated.
+        "choices": max(conclusion.cross_validated, len(LABELS) if compared_on_folds else 1),
     }
     path.write_text(json.dumps(values, indent=2, allow_nan=False), encoding="utf-8")
     return values

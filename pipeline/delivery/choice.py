@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from components.errors import InputError
 from components.models.forward import restore_member
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
@@ -44,6 +45,11 @@ def choose(
     """
     limit, device = serving.max_latency_ms, networks.learner.device.target
     counts = networks.counts if serving.views == "auto" else (serving.views,)
+    if counts[0] not in networks.counts:
+        raise InputError(
+            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
+            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
+        )
     sizes = {ENSEMBLE: len(networks.trained), SINGLE: 1} if networks.data.folds else {SINGLE: 1}
     latency: dict[str, Any] = {way: networks.latency(size, counts, threads=threads) for way, size in sizes.items()}
     ways = [way for way in sizes if serving.deliver in ("auto", way)]
@@ -58,6 +64,8 @@ def choose(
         blended = networks.latency_with(model, sizes[deliver], views, threads=threads)
         may_blend = limit is None or blended <= limit
     assembly = assemble(scored, judge, views=views, may_blend=may_blend)
+    if not assembly.network:  # the classifier on frozen features alone
+        blended = networks.latency_with(model, 0, views, threads=threads)
     assembly.record["compared_views"] = compared
     latency |= {
         "delivered": blended if assembly.frozen else cost,

@@ -13,6 +13,7 @@ from typing import Any
 
 from components.evaluation.expected_difference import Normal
 from components.models.heads import read_heads
+from components.search.samplers.folds import CANDIDATES
 from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig
@@ -34,7 +35,7 @@ from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data
+from pipeline.training.build import SELECTION_FOLD, TrainingData, open_data
 from pipeline.training.checkpoints import copy_training
 from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
@@ -55,8 +56,12 @@ def run(
     prepared = context.inputs["prepare"].directory
     data, configured = open_data(prepared), Recipe(model=model, recipe=recipe)
     both = candidates(best, configured)
+    searched = bool(data.folds) and search.num_trials > 1
     conclusion = Conclusion(
-        objective=recipe.objective, confidence=search.confirm_confidence, selection_folds=selection_folds(data, search)
+        objective=recipe.objective,
+        confidence=search.confirm_confidence,
+        selection_folds=[SELECTION_FOLD] if searched else [],
+        cross_validated=CANDIDATES + 1 if searched and search.folds else 1,
     )
     if WINNER not in both:
         return _conclude(context, conclusion, unopposed(), both)
@@ -80,13 +85,7 @@ def run(
     return _conclude(context, conclusion, verdict, both, foresight, results)
 
 
-def selection_folds(data: TrainingData, search: SearchConfig) -> list[int]:
-    """The folds on which the search has chosen something; none without folds."""
-    return list(range(min(max(search.folds, 1), data.folds))) if search.num_trials > 1 else []
-
-
 def _replicates(data: TrainingData, chosen_on: Sequence[int], search: SearchConfig, *, seed: int) -> list[Replicate]:
-    """None where the search has chosen on every fold."""
     if not data.folds:
         return repeated_over_seeds(seed, search.confirm_seeds)
     return repeated_over_folds(seed, [fold for fold in range(data.folds) if fold not in chosen_on])

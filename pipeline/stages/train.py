@@ -40,7 +40,7 @@ from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, new_learner, open_data, recipe_objective
+from pipeline.training.build import SELECTION_FOLD, TrainingData, new_learner, open_data, recipe_objective
 from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, TrainingSpec, left_out, on_all, with_head
 from pipeline.training.progress import history_rows
@@ -206,11 +206,17 @@ def _decide(
             "out_of_fold" if choice.deliver == ENSEMBLE else "transferred",
             folds=data.folds,
             choices=confirmed.choices,
-            not_certifying=confirmed.selection_folds,
+            not_certifying=tuple(sorted({*confirmed.selection_folds, *_compared_on(context)})),
         )
         if choice.deliver == SINGLE:
             seen = networks.on_seen(delivered[0], assembly.combine, seed=plan.spec.seed)
     return decide(context, data, logits, unseen.rows, settings, evidence=evidence, seen=seen, assembly=choice.record)
+
+
+def _compared_on(context: StageContext) -> tuple[int, ...]:
+    """The fold on which the stage embed has compared several candidates."""
+    record = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
+    return (SELECTION_FOLD,) if len(record["candidates"]) > 1 else ()
 
 
 def _parts(
@@ -224,7 +230,7 @@ def _parts(
         weight=assembly.network / len(delivered),
         views=networks.views[: assembly.views],
     )
-    parts = [Part(member=member, state=one.store.best().weights) for one in delivered]
+    parts = [Part(member=member, state=one.store.best().weights) for one in delivered if assembly.network]
     return [*parts, frozen_part(context, weight=assembly.frozen)] if assembly.frozen else parts
 
 

@@ -1,4 +1,4 @@
-"""Checks before anything starts of what is to be delivered: training has to give it."""
+"""Checks before anything starts of the views that a model is to average over: training has to show them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,8 @@ from pipeline.sections.search import Dimension
 KINDS, STRENGTH = "recipe.augment", "recipe.augment_strength"
 
 
-def serving_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
-    """One line for each fault. space: what is searched."""
-    faults = _views_faults(config, space)
-    if config.serving.deliver == "ensemble" and config.data.design == "hold_out":
-        faults.append(
-            "serving.deliver=ensemble: data.design=hold_out trains one network; set data.design to cross_fit or auto, "
-            "or serving.deliver to auto or single"
-        )
-    return faults
-
-
-def _views_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
-    """One line for each augmentation that does not allow `serving.views`."""
+def views_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
+    """One line for each augmentation that does not allow `serving.views`. space: what is searched."""
     views = config.serving.views
     if views == "auto":
         return []

@@ -1,0 +1,41 @@
+"""Checks before anything starts of what a design of the data allows.
+
+With folds, the images that a network is scored on certify its model. So nothing may be stopped, picked or adapted by
+them during its training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.config import Config
+from pipeline.sections.search import Dimension
+
+REMEDY = "; set data.design to hold_out, which holds images out for this"
+
+
+def design_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
+    """One line for each fault. space: what is searched."""
+    design, faults = config.data.design, []
+    if design == "hold_out":
+        if config.serving.deliver == "ensemble":
+            faults.append(
+                "serving.deliver=ensemble: data.design=hold_out trains one network; set data.design to cross_fit or "
+                "auto, or serving.deliver to auto or single"
+            )
+        return faults
+    if config.monitor.action in ("stop", "rollback"):
+        faults.append(
+            f"monitor.action={config.monitor.action}: it keeps the best epoch on validation images, and with "
+            f"data.design={design} these certify the model{REMEDY}, or monitor.action to observe"
+        )
+    schedules = {config.recipe.schedule_name}
+    for dimension in space:
+        if dimension.sets == "recipe.schedule":
+            schedules |= set(dimension.choices or ())
+    if "plateau" in schedules:
+        faults.append(
+            f"recipe.schedule=plateau: it follows the validation loss, and with data.design={design} these images "
+            f"certify the model{REMEDY}, or another schedule"
+        )
+    return faults

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from components.errors import InputError
-from components.models.forward import restore_member
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
@@ -43,7 +42,7 @@ def choose(
     scores out of fold cannot show, and their certificate needs no transfer. Raises InputError: nothing is within the
     limit.
     """
-    limit, device = serving.max_latency_ms, networks.learner.device.target
+    limit = serving.max_latency_ms
     counts = networks.counts if serving.views == "auto" else (serving.views,)
     if counts[0] not in networks.counts:
         raise InputError(
@@ -58,19 +57,17 @@ def choose(
     views, compared = choose_views(scored, judge, latency[deliver], limit_ms=limit)
     cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(scored.frozen).all())
     if may_blend:
-        model = restore_member(
-            vars(frozen.member), len(networks.data.classes), frozen.state, device, where="the frozen classifier"
-        )
-        blended = networks.latency_with(model, sizes[deliver], views, threads=threads)
+        member = networks.frozen_member(frozen)
+        blended = networks.latency_with(member, sizes[deliver], views, threads=threads)
         may_blend = limit is None or blended <= limit
     assembly = assemble(scored, judge, views=views, may_blend=may_blend)
     if not assembly.network:  # the classifier on frozen features alone
-        blended = networks.latency_with(model, 0, views, threads=threads)
+        blended = networks.latency_with(member, 0, views, threads=threads)
     assembly.record["compared_views"] = compared
     latency |= {
         "delivered": blended if assembly.frozen else cost,
         "threads": threads,
-        "device": device.type,
+        "device": networks.learner.device.target.type,
         "limit": limit,
     }
     return Choice(deliver=deliver, assembly=assembly, latency=latency)

@@ -256,16 +256,21 @@ def _write_history(
     context: StageContext, trained: Sequence[Trained], group_names: tuple[str, ...], ledger: list[dict[str, Any]]
 ) -> None:
     """Write history.parquet and steps.parquet, with the member of each row; log them, and a figure for each member."""
-    histories, steps = [], []
-    for one in trained:
-        progress = one.store.progress
-        histories.append(pd.DataFrame(history_rows(progress.history)).assign(member=one.name))
-        steps.append(one.store.steps_table(group_names).assign(member=one.name))
-        own = [entry for entry in ledger if entry["member"] == one.name]
-        figure = learning_curves(histories[-1], best_epoch=max(progress.weights), steps=steps[-1], ledger=own)
-        context.log_figure(figure, f"figures/learning_curves_{one.name}.png")
-    pd.concat(histories, ignore_index=True).to_parquet(context.directory / "history.parquet", index=False)
-    pd.concat(steps, ignore_index=True).to_parquet(context.directory / "steps.parquet", index=False)
+    progresses = {one.name: one.store.progress for one in trained}
+    rows = [pd.DataFrame(history_rows(progress.history)).assign(member=name) for name, progress in progresses.items()]
+    history = pd.concat(rows, ignore_index=True)  # all columns, also where one network was not validated
+    tables = {one.name: one.store.steps_table(group_names) for one in trained}
+    for name, progress in progresses.items():
+        figure = learning_curves(
+            history[history["member"] == name],
+            best_epoch=max(progress.weights),
+            steps=tables[name],
+            ledger=[entry for entry in ledger if entry["member"] == name],
+        )
+        context.log_figure(figure, f"figures/learning_curves_{name}.png")
+    history.to_parquet(context.directory / "history.parquet", index=False)
+    steps = pd.concat([table.assign(member=name) for name, table in tables.items()], ignore_index=True)
+    steps.to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from components.display import counted
 from components.errors import InputError
+from components.serving.latency import Candidate, choose_delivery
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
@@ -33,6 +35,21 @@ class Choice:
         return self.assembly.record | {"deliver": self.deliver, "latency_ms": self.latency}
 
 
+def check_limit(networks: Networks, serving: ServingConfig, *, threads: int) -> None:
+    """Before networks are trained: raise InputError where nothing that may be delivered is within the limit.
+
+    networks: not trained yet, which costs the same to serve.
+    """
+    latency = _latency(networks, serving, threads)
+    candidates = [
+        Candidate(name=f"{way}, {counted(views, 'view')}", score=0.0, resampled=np.zeros(1), latency_ms=cost)
+        for way in latency
+        if serving.deliver in ("auto", way)
+        for views, cost in latency[way].items()
+    ]
+    choose_delivery(candidates, limit_ms=serving.max_latency_ms)
+
+
 def choose(
     networks: Networks, scored: Unseen, judge: Judge, frozen: Part, serving: ServingConfig, *, threads: int
 ) -> Choice:
@@ -42,15 +59,7 @@ def choose(
     scores out of fold cannot show, and their certificate needs no transfer. Raises InputError: nothing is within the
     limit.
     """
-    limit = serving.max_latency_ms
-    counts = networks.counts if serving.views == "auto" else (serving.views,)
-    if counts[0] not in networks.counts:
-        raise InputError(
-            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
-            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
-        )
-    sizes = {ENSEMBLE: len(networks.trained), SINGLE: 1} if networks.data.folds else {SINGLE: 1}
-    latency: dict[str, Any] = {way: networks.latency(size, counts, threads=threads) for way, size in sizes.items()}
+    limit, sizes, latency = serving.max_latency_ms, _sizes(networks), _latency(networks, serving, threads)
     ways = [way for way in sizes if serving.deliver in ("auto", way)]
     fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
     deliver = fits[0] if fits else ways[-1]
@@ -71,3 +80,20 @@ def choose(
         "limit": limit,
     }
     return Choice(deliver=deliver, assembly=assembly, latency=latency)
+
+
+def _sizes(networks: Networks) -> dict[str, int]:
+    """The number of networks by what is delivered."""
+    folds = networks.data.folds
+    return {ENSEMBLE: folds, SINGLE: 1} if folds else {SINGLE: 1}
+
+
+def _latency(networks: Networks, serving: ServingConfig, threads: int) -> dict[str, Any]:
+    """Milliseconds for an image, by what is delivered and the number of views."""
+    counts = networks.counts if serving.views == "auto" else (serving.views,)
+    if counts[0] not in networks.counts:
+        raise InputError(
+            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
+            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
+        )
+    return {way: networks.latency(size, counts, threads=threads) for way, size in _sizes(networks).items()}

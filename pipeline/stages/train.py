@@ -29,7 +29,7 @@ from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.assembly import Judge, Unseen
-from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, choose
+from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, check_limit, choose
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
 from pipeline.delivery.frozen import frozen_part
@@ -80,7 +80,10 @@ def run(
         kept=Kept(folder=context.inputs["confirm"].directory / KEPT, runs=confirmed.kept),
         known=_range_test_says(context, chosen),
     )
+    threads = serving.num_threads or cpu_threads(context.compute)
     with context.run.system_metrics():
+        if serving.max_latency_ms is not None:
+            check_limit(_load(context, data, plan, []), serving, threads=threads)
         trained = _train(context, data, plan)
         use_threads(cpu_threads(context.compute))
         networks = _load(context, data, plan, trained)
@@ -89,7 +92,6 @@ def run(
         judge = Judge(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
-        threads = serving.num_threads or cpu_threads(context.compute)
         choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
         delivered = trained
         if data.folds and choice.deliver == SINGLE:
@@ -149,13 +151,15 @@ def _train(context: StageContext, data: TrainingData, plan: _Plan) -> list[Train
 
 
 def _load(context: StageContext, data: TrainingData, plan: _Plan, trained: Sequence[Trained]) -> Networks:
-    """The first network with its weights, in the precision that it was trained in, maybe on another machine."""
+    """The first network with its weights, in the precision that it was trained in, maybe on another machine; before
+    any was trained, as it starts."""
     spec = plan.spec
     learner = new_learner(
         spec.recipe, data, total_epochs=spec.epochs, seed=spec.seed, compute=driver_compute(context.compute)
     )
-    learner.model.load_state_dict(trained[0].store.best().weights)
-    learner.device = replace(learner.device, precision=trained[0].ended.precision)
+    if trained:
+        learner.model.load_state_dict(trained[0].store.best().weights)
+        learner.device = replace(learner.device, precision=trained[0].ended.precision)
     settings = spec.recipe.recipe
     allowed = allowed_views(settings.augment, settings.augment_strength)
     return Networks(

@@ -49,7 +49,7 @@ def test_a_schedule_that_follows_the_validation_loss_needs_them_too_also_where_i
     assert fault.endswith("set data.design to hold_out, which holds images out for this, or another schedule")
     assert loaded(recipe__schedule="plateau", data__design="hold_out").recipe.schedule == "plateau"
     schedules = {"sets": "recipe.schedule", "choices": ["cosine", "plateau"]}
-    (fault,) = faults(search__space=[RATE, schedules], data__design="cross_fit")
+    searched = {"search__space": [RATE, schedules], "search__horizon": "fixed", "data__design": "cross_fit"}
+    (fault,) = faults(**searched)
     assert fault.startswith("recipe.schedule=plateau")
-    pinned = loaded(search__space=[RATE, schedules], data__design="cross_fit", recipe__schedule="cosine")
-    assert pinned.recipe.schedule == "cosine"
+    assert loaded(**searched, recipe__schedule="cosine").recipe.schedule == "cosine"  # pinned

@@ -12,7 +12,7 @@ import torch
 
 from components.errors import InputError
 from pipeline.config import ServingConfig
-from pipeline.delivery.choice import choose
+from pipeline.delivery.choice import check_limit, choose
 
 COUNT = 400
 TRUTH = np.where(np.arange(COUNT) % 2 == 0, 1.0, -1.0)
@@ -22,7 +22,6 @@ def fake(*, folds: int = 3) -> SimpleNamespace:
     learner = SimpleNamespace(device=SimpleNamespace(target=torch.device("cpu")))
     return SimpleNamespace(
         counts=(1, 2, 4),
-        trained=[None] * (folds or 1),
         data=SimpleNamespace(folds=folds, classes=("bad", "good")),
         learner=learner,
         latency=lambda count, counts, *, threads: {views: float(count * views) for views in counts},
@@ -80,6 +79,17 @@ def test_a_limit_that_nothing_meets_is_refused_with_its_key_and_the_fastest(
     serving = ServingConfig(max_latency_ms=limit, deliver=deliver)
     with pytest.raises(InputError, match=rf"serving\.max_latency_ms={limit}: nothing meets it.*takes {fastest} ms"):
         choose(fake(), scored, judge, None, serving, threads=1)
+
+
+def test_a_limit_that_nothing_can_meet_is_refused_before_any_network_is_trained() -> None:
+    with pytest.raises(InputError, match=r"max_latency_ms=0\.9.*the fastest, single, 1 view, takes 1 ms"):
+        check_limit(fake(), ServingConfig(max_latency_ms=0.9), threads=1)
+    with pytest.raises(InputError, match=r"the fastest, ensemble, 2 views, takes 6 ms"):
+        check_limit(fake(), ServingConfig(max_latency_ms=2, deliver="ensemble", views=2), threads=1)
+    with pytest.raises(InputError, match=r"serving\.views=8"):
+        check_limit(fake(), ServingConfig(max_latency_ms=2, views=8), threads=1)
+    check_limit(fake(), ServingConfig(max_latency_ms=1), threads=1)
+    check_limit(fake(), ServingConfig(), threads=1)
 
 
 def test_what_is_asked_for_is_delivered(scored, judge) -> None:

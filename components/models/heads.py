@@ -33,6 +33,7 @@ Heads = Mapping[tuple[str, int | None], HeadStart]
 
 
 def save_heads(folder: Path, heads: Heads) -> None:
+    """Write all of them to one file in the folder, which `read_heads` finds there."""
     tensors = {}
     for (backbone, fold), head in heads.items():
         for name, values in (("weight", head.weight), ("bias", head.bias)):

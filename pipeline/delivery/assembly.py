@@ -122,7 +122,7 @@ def assemble(unseen: Unseen, judge: Judge, *, views: int, may_blend: bool) -> As
     alone = unseen.mean(views)
     record: dict[str, Any] = {"views": views, "score": judge.score(alone, unseen), "blend": None}
     plain = Assembly(views=views, network=1.0, frozen=0.0, logits=alone, record=record)
-    if not may_blend or not np.isfinite(unseen.frozen).all():
+    if not may_blend or not np.isfinite(unseen.frozen).all() or len(np.unique(unseen.folds)) < 2:
         return plain
     blend = fit_blend(
         np.stack([alone, unseen.frozen]), unseen.labels, unseen.folds, groups=unseen.rows["group"].to_numpy()

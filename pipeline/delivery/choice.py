@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from components.display import counted
 from components.errors import InputError
-from components.models.forward import restore_member
+from components.serving.latency import Candidate, choose_delivery
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
@@ -34,6 +35,21 @@ class Choice:
         return self.assembly.record | {"deliver": self.deliver, "latency_ms": self.latency}
 
 
+def check_limit(networks: Networks, serving: ServingConfig, *, threads: int) -> None:
+    """Before networks are trained: raise InputError where nothing that may be delivered is within the limit.
+
+    networks: not trained yet, which costs the same to serve.
+    """
+    latency = _latency(networks, serving, threads)
+    candidates = [
+        Candidate(name=f"{way}, {counted(views, 'view')}", score=0.0, resampled=np.zeros(1), latency_ms=cost)
+        for way in latency
+        if serving.deliver in ("auto", way)
+        for views, cost in latency[way].items()
+    ]
+    choose_delivery(candidates, limit_ms=serving.max_latency_ms)
+
+
 def choose(
     networks: Networks, scored: Unseen, judge: Judge, frozen: Part, serving: ServingConfig, *, threads: int
 ) -> Choice:
@@ -43,34 +59,41 @@ def choose(
     scores out of fold cannot show, and their certificate needs no transfer. Raises InputError: nothing is within the
     limit.
     """
-    limit, device = serving.max_latency_ms, networks.learner.device.target
-    counts = networks.counts if serving.views == "auto" else (serving.views,)
-    if counts[0] not in networks.counts:
-        raise InputError(
-            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
-            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
-        )
-    sizes = {ENSEMBLE: len(networks.trained), SINGLE: 1} if networks.data.folds else {SINGLE: 1}
-    latency: dict[str, Any] = {way: networks.latency(size, counts, threads=threads) for way, size in sizes.items()}
+    limit, sizes, latency = serving.max_latency_ms, _sizes(networks), _latency(networks, serving, threads)
     ways = [way for way in sizes if serving.deliver in ("auto", way)]
     fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
     deliver = fits[0] if fits else ways[-1]
     views, compared = choose_views(scored, judge, latency[deliver], limit_ms=limit)
     cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(scored.frozen).all())
     if may_blend:
-        model = restore_member(
-            vars(frozen.member), len(networks.data.classes), frozen.state, device, where="the frozen classifier"
-        )
-        blended = networks.latency_with(model, sizes[deliver], views, threads=threads)
+        member = networks.frozen_member(frozen)
+        blended = networks.latency_with(member, sizes[deliver], views, threads=threads)
         may_blend = limit is None or blended <= limit
     assembly = assemble(scored, judge, views=views, may_blend=may_blend)
     if not assembly.network:  # the classifier on frozen features alone
-        blended = networks.latency_with(model, 0, views, threads=threads)
+        blended = networks.latency_with(member, 0, views, threads=threads)
     assembly.record["compared_views"] = compared
     latency |= {
         "delivered": blended if assembly.frozen else cost,
         "threads": threads,
-        "device": device.type,
+        "device": networks.learner.device.target.type,
         "limit": limit,
     }
     return Choice(deliver=deliver, assembly=assembly, latency=latency)
+
+
+def _sizes(networks: Networks) -> dict[str, int]:
+    """The number of networks by what is delivered."""
+    folds = networks.data.folds
+    return {ENSEMBLE: folds, SINGLE: 1} if folds else {SINGLE: 1}
+
+
+def _latency(networks: Networks, serving: ServingConfig, threads: int) -> dict[str, Any]:
+    """Milliseconds for an image, by what is delivered and the number of views."""
+    counts = networks.counts if serving.views == "auto" else (serving.views,)
+    if counts[0] not in networks.counts:
+        raise InputError(
+            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
+            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
+        )
+    return {way: networks.latency(size, counts, threads=threads) for way, size in _sizes(networks).items()}

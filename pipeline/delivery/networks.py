@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import log_softmax
-from torch import nn
 
 from components.data.loader import ImageSet
 from components.data.stratify import draw_by_class
 from components.evaluation.transfer import SeenScores
-from components.models.forward import Ensemble, MemberModel
+from components.models.forward import Ensemble, MemberModel, Preprocessing, restore_member
 from components.serving.latency import latency_ms
 from components.training.engine import Learner
 from pipeline.delivery.assembly import Unseen
+from pipeline.delivery.export import Part
 from pipeline.delivery.members import Trained
 from pipeline.training.build import TrainingData, view_scores
 
@@ -81,10 +81,16 @@ class Networks:
         """Milliseconds for one image of an ensemble of so many of these networks, by number of views."""
         return {views: self._latency([self._member(views)] * count, threads) for views in counts}
 
-    def latency_with(self, frozen: nn.Module, count: int, views: int, *, threads: int) -> float:
+    def latency_with(self, frozen: MemberModel, count: int, views: int, *, threads: int) -> float:
         """The same together with the classifier on frozen features."""
-        member = replace(self._member(1), model=frozen, precision="float32")
-        return self._latency([*[self._member(views)] * count, member], threads)
+        return self._latency([*[self._member(views)] * count, frozen], threads)
+
+    def frozen_member(self, part: Part) -> MemberModel:
+        """The classifier on frozen features, where the networks are."""
+        member, target = part.member, self.learner.device.target
+        model = restore_member(vars(member), len(self.data.classes), part.state, target, where="the frozen classifier")
+        preprocessing = Preprocessing.from_unit_scale(member.mean, member.std, size=member.input_size)
+        return MemberModel(model, preprocessing.to(target), "float32", weight=1.0, views=member.views)
 
     def _member(self, views: int) -> MemberModel:
         learner = self.learner

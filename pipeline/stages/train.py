@@ -29,7 +29,7 @@ from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.assembly import Judge, Unseen
-from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, choose
+from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, check_limit, choose
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
 from pipeline.delivery.frozen import frozen_part
@@ -80,7 +80,10 @@ def run(
         kept=Kept(folder=context.inputs["confirm"].directory / KEPT, runs=confirmed.kept),
         known=_range_test_says(context, chosen),
     )
+    threads = serving.num_threads or cpu_threads(context.compute)
     with context.run.system_metrics():
+        if serving.max_latency_ms is not None:
+            check_limit(_load(context, data, plan, []), serving, threads=threads)
         trained = _train(context, data, plan)
         use_threads(cpu_threads(context.compute))
         networks = _load(context, data, plan, trained)
@@ -89,7 +92,6 @@ def run(
         judge = Judge(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
-        threads = serving.num_threads or cpu_threads(context.compute)
         choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
         delivered = trained
         if data.folds and choice.deliver == SINGLE:
@@ -149,13 +151,15 @@ def _train(context: StageContext, data: TrainingData, plan: _Plan) -> list[Train
 
 
 def _load(context: StageContext, data: TrainingData, plan: _Plan, trained: Sequence[Trained]) -> Networks:
-    """The first network with its weights, in the precision that it was trained in, maybe on another machine."""
+    """The first network with its weights, in the precision that it was trained in, maybe on another machine; before
+    any was trained, as it starts."""
     spec = plan.spec
     learner = new_learner(
         spec.recipe, data, total_epochs=spec.epochs, seed=spec.seed, compute=driver_compute(context.compute)
     )
-    learner.model.load_state_dict(trained[0].store.best().weights)
-    learner.device = replace(learner.device, precision=trained[0].ended.precision)
+    if trained:
+        learner.model.load_state_dict(trained[0].store.best().weights)
+        learner.device = replace(learner.device, precision=trained[0].ended.precision)
     settings = spec.recipe.recipe
     allowed = allowed_views(settings.augment, settings.augment_strength)
     return Networks(
@@ -256,16 +260,21 @@ def _write_history(
     context: StageContext, trained: Sequence[Trained], group_names: tuple[str, ...], ledger: list[dict[str, Any]]
 ) -> None:
     """Write history.parquet and steps.parquet, with the member of each row; log them, and a figure for each member."""
-    histories, steps = [], []
-    for one in trained:
-        progress = one.store.progress
-        histories.append(pd.DataFrame(history_rows(progress.history)).assign(member=one.name))
-        steps.append(one.store.steps_table(group_names).assign(member=one.name))
-        own = [entry for entry in ledger if entry["member"] == one.name]
-        figure = learning_curves(histories[-1], best_epoch=max(progress.weights), steps=steps[-1], ledger=own)
-        context.log_figure(figure, f"figures/learning_curves_{one.name}.png")
-    pd.concat(histories, ignore_index=True).to_parquet(context.directory / "history.parquet", index=False)
-    pd.concat(steps, ignore_index=True).to_parquet(context.directory / "steps.parquet", index=False)
+    progresses = {one.name: one.store.progress for one in trained}
+    rows = [pd.DataFrame(history_rows(progress.history)).assign(member=name) for name, progress in progresses.items()]
+    history = pd.concat(rows, ignore_index=True)  # all columns, also where one network was not validated
+    tables = {one.name: one.store.steps_table(group_names) for one in trained}
+    for name, progress in progresses.items():
+        figure = learning_curves(
+            history[history["member"] == name],
+            best_epoch=max(progress.weights),
+            steps=tables[name],
+            ledger=[entry for entry in ledger if entry["member"] == name],
+        )
+        context.log_figure(figure, f"figures/learning_curves_{name}.png")
+    history.to_parquet(context.directory / "history.parquet", index=False)
+    steps = pd.concat([table.assign(member=name) for name, table in tables.items()], ignore_index=True)
+    steps.to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
 
 

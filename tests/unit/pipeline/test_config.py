@@ -240,6 +240,17 @@ def test_the_range_test_covers_the_recipe_and_the_searched_optimizers() -> None:
     assert load("smoke", {"search.space": space}).lr_range_test.optimizers == ("adamw", "sgd", "adam")
 
 
+def test_without_a_search_only_the_optimizer_of_the_recipe_is_range_tested() -> None:
+    choices = [{"sets": "recipe.lr", "bounds": "range_test"}, {"sets": "recipe.optimizer", "choices": ["sgd", "adamw"]}]
+    backbones = [*choices, {"sets": "model.backbone", "choices": ["resnet18", "test_resnet"]}]
+    single = {"search.space": backbones, "search.num_trials": 1, "recipe.optimizer": "sgd"}
+    config = load("smoke", {**single, "search.space": backbones})
+    assert config.lr_range_test.optimizers == ("sgd",)
+    assert config.embed.backbones == (config.model.backbone,)
+    pinned = {key: value for key, value in single.items() if key != "recipe.optimizer"}
+    assert set(load("smoke", pinned | {"search.num_trials": 4}).lr_range_test.optimizers) == {"sgd", "adamw"}
+
+
 def test_pinning_a_searched_key_takes_it_out_of_the_space() -> None:
     config = load("smoke", {"recipe.optimizer": "sgd", "recipe.lr": "0.1"})
     remaining = [dimension.sets for dimension in config.search.space]

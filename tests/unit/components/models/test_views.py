@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from components.models.forward import turned
-from components.models.views import allowed_views
+from components.models.views import allowed_views, nested_views
 
 ACROSS, DOWN, TURNS = "horizontal_flip", "vertical_flip", "quarter_turns"
 SETS = [
@@ -65,3 +65,17 @@ def test_each_number_of_views_is_a_group_that_holds_the_smaller_ones(kinds):
         assert len(set(group)) == len(group) == number
         assert group[0] == 0
         assert {composed(a, b) for a in group for b in group} == set(group)
+
+
+@pytest.mark.parametrize("kinds", SETS)
+def test_the_first_of_the_nested_views_are_the_group_of_each_number(kinds):
+    allowed = allowed_views(kinds, 1.0)
+    order = nested_views(allowed)
+    assert len(order) == max(allowed)
+    for number, group in allowed.items():
+        assert set(order[:number]) == set(group)
+
+
+def test_the_nested_views_of_all_flips_and_turns_by_hand():
+    assert nested_views(allowed_views((ACROSS, DOWN, TURNS), 1.0)) == (0, 4, 2, 6, 1, 3, 5, 7)
+    assert nested_views({1: (0,)}) == (0,)

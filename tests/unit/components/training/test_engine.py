@@ -732,3 +732,26 @@ def test_bfloat16_gives_logits_in_float32_near_those_of_full_precision() -> None
     assert half.dtype == torch.float32
     assert not torch.equal(half, full)
     assert torch.allclose(half, full, atol=0.05)
+
+
+# --- epochs that are not scored
+
+
+@pytest.mark.parametrize("first", [1, 3, EPOCHS, EPOCHS + 1])
+def test_only_epochs_from_the_given_one_on_are_scored_and_the_weights_do_not_depend_on_it(first: int) -> None:
+    def run(learner: Learner, evaluate_from: int) -> list[EpochRecord]:
+        return list(
+            train_epochs(
+                learner, until=EPOCHS, batches=batches, evaluate=score, on_steps=ignored, watcher=None,
+                evaluate_from=evaluate_from,
+            )
+        )  # fmt: skip
+
+    some, every = new_learner(optimizer="schedulefree_adamw"), new_learner(optimizer="schedulefree_adamw")
+    records, all_records = run(some, first), run(every, 1)
+    scored = [record for record in records if record.metrics]
+    assert [record.epoch for record in scored] == list(range(first, EPOCHS + 1))
+    assert [record.metrics for record in scored] == [record.metrics for record in all_records[first - 1 :]]
+    assert all(torch.equal(one, other) for one, other in zip(
+        weights(some).values(), weights(every).values(), strict=True
+    ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What training cannot give is refused before anything starts: views that it does not show, networks of folds."""
+"""Views that training does not show are refused before anything starts."""
 
 import pytest
 
@@ -68,10 +68,3 @@ def test_a_pinned_key_is_not_searched() -> None:
     flips = {"sets": "recipe.augment", "choices": [["horizontal_flip"], ["blur"]]}
     both = ["horizontal_flip", "vertical_flip"]
     assert loaded(serving__views=4, search__space=[rate, flips], recipe__augment=both).serving.views == 4
-
-
-def test_an_ensemble_needs_the_networks_of_the_folds() -> None:
-    (fault,) = faults(serving__deliver="ensemble", data__design="hold_out")
-    assert fault.startswith("serving.deliver=ensemble: data.design=hold_out trains one network; set data.design to")
-    for design, deliver in (("cross_fit", "ensemble"), ("auto", "ensemble"), ("hold_out", "single")):
-        assert loaded(serving__deliver=deliver, data__design=design).serving.deliver == deliver

@@ -1,23 +1,35 @@
-"""What the train stage writes by itself: the monitor's ledger, and the card of the model that leaves."""
+"""What the train stage decides and writes by itself: what certifies, members, history, the monitor's ledger."""
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
-from components.data.framing import Framing
 from components.errors import InputError
-from components.evaluation.calibration import Calibration
-from components.serving.card import ModelCard
-from components.training.engine import Device
+from components.evaluation.transfer import SeenScores
+from components.models.forward import Preprocessing
+from components.training.engine import Device, EpochRecord
+from pipeline.config import ServingConfig
+from pipeline.delivery.assembly import Assembly
+from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice
+from pipeline.delivery.members import Kept, Trained
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import train
-from pipeline.training.job import Ended
+from pipeline.training.confirmed import Confirmed
+from pipeline.training.job import Ended, TrainingSpec
+from pipeline.training.progress import Progress
+
+RECIPE = Recipe(
+    model=ModelConfig(backbone="net"), recipe=RecipeConfig(optimizer="sgd", lr=1000.0, augment=("horizontal_flip",))
+)
+SPEC = TrainingSpec(recipe=RECIPE, seed=7, epochs=2, patience=1)
 
 
 @pytest.fixture
@@ -27,7 +39,10 @@ def context(tmp_path) -> SimpleNamespace:
     return SimpleNamespace(
         directory=tmp_path,
         run=SimpleNamespace(log_artifact=lambda path: logged.append(path.name)),
+        log_figure=lambda figure, name: logged.append(name),
         console=SimpleNamespace(warn=said.append),
+        input=lambda stage, name: tmp_path / f"{stage}-{name}",
+        compute=None,
         said=said,
         logged=logged,
     )
@@ -37,24 +52,50 @@ def entry(kind: str, action: str = "none", **evidence: float) -> dict:
     return {"step": 3, "epoch": 1, "kind": kind, "action": action, "evidence": evidence, "advice": "a"}
 
 
-def ended(ledger: list[dict], advice: list[str]) -> Ended:
-    return Ended(
-        reason="completed", epoch=1, precision="bfloat16", failure=None, ledger=ledger, advice=advice, steps=[]
+def member(name: str = "whole", *, ledger=(), advice=(), scores=(None, 0.5), precision="bfloat16", **store) -> Trained:
+    """A training that has ended. scores: of its epochs, None where nothing was scored."""
+    end = Ended(
+        reason="completed", epoch=2, precision=precision, failure=None, ledger=[*ledger], advice=[*advice], steps=[]
     )
+    history = [
+        EpochRecord(
+            epoch=number, step=number, train_loss=1.0, lr=0.1, lr_lowest=0.1, grad_norm=1.0, seconds=1.0,
+            images_per_second=2.0, diverged=False,
+            metrics={} if score is None else {"val_loss": 0.9, "val_score": score},
+        )
+        for number, score in enumerate(scores, start=1)
+    ]  # fmt: skip
+    steps = pd.DataFrame({"step": [1, 2], "lr_head": [0.1, 0.05], "loss": 1.0, "grad_norm": 1.0})
+    progress = Progress(history=history, weights={2: 2}, trained=2)
+    held = SimpleNamespace(ended=end, progress=progress, steps_table=lambda names: steps, **store)
+    return Trained(name=name, spec=SPEC, store=held, run_id=f"run-{name}")  # type: ignore[arg-type]
+
+
+# --- the monitor
 
 
 def test_the_ledger_is_json_that_any_reader_takes_and_its_advice_is_said(context) -> None:
-    found = [entry("diverged", "rollback", loss=math.inf, slope=0.5)]
-    ledger = train._write_ledger(context, ended(found, ["the rate is too high"]), MonitorConfig(action="rollback"))
+    one = member(ledger=[entry("diverged", "rollback", loss=math.inf, slope=0.5)], advice=["the rate is too high"])
+    ledger = train._write_ledger(context, [one], MonitorConfig(action="rollback"))
     written = json.loads((context.directory / "monitor.json").read_text())
     assert written == {"action": "rollback", "advice": ["the rate is too high"], "ledger": ledger}
     assert ledger[0]["evidence"] == {"loss": None, "slope": 0.5}
+    assert ledger[0]["member"] == "whole"
     assert context.said == ["the rate is too high"]
     assert context.logged == ["monitor.json"]
 
 
+def test_of_several_networks_every_finding_and_advice_names_its_own(context) -> None:
+    both = [
+        member("fold-0", ledger=[entry("spike")]), member("fold-1", ledger=[entry("spike")], advice=["lower it"])
+    ]  # fmt: skip
+    ledger = train._write_ledger(context, both, MonitorConfig(action="observe"))
+    assert [found["member"] for found in ledger] == ["fold-0", "fold-1"]
+    assert context.said == ["fold-1: lower it"]
+
+
 def test_without_a_monitor_there_is_an_empty_ledger(context) -> None:
-    assert train._write_ledger(context, ended([], []), MonitorConfig(action="none")) == []
+    assert train._write_ledger(context, [member()], MonitorConfig(action="none")) == []
     assert json.loads((context.directory / "monitor.json").read_text())["ledger"] == []
     assert context.said == []
 
@@ -70,53 +111,206 @@ def test_the_headline_counts_verdicts_by_kind() -> None:
     assert train._monitor_counts([]) == {"monitor_verdicts": 0, "monitor_rollbacks": 0}
 
 
-def test_a_model_is_calibrated_and_served_in_the_precision_that_its_worker_trained_in() -> None:
+# --- the history
+
+
+def test_every_row_of_the_history_names_its_member_also_of_one_that_was_not_validated(context) -> None:
+    some = [member("fold-0"), member("all", scores=(None, None))]
+    train._write_history(context, some, ("head",), [])
+    history = pd.read_parquet(context.directory / "history.parquet")
+    assert history["member"].tolist() == ["fold-0", "fold-0", "all", "all"]
+    np.testing.assert_array_equal(history["val_score"], [math.nan, 0.5, math.nan, math.nan])
+    steps = pd.read_parquet(context.directory / "steps.parquet")
+    assert steps[["member", "step"]].to_numpy().tolist() == [["fold-0", 1], ["fold-0", 2], ["all", 1], ["all", 2]]
+    assert context.logged == ["figures/learning_curves_fold-0.png", "figures/learning_curves_all.png", "steps.parquet"]
+
+
+def test_a_members_figure_has_the_findings_of_its_own(context, monkeypatch) -> None:
+    drawn: list[dict] = []
+    monkeypatch.setattr(train, "learning_curves", lambda history, **given: drawn.append(given | {"rows": len(history)}))
+    found = [entry("spike") | {"member": "fold-1"}]
+    train._write_history(context, [member("fold-0"), member("fold-1")], ("head",), found)
+    assert [(one["rows"], one["best_epoch"], one["ledger"]) for one in drawn] == [(2, 2, []), (2, 2, found)]
+
+
+# --- what is trained
+
+
+def plan(**heads) -> train._Plan:
+    return train._Plan(spec=SPEC, heads=heads, kept=Kept(folder=None, runs={"fold-1": "c"}), known=" (known)")  # type: ignore[arg-type]
+
+
+def test_without_each_fold_a_network_is_trained_or_one_on_the_split_of_its_own(context, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(train, "train_folds", lambda context, specs, kept, **given: asked.append((specs, kept, given)))
+    monkeypatch.setattr(train, "train_one", lambda context, name, spec, kept, *, known: (name, spec))
+    train._train(context, SimpleNamespace(folds=3), plan())
+    ((specs, kept, given),) = asked
+    assert [(name, spec.fold, spec.seed, spec.keep) for name, spec in specs.items()] == [
+        ("fold-0", 0, 7, "last"), ("fold-1", 1, 8, "last"), ("fold-2", 2, 9, "last")
+    ]  # fmt: skip
+    assert kept.runs == {"fold-1": "c"}
+    assert given == {"title": "training", "known": " (known)"}
+    ((name, spec),) = train._train(context, SimpleNamespace(folds=0), plan())
+    assert (name, spec) == ("whole", SPEC)
+
+
+def test_the_network_on_all_images_is_never_one_of_the_confirmation(context, monkeypatch) -> None:
+    monkeypatch.setattr(train, "train_folds", lambda context, specs, kept, **given: [(specs, kept)])
+    specs, kept = train._train_whole(context, plan())
+    (spec,) = specs.values()
+    assert (list(specs), spec.fold, spec.patience, spec.keep) == (["all"], "all", None, "last")
+    assert kept.runs == {}
+
+
+def test_an_ensemble_of_one_split_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^serving\.deliver=ensemble: .*set data\.design to cross_fit"):
+        train._check_deliverable(SimpleNamespace(folds=0), ServingConfig(deliver="ensemble"))
+    train._check_deliverable(SimpleNamespace(folds=0), ServingConfig())
+    train._check_deliverable(SimpleNamespace(folds=3), ServingConfig(deliver="ensemble"))
+
+
+def test_networks_are_scored_and_served_in_the_precision_that_they_were_trained_in(context, monkeypatch) -> None:
     """As on a cluster whose nodes have GPUs, unlike the machine of the driver."""
-    kept = {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}
-    store = SimpleNamespace(ended=ended([], []), best=lambda: SimpleNamespace(weights=kept))
-    learner = SimpleNamespace(model=torch.nn.Linear(2, 2), device=Device(torch.device("cpu"), "float32"))
-    train._load_trained(learner, store)
-    assert learner.device == Device(torch.device("cpu"), "bfloat16")
-    assert torch.equal(learner.model.weight, kept["weight"])
+    learner = SimpleNamespace(model=nn.Linear(2, 2), device=Device(torch.device("cpu"), "float32"))
+    monkeypatch.setattr(train, "new_learner", lambda *args, **given: learner)
+    monkeypatch.setattr(train, "driver_compute", lambda compute: None)
+    np.save(context.input("embed", "frozen_logits.npy"), np.zeros((3, 2)))
+    weights = {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}
+    one = member(best=lambda: SimpleNamespace(weights=weights))
+    found = train._load(context, SimpleNamespace(), plan(), [one])
+    assert found.learner.device == Device(torch.device("cpu"), "bfloat16")
+    assert torch.equal(found.learner.model.weight, weights["weight"])
+    assert (found.views, found.counts) == ((0, 4), (1, 2))  # of one flip
+    assert found.frozen.shape == (3, 2)
 
 
-def test_the_card_takes_its_framing_from_the_data_and_survives_json(tmp_path) -> None:
-    (tmp_path / "data_report.json").write_text(json.dumps({"digest": "d"}))
-    framing = Framing(size=64, region=(1, 2, 90, 80), fit="letterbox", tile_size=None, tile_overlap=0.25)
-    values = torch.tensor([25.5, 51.0, 102.0])
-    card = train._model_card(
-        SimpleNamespace(input=lambda stage, name: tmp_path / name, run=SimpleNamespace(id="r"), commit="c", inputs={}),
-        SimpleNamespace(
-            preprocessing=SimpleNamespace(mean255=values, std255=values, size=32),
-            device=SimpleNamespace(precision="bfloat16"),
-        ),
-        Recipe(model=ModelConfig(), recipe=RecipeConfig()),
-        SimpleNamespace(classes=("pit", "scratch"), good_classes=(), pack=SimpleNamespace(framing=framing)),
-        Calibration(1.0, 0.0),
-        None,
-    )
-    read = ModelCard.from_json(card.to_json())
-    (member,) = read.members
-    assert (member.mean, member.input_size) == ((0.1, 0.2, 0.4), 32)
-    assert Framing.from_dict(read.framing) == framing
-    assert read.precision == "bfloat16"
+# --- the decision
 
 
 def test_outputs_that_are_not_finite_are_an_error_that_names_the_rate_and_what_the_range_test_found(
-    monkeypatch,
+    context, monkeypatch
 ) -> None:
     found = {("net", "sgd"): SimpleNamespace(optimizer="sgd", lr_div=4.0, abstained=False, suggested=0.13, upper=0.48)}
     monkeypatch.setattr(train, "read_backbone_bounds", lambda path: found)
-    monkeypatch.setattr(train, "predict_split", lambda *args: np.array([[0.1, math.nan]]))
-    recipe = Recipe(model=ModelConfig(backbone="net"), recipe=RecipeConfig(optimizer="sgd", lr=1000.0))
-    data = SimpleNamespace(manifest=pd.DataFrame({"split": ["calibration"]}), split=lambda name: None)
-    context = SimpleNamespace(input=lambda stage, name: None)
+    known = train._range_test_says(context, RECIPE)
     with pytest.raises(InputError) as caught:
-        train._calibrate(context, SimpleNamespace(model=None), recipe, data, None)
+        train._check_finite(np.array([[0.1, math.nan]]), replace(plan(), known=known))
     assert str(caught.value) == (
-        "recipe.lr=1000: the trained model gives outputs that are not finite on the calibration split; lower "
+        "recipe.lr=1000: the trained model gives outputs that are not finite on images that it had not seen; lower "
         "recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm (the range test of sgd found that 4 "
         "diverges and suggests 0.13, at most 0.48)"
     )
+    train._check_finite(np.zeros((1, 2)), plan())
     found.clear()
-    assert train._range_test_says(context, recipe) == ""
+    assert train._range_test_says(context, RECIPE) == ""
+
+
+class Scores(SimpleNamespace):
+    """Networks whose scores are known. asked: the images for which they were asked."""
+
+    def of_split(self, split: str) -> SimpleNamespace:
+        self.asked.append(split)
+        return unseen(5.0)
+
+    def on_seen(self, whole, combine, *, seed: int) -> SeenScores:
+        self.asked.append((whole, seed))
+        return SeenScores(combine(np.ones((1, 4, 2)), np.zeros((4, 2))), np.zeros((4, 2)))
+
+
+def unseen(value: float) -> SimpleNamespace:
+    return SimpleNamespace(views=np.full((2, 3, 2), value), frozen=np.ones((3, 2)), rows="rows")
+
+
+@pytest.fixture
+def decided(context, monkeypatch):
+    """`decided(folds, deliver, candidates)`: what the decision is asked with."""
+
+    def ask(*, folds: int, deliver: str, candidates: int = 1, confirmed: Confirmed | None = None) -> SimpleNamespace:
+        given: list = []
+        monkeypatch.setattr(train, "decide", lambda *args, **options: given.append((args, options)))
+        record = {"candidates": [{}] * candidates}
+        context.input("embed", "embedding.json").write_text(json.dumps(record))
+        networks = Scores(data=SimpleNamespace(folds=folds), asked=[])
+        assembly = Assembly(views=1, network=0.5, frozen=2.0, logits=np.full((3, 2), 8.0), record={"score": 0.9})
+        choice = Choice(deliver=deliver, assembly=assembly, latency={"delivered": 1.0})
+        confirmed = confirmed or Confirmed(overrides={}, kept={})
+        train._decide(context, networks, unseen(3.0), choice, ["first"], confirmed, "settings", plan())
+        (((_, _, logits, rows, settings), options),) = given
+        assert (rows, settings) == ("rows", "settings")
+        return SimpleNamespace(logits=logits, asked=networks.asked, **options)
+
+    return ask
+
+
+def test_networks_of_folds_are_certified_on_the_blend_that_was_fitted_out_of_fold(decided) -> None:
+    found = decided(folds=3, deliver=ENSEMBLE)
+    assert (found.logits == 8).all()
+    assert (found.evidence.kind, found.evidence.folds, found.evidence.not_certifying) == ("out_of_fold", 3, ())
+    assert (found.seen, found.asked) == (None, [])
+    assert found.assembly == {"score": 0.9, "deliver": "ensemble", "latency_ms": {"delivered": 1.0}}
+
+
+def test_one_network_on_all_images_takes_the_threshold_over_by_images_that_both_kinds_have_seen(decided) -> None:
+    found = decided(folds=3, deliver=SINGLE)
+    assert (found.logits == 8).all()
+    assert found.evidence.kind == "transferred"
+    assert found.asked == [("first", 7)]
+    assert (found.seen.folds == 0.5).all()  # of the assembly: half of a network's 1
+
+
+def test_without_folds_the_calibration_split_alone_decides(decided) -> None:
+    confirmed = Confirmed(overrides={}, kept={}, choices=2)
+    found = decided(folds=0, deliver=SINGLE, candidates=3, confirmed=confirmed)
+    assert found.asked == ["calibration"]
+    assert (found.logits == 0.5 * 5 + 2 * 1).all()
+    assert (found.evidence.kind, found.evidence.choices, found.evidence.not_certifying) == ("held_out", 1, ())
+
+
+def test_folds_on_which_something_was_chosen_do_not_certify(decided) -> None:
+    searched = Confirmed(overrides={}, kept={}, choices=2, selection_folds=(1, 0))
+    found = decided(folds=3, deliver=ENSEMBLE, confirmed=searched)
+    assert (found.evidence.not_certifying, found.evidence.choices) == ((0, 1), 2)
+    assert decided(folds=3, deliver=ENSEMBLE, candidates=2).evidence.not_certifying == (0,)
+
+
+# --- the parts
+
+
+@pytest.mark.parametrize(
+    ("network", "frozen", "kinds", "weights"),
+    [
+        (0.9, 0.4, ["network", "network", "frozen"], [0.45, 0.45, 0.4]),
+        (1.0, 0.0, ["network", "network"], [0.5, 0.5]),
+        (0.0, 2.0, ["frozen"], [2.0]),
+    ],
+)
+def test_the_parts_share_the_weight_of_the_networks(context, monkeypatch, network, frozen, kinds, weights) -> None:
+    monkeypatch.setattr(
+        train,
+        "frozen_part",
+        lambda context, *, weight: SimpleNamespace(member=SimpleNamespace(kind="frozen", weight=weight)),
+    )
+    networks = SimpleNamespace(
+        learner=SimpleNamespace(preprocessing=Preprocessing.from_unit_scale((0.5,) * 3, (0.25,) * 3)),
+        data=SimpleNamespace(pack=SimpleNamespace(framing=SimpleNamespace(size=48))),
+        views=(0, 4, 2, 6),
+    )
+    assembly = Assembly(views=2, network=network, frozen=frozen, logits=np.empty((0, 2)), record={})
+    choice = Choice(deliver=ENSEMBLE, assembly=assembly, latency={})
+    both = [member(f"fold-{n}", best=lambda n=n: SimpleNamespace(weights={"n": n})) for n in range(2)]
+    parts = train._parts(context, networks, choice, both, RECIPE)
+    assert [part.member.kind for part in parts] == kinds
+    assert [part.member.weight for part in parts] == weights
+    if network:
+        assert (parts[0].member.views, parts[0].member.input_size) == ((0, 4), 48)
+        assert [part.state["n"] for part in parts[:2]] == [0, 1]
+
+
+def test_the_record_of_a_member_says_where_it_was_trained() -> None:
+    confirmed = Confirmed(overrides={}, kept={"fold-1": "run-fold-1"})
+    kept, own = (train._member_record(member(f"fold-{n}"), confirmed) for n in (1, 0))
+    assert kept == {
+        "name": "fold-1", "seed": 7, "epochs": 2, "kept_epoch": 2, "trained_in": "confirm", "run_id": "run-fold-1",
+    }  # fmt: skip
+    assert own["trained_in"] == "train"

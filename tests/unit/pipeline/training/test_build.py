@@ -291,3 +291,72 @@ def test_logits_are_scored_by_the_trainings_loss_and_by_the_objective() -> None:
 def test_a_learner_computes_in_the_precision_of_its_recipe(tiny) -> None:
     assert learner(recipe()).device.precision == "float32"
     assert learner(recipe(precision="bfloat16")).device.precision == "bfloat16"
+
+
+# --- the design cross_fit
+
+
+def cross_fitted() -> TrainingData:
+    """Eight images in three folds, and two of the test split."""
+    whole = folded()
+    split = whole.manifest["split"].replace("val", "train")
+    return TrainingData(whole.manifest.assign(split=split), whole.pack, CLASSES, ("good",))
+
+
+def test_folds_count_where_nothing_is_held_out() -> None:
+    assert cross_fitted().folds == 3
+    assert folded().folds == 0
+    assert training.fold_of(cross_fitted(), 1).folds == 0
+
+
+def test_recipes_are_compared_on_the_first_fold_or_on_the_validation_split() -> None:
+    assert training.for_selection(cross_fitted()).split("val").indices.tolist() == [0, 3, 6]
+    assert training.for_selection(folded()).split("val").indices.tolist() == [6, 7]
+
+
+def test_where_nothing_is_held_out_the_monitors_probe_is_of_training_images() -> None:
+    probe = training.held_out_batch(cross_fitted(), size=64, seed=0)
+    assert sorted(probe.images[:, 0, 0, 0].tolist()) == list(range(8))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_epoch_without_validation_images_has_no_scores_and_its_weights_are_handed_out() -> None:
+    images, settings = cross_fitted(), recipe()
+    built = training.new_learner(settings, images, total_epochs=2, seed=0, compute=ComputeConfig(device="cpu"))
+    handed: list[tuple] = []
+    records = list(
+        training.run_epochs(
+            built, settings, images, until=2, workers=0, score_from=2,
+            on_scored=lambda model, logits: handed.append((built.epoch, model.training, logits.shape)),
+        )
+    )  # fmt: skip
+    assert [record.metrics for record in records] == [{}, {}]
+    assert handed == [(2, False, (0, 2))]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_epochs_are_scored_from_the_one_that_is_asked_for() -> None:
+    images, settings = training.fold_of(cross_fitted(), 1), recipe()
+    built = training.new_learner(settings, images, total_epochs=3, seed=0, compute=ComputeConfig(device="cpu"))
+    records = list(training.run_epochs(built, settings, images, until=3, workers=0, score_from=3))
+    assert [sorted(record.metrics) for record in records] == [[], [], ["val_loss", "val_score"]]
+
+
+class Corner(nn.Module):
+    """Logits by the pixel in the upper left corner."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([images[:, 0, 0, 0], torch.zeros(len(images))], dim=1)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_views_are_scored_as_log_probabilities_of_the_turned_images() -> None:
+    images, built = data(), learner(recipe())
+    pixels = np.zeros((10, 8, 8, 3), dtype=np.uint8)
+    pixels[:, 0, 0], pixels[:, 0, 7], pixels[:, 7, 7] = 10, 20, 30
+    shown = TrainingData(images.manifest, pixels, CLASSES, ("good",))
+    found = training.view_scores(Corner(), shown.split("val"), built, (0, 4, 2))
+    corner = (np.array([10, 20, 30]) / 255 - 0.5) / 0.5
+    assert found.shape == (3, 2, 2)
+    np.testing.assert_allclose(found[:, 0, 0], -np.log1p(np.exp(-corner)), rtol=1e-5)
+    np.testing.assert_allclose(np.exp(found).sum(axis=2), 1, rtol=1e-5)

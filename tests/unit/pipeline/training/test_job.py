@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import math
 import os
 import pickle
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from schedules import schedule_of
@@ -18,17 +20,21 @@ from torch import nn
 
 from components.data.loader import Batch
 from components.errors import InputError
+from components.models import heads
 from components.models.forward import Preprocessing
+from components.models.heads import HeadStart
 from components.optim.layerwise import LayerRates
 from components.optim.optimizers import OPTIMIZERS, build_optimizer
 from components.optim.stepper import Stepper
 from components.training.engine import Device, EpochRecord, Learner, Request, StepRecord, train_epochs
+from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training import checkpoints, placement
+from pipeline.training import build, checkpoints, placement
 from pipeline.training import job as module
+from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
-from pipeline.training.job import Ended, Saved, TrainingSpec, train
+from pipeline.training.job import Ended, Saved, TrainingSpec, data_of, left_out, on_all, train, with_head
 from pipeline.training.placement import run_training
 
 EPOCHS, STEPS = 5, 3
@@ -532,3 +538,146 @@ def test_the_table_of_steps_has_the_rate_of_every_group(finish) -> None:
     assert list(table.columns) == ["step", "lr_a", "lr_b", "lr_c", "lr_d", "loss", "grad_norm"]
     last = store.steps()[-1]
     assert table.iloc[-1].tolist() == [last.step, *last.rates, last.loss, last.grad_norm]
+
+
+# --- trainings of the folds
+
+
+def recipe_of(**keys: Any) -> Recipe:
+    return RECIPE.model_copy(update={"recipe": RECIPE.recipe.model_copy(update=keys)})
+
+
+def test_without_a_fold_nothing_is_stopped_or_picked_on_it_and_it_is_scored_once_in_all_views() -> None:
+    recipe = recipe_of(augment=("horizontal_flip", "vertical_flip", "quarter_turns"))
+    asked = TrainingSpec(recipe=recipe, seed=5, epochs=3, patience=2, keep="best")
+    found = left_out(asked, 2)
+    assert (found.fold, found.seed, found.keep, found.patience, found.score_last) == (2, 7, "last", None, True)
+    assert found.views == (0, 4, 2, 6, 1, 3, 5, 7)
+    assert (found.recipe, found.epochs) == (recipe, 3)
+    assert left_out(TrainingSpec(recipe=recipe_of(augment_strength=0.0), seed=5, epochs=3), 0).views == (0,)
+
+
+def test_a_training_on_all_images_picks_nothing_either() -> None:
+    found = on_all(spec_of(patience=2))
+    assert (found.fold, found.keep, found.patience, found.score_last) == ("all", "last", None, True)
+    assert (found.seed, found.views) == (0, ())
+
+
+def start(value: float) -> HeadStart:
+    return HeadStart(np.full((2, 3), value, np.float32), np.zeros(2, np.float32))
+
+
+def test_the_start_of_a_classifier_is_the_one_that_was_fitted_without_the_images_that_are_scored() -> None:
+    name = RECIPE.model.backbone
+    folds = {(name, 0): start(0), (name, 1): start(1), (name, None): start(9), ("other", 1): start(5)}
+
+    def value(spec: TrainingSpec, heads: dict) -> float | None:
+        head = with_head(spec, heads).head
+        return None if head is None else float(head.weight[0, 0])
+
+    plain = TrainingSpec(recipe=recipe_of(head_start=True), seed=0, epochs=1)
+    assert value(left_out(plain, 1), folds) == 1
+    assert value(plain, folds) == 0  # compares recipes on the first fold
+    assert value(on_all(plain), folds) == 9
+    assert value(plain, {(name, None): start(9)}) == 9  # of the design hold_out
+    assert value(left_out(plain, 2), folds) is None
+    assert value(plain, {}) is None
+    assert value(TrainingSpec(recipe=recipe_of(head_start=False), seed=0, epochs=1), folds) is None
+
+
+def test_the_images_of_a_training_follow_its_fold(monkeypatch) -> None:
+    monkeypatch.setattr(module, "for_selection", lambda data: "selection")
+    monkeypatch.setattr(module, "fold_of", lambda data, fold: f"without {fold}")
+    plain = TrainingSpec(recipe=RECIPE, seed=0, epochs=1)
+    assert data_of(plain, "data") == "selection"
+    assert data_of(left_out(plain, 2), "data") == "without 2"
+    assert data_of(left_out(plain, 0), "data") == "without 0"
+    assert data_of(on_all(plain), "data") == "data"
+
+
+class Folded:
+    """Twelve images of noise in three folds, and their networks of a few weights, through the builders themselves."""
+
+    def __init__(self, monkeypatch) -> None:
+        generator = np.random.default_rng(0)
+        manifest = pd.DataFrame(
+            {
+                "split": ["train"] * 12,
+                "fold": np.arange(12) // 2 % 3,
+                "label": ["dent", "good"] * 6,
+                "pack_index": np.arange(12),
+            }
+        )
+        pixels = generator.integers(0, 256, (12, 5, 5, 3), dtype=np.uint8)
+        data = TrainingData(manifest, pixels, ("dent", "good"), ("good",))
+        self.place = SimpleNamespace(open=lambda: data, compute=ComputeConfig(device="cpu", loader_workers=0))
+        monkeypatch.setattr(build, "new_model", lambda recipe, data, *, seed: self.model(seed))
+        keys = {"batch_size": 4, "augment": ("horizontal_flip", "vertical_flip"), "objective": "auroc"}
+        recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.01, precision="float32", **keys))
+        self.spec = TrainingSpec(recipe=recipe, seed=0, epochs=3)
+
+    def model(self, seed: int) -> SimpleNamespace:
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(36, 2))
+        return SimpleNamespace(model=model, mean=(0.5,) * 3, std=(0.25,) * 3)
+
+    def events(self, spec: TrainingSpec, earlier: Any = None) -> Iterator:
+        return train(spec, self.place, earlier=earlier)
+
+
+@pytest.fixture
+def folded(monkeypatch) -> Folded:
+    return Folded(monkeypatch)
+
+
+def finished(folded: Folded, spec: TrainingSpec, folder: Path) -> TrainingStore:
+    store = TrainingStore(folder)
+    for event in folded.events(spec, store.state()):
+        store.save(event)
+    return store
+
+
+def test_a_fold_is_scored_after_the_last_epoch_alone_and_the_last_weights_are_kept(folded, tmp_path) -> None:
+    store = finished(folded, left_out(folded.spec, 1), tmp_path)
+    assert [sorted(record.metrics) for record in store.progress.history] == [[], [], ["val_loss", "val_score"]]
+    assert store.progress.weights == {3: 3}
+    kept = store.best()
+    assert kept.val_logits.shape == (4, 2)
+    assert (kept.views.shape, kept.views.dtype) == ((4, 4, 2), np.float32)
+    np.testing.assert_allclose(kept.views[0], torch.from_numpy(kept.val_logits).log_softmax(1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cut_after", [1, 2, 3])
+def test_a_fold_whose_training_was_interrupted_has_the_same_views_bit_for_bit(folded, tmp_path, cut_after: int) -> None:
+    spec = left_out(folded.spec, 1)
+    whole = finished(folded, spec, tmp_path / "whole").best()
+    cut = TrainingStore(tmp_path / "cut")
+    for event, _ in zip(folded.events(spec), range(cut_after), strict=False):
+        cut.save(event)
+    again = finished(folded, spec, tmp_path / "cut")
+    np.testing.assert_array_equal(again.best().views, whole.views)
+    assert equal(again.best().weights, whole.weights)
+    assert TrainingStore(tmp_path / "cut").ended == again.ended
+    checkpoints.copy_training(tmp_path / "cut", tmp_path / "copy")
+    np.testing.assert_array_equal(TrainingStore(tmp_path / "copy").best().views, whole.views)
+
+
+def test_a_training_on_all_images_ends_with_its_last_weights_and_no_scores(folded, tmp_path) -> None:
+    store = finished(folded, on_all(folded.spec), tmp_path)
+    assert [record.metrics for record in store.progress.history] == [{}, {}, {}]
+    assert (store.ended.reason, store.ended.failure, store.progress.weights) == ("completed", None, {3: 3})
+    kept = store.best()
+    assert (kept.val_logits.shape, kept.views) == ((0, 2), None)
+    other = finished(folded, left_out(folded.spec, 0), tmp_path / "other").best()
+    assert not equal(kept.weights, other.weights)
+
+
+def test_the_head_that_is_given_is_where_the_classifier_starts(folded, monkeypatch) -> None:
+    monkeypatch.setattr(heads, "classifier_names", lambda backbone: ("4",))
+    given = HeadStart(np.full((2, 36), 0.5, np.float32), np.array([1, -1], np.float32))
+    started = module.TrainingJob(
+        dataclasses.replace(folded.spec, head=given), folded.place.open(), folded.place.compute
+    )
+    assert (started.learner.model[4].weight == 0.5).all()
+    assert started.learner.model[4].bias.tolist() == [1, -1]

@@ -1,0 +1,55 @@
+"""What a design does not allow is refused before anything starts: nothing is stopped or picked on what certifies."""
+
+import pytest
+
+from components.errors import InputError
+from pipeline.config import Config
+from pipeline.loading import load
+
+RATE = {"sets": "recipe.lr", "bounds": "range_test"}
+
+
+def loaded(**overrides) -> Config:
+    return load("smoke", {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def faults(**overrides) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        loaded(**overrides)
+    return str(caught.value).splitlines()
+
+
+def test_an_ensemble_needs_the_networks_of_the_folds() -> None:
+    (fault,) = faults(serving__deliver="ensemble", data__design="hold_out")
+    assert fault.startswith("serving.deliver=ensemble: data.design=hold_out trains one network; set data.design to")
+    for design, deliver in (("cross_fit", "ensemble"), ("auto", "ensemble"), ("hold_out", "single")):
+        assert loaded(serving__deliver=deliver, data__design=design).serving.deliver == deliver
+
+
+@pytest.mark.parametrize("action", ["stop", "rollback"])
+def test_a_monitor_that_ends_trainings_needs_images_that_certify_nothing(action: str) -> None:
+    for design in ("cross_fit", "auto"):
+        (fault,) = faults(monitor__action=action, data__design=design)
+        assert fault == (
+            f"monitor.action={action}: it keeps the best epoch on validation images, and with data.design={design} "
+            "these certify the model; set data.design to hold_out, which holds images out for this, or "
+            "monitor.action to observe"
+        )
+    assert loaded(monitor__action=action, data__design="hold_out").monitor.action == action
+
+
+@pytest.mark.parametrize("action", ["none", "observe"])
+def test_one_that_only_observes_goes_with_any_design(action: str) -> None:
+    assert loaded(monitor__action=action, data__design="cross_fit").monitor.action == action
+
+
+def test_a_schedule_that_follows_the_validation_loss_needs_them_too_also_where_it_is_searched() -> None:
+    (fault,) = faults(recipe__schedule="plateau", data__design="cross_fit")
+    assert fault.startswith("recipe.schedule=plateau: it follows the validation loss")
+    assert fault.endswith("set data.design to hold_out, which holds images out for this, or another schedule")
+    assert loaded(recipe__schedule="plateau", data__design="hold_out").recipe.schedule == "plateau"
+    schedules = {"sets": "recipe.schedule", "choices": ["cosine", "plateau"]}
+    searched = {"search__space": [RATE, schedules], "search__horizon": "fixed", "data__design": "cross_fit"}
+    (fault,) = faults(**searched)
+    assert fault.startswith("recipe.schedule=plateau")
+    assert loaded(**searched, recipe__schedule="cosine").recipe.schedule == "cosine"  # pinned

@@ -1,0 +1,105 @@
+"""Which trainings are taken over, which are made, and what is left where one fails."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+
+from components.errors import InputError
+from pipeline.delivery import members
+from pipeline.delivery.members import Kept, train_folds, train_one
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.training.job import TrainingSpec
+
+SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)), seed=3, epochs=2)
+SPECS = {f"fold-{fold}": SPEC for fold in range(3)}
+
+
+@pytest.fixture
+def context(tmp_path) -> SimpleNamespace:
+    said: list[str] = []
+    return SimpleNamespace(
+        work=tmp_path / "work",
+        run=SimpleNamespace(id="own"),
+        tracker=None,
+        console=SimpleNamespace(say=said.append),
+        said=said,
+    )
+
+
+@pytest.fixture
+def trained(monkeypatch) -> SimpleNamespace:
+    """Trainings that end at once: `failure` of those in `failing`; the names in `made`; the stores that a failure has
+    thrown away in `discarded`.
+    """
+    seen = SimpleNamespace(made=[], discarded=[], failing=set(), places=0)
+
+    def open_store(folder, writer=None) -> SimpleNamespace:
+        name = folder.name
+        return SimpleNamespace(
+            ended=SimpleNamespace(failure="recipe.lr=0.1: diverged" if name in seen.failing else None),
+            discard=lambda: seen.discarded.append(name),
+            progress=SimpleNamespace(history=[]),
+        )
+
+    def open_job(runs, label, spec, folder, *, stage) -> SimpleNamespace:
+        assert stage == "member"
+        return SimpleNamespace(name=label, store=open_store(folder), run_id=f"run-{label}")
+
+    def placement(context, *, trainings):
+        seen.places = trainings
+        return contextlib.nullcontext("here")
+
+    def train_shown(context, title, jobs, place, *, trainings, epochs) -> None:
+        assert (place, trainings, epochs) == ("here", seen.places, 2)
+        seen.made += [job.name for job in jobs]
+
+    monkeypatch.setattr(members, "TrainingStore", open_store)
+    monkeypatch.setattr(members, "ChildRuns", lambda *args: None)
+    monkeypatch.setattr(members, "open_job", open_job)
+    monkeypatch.setattr(members, "placement_of_trainings", placement)
+    monkeypatch.setattr(members, "train_shown", train_shown)
+    monkeypatch.setattr(members, "run_training", lambda context, spec, store, *, known: seen.made.append(known))
+    return seen
+
+
+def test_what_the_confirmation_has_trained_is_taken_over_and_the_rest_is_trained(
+    context, trained, folder, tmp_path
+) -> None:
+    folder("kept/fold-1")
+    folder("kept/fold-2")
+    kept = Kept(folder=tmp_path / "kept", runs={"fold-2": "c"})
+    found = train_folds(context, SPECS, kept, title="training", known="")
+    assert [one.name for one in found] == ["fold-0", "fold-1", "fold-2"]
+    assert trained.made == ["fold-0", "fold-1"]
+    assert [one.run_id for one in found] == ["run-fold-0", "run-fold-1", "c"]
+    assert (context.work / "fold-2" / "ended.pt").read_text() == "kept/fold-2"
+    assert not (context.work / "fold-1").exists()
+    (line,) = context.said
+    assert line.startswith("  fold-2: takes over the training of the stage confirm (run c)")
+
+
+def test_where_all_were_trained_no_place_is_asked_for(context, trained, folder, tmp_path) -> None:
+    for name in SPECS:
+        folder(f"kept/{name}")
+    kept = Kept(folder=tmp_path / "kept", runs=dict.fromkeys(SPECS, "c"))
+    assert len(train_folds(context, SPECS, kept, title="training", known="")) == 3
+    assert (trained.made, trained.places) == ([], 0)
+
+
+def test_one_that_fails_is_an_error_with_what_the_range_test_knows_and_starts_again(context, trained, tmp_path) -> None:
+    trained.failing = {"fold-1"}
+    with pytest.raises(InputError, match=r"^fold-1: recipe\.lr=0\.1: diverged \(at most 0\.5\)$"):
+        train_folds(context, SPECS, Kept(folder=tmp_path, runs={}), title="training", known=" (at most 0.5)")
+    assert trained.made == ["fold-0", "fold-1", "fold-2"]
+    assert trained.discarded == ["fold-1"]
+
+
+def test_a_single_network_has_the_run_of_its_stage_or_of_the_confirmation(context, trained, folder, tmp_path) -> None:
+    none = Kept(folder=tmp_path / "kept", runs={})
+    assert train_one(context, "whole", SPEC, none, known="k").run_id == "own"
+    assert trained.made == ["k"]
+    folder("kept/whole")
+    kept = Kept(folder=tmp_path / "kept", runs={"whole": "c"})
+    assert train_one(context, "whole", SPEC, kept, known="").run_id == "c"
+    assert (context.work / "whole" / "ended.pt").is_file()

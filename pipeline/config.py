@@ -24,9 +24,10 @@ class ProjectConfig(Section):
 
 class TrainConfig(Section):
     epochs: int = Field(default=30, ge=1)
-    """Longest length of the final training; the schedule is laid out over it."""
+    """Longest length of a training of the final model; the schedule is laid out over it."""
     patience: int = Field(default=10, ge=1)
-    """Stop after this many epochs without a better validation score; the best epoch's weights are restored."""
+    """hold_out: stop after this many epochs without a better validation score; the best epoch's weights are kept. In
+    cross_fit every training has its full length, as its fold certifies."""
 
 
 class OperatingPointConfig(Section):
@@ -37,18 +38,17 @@ class OperatingPointConfig(Section):
 
 
 class ServingConfig(Section):
-    """What is delivered: of the models that were trained, the best that the latency limit allows. Of models whose
-    quality differs by less than its noise, the fastest is taken."""
+    """What is delivered of the networks that were trained, within a latency limit (docs/serving.md)."""
 
     deliver: Literal["auto", "ensemble", "single"] = "auto"
-    """`ensemble`: the models of the folds, averaged in log-odds; `single`: one model; `auto`: what is better for what
-    it costs."""
+    """`ensemble`: the networks of all folds, averaged in log-odds; `single`: one network, with folds trained on all
+    images that are not test; `auto`: ensemble where there are folds and the limit allows it."""
     views: Literal["auto", 1, 2, 4, 8] = "auto"
     """Flips and turns of an image over which a model averages, on the line as in calibration; only those that
-    `recipe.augment` shows in training. `auto`: as few as lose nothing beyond noise."""
+    `recipe.augment` shows in training. `auto`: as few as lose nothing beyond noise, within the limit."""
     blend: Literal["auto", "never"] = "auto"
-    """`auto`: average with a linear classifier on features that were not trained further, where that gains out of
-    fold."""
+    """`auto`: average with a linear classifier on features that were not trained further, where that gains on
+    images that neither had seen."""
     max_latency_ms: float | None = Field(default=None, gt=0)
     """Longest time for one image, from its pixels to its score, measured on this machine; null: none."""
     num_threads: int | None = Field(default=None, ge=1)

@@ -320,7 +320,7 @@ def _absence_notes(table: pd.DataFrame, fold: np.ndarray, num_folds: int) -> tup
             f"go without {listed(list(without.index))}.",
         )
     return tuple(
-        f"Class {name} has {counted(int(held[name]), 'group')} in train and val: {count} of {num_folds} folds "
+        f"Class {name} has {counted(int(held[name]), 'group')} outside test: {count} of {num_folds} folds "
         f"{'goes' if count == 1 else 'go'} without it."
         for name, count in zip(without.index, without, strict=True)
     )

@@ -16,8 +16,8 @@ METRICS = ("auroc", "accuracy", "balanced_accuracy", "sensitivity", "specificity
 IDENTITY = ("phase", "entry", "factor", "lr", "seed", "epochs")
 #: How the figures were measured; shown with them everywhere.
 STATEMENT = (
-    "Measured on the validation split, on the weights after the last epoch. Each method's rate was chosen on that same "
-    "split, with a seed that is not compared here. The test split was not read."
+    "Measured on held-out images (the first fold, or val), on the weights after the last epoch. Each method's rate was "
+    "chosen on the same images, with a seed that is not compared here. The test split was not read."
 )
 
 

@@ -57,7 +57,7 @@ def console_table(summary: Mapping[str, Any], *, width: int) -> Table:
     left_out = () if width >= WIDE else ("accuracy", "sensitivity", "specificity")
     columns = [column for column in rows[0] if column not in left_out]
     return terminal_table(
-        "Methods, each at its own rate (validation split)",
+        "Methods, each at its own rate (held-out images)",
         columns,
         [
             ([row[column] for column in columns], "bold" if entry["within_noise"] else "")
@@ -186,7 +186,7 @@ def _headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     within = sum(entry["within_noise"] is True for entry in entries) - 1
     return [
         ("Best", best["name"], f"rate {best['lr']:.2g}"),
-        (_name(summary["measure"]), _with_interval(best["metrics"][summary["measure"]]), "validation split"),
+        (_name(summary["measure"]), _with_interval(best["metrics"][summary["measure"]]), "held-out images"),
         ("Within its noise", *((str(within), "other methods") if several else (DASH, "not known from one seed"))),
         methods,
     ]

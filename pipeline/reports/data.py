@@ -107,7 +107,7 @@ def _splits(findings: DataFindings) -> Section:
     tables = [("Images per class and split", counts.rename_axis(index="class", columns=None))]
     if folds.shape[1]:
         folds = folds.add_prefix("fold ").rename_axis(index="class", columns=None)
-        tables.append(("Images per class and fold, within train and val", folds))
+        tables.append(("Images per class and fold", folds))
     text = ["Groups never cross a split or a fold.", *findings.notes]
     if len(metadata):
         tables.append(first_rows("Images per metadata and split", metadata, MOST_ROWS, "manifest.parquet"))

@@ -87,7 +87,7 @@ def _headline(outcome: Mapping[str, Any], trials: pd.DataFrame) -> list[tuple[st
     score, gain = outcome["last_score"], outcome["gain"]
     return [
         ("Winner", winner_name, outcome["objective"]),
-        ("Its score", decimal(score), "validation split"),
+        ("Its score", decimal(score), "held-out images"),
         ("Over the defaults", decimal(gain, sign="+"), "unconfirmed"),
         ("Time in trials", duration(float(trials["seconds"].sum())), f"{int(trials['epochs'].sum())} epochs"),
     ]

@@ -23,14 +23,14 @@ Name = Annotated[str, AfterValidator(_name)]
 
 class SplitFractions(Section):
     """Share of the images in each split, per class and whole groups at a time; the four sum to 1. In the design
-    cross_fit all but test is train."""
+    cross_fit all but test is train, and val and calibration are not used."""
 
     train: float = Field(default=0.60, gt=0, lt=1)
     """What the weights are fitted on."""
     val: float = Field(default=0.15, gt=0, lt=1)
-    """What trials and epochs are compared on."""
+    """hold_out: what trials and epochs are compared on."""
     calibration: float = Field(default=0.10, gt=0, lt=1)
-    """What the score's scale and bias and the threshold are fitted on; seen by nothing before."""
+    """hold_out: what the score's scale and bias and the threshold are fitted on; seen by nothing before."""
     test: float = Field(default=0.15, gt=0, lt=1)
     """What is read once, by evaluate."""
 

@@ -23,7 +23,7 @@ class RangeTestConfig(Section):
     """Weight decays to repeat the test under; the largest that still permits as high a rate is recommended. Empty: the
     recipe's alone."""
     held_out_images: int = Field(default=32, ge=8)
-    """Size of the fixed held-out batch, taken from the validation split; at most the batch size."""
+    """Size of the fixed held-out batch, taken from the first fold, or from val; at most the batch size."""
     bootstrap_samples: int = Field(default=200, ge=20)
     """Resamples behind the confidence band of a suggestion."""
 
@@ -47,16 +47,16 @@ class RangeTestConfig(Section):
 
 
 class MonitorConfig(Section):
-    """Watches the final training for a rate that is too high or too low."""
+    """Watches the trainings of the final model for a rate that is too high or too low."""
 
     action: Literal["none", "observe", "stop", "rollback"] = "observe"
     """What a rate that is too high brings about: nothing is watched; it is noted, with advice at the end; the training
     stops and keeps its best epoch; it goes back to its best epoch and on with half the rate. Raising a rate is advised,
-    never done."""
+    never done. Stopping and going back need `data.design: hold_out`."""
     max_rollbacks: int = Field(default=2, ge=1)
     """rollback: how often at most; then the training stops."""
     probe_images: int = Field(default=64, ge=8)
-    """Size of the fixed batch of validation images whose loss is followed."""
+    """Size of the fixed batch of images whose loss is followed: of the fold that is left out, or of val."""
     probe_every: int = Field(default=10, ge=1)
     """Optimizer steps from one look at that batch to the next, at least; a training has at most 100 looks."""
 

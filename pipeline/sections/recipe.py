@@ -106,17 +106,19 @@ class RecipeConfig(Section):
     objective: Literal["average_precision", "auroc", "balanced_accuracy", "overkill_at_budget", "cost"] = (
         "average_precision"
     )
-    """Validation metric that picks the best epoch and the best trial; all but balanced_accuracy need a good class.
+    """Metric, on images that a training has not seen, that compares recipes, views and epochs; all but
+    balanced_accuracy need a good class.
     `overkill_at_budget`: 1 − the overkill rate at the threshold that keeps the escape budget; `cost`: 1 − the expected
     cost of a part at the best threshold, as a share of the cost of accepting all or of rejecting all, whichever is
     less."""
     escape_budget: float | None = Field(default=None, gt=0, lt=1)
-    """overkill_at_budget: largest escape rate on the validation split; null: that of the operating point. It limits the
-    counted rate, not its upper bound: few defectives could not meet a bound, and every model would score alike."""
+    """overkill_at_budget: largest escape rate on the images that are scored; null: that of the operating point. It
+    limits the counted rate, not its upper bound: few defectives could not meet a bound, and every model would score
+    alike."""
     escape_cost: float = Field(default=10.0, gt=0)
     """cost: what an escape costs, an overkill costing 1."""
     defect_rate: float | None = Field(default=None, gt=0, lt=1)
-    """cost: share of defective parts on the line; null: that of the validation split."""
+    """cost: share of defective parts on the line; null: that of the images that are scored."""
     optimizer: Optimizer = "adamw"
     """`sgd` (Nesterov, momentum 0.9), `momentum` (without Nesterov), `sgd_plain` (without momentum), `adam`, `adamw`,
     `rmsprop`, `adagrad`, `schedulefree_adamw`, `schedulefree_sgd`, or any of timm's by its name (`lamb`, `lion`, …)."""
@@ -144,7 +146,7 @@ class RecipeConfig(Section):
     """Side, px, to which images are resized before the model sees them, in training and on the line; null:
     `data.image_size`, which it must not exceed."""
     schedule: ScheduleName = "auto"
-    """How the rate changes over the final training, after warmup: `fixed`, `step`, `exponential`, `cosine`,
+    """How the rate changes over a training of full length, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and
     fixed for the schedule-free optimizers, which take no other."""
     final_lr_fraction: float = Field(default=0.01, gt=0, lt=1)
@@ -163,7 +165,8 @@ class RecipeConfig(Section):
     cooldown_fraction: float = Field(default=0.2, gt=0, le=1)
     """wsd: share of the training over which the stable rate falls at the end, as 1 − √."""
     plateau_factor: float = Field(default=0.3, gt=0, lt=1)
-    """plateau: factor by which the rate is multiplied when the validation loss has stopped falling."""
+    """plateau: factor by which the rate is multiplied when the validation loss has stopped falling;
+    `data.design: hold_out` only."""
     plateau_patience: int = Field(default=2, ge=0)
     """plateau: epochs without a lower validation loss after which the rate is still kept."""
     warmup_epochs: float = Field(default=0.5, ge=0)

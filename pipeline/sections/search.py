@@ -78,7 +78,8 @@ class SearchConfig(Section):
     startup_trials: int | None = Field(default=None, ge=1)
     """tpe, hybrid: trials drawn at random before it adapts; null: ten; hybrid: at most two thirds of the trials."""
     folds: int = Field(default=0, ge=0, le=20)
-    """grid: folds on which the best of the last level are cross-validated; 0: the validation split alone."""
+    """grid: folds on which the best of the last level are cross-validated; 0: trials are scored on the first fold
+    alone, or on val."""
     scheduler: SchedulerName = "auto"
     """What stops a trial early: `auto` (`asha`; `none` for grid, lipschitz and hierarchical), `asha`, `hyperband` (ASHA
     from several first rungs), `median` (below the median of the others), `none`."""

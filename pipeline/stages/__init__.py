@@ -32,10 +32,11 @@ def schedule_digest(storage: Any, console: Any, *, recipe: RecipeConfig, search:
 
 
 STAGES: tuple[Stage, ...] = (
-    # images → manifest.parquet, pack/, data_report.html, data_report.json, statistics.parquet, quarantine.csv
+    # images → manifest.parquet (splits, folds), pack/, data_report.html, data_report.json, statistics.parquet,
+    #   quarantine.csv, near_duplicates.csv, label_conflicts.csv
     Stage(
         name="prepare",
-        help="Images to a manifest with splits, a pack and a data report.",
+        help="Images to a manifest with splits and folds, a pack and a data report.",
         inputs=(),
         sections=("seed", "data"),
         version=5,
@@ -65,7 +66,8 @@ STAGES: tuple[Stage, ...] = (
         external=_lazily("pipeline.data.sources", "weights_digest"),
         run=_lazily("pipeline.stages.embed", "run"),
     ),
-    # → model/ (the classifier on frozen features), operating_point.json; no later stage reads them
+    # → model/ (the classifier on frozen features), operating_point.json, calibration_predictions.parquet; no later
+    #   stage reads them, and a whole run makes them
     Stage(
         name="first_model",
         help="The classifier on frozen features as a model: calibrated, with its operating point.",
@@ -113,7 +115,7 @@ STAGES: tuple[Stage, ...] = (
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),
-    # → confirmation.json (the kept recipe: the search's winner or the defaults), kept/ (trainings of it)
+    # → confirmation.json (the kept recipe: the search's winner or the defaults), kept/ (trainings of it, by member)
     Stage(
         name="confirm",
         help="Compare the search's winner and the defaults at full length; keep what is likely better.",
@@ -124,10 +126,11 @@ STAGES: tuple[Stage, ...] = (
         run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),
-    # → model/, history.parquet, steps.parquet, monitor.json, calibration_predictions.parquet, operating_point.json
+    # → model/, training.json (its members), history.parquet, steps.parquet, monitor.json,
+    #   calibration_predictions.parquet, operating_point.json (with what was chosen for delivery, and why)
     Stage(
         name="train",
-        help="Train the best recipe, calibrate, choose the operating point.",
+        help="Train the networks of the best recipe; choose views and blend, calibrate, choose the operating point.",
         inputs=("prepare", "embed", "lr_range_test", "search", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor", "operating_point", "serving"),
         version=9,

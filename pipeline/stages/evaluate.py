@@ -31,7 +31,7 @@ from pipeline.data.sources import log_lineage
 from pipeline.reports.evaluation import EvaluationReport, write_report
 from pipeline.stage import StageContext
 
-METRICS_VERSION = 3
+METRICS_VERSION = 4
 
 
 def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[str, Any]:

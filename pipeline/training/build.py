@@ -237,7 +237,7 @@ def run_epochs(
     on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
     watcher: Watcher | None = None,
 ) -> Generator[EpochRecord, None, None]:
-    """Train up to epoch `until`; after each epoch from `score_from` on, score the validation split, if there is one.
+    """Train up to epoch `until`; after each epoch from `score_from` on, score the images that are held out, if any are.
 
     The scores are `val_loss` and `val_score`. workers: processes that make the batches, for as long as this iterator.
     on_scored: gets the module with the scored weights, in eval mode, and the validation logits (N, K); the module has
@@ -313,7 +313,7 @@ class _View(nn.Module):
 
 
 def validation_score(logits: np.ndarray, labels: np.ndarray, recipe: Recipe, data: TrainingData) -> float:
-    """The recipe's objective on the validation split, in [0, 1]; NaN when a logit is not finite."""
+    """The recipe's objective on the images that are held out, in [0, 1]; NaN when a logit is not finite."""
     return objective_score(
         recipe_objective(recipe),
         logits,
@@ -334,7 +334,7 @@ def recipe_objective(recipe: Recipe) -> Objective:
 
 
 def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
-    """A fixed random batch of the validation split, stratified by class; of train where nothing is held out."""
+    """A fixed random batch of the images that are held out, by class; of train where none are."""
     val = data.split("val") or data.split("train")
     order = np.random.default_rng(seed).permutation(len(val))
     place = np.empty(len(val))

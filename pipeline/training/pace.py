@@ -15,7 +15,7 @@ from pipeline.training.build import TrainingData, new_learner, run_epochs
 
 #: Steps that are timed, after one that is not: the first is slower.
 TIMED_STEPS = 4
-#: Validation images at most that are scored to time an evaluation.
+#: Held-out images at most that are scored to time an evaluation.
 TIMED_IMAGES = 256
 
 
@@ -33,7 +33,7 @@ class Pace:
 
 
 def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: ComputeConfig) -> Pace:
-    """Time the training of a few batches and the evaluation of a part of the validation split."""
+    """Time the training of a few batches and the evaluation of a part of the images that are held out."""
     few = _excerpt(data, train=(1 + TIMED_STEPS) * recipe.recipe.batch_size, val=TIMED_IMAGES, seed=seed)
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)

@@ -56,6 +56,7 @@ RUN_HERE = (
     "python benchmarks/search_overhead.py --json",
     "python benchmarks/search_simulation.py --json",
     "python benchmarks/search_peers.py --json",
+    "python benchmarks/confirmation.py --json",
 )
 #: The same as one above with another parameter, or a command's name in running text.
 COVERED = {
@@ -197,6 +198,12 @@ def test_the_benchmark_against_peers_compares_pairs(workplace):
     assert done.code == 0, done.stderr[-2000:]
     assert done.summary["mean_unseen_score"].keys() == {"ours", "random", "tpe"}
     assert 0 <= done.summary["against"]["tpe"]["wilcoxon_p"] <= 1
+
+
+def test_the_benchmark_of_the_confirmation_gives_regrets(workplace):
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "confirmation.py", "--json")
+    assert done.code == 0, done.stderr[-2000:]
+    assert {"constants", "sets", "mean", "reported"} <= done.summary.keys()
 
 
 @pytest.fixture(scope="module")

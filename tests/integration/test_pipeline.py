@@ -95,7 +95,7 @@ def test_the_metrics_are_valid_json_with_the_documented_keys(finished):
 
     metrics = json.loads(text, parse_constant=refuse)
     predictions = pd.read_parquet(place.result(done, "evaluate") / "test_predictions.parquet")
-    assert metrics["version"] == 3
+    assert metrics["version"] == 4
     assert metrics["images"] == len(predictions)
     assert metrics["classes"] == ["crack", "good", "pit", "scratch", "stain"]
     assert metrics["good_classes"] == ["good"]

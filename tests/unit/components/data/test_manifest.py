@@ -213,7 +213,7 @@ def test_notes_of_splits_and_folds_are_handed_on():
     earlier = {f"sha-of-{n:02d}.png": "train" for n in range(20)}
     built = build(listing, files_of(listing.table["path"]), earlier=earlier, num_folds=5)
     assert "20 images keep the split of data.earlier_manifest; 24 are new." in built.notes
-    assert built.shortages == ("Class crack has 2 groups in train and val: 3 of 5 folds go without it.",)
+    assert built.shortages == ("Class crack has 2 groups outside test: 3 of 5 folds go without it.",)
 
 
 def given_test(count=10, rest=60, **more):

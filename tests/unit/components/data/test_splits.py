@@ -290,10 +290,10 @@ def test_single_images_are_spread_within_one_image_per_class():
 def test_a_class_with_fewer_groups_than_folds_is_said_to_be_absent_from_some():
     table = fold_rows(["good"] * 30 + ["crack"] * 6, [f"g{n}" for n in range(30)] + ["a", "a", "b", "b", "c", "c"])
     result = assign_folds(table, num_folds=5, design="hold_out", seed=0)
-    assert result.notes == ("Class crack has 3 groups in train and val: 2 of 5 folds go without it.",)
+    assert result.notes == ("Class crack has 3 groups outside test: 2 of 5 folds go without it.",)
     assert sorted(np.bincount(result.fold[30:], minlength=5)) == [0, 0, 2, 2, 2]
     one = assign_folds(fold_rows(["good"] * 4 + ["crack"]), num_folds=2, design="hold_out", seed=0)
-    assert one.notes == ("Class crack has 1 group in train and val: 1 of 2 folds goes without it.",)
+    assert one.notes == ("Class crack has 1 group outside test: 1 of 2 folds goes without it.",)
 
 
 def test_of_many_classes_with_too_few_groups_one_sentence_tells():
@@ -400,7 +400,7 @@ def test_cross_fit_leaves_each_training_images_of_every_class():
     result = cross_fit_folds(["good"] * 30 + ["crack"] * 12 + ["hole"] * 2)
     assert set(result.fold) == {0, 1, 2, 3, 4}
     assert result.fold[-1] != result.fold[-2]
-    assert result.notes == ("Class hole has 2 groups in train and val: 3 of 5 folds go without it.",)
+    assert result.notes == ("Class hole has 2 groups outside test: 3 of 5 folds go without it.",)
 
 
 def test_cross_fit_is_refused_where_a_class_has_one_group():

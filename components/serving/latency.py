@@ -58,14 +58,20 @@ def choose_delivery(candidates: Sequence[Candidate], *, limit_ms: float | None) 
     allowed = [one for one in candidates if limit_ms is None or one.latency_ms <= limit_ms]
     if not allowed:
         fastest = min(candidates, key=lambda one: one.latency_ms)
-        raise InputError(
-            f"serving.max_latency_ms={limit_ms:g}: nothing meets it; the fastest, {fastest.name}, takes "
-            f"{fastest.latency_ms:.3g} ms for an image on this machine; raise the limit or serving.num_threads, or "
-            "choose a smaller model.backbone or recipe.image_size"
-        )
+        assert limit_ms is not None
+        raise InputError(beyond_limit(limit_ms, fastest.name, fastest.latency_ms))
     best = max(allowed, key=lambda one: one.score)
     close = [one for one in allowed if best.score - one.score <= float(np.std(best.resampled - one.resampled))]
     return min(close, key=lambda one: (one.latency_ms, -one.score))
+
+
+def beyond_limit(limit_ms: float, fastest: str, latency_ms: float) -> str:
+    """What to say where nothing is within the limit. fastest: in words."""
+    return (
+        f"serving.max_latency_ms={limit_ms:g}: nothing meets it; the fastest, {fastest}, takes {latency_ms:.3g} ms for "
+        "an image on this machine; raise the limit or serving.num_threads, or choose a smaller model.backbone or "
+        "recipe.image_size"
+    )
 
 
 @contextmanager

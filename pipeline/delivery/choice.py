@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from components.display import counted
 from components.errors import InputError
 from components.models.forward import restore_member
+from components.serving.latency import beyond_limit
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
@@ -34,6 +36,17 @@ class Choice:
         return self.assembly.record | {"deliver": self.deliver, "latency_ms": self.latency}
 
 
+def check_limit(networks: Networks, serving: ServingConfig, *, threads: int) -> None:
+    """Raise InputError before a training where nothing that may be delivered will be within the latency limit."""
+    sizes, counts, ways = _ways(networks, serving)
+    if serving.max_latency_ms is None:
+        return
+    smallest = min(ways, key=lambda way: sizes[way])
+    latency = networks.latency(sizes[smallest], counts[:1], threads=threads)[counts[0]]
+    if latency > serving.max_latency_ms:
+        raise InputError(beyond_limit(serving.max_latency_ms, counted(counts[0], "view"), latency))
+
+
 def choose(
     networks: Networks, scored: Unseen, judge: Judge, frozen: Part, serving: ServingConfig, *, threads: int
 ) -> Choice:
@@ -44,15 +57,8 @@ def choose(
     limit.
     """
     limit, device = serving.max_latency_ms, networks.learner.device.target
-    counts = networks.counts if serving.views == "auto" else (serving.views,)
-    if counts[0] not in networks.counts:
-        raise InputError(
-            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
-            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
-        )
-    sizes = {ENSEMBLE: len(networks.trained), SINGLE: 1} if networks.data.folds else {SINGLE: 1}
+    sizes, counts, ways = _ways(networks, serving)
     latency: dict[str, Any] = {way: networks.latency(size, counts, threads=threads) for way, size in sizes.items()}
-    ways = [way for way in sizes if serving.deliver in ("auto", way)]
     fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
     deliver = fits[0] if fits else ways[-1]
     views, compared = choose_views(scored, judge, latency[deliver], limit_ms=limit)
@@ -74,3 +80,18 @@ def choose(
         "limit": limit,
     }
     return Choice(deliver=deliver, assembly=assembly, latency=latency)
+
+
+def _ways(networks: Networks, serving: ServingConfig) -> tuple[dict[str, int], tuple[int, ...], list[str]]:
+    """How many networks each way delivers, the numbers of views in question, and the ways in question, the preferred
+    one first. Raises InputError: the augmentation does not allow the views.
+    """
+    counts = networks.counts if serving.views == "auto" else (serving.views,)
+    if counts[0] not in networks.counts:
+        raise InputError(
+            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
+            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
+        )
+    folds = networks.data.folds
+    sizes = {ENSEMBLE: folds, SINGLE: 1} if folds else {SINGLE: 1}
+    return sizes, counts, [way for way in sizes if serving.deliver in ("auto", way)]

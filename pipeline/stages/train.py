@@ -29,7 +29,7 @@ from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.assembly import Judge, Unseen
-from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, choose
+from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, check_limit, choose
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
 from pipeline.delivery.frozen import frozen_part
@@ -80,16 +80,18 @@ def run(
         kept=Kept(folder=context.inputs["confirm"].directory / KEPT, runs=confirmed.kept),
         known=_range_test_says(context, chosen),
     )
+    threads = serving.num_threads or cpu_threads(context.compute)
+    untrained = _open(context, data, plan)
+    check_limit(untrained, serving, threads=threads)
     with context.run.system_metrics():
         trained = _train(context, data, plan)
         use_threads(cpu_threads(context.compute))
-        networks = _load(context, data, plan, trained)
+        networks = _load(untrained, trained)
         scored = networks.out_of_fold() if data.folds else networks.of_split("val")
         _check_finite(scored.views, plan)
         judge = Judge(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
-        threads = serving.num_threads or cpu_threads(context.compute)
         choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
         delivered = trained
         if data.folds and choice.deliver == SINGLE:
@@ -148,24 +150,30 @@ def _train(context: StageContext, data: TrainingData, plan: _Plan) -> list[Train
     return train_folds(context, specs, plan.kept, title="training", known=plan.known)
 
 
-def _load(context: StageContext, data: TrainingData, plan: _Plan, trained: Sequence[Trained]) -> Networks:
-    """The first network with its weights, in the precision that it was trained in, maybe on another machine."""
+def _open(context: StageContext, data: TrainingData, plan: _Plan) -> Networks:
+    """The networks before they are trained: what they cost to serve is known by then."""
     spec = plan.spec
     learner = new_learner(
         spec.recipe, data, total_epochs=spec.epochs, seed=spec.seed, compute=driver_compute(context.compute)
     )
-    learner.model.load_state_dict(trained[0].store.best().weights)
-    learner.device = replace(learner.device, precision=trained[0].ended.precision)
     settings = spec.recipe.recipe
     allowed = allowed_views(settings.augment, settings.augment_strength)
     return Networks(
         data=data,
-        trained=trained,
+        trained=(),
         learner=learner,
         views=nested_views(allowed),
         counts=tuple(sorted(allowed)),
         frozen=np.load(context.input("embed", "frozen_logits.npy"), allow_pickle=False),
     )
+
+
+def _load(networks: Networks, trained: Sequence[Trained]) -> Networks:
+    """With the weights of the first, in the precision that it was trained in, maybe on another machine."""
+    learner = networks.learner
+    learner.model.load_state_dict(trained[0].store.best().weights)
+    learner.device = replace(learner.device, precision=trained[0].ended.precision)
+    return replace(networks, trained=trained)
 
 
 def _train_whole(context: StageContext, plan: _Plan) -> Trained:

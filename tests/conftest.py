@@ -57,7 +57,6 @@ SMALL = {
     "search.num_trials": 2,
     "search.max_epochs": 2,
     "search.confirm": "always",
-    "search.confirm_seeds": 2,
     "train.epochs": 2,
     "evaluate.bootstrap_samples": 100,
     "promote.bootstrap_samples": 100,

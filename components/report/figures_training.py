@@ -23,7 +23,8 @@ def learning_curves(
 ) -> Figure:
     """Three panels over the epochs: training and validation loss, validation metric, learning rate.
 
-    history: columns epoch, step, train_loss, val_loss, val_score, lr; nan where not measured.
+    history: columns epoch, step, train_loss, lr, val_loss and val_score; nan where not measured, and the last two are
+    absent without validation images.
     best_epoch: the epoch whose weights were kept, marked in the first two panels.
     steps: columns step and lr_<name> for each parameter group; without it, the rate is that of each epoch's last step.
     ledger: what the monitor found, each with `step`, `kind` and `action`; ticks at the upper edge of the first panel.
@@ -31,6 +32,7 @@ def learning_curves(
     if history.empty:
         return style.empty_figure("Training", "no epoch has been completed")
     figure = style.new_figure(style.WIDTH, 3.3)
+    history = history.reindex(columns=history.columns.union(["val_loss", "val_score"], sort=False))
     loss, metric, rate = figure.subplots(1, 3, width_ratios=[2.2, 2.0, 1.8])
     for axes, name in ((loss, "Loss"), (metric, "Validation metric"), (rate, "Learning rate")):
         style.quiet_axes(axes)

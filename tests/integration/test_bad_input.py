@@ -42,9 +42,26 @@ CASES = [
         {"data.source": "folder:{here}/alike"},
     ),
     Case(
-        "a class with fewer images than splits",
+        "a class with fewer groups than splits",
         ["class crack has 2 groups", "4 splits", "merge the class"],
+        {"data.source": "folder:{here}/scarce", "data.design": "hold_out"},
+    ),
+    Case(
+        "a class with fewer groups than folds",
+        ["data.design=cross_fit", "cannot be cut into two folds", "crack (1 group)", "add images of other parts"],
         {"data.source": "folder:{here}/scarce"},
+    ),
+    Case(
+        "a monitor that rolls back on images that certify",
+        ["monitor.action=rollback", "certify the model", "set data.design to hold_out"],
+        {**PARTS, "monitor.action": "rollback"},
+        command="train",
+    ),
+    Case(
+        "views that training does not show",
+        ["serving.views=8", "recipe.augment=horizontal_flip allows 1, 2 only", "quarter_turns"],
+        {**PARTS, "serving.views": "8", "recipe.augment": "[horizontal_flip]"},
+        command="train",
     ),
     Case(
         "no image decodes",

@@ -1,4 +1,4 @@
-"""A second model meets the champion on the same images, and takes its place only if it passes."""
+"""A second model, of the other design, meets the champion on the same images; it takes its place only if it passes."""
 
 import json
 
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.integration
 
 #: Another seed gives other splits as well, so the champion has seen some of the new test images; with this one enough
 #: unseen ones are left to compare on.
-SECOND = {"seed": 4, "search.num_trials": 0}
+SECOND = {"seed": 4, "search.num_trials": 0, "data.design": "hold_out"}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,20 @@ def test_a_model_that_fails_a_gate_becomes_challenger_and_the_champion_stays(cha
     aliases = place.client().get_registered_model("smoke").aliases
     assert {alias: str(version) for alias, version in aliases.items()} == {"champion": "1", "challenger": "2"}
     assert done.summary["headline"]["alias"] == "challenger"
+
+
+def test_the_design_hold_out_trains_one_network_and_certifies_on_its_calibration_split(challenged):
+    place, done = challenged
+    manifest = pd.read_parquet(place.result(done, "prepare") / "manifest.parquet")
+    assert set(manifest["split"]) == {"train", "val", "calibration", "test"}
+    folder = place.result(done, "train")
+    (whole,) = json.loads((folder / "training.json").read_text())["members"]
+    assert (whole["name"], whole["trained_in"]) == ("whole", "train")
+    assert set(pd.read_parquet(folder / "history.parquet")["member"]) == {"whole"}
+    scored = pd.read_parquet(folder / "calibration_predictions.parquet")
+    assert scored["image_id"].tolist() == manifest.loc[manifest["split"] == "calibration", "image_id"].tolist()
+    point = json.loads((folder / "operating_point.json").read_text())["operating_point"]
+    assert (point["evidence"]["kind"], point["evidence"]["not_certifying"]) == ("held_out", [])
 
 
 def test_the_comparison_is_made_on_images_that_the_champion_has_not_seen(challenged, finished):

@@ -235,6 +235,7 @@ def smoke_options():
     smoke = yaml.safe_load((REPOSITORY / "pipeline" / "configs" / "smoke.yaml").read_text())
     flat = {
         "data.image_size": 48,
+        "data.num_folds": 3,
         "model.backbone": smoke["model"]["backbone"],
         "model.weights": "none",
         "lr_range_test.num_seeds": 1,
@@ -246,7 +247,7 @@ def smoke_options():
         "search.num_trials": 2,
         "search.max_epochs": 1,
         "search.confirm_seeds": 1,
-        "train.epochs": 2,
+        "train.epochs": 1,
         "operating_point.escape_budget": 0.4,
         "promote.gates.min_auroc": 0,
         "promote.gates.max_escape_rate": 1,

@@ -11,7 +11,7 @@ pytestmark = [
 ]
 
 
-def test_the_demo_has_all_cells_in_four_splits_and_tears_no_group(workplace):
+def test_the_demo_has_all_cells_in_test_and_three_folds_and_tears_no_group(workplace):
     command = [part for part in workplace.pipeline("prepare") if not part.startswith("--set=")]
     command[command.index("smoke")] = "demo"
     done = workplace.execute(*command)
@@ -21,10 +21,12 @@ def test_the_demo_has_all_cells_in_four_splits_and_tears_no_group(workplace):
     manifest = pd.read_parquet(workplace.result(done, "prepare") / "manifest.parquet")
     assert len(manifest) == 2624
     assert set(manifest["label"]) == {"functional", "defective"}
-    for split, share in {"train": 0.50, "val": 0.12, "calibration": 0.13, "test": 0.25}.items():
+    assert set(manifest.loc[manifest["split"] == "test", "fold"]) == {-1}
+    for fold in (-1, 0, 1, 2):
         for label, total in manifest["label"].value_counts().items():
-            count = ((manifest["split"] == split) & (manifest["label"] == label)).sum()
-            assert count == pytest.approx(share * total, abs=3)  # duplicates are groups of several images
+            count = ((manifest["fold"] == fold) & (manifest["label"] == label)).sum()
+            assert count == pytest.approx(0.25 * total, abs=3)  # duplicates are groups of several images
     assert (manifest.groupby("group")["split"].nunique() == 1).all()
+    assert (manifest.groupby("group")["fold"].nunique() == 1).all()
     assert (manifest.groupby("sha256")["split"].nunique() == 1).all()
     assert set(manifest["meta_type"]) == {"mono", "poly"}

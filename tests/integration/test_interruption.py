@@ -9,17 +9,21 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from components.training.checkpoint import load_checkpoint
+
 pytestmark = pytest.mark.integration
 
 #: Long enough for a signal to arrive in the middle.
-LONG_TRAINING = {"train.epochs": 30, "train.patience": 30, "search.confirm": "never"}
-LONG_CONFIRMATION = {"train.epochs": 4, "train.patience": 4}
+LONG_TRAINING = {"train.epochs": 12, "search.confirm": "never"}
+LONG_CONFIRMATION = {"train.epochs": 4}
+FOLDS = ["fold-0", "fold-1", "fold-2"]
 LONG_SEARCH = {"search.num_trials": 3, "search.max_epochs": 4}
 WEIGHTS = "model/artifacts/bundle/weights.safetensors"
 
 
-def _checkpoint(place):
-    return list(place.storage.glob("train/*/unfinished/state.pt"))
+def _second_fold(place):
+    """The training of the second fold has ended its first epoch."""
+    return list(place.storage.glob("train/*/unfinished/fold-1/state.pt"))
 
 
 def _first_rung(place):
@@ -38,15 +42,33 @@ def _interrupt(place, command, waiting, ending, number, *, sign):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, copy_finished_to):
-    """History and weights of the long training, never interrupted."""
+    """What the long training gives without an interruption."""
     place = copy_finished_to(tmp_path_factory.mktemp("undisturbed"), "train", "evaluate", "promote")
-    done = place.run("train", LONG_TRAINING)
+    return _outcome(place, place.run("train", LONG_TRAINING))
+
+
+def _outcome(place, done):
+    """Weights, out-of-fold scores, threshold and history of a training, without what was measured by a clock."""
     folder = place.result(done, "train")
-    return pd.read_parquet(folder / "history.parquet"), (folder / WEIGHTS).read_bytes()
+    history = pd.read_parquet(folder / "history.parquet")
+    point = json.loads((folder / "operating_point.json").read_text())["operating_point"]
+    files = [WEIGHTS, "calibration_predictions.parquet", "steps.parquet"]
+    return (
+        [(folder / file).read_bytes() for file in files],
+        point["threshold"],
+        history.drop(columns=["seconds", "images_per_second"]).to_csv(),
+    )
 
 
-def _check_resumed_training(place, resumed, undisturbed):
-    history, weights = undisturbed
+def _saved_epochs(place):
+    """Member and epoch → seconds that it took, of an interrupted training."""
+    files = place.storage.glob("train/*/unfinished/fold-*/epoch-*.pt")
+    records = [(path.parent.name, load_checkpoint(path, device="cpu")["record"]) for path in files]
+    return {(member, record["epoch"]): record["seconds"] for member, record in records}
+
+
+def _check_resumed_training(place, resumed, undisturbed, saved):
+    """saved: the epochs before it resumed."""
     assert resumed.actions == {
         "prepare": "reused",
         "embed": "reused",
@@ -55,19 +77,26 @@ def _check_resumed_training(place, resumed, undisturbed):
         "confirm": "reused",
         "train": "continued",
     }
+    assert _outcome(place, resumed) == undisturbed
     folder = place.result(resumed, "train")
-    measured = ["seconds", "images_per_second"]
-    mine = pd.read_parquet(folder / "history.parquet")
-    assert mine["epoch"].tolist() == list(range(1, 31))
-    pd.testing.assert_frame_equal(mine.drop(columns=measured), history.drop(columns=measured))
-    assert (folder / WEIGHTS).read_bytes() == weights
+    seconds = pd.read_parquet(folder / "history.parquet").set_index(["member", "epoch"])["seconds"]
+    assert list(seconds.index) == [(fold, epoch) for fold in FOLDS for epoch in range(1, 13)]
+    assert len(saved) > 12  # the first fold, and of the second an epoch at least
+    repeated = [epoch for epoch in saved if seconds[epoch] != saved[epoch]]
+    assert len(repeated) <= 1
     assert not (folder / "unfinished").exists()
     assert place.running() == []
     runs = [run for run in place.runs() if run.data.tags.get("escapement.stage") == "train"]
-    begun = [run for run in runs if run.data.params["train.epochs"] == "30"]
+    begun = [run for run in runs if run.data.params["train.epochs"] == "12"]
     assert [run.info.run_id for run in begun] == [resumed.stage("train")["run_id"]]  # one run, gone on with
     assert begun[0].info.status == "FINISHED"
     assert begun[0].data.tags["mlflow.parentRunId"] == resumed.summary["parent_run_id"]
+    members = [run for run in place.runs() if run.data.tags.get("mlflow.parentRunId") == begun[0].info.run_id]
+    assert sorted(run.data.tags["escapement.entry"] for run in members) == FOLDS
+    assert {run.info.status for run in members} == {"FINISHED"}
+    for run in members:
+        points = place.client().get_metric_history(run.info.run_id, "train_loss")
+        assert [point.step for point in points] == list(range(1, 13))
 
 
 def _roots(place):
@@ -77,15 +106,15 @@ def _roots(place):
 def test_a_training_that_was_killed_goes_on_from_its_last_epoch(copy_of_finished, undisturbed, waiting, ending):
     place = copy_of_finished("train", "evaluate", "promote")
     command = place.pipeline("train", LONG_TRAINING)
-    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_checkpoint)
+    killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_second_fold)
     assert killed.code == -signal.SIGKILL
     assert not list(place.storage.glob("train/*/stage.json"))
     root, stage = sorted(place.running())
     assert (root[:14], stage) == ("smoke train 20", "train")
     (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
+    saved = _saved_epochs(place)
     resumed = place.run("train", LONG_TRAINING)
-    assert "resumes after epoch" in resumed.stderr
-    _check_resumed_training(place, resumed, undisturbed)
+    _check_resumed_training(place, resumed, undisturbed, saved)
     old_root = place.client().get_run(old)
     assert old_root.info.status == "KILLED"
     assert old_root.data.tags["escapement.superseded_by"] == resumed.summary["parent_run_id"]
@@ -97,7 +126,7 @@ def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
 ):
     place = copy_of_finished("train", "evaluate", "promote")
     command = place.pipeline("train", LONG_TRAINING)
-    stopped = _interrupt(place, command, waiting, ending, number, sign=_checkpoint)
+    stopped = _interrupt(place, command, waiting, ending, number, sign=_second_fold)
     assert stopped.code == 130
     assert "error: interrupted; the same command resumes the run" in stopped.stderr
     assert "Traceback" not in stopped.stderr
@@ -105,13 +134,14 @@ def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
     assert place.running() == []
     (old,) = [run for run in _roots(place) if run.info.run_id == stopped.summary["parent_run_id"]]
     assert old.info.status == "KILLED"
+    saved = _saved_epochs(place)
     resumed = place.run("train", LONG_TRAINING)
-    _check_resumed_training(place, resumed, undisturbed)
+    _check_resumed_training(place, resumed, undisturbed, saved)
 
 
 def _second_confirmation(place):
     """The second training of a confirmation has ended its first epoch."""
-    return list(place.storage.glob("confirm/*/unfinished/defaults-*/state.pt"))
+    return list(place.storage.glob("confirm/*/unfinished/defaults-fold-1/state.pt"))
 
 
 def test_a_confirmation_that_was_killed_repeats_no_training(
@@ -141,7 +171,7 @@ def test_a_confirmation_that_was_killed_repeats_no_training(
     assert {run.info.status for run in below} == {"FINISHED"}
     client = place.client()
     for run in below:
-        points = client.get_metric_history(run.info.run_id, "val_score")
+        points = client.get_metric_history(run.info.run_id, "train_loss")
         assert [point.step for point in points] == list(range(1, 5))
 
 
@@ -209,7 +239,7 @@ def test_one_ctrl_c_that_reaches_mlflow_run_and_its_project_leaves_nothing_runni
         MLFLOW_TRACKING_URI=place.tracking_uri,
         PYTHONPATH="",
     )
-    waiting(lambda: _checkpoint(place) or process.poll() is not None)
+    waiting(lambda: _second_fold(place) or process.poll() is not None)
     assert process.poll() is None, process.communicate()[1][-4000:]
     os.killpg(process.pid, signal.SIGINT)  # the launcher then sends SIGTERM to the project as well
     stopped = ending(process)

@@ -44,7 +44,9 @@ def test_the_launchers_run_is_the_root_and_undeclared_parameters_are_overrides(c
     assert children.keys() == {"confirm", "train", "evaluate", "promote"}
     repeated = [run for run in runs if run.data.tags.get("escapement.stage") == "confirm_training"]
     assert {run.data.tags["mlflow.parentRunId"] for run in repeated} <= {children["confirm"].info.run_id}
-    assert len(runs) == 1 + len(children) + len(repeated)
+    members = [run for run in runs if run.data.tags.get("escapement.stage") == "member"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in members} == {children["train"].info.run_id}
+    assert len(runs) == 1 + len(children) + len(repeated) + len(members)
     assert children["train"].data.params["train.epochs"] == "1"
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert root.data.tags["stage.train"] == children["train"].info.run_id

@@ -20,7 +20,7 @@ FILES = {
         "outliers.csv",
         "embed.html",
     ],
-    "first_model": ["operating_point.json"],
+    "first_model": ["model/MLmodel", "operating_point.json"],
     "lr_range_test": ["curves.parquet", "lr_bounds.json"],
     "search": ["trials.parquet", "best.json"],
     "confirm": ["confirmation.json"],
@@ -30,6 +30,8 @@ FILES = {
         "model/artifacts/bundle/model.json",
         "model/artifacts/bundle/decode.py",
         "history.parquet",
+        "steps.parquet",
+        "monitor.json",
         "calibration_predictions.parquet",
         "operating_point.json",
         "training.json",
@@ -42,9 +44,14 @@ FIGURES = {
     "embed": {"candidates.png"},
     "lr_range_test": {"range_test_adamw.png", "range_test_sgd.png"},
     "search": {"search.png"},
-    "train": {"learning_curves.png"},
+    "train": {f"learning_curves_fold-{fold}.png" for fold in range(3)},
     "evaluate": {"roc.png", "defect_scores.png", "confusion.png", "escapes.png", "overkills.png"},
 }
+
+
+def _members(place, done):
+    """The trainings of the delivered model."""
+    return json.loads((place.result(done, "train") / "training.json").read_text(encoding="utf-8"))["members"]
 
 
 def test_the_last_line_of_standard_output_sums_the_run_up(finished):
@@ -105,8 +112,9 @@ def test_the_metrics_are_valid_json_with_the_documented_keys(finished):
         for rate in ("escape_rate", "overkill_rate"):
             assert point[rate]["low"] <= point[rate]["value"] <= point[rate]["high"]
     assert metrics["class_metrics"]["per_class"].keys() == set(metrics["classes"])
-    assert metrics["budget"].keys() == {"escape_budget", "confidence", "certified", "statement"}
+    assert metrics["budget"].keys() == {"escape_budget", "confidence", "certified", "statement", "evidence"}
     assert metrics["budget"]["escape_budget"] == 0.2
+    assert metrics["budget"]["evidence"]["kind"] == "out_of_fold"
 
 
 def test_the_escapes_in_the_metrics_are_those_of_the_predictions(finished):
@@ -143,7 +151,9 @@ def test_the_runs_form_one_tree_and_all_are_finished(finished):
     assert len(trials) == 2
     repeated = [run_id for run_id, parent in parents.items() if parent == done.stage("confirm")["run_id"]]
     assert len(repeated) == done.summary["headline"]["confirmation_trainings"]
-    assert runs.keys() == {root, *stages, *trials, *repeated}
+    members = [run_id for run_id, parent in parents.items() if parent == done.stage("train")["run_id"]]
+    assert {one["run_id"] for one in _members(place, done)} <= {*members, *repeated}
+    assert runs.keys() == {root, *stages, *trials, *repeated, *members}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     for name in STAGES:
         assert runs[root].data.tags[f"stage.{name}"] == done.stage(name)["run_id"]
@@ -204,12 +214,37 @@ def test_no_metric_has_two_values_for_one_step(finished):
                 assert steps == sorted(set(steps)), f"{metric} of {run.info.run_name}"
 
 
-def test_the_training_run_has_its_metrics_by_epoch(finished):
+def test_the_run_of_each_member_has_its_metrics_by_epoch(finished):
     place, done = finished
-    history = place.client().get_metric_history(done.stage("train")["run_id"], "val_score")
-    table = pd.read_parquet(place.result(done, "train") / "history.parquet")
-    assert [point.step for point in history] == table["epoch"].tolist() == [1, 2]
-    assert [point.value for point in history] == pytest.approx(table["val_score"].tolist())
+    client, folder = place.client(), place.result(done, "train")
+    table, steps = (pd.read_parquet(folder / name) for name in ("history.parquet", "steps.parquet"))
+    members = _members(place, done)
+    assert [one["name"] for one in members] == ["fold-0", "fold-1", "fold-2"]
+    for one in members:
+        own = table[table["member"] == one["name"]]
+        history = client.get_metric_history(one["run_id"], "train_loss")
+        assert [point.step for point in history] == own["epoch"].tolist() == [1, 2]
+        assert [point.value for point in history] == pytest.approx(own["train_loss"].tolist())
+        scored = client.get_metric_history(one["run_id"], "val_score")
+        assert [point.step for point in scored] == [2]  # only the last epoch, on which nothing is picked
+        losses = client.get_metric_history(one["run_id"], "step/loss")
+        assert [point.step for point in losses] == steps.loc[steps["member"] == one["name"], "step"].tolist()
+
+
+def test_each_image_that_is_not_test_is_scored_by_the_network_that_has_not_seen_it(finished):
+    place, done = finished
+    manifest = pd.read_parquet(place.result(done, "prepare") / "manifest.parquet")
+    assert set(manifest["split"]) == {"train", "test"}
+    assert set(manifest.loc[manifest["split"] == "train", "fold"]) == {0, 1, 2}
+    scored = pd.read_parquet(place.result(done, "train") / "calibration_predictions.parquet")
+    assert scored["image_id"].tolist() == manifest.loc[manifest["split"] == "train", "image_id"].tolist()
+    chosen = json.loads((place.result(done, "train") / "operating_point.json").read_text())
+    evidence = chosen["operating_point"]["evidence"]
+    assert (evidence["kind"], evidence["folds"], evidence["not_certifying"]) == ("out_of_fold", 3, [0])
+    card = json.loads((place.result(done, "train") / "model/artifacts/bundle/model.json").read_text())
+    networks = [member for member in card["members"] if member["kind"] == "network"]
+    assert len(networks) == 3
+    assert sum(member["weight"] for member in networks) == pytest.approx(3 * networks[0]["weight"])
 
 
 def test_the_logged_model_is_registered_and_champion(finished):
@@ -266,28 +301,46 @@ def test_the_recipe_that_was_confirmed_is_trained_once(finished):
         f"{section}.{key}": value for section, keys in training["recipe"].items() for key, value in keys.items()
     }
     assert confirmed["overrides"].items() <= settings.items()
-    assert training["seed"] == 0
-    if not confirmed["trainings"]:  # the defaults won the search
-        assert training["trained_in"] == "train"
-        return
-    assert confirmed["chosen"] == ("winner" if confirmed["expected"] > 0 else "defaults")
-    assert training["trained_in"] == "confirm"
-    assert training["trained_in_run"] == confirmed["kept"]["whole"]
-    client = place.client()
-    mine, theirs = (
-        [(point.step, point.value) for point in client.get_metric_history(run, "step/loss")]
-        for run in (done.stage("train")["run_id"], confirmed["kept"]["whole"])
-    )
-    assert mine == theirs
-    assert "reuses the training of the stage confirm" in done.stderr
+    assert [one["seed"] for one in training["members"]] == [0, 1, 2]
+    kept = {one["name"]: one["run_id"] for one in training["members"] if one["trained_in"] == "confirm"}
+    assert kept == confirmed["kept"]
+    if confirmed["trainings"]:  # the defaults have not won the search
+        assert confirmed["chosen"] == ("winner" if confirmed["expected"] > 0 else "defaults")
+        assert kept.keys() == {"fold-1", "fold-2"}  # those on which the search has chosen nothing
+        assert done.stderr.count("takes over the training of the stage confirm") == 2
+
+
+def test_a_latency_limit_that_nothing_meets_costs_no_training_and_one_network_can_be_delivered(copy_of_finished):
+    place = copy_of_finished("train", "evaluate", "promote")
+    single = {"serving.deliver": "single"}
+    refused = place.execute(*place.pipeline("run", {**single, "serving.max_latency_ms": 0.001}))
+    assert refused.code == 2, refused.stderr[-4000:]
+    (error,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
+    assert "serving.max_latency_ms=0.001: nothing meets it; the fastest, 1 view, takes" in error
+    assert "Traceback" not in refused.stderr
+    assert not list(place.storage.glob("train/*/stage.json"))
+    assert not list(place.storage.glob("train/*/*/fold-*"))  # before any training
+    assert place.running() == []
+
+    done = place.run("run", {**single, "serving.max_latency_ms": 60_000})
+    folder = place.result(done, "train")
+    (whole,) = _members(place, done)
+    assert (whole["name"], whole["trained_in"]) == ("all", "train")
+    assert set(pd.read_parquet(folder / "history.parquet")["member"]) == {"fold-0", "fold-1", "fold-2", "all"}
+    point = json.loads((folder / "operating_point.json").read_text())["operating_point"]
+    assert (point["evidence"]["kind"], point["evidence"]["folds"]) == ("transferred", 3)
+    assert point["transfer"]["units"] > 0
+    card = json.loads((folder / "model/artifacts/bundle/model.json").read_text())
+    assert [member["kind"] for member in card["members"]].count("network") <= 1
+    assert done.summary["headline"]["model_version"] == "2"
 
 
 def test_another_number_of_epochs_reruns_training_and_what_follows(copy_of_finished, finished):
     place = copy_of_finished()
     changed = place.run("run", {"train.epochs": 1})
     assert changed.actions == {
-        **dict.fromkeys(STAGES[:3], "reused"),
-        **dict.fromkeys(STAGES[3:], "run"),
+        **dict.fromkeys(STAGES[:5], "reused"),
+        **dict.fromkeys(STAGES[5:], "run"),
     }
     assert "train.epochs 2 → 1" in changed.stage("confirm")["reason"]
     assert changed.summary["headline"]["model_version"] == "2"
@@ -298,8 +351,8 @@ def test_a_forced_stage_runs_anew_with_what_follows(copy_of_finished, finished):
     place = copy_of_finished()
     forced = place.run("run", {}, "--force", "train")
     assert forced.actions == {
-        **dict.fromkeys(STAGES[:4], "reused"),
-        **dict.fromkeys(STAGES[4:], "run"),
+        **dict.fromkeys(STAGES[:6], "reused"),
+        **dict.fromkeys(STAGES[6:], "run"),
     }
     _, first = finished
     assert forced.stage("train")["fingerprint"] == first.stage("train")["fingerprint"]
@@ -320,7 +373,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(finished):
     done = place.run("run", {"train.epochs": 5}, "--dry-run")
     assert everything() == before
     plan = {stage["name"]: stage["action"] for stage in done.summary["stages"]}
-    assert plan == {**dict.fromkeys(STAGES[:3], "reused"), **dict.fromkeys(STAGES[3:], "run")}
+    assert plan == {**dict.fromkeys(STAGES[:5], "reused"), **dict.fromkeys(STAGES[5:], "run")}
     assert done.summary["config"]["train"]["epochs"] == 5
 
 
@@ -339,18 +392,24 @@ def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished
     def read(where, done, stage, name):
         return (where.result(done, stage) / name).read_bytes()
 
-    assert [again.stage(name)["fingerprint"] for name in STAGES[:5]] == [
-        first.stage(name)["fingerprint"] for name in STAGES[:5]
-    ]
+    assert again.actions.keys() == {*STAGES[:7]} - {"first_model"}
+    for name in again.actions:
+        assert again.stage(name)["fingerprint"] == first.stage(name)["fingerprint"]
     reports = [json.loads(read(*run, "prepare", "data_report.json")) for run in ((workplace, again), (place, first))]
     assert reports[0]["digest"] == reports[1]["digest"]
     for stage, name in [
         ("lr_range_test", "lr_bounds.json"),
         ("search", "best.json"),
-        ("train", "operating_point.json"),
+        ("embed", "frozen_logits.npy"),
+        ("embed", "frozen.safetensors"),
+        ("train", "calibration_predictions.parquet"),
         ("train", "model/artifacts/bundle/weights.safetensors"),
     ]:
         assert read(workplace, again, stage, name) == read(place, first, stage, name), name
+    points = [json.loads(read(*run, "train", "operating_point.json")) for run in ((workplace, again), (place, first))]
+    for values in points:
+        del values["assembly"]["latency_ms"], values["assembly"]["compared_views"]  # measured
+    assert points[0] == points[1]
     confirmations = [
         json.loads(read(*run, "confirm", "confirmation.json")) for run in ((workplace, again), (place, first))
     ]

@@ -24,7 +24,7 @@ SETTINGS = {
     "lr_range_test.steps_per_decade": 10,
     "lr_range_test.num_seeds": 2,
     "search.max_epochs": 4,
-    "search.confirm_seeds": 1,
+    "search.confirm": "never",
     "train.epochs": 8,
 }
 

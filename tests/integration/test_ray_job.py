@@ -72,6 +72,7 @@ def test_a_submitted_job_runs_the_pipeline_on_the_cluster(workplace, head, waiti
         "storage.root": workplace.storage,
         "tracking.uri": workplace.tracking_uri,
         "search.confirm": "never",
+        "train.epochs": 1,
     }
     pipeline = workplace.pipeline("run", overrides)
     command = [RAY, "job", "submit", "--address", f"http://127.0.0.1:{head.dashboard}", "--working-dir", REPOSITORY]

@@ -100,6 +100,12 @@ def history() -> pd.DataFrame:
     )  # fmt: skip
 
 
+def test_learning_curves_without_validation_images_show_the_training_loss(history: pd.DataFrame) -> None:
+    words = _words(learning_curves(history.drop(columns=["val_loss", "val_score"]), best_epoch=3))
+    assert "training" in words
+    assert "validation" not in words
+
+
 def rates_by_step(**lr: float) -> pd.DataFrame:
     return pd.DataFrame({"step": range(1, 31), **lr, "loss": 0.5, "grad_norm": 1.0})
 

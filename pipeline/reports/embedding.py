@@ -135,12 +135,15 @@ def _candidates(record: Mapping[str, Any]) -> Section:
         "ms/image: one image at a time, from its pixels to the features, on the machine and threads that embedded. "
         "s/epoch: of a training on all images that are not test, estimated as three times the time of embedding."
     )
-    figure = candidates_figure(record["candidates"], metric_name=record["objective"].replace("_", " "))
+    figures = []
+    if len(record["candidates"]) > 1:
+        figure = candidates_figure(record["candidates"], metric_name=record["objective"].replace("_", " "))
+        figures.append(("Candidates: score against the cost of an image.", figure))
     return Section(
         "Backbones and sizes",
         text,
         tables=[("The best first", _table(record))],
-        figures=[("Candidates: score against the cost of an image.", figure)],
+        figures=figures,
         notes=[*record["warnings"], *record["notes"]],
     )
 

@@ -98,10 +98,8 @@ def _foresee(
     data: TrainingData,
     best: Mapping[str, Any],
     prior: Normal,
-) -> Foresight | None:
-    """Say what the confirmation could detect; None without replicates."""
-    if not replicates:
-        return None
+) -> Foresight:
+    """Say what the confirmation could detect."""
     scores = [score for score in (best.get("score_of_defaults"), best.get("score")) if score is not None]
     foresight = foresee(
         held_out_rows(data, replicates),
@@ -115,10 +113,8 @@ def _foresee(
     return foresight
 
 
-def _reason_against(search: SearchConfig, foresight: Foresight | None) -> str | None:
+def _reason_against(search: SearchConfig, foresight: Foresight) -> str | None:
     """Why the confirmation is left out; None if it is not."""
-    if foresight is None:
-        return f"Not confirmed: the search has chosen on every fold (search.folds={search.folds}), none is left."
     if search.confirm == "never":
         return "Not confirmed (search.confirm=never)."
     if search.confirm == "auto" and not foresight.worthwhile:

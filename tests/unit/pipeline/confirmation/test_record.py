@@ -17,7 +17,7 @@ OVERRIDES = {"recipe.lr": 0.02, "recipe.ema_decay": None}
 FORESIGHT = Foresight(expected=Normal(0.01, 0.03), detectable=0.02, statement="It could detect 0.02.")
 
 
-def written(path, *, replicates=(), kept=(), score=0.5, foresight=FORESIGHT):
+def written(path, *, replicates=(), kept=(), score=0.5, foresight=FORESIGHT, cross_validated=1):
     results = [
         SimpleNamespace(label=label, replicate=replicate, score=score, record=lambda label=label: {"recipe": label})
         for replicate in replicates
@@ -25,7 +25,7 @@ def written(path, *, replicates=(), kept=(), score=0.5, foresight=FORESIGHT):
     ]
     return write_confirmation(
         path,
-        Conclusion(objective="auroc", confidence=0.9, selection_folds=[0]),
+        Conclusion(objective="auroc", confidence=0.9, selection_folds=[0], cross_validated=cross_validated),
         Verdict(chosen="winner", statement="The winner is kept."),
         OVERRIDES,
         foresight=foresight,
@@ -48,6 +48,14 @@ def test_what_is_written_is_what_a_training_reads(tmp_path) -> None:
 def test_recipes_compared_beside_the_calibration_split_cost_the_certificate_nothing(tmp_path) -> None:
     assert written(tmp_path / "seeds.json", replicates=repeated_over_seeds(0, 2))["choices"] == 1
     assert written(tmp_path / "none.json", foresight=None)["choices"] == 1
+
+
+def test_recipes_that_the_search_has_compared_on_all_folds_count_trained_again_or_not(
+    tmp_path,
+) -> None:
+    path = tmp_path / "confirmation.json"
+    assert written(path, cross_validated=3)["choices"] == 3
+    assert written(path, cross_validated=3, replicates=repeated_over_folds(0, [1, 2]))["choices"] == 3
 
 
 @pytest.mark.parametrize("score", [None, math.nan])

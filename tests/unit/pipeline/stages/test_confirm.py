@@ -14,18 +14,18 @@ import torch
 from components.errors import InputError
 from pipeline.config import ComputeConfig, TrainConfig
 from pipeline.confirmation import trainings as confirmation_trainings
+from pipeline.delivery.members import Kept, train_one
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.stages import confirm, train
+from pipeline.stages import confirm
 from pipeline.training import placement
 from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
-from pipeline.training.confirmed import Confirmed
+from pipeline.training.confirmed import KEPT, WHOLE, read_confirmed
 from pipeline.training.job import TrainingSpec
-from pipeline.training.placement import run_training
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED
 
 COMPUTE = ComputeConfig(device="cpu", num_threads=1)
@@ -107,8 +107,7 @@ def context(tmp_path, tracker, monkeypatch):
     monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(place))
     for module in (confirm, placement):
         monkeypatch.setattr(module, "open_data", lambda folder: place.data)
-    for module in (confirm, train):
-        monkeypatch.setattr(module, "log_lineage", lambda *a, **k: None)
+    monkeypatch.setattr(confirm, "log_lineage", lambda *a, **k: None)
     root = tracker.start_root("test", {})
 
     def make(best: dict, stage: str = "confirm", data: TrainingData = HOLD_OUT) -> StageContext:
@@ -116,7 +115,9 @@ def context(tmp_path, tracker, monkeypatch):
         (tmp_path / "search").mkdir(exist_ok=True)
         (tmp_path / "search" / "best.json").write_text(json.dumps(best))
         (tmp_path / stage).mkdir(exist_ok=True)
-        records = {name: SimpleNamespace(directory=tmp_path / name) for name in ("prepare", "search", "confirm")}
+        records = {
+            name: SimpleNamespace(directory=tmp_path / name) for name in ("prepare", "embed", "search", "confirm")
+        }
         run = tracker.start_stage(root, stage, f"print-of-{stage}", resume=True)
         return StageContext(
             directory=tmp_path / stage, inputs=records, run=run, tracker=tracker, compute=COMPUTE, console=Console(),
@@ -317,13 +318,12 @@ def test_a_fold_on_which_nothing_was_chosen_is_compared_on_too(context) -> None:
     assert confirmation(here)["selection_folds"] == []
 
 
-def test_where_the_search_has_chosen_on_every_fold_its_own_scores_decide(context) -> None:
+def test_candidates_that_the_search_has_compared_on_every_fold_all_count(context) -> None:
     here = context(BEST | {"gain": 0.5}, data=CROSS_FIT)
-    carry_out(here, num_trials=4, sampler="grid", scheduler="none", folds=3)
+    carry_out(here, confirm="never", num_trials=4, sampler="grid", scheduler="none", folds=3)
     values = confirmation(here)
-    assert (values["chosen"], values["trainings"], values["choices"]) == ("winner", [], 1)
-    assert values["selection_folds"] == [0, 1, 2]
-    assert "the search has chosen on every fold (search.folds=3)" in values["statement"]
+    assert (values["chosen"], values["trainings"], values["selection_folds"]) == ("winner", [], [0])
+    assert values["choices"] == 3  # two candidates and the defaults
 
 
 def test_what_is_left_out_compares_nothing_on_the_folds_that_certify(context) -> None:
@@ -349,11 +349,13 @@ def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypa
     carry_out(here)
     values = confirmation(here)
     after = context(BEST, "train")
-    confirmed = train.read_confirmed(here.directory / "confirmation.json")
-    store = train._open_store(after, confirmed)
+    confirmed = read_confirmed(here.directory / "confirmation.json")
     monkeypatch.setattr(placement, "train", None)
-    ended = run_training(after, spec_of(5, confirmed.overrides), store)
-    assert ended.failure is None
+    kept = Kept(folder=here.directory / KEPT, runs=confirmed.kept)
+    taken = train_one(after, WHOLE, spec_of(5, confirmed.overrides), kept, known="")
+    assert taken.ended.failure is None
+    assert taken.run_id == values["kept"]["whole"]
+    store = taken.store
     assert f"of the stage confirm (run {values['kept']['whole']})" in after.console.said[0]
     client = after.tracker.client
     for metric in ("val_score", "step/loss"):
@@ -370,8 +372,8 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
     carry_out(here)
     values = confirmation(here)
     alone = context(BEST, "train")
-    store = train._open_store(alone, Confirmed(overrides=values["overrides"], kept={}))
-    run_training(alone, spec_of(5, values["overrides"]), store)
+    none = Kept(folder=here.directory / KEPT, runs={})
+    store = train_one(alone, WHOLE, spec_of(5, values["overrides"]), none, known="").store
     kept = TrainingStore(Path(here.directory / "kept" / "whole"))
     assert kept.steps() == store.steps()
     mine, theirs = store.best(), kept.best()
@@ -381,6 +383,6 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
 
 def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
     alone = context(BEST, "train")
-    store = train._open_store(alone, Confirmed(overrides={}, kept={}))
+    none = Kept(folder=alone.directory, runs={})
     with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
-        run_training(alone, diverging(spec_of(5, {})), store)
+        train_one(alone, WHOLE, diverging(spec_of(5, {})), none, known="")

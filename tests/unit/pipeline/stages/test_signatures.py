@@ -140,7 +140,7 @@ def test_the_confirmation_hangs_on_its_own_keys_of_the_search_and_on_what_the_se
 
 def test_what_shapes_a_training_counts_for_the_confirmation_as_it_does_for_train() -> None:
     """Or else a training would be taken over that `train` would have made otherwise."""
-    assert set(BY_NAME["train"].sections) - set(BY_NAME["confirm"].sections) == {"operating_point"}
+    assert set(BY_NAME["train"].sections) - set(BY_NAME["confirm"].sections) == {"operating_point", "serving"}
     assert not BY_NAME["train"].unhashed
     assert not [key for key in BY_NAME["confirm"].unhashed if not key.startswith("search.")]
 

@@ -89,7 +89,7 @@ def test_learning_curves_mark_the_best_epoch() -> None:
         {"epoch": [1, 2, 3], "train_loss": [0.6, 0.4, 0.3], "val_loss": [0.6, np.nan, 0.5],
          "val_score": [0.7, 0.9, 0.8], "lr": [1e-3, 5e-4, 0.0]}
     )  # fmt: skip
-    assert {"best 0.9, epoch 2", "training", "validation"} <= _words(learning_curves(history, best_epoch=2))
+    assert {"kept 0.9, epoch 2", "training", "validation"} <= _words(learning_curves(history, best_epoch=2))
 
 
 @pytest.fixture

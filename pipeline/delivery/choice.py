@@ -64,7 +64,7 @@ def choose(
     fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
     deliver = fits[0] if fits else ways[-1]
     views, compared = choose_views(scored, judge, latency[deliver], limit_ms=limit)
-    cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(scored.frozen).all())
+    cost, may_blend = latency[deliver][views], serving.blend == "auto"
     if may_blend:
         member = networks.frozen_member(frozen)
         blended = networks.latency_with(member, sizes[deliver], views, threads=threads)

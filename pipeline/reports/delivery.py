@@ -37,7 +37,7 @@ def delivery_section(folder: Path) -> Section:
         text,
         tables=[
             ("Views of an image, on images that the networks had not seen", _views_table(record, latency)),
-            ("The networks", _members_table(training["members"])),
+            *([("The networks", _members_table(training["members"]))] if training["members"] else []),
         ],
         notes=[_blend_text(record["blend"])] if record["blend"] else [],
     )

@@ -13,7 +13,8 @@ from components.evaluation.objective_intervals import objective_interval
 from pipeline.confirmation.trainings import LABELS, Replicate, Result
 from pipeline.confirmation.verdict import Measured, Verdict, diverged, judge
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, fold_of, recipe_objective
+from pipeline.training.build import TrainingData, recipe_objective
+from pipeline.training.job import data_of
 
 #: Resamples of the validation images.
 SAMPLES = 1000
@@ -60,7 +61,7 @@ def sampling_variance(
         by_fold.setdefault(pair[0].replicate.fold, []).append(pair)
     total = 0.0
     for fold, some in by_fold.items():
-        own = held_out(data, fold)
+        own = data_of(fold, data)
         rows = own.manifest[own.manifest["split"] == "val"]
         logits = [np.stack([pair[side].store.best().val_logits for pair in some]) for side in (0, 1)]
         sampled = objective_interval(
@@ -84,13 +85,8 @@ def sampling_variance(
 def held_out_rows(data: TrainingData, replicates: Sequence[Replicate]) -> list[pd.DataFrame]:
     """Rows of the manifest on which the replicates are scored, a table for each set of images."""
     folds = dict.fromkeys(replicate.fold for replicate in replicates)
-    manifests = [held_out(data, fold).manifest for fold in folds]
+    manifests = [data_of(fold, data).manifest for fold in folds]
     return [manifest[manifest["split"] == "val"] for manifest in manifests]
-
-
-def held_out(data: TrainingData, fold: int | None) -> TrainingData:
-    """The data with the fold as `val`; as they are without one."""
-    return data if fold is None else fold_of(data, fold)
 
 
 def scores_by_recipe(results: Sequence[Result]) -> Mapping[str, list[float | None]]:

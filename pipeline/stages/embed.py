@@ -25,7 +25,7 @@ from pipeline.reports.embedding import report_embedding
 from pipeline.sections.embedding import EmbedConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data, recipe_objective
+from pipeline.training.build import SELECTION_FOLD, TrainingData, open_data, recipe_objective
 from pipeline.training.tasks import Place, task_placement
 
 
@@ -44,9 +44,10 @@ def run(
     """Embed, classify, rank; write embedding.json, frozen_logits.npy, frozen.safetensors, heads.safetensors, hints.
 
     embedding.json: the candidates, the best first; `best`, what is served of it; `kept`, the backbones that go on, the
-    model's own first. frozen_logits.npy: (N, K) float32, the best candidate's scores by row of the manifest, NaN where
-    no classifier that has not seen the image gives one. frozen.safetensors: its classifier and backbone as one model.
-    heads.safetensors: see `components/models/heads.py`; none of random weights.
+    model's own first; `not_certifying`, the folds on which several candidates were compared. frozen_logits.npy: (N,
+    K) float32, the best candidate's scores by row of the manifest, NaN where no classifier that has not seen the image
+    gives one. frozen.safetensors: its classifier and backbone as one model. heads.safetensors: see
+    `components/models/heads.py`; none of random weights.
     """
     data, configured = open_data(context.inputs["prepare"].directory), Recipe(model=model, recipe=recipe)
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="embedding")
@@ -141,6 +142,7 @@ def _record(
         "design": "cross_fit" if data.folds else "hold_out",
         "folds": data.folds,
         "compared": int(chosen.compared.sum()),
+        "not_certifying": [SELECTION_FOLD] if data.folds and len(order) > 1 else [],
         "images": len(chosen),
         "available": chosen.available,
         "objective": configured.recipe.objective,

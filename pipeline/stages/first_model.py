@@ -17,7 +17,7 @@ from pipeline.delivery.decision import decide
 from pipeline.delivery.export import export_model, model_card
 from pipeline.delivery.frozen import frozen_part
 from pipeline.stage import StageContext
-from pipeline.training.build import SELECTION_FOLD, open_data
+from pipeline.training.build import open_data
 
 
 def run(context: StageContext, *, operating_point: OperatingPointConfig) -> dict[str, Any]:
@@ -33,8 +33,8 @@ def run(context: StageContext, *, operating_point: OperatingPointConfig) -> dict
     scored = np.isfinite(logits).all(axis=1)
     evidence = Evidence("held_out", folds=0, choices=1)
     if data.folds:
-        chosen_on = (SELECTION_FOLD,) if len(record["candidates"]) > 1 else ()
-        evidence = Evidence("out_of_fold", folds=data.folds, choices=1, not_certifying=chosen_on)
+        compared_on = tuple(record["not_certifying"])
+        evidence = Evidence("out_of_fold", folds=data.folds, choices=1, not_certifying=compared_on)
     else:
         scored &= data.manifest["split"].eq("calibration").to_numpy()
     calibration, point = decide(

@@ -40,7 +40,7 @@ from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import SELECTION_FOLD, TrainingData, new_learner, open_data, recipe_objective
+from pipeline.training.build import TrainingData, new_learner, open_data, recipe_objective
 from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, TrainingSpec, left_out, on_all, with_head
 from pipeline.training.progress import history_rows
@@ -216,22 +216,17 @@ def _decide(
         logits, evidence = assembly.combine(unseen.views, unseen.frozen), Evidence("held_out", folds=0, choices=1)
     else:
         unseen, logits = scored, assembly.logits
+        embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
         whole = delivered if choice.deliver == SINGLE else []
         evidence = Evidence(
             "transferred" if whole else "out_of_fold",
             folds=data.folds,
             choices=confirmed.choices,
-            not_certifying=tuple(sorted({*confirmed.selection_folds, *_compared_on(context)})),
+            not_certifying=tuple(sorted({*confirmed.selection_folds, *embedding["not_certifying"]})),
         )
         if whole:
             seen = networks.on_seen(whole[0], assembly.combine, seed=plan.spec.seed)
     return decide(context, data, logits, unseen.rows, settings, evidence=evidence, seen=seen, assembly=choice.record)
-
-
-def _compared_on(context: StageContext) -> tuple[int, ...]:
-    """The fold on which the stage embed has compared several candidates."""
-    record = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
-    return (SELECTION_FOLD,) if len(record["candidates"]) > 1 else ()
 
 
 def _parts(

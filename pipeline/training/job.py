@@ -148,7 +148,7 @@ class TrainingJob:
         on_steps: OnSteps = lambda records: None,
     ) -> None:
         self.spec, self.compute = spec, compute
-        self.data = data_of(spec, data)
+        self.data = data_of(spec.fold, data)
         self.learner = new_learner(
             spec.recipe, self.data, total_epochs=spec.epochs, seed=spec.seed, compute=compute, head=spec.head
         )
@@ -312,11 +312,11 @@ def with_head(spec: TrainingSpec, heads: Heads) -> TrainingSpec:
     return replace(spec, head=heads.get((backbone, fold)))
 
 
-def data_of(spec: TrainingSpec, data: TrainingData) -> TrainingData:
-    """The images that a training uses as train and as val."""
-    if spec.fold is None:
+def data_of(fold: int | Literal["all"] | None, data: TrainingData) -> TrainingData:
+    """The images that a training uses as train and as val. fold: of its spec."""
+    if fold is None:
         return for_selection(data)
-    return data if spec.fold == "all" else fold_of(data, spec.fold)
+    return data if fold == "all" else fold_of(data, fold)
 
 
 def new_monitor(spec: TrainingSpec, data: TrainingData, learner: Learner) -> MonitorWatcher | None:

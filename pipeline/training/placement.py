@@ -63,7 +63,7 @@ def run_training(context: StageContext, spec: TrainingSpec, store: TrainingStore
     failed (see `Ended.failure`).
     """
     if store.ended is None:
-        data = data_of(spec, open_data(context.inputs["prepare"].directory))
+        data = data_of(spec.fold, open_data(context.inputs["prepare"].directory))
         per_epoch = steps_per_epoch(spec.recipe, data)
         shown = store.progress.steps_done()
         with (

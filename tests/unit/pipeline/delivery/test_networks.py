@@ -23,7 +23,7 @@ def parts_of(networks: Networks, context, recipe, assembly: Assembly) -> list[Pa
     from pipeline.stages.train import _parts
 
     choice = Choice(deliver=ENSEMBLE, assembly=assembly, latency={})
-    return _parts(context, networks, choice, networks.trained, recipe)
+    return _parts(context, networks, choice, networks.trained if assembly.network else [], recipe)
 
 
 @pytest.mark.parametrize(("views", "network", "frozen"), [(4, 0.75, 0.5), (2, 1.0, 0.0), (1, 0.0, 2.0)])

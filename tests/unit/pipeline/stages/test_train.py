@@ -239,14 +239,14 @@ def unseen(value: float) -> SimpleNamespace:
 
 @pytest.fixture
 def decided(context, monkeypatch):
-    """`decided(folds, deliver, candidates)`: what the decision is asked with."""
+    """`decided(folds, deliver, compared_on)`: what the decision is asked with."""
 
     def ask(
-        *, folds: int, deliver: str, candidates: int = 1, confirmed: Confirmed | None = None, delivered=("first",)
+        *, folds: int, deliver: str, compared_on=(), confirmed: Confirmed | None = None, delivered=("first",)
     ) -> SimpleNamespace:
         given: list = []
         monkeypatch.setattr(train, "decide", lambda *args, **options: given.append((args, options)))
-        record = {"candidates": [{}] * candidates}
+        record = {"not_certifying": compared_on}
         context.input("embed", "embedding.json").write_text(json.dumps(record))
         networks = Scores(data=SimpleNamespace(folds=folds), asked=[])
         assembly = Assembly(views=1, network=0.5, frozen=2.0, logits=np.full((3, 2), 8.0), record={"score": 0.9})
@@ -283,7 +283,7 @@ def test_where_the_networks_have_no_weight_the_scores_out_of_fold_are_the_eviden
 
 def test_without_folds_the_calibration_split_alone_decides(decided) -> None:
     confirmed = Confirmed(overrides={}, kept={}, choices=2)
-    found = decided(folds=0, deliver=SINGLE, candidates=3, confirmed=confirmed)
+    found = decided(folds=0, deliver=SINGLE, compared_on=(0,), confirmed=confirmed)
     assert found.asked == ["calibration"]
     assert (found.logits == 0.5 * 5 + 2 * 1).all()
     assert (found.evidence.kind, found.evidence.choices, found.evidence.not_certifying) == ("held_out", 1, ())
@@ -293,7 +293,7 @@ def test_folds_on_which_something_was_chosen_do_not_certify(decided) -> None:
     searched = Confirmed(overrides={}, kept={}, choices=2, selection_folds=(1, 0))
     found = decided(folds=3, deliver=ENSEMBLE, confirmed=searched)
     assert (found.evidence.not_certifying, found.evidence.choices) == ((0, 1), 2)
-    assert decided(folds=3, deliver=ENSEMBLE, candidates=2).evidence.not_certifying == (0,)
+    assert decided(folds=3, deliver=ENSEMBLE, compared_on=(0,)).evidence.not_certifying == (0,)
 
 
 # --- the parts

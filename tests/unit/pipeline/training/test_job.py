@@ -589,10 +589,10 @@ def test_the_images_of_a_training_follow_its_fold(monkeypatch) -> None:
     monkeypatch.setattr(module, "for_selection", lambda data: "selection")
     monkeypatch.setattr(module, "fold_of", lambda data, fold: f"without {fold}")
     plain = TrainingSpec(recipe=RECIPE, seed=0, epochs=1)
-    assert data_of(plain, "data") == "selection"
-    assert data_of(left_out(plain, 2), "data") == "without 2"
-    assert data_of(left_out(plain, 0), "data") == "without 0"
-    assert data_of(on_all(plain), "data") == "data"
+    assert data_of(plain.fold, "data") == "selection"
+    assert data_of(left_out(plain, 2).fold, "data") == "without 2"
+    assert data_of(left_out(plain, 0).fold, "data") == "without 0"
+    assert data_of(on_all(plain).fold, "data") == "data"
 
 
 class Folded:

@@ -6,7 +6,7 @@
 Searches and confirmations are put together from recorded trainings (`confirmation_cases.py`). Regret: how much the kept
 recipe scores below the better of the two, in truth. Each set is judged with the constants fitted on the others. The
 rules: always the defaults; always the winner; the lower bound of the difference above 0 (t distribution, 90 %); the
-higher expected quality, always confirmed; the same, confirmed where that could detect what the search can hope for.
+higher expected quality, always confirmed; the same, confirmed where that could detect what the winner may gain.
 A few seconds.
 """
 
@@ -34,7 +34,7 @@ from components.evaluation.expected_difference import (
     score_variance,
     shrink,
 )
-from pipeline.confirmation.prior import SEED_FREEDOM, hope
+from pipeline.confirmation.prior import SEED_FREEDOM, possible_gain
 
 CONFIDENCE = 0.9
 RULES = ("defaults", "winner", "lower bound", "expected", "auto")
@@ -168,7 +168,7 @@ def decisions(case: Case, chosen: Sequence[int], constants: Constants) -> tuple[
     variance = difference_variance(
         foreseen, correlation=constants.correlation, seed_variance=constants.seed_sd**2, replicates=count
     )
-    trains = detectable_difference(math.sqrt(variance), confidence=CONFIDENCE) <= hope(prior)
+    trains = detectable_difference(math.sqrt(variance), confidence=CONFIDENCE) <= possible_gain(prior)
     return {
         "defaults": False,
         "winner": True,

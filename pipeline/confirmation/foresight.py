@@ -1,4 +1,4 @@
-"""Whether a confirmation is worth its trainings: what it could detect, and what the search can hope for."""
+"""Whether a confirmation is worth its trainings: what it could detect, and what the winner may gain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.evaluation.expected_difference import (
     difference_variance,
     score_variance,
 )
-from pipeline.confirmation.prior import CORRELATION, SEED_SD, hope
+from pipeline.confirmation.prior import CORRELATION, SEED_SD, possible_gain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +31,14 @@ class Foresight:
     statement: str
 
     @property
-    def hoped(self) -> float:
-        """The gain that the search can hope for."""
-        return hope(self.expected)
+    def possible_gain(self) -> float:
+        """What the winner may gain."""
+        return possible_gain(self.expected)
 
     @property
     def worthwhile(self) -> bool:
-        """Whether the confirmation could detect what the search can hope for."""
-        return self.detectable is not None and self.detectable <= self.hoped
+        """Whether the confirmation could detect what the winner may gain."""
+        return self.detectable is not None and self.detectable <= self.possible_gain
 
 
 def foresee(
@@ -69,8 +69,8 @@ def foresee(
         expected=expected,
         detectable=detectable,
         statement=f"{counted(replicates, 'pair')} of trainings (groups of images to compare on: {images}) could detect "
-        f"{could} in {objective} at {100 * confidence:g} % confidence; the search can hope "
-        f"for {max(hope(expected), 0.0):.4f}.",
+        f"{could} in {objective} at {100 * confidence:g} % confidence; the winner "
+        f"may gain {max(possible_gain(expected), 0.0):.4f}.",
     )
 
 

@@ -34,8 +34,8 @@ def search_gain(best: Mapping[str, Any]) -> float | None:
     return None if gain is None else float(gain)
 
 
-def hope(expected: Normal) -> float:
-    """The gain that a search can hope for: in one case of forty it is more."""
+def possible_gain(expected: Normal) -> float:
+    """What a winner may gain: in one case of forty it is more."""
     return expected.mean + 2 * expected.sd
 
 

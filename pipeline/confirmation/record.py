@@ -50,7 +50,7 @@ def write_confirmation(
         "overrides": overrides,
         **asdict(conclusion),
         "detectable_difference": None if foresight is None else foresight.detectable,
-        "hoped_difference": None if foresight is None else foresight.hoped,
+        "possible_gain": None if foresight is None else foresight.possible_gain,
         "foresight": None if foresight is None else foresight.statement,
         "replicates": list(dict.fromkeys(result.replicate.name for result in results)),
         "scores": {

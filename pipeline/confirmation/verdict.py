@@ -112,7 +112,7 @@ def by_search(prior: Normal, gain: float | None, *, confidence: float, objective
     return _verdict(prior, confidence, objective, source)
 
 
-def unopposed() -> Verdict:
+def nothing_to_confirm() -> Verdict:
     """The decision where the defaults are the only recipe."""
     return Verdict(chosen=DEFAULTS, statement="The search found nothing better: nothing to confirm.")
 

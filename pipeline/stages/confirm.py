@@ -1,6 +1,6 @@
 """confirm: compares the search's winner with the defaults at full length, and keeps what is likely better.
 
-Left out where it could not detect what the search can hope for. The trainings are like those of `train`, which reuses
+Left out where it could not detect what the winner may gain. The trainings are like those of `train`, which reuses
 those of the kept recipe.
 """
 
@@ -28,7 +28,7 @@ from pipeline.confirmation.trainings import (
     repeated_over_seeds,
     train_candidates,
 )
-from pipeline.confirmation.verdict import WINNER, Overrides, Verdict, by_search, candidates, unopposed
+from pipeline.confirmation.verdict import WINNER, Overrides, Verdict, by_search, candidates, nothing_to_confirm
 from pipeline.data.sources import log_lineage
 from pipeline.reports.confirmation import console_table
 from pipeline.sections.learning_rate import MonitorConfig
@@ -64,7 +64,7 @@ def run(
         cross_validated=CANDIDATES + 1 if searched and search.folds else 1,
     )
     if WINNER not in both:
-        return _conclude(context, conclusion, unopposed(), both)
+        return _conclude(context, conclusion, nothing_to_confirm(), both)
     gain = search_gain(best)
     prior, replicates = expected_gain(gain), _replicates(data, search, seed=seed)
     foresight = _foresee(context, conclusion, replicates, data, best, prior) if replicates else None
@@ -122,7 +122,7 @@ def _reason_against(search: SearchConfig, foresight: Foresight | None) -> str | 
     if search.confirm == "never":
         return "Not confirmed (search.confirm=never)."
     if search.confirm == "auto" and not foresight.worthwhile:
-        return f"Not confirmed, since it could not detect what the search can hope for. {foresight.statement}"
+        return f"Not confirmed, since it could not detect what the winner may gain. {foresight.statement}"
     return None
 
 

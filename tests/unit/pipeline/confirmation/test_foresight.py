@@ -43,11 +43,11 @@ def test_folds_add_up_to_their_images() -> None:
 def test_it_is_worthwhile_where_it_could_detect_what_the_search_can_hope_for() -> None:
     before = foreseen(rows(100, 40), expected=Normal(0.0, 0.5))
     assert before.worthwhile
-    assert before.hoped == 1.0
+    assert before.possible_gain == 1.0
     hopeless = foreseen(rows(100, 40), expected=Normal(0.0, 0.001))
     assert not hopeless.worthwhile
     assert f"could detect a difference of {before.detectable:.4f} in average_precision" in before.statement
-    assert hopeless.statement.endswith("the search can hope for 0.0020.")
+    assert hopeless.statement.endswith("the winner may gain 0.0020.")
 
 
 @pytest.mark.parametrize("held_out", [rows(10, 0), rows(0, 10)])

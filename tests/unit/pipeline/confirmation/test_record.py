@@ -39,7 +39,7 @@ def test_what_is_written_is_what_a_training_reads(tmp_path) -> None:
     values = written(path, replicates=repeated_over_folds(0, [1, 2]), kept={"fold-1": "r", "fold-2": "s"})
     assert json.loads(path.read_text()) == values
     assert (values["chosen"], values["replicates"], values["confidence"]) == ("winner", ["fold-1", "fold-2"], 0.9)
-    assert (values["detectable_difference"], values["hoped_difference"]) == (0.02, pytest.approx(0.07))
+    assert (values["detectable_difference"], values["possible_gain"]) == (0.02, pytest.approx(0.07))
     assert read_confirmed(path) == Confirmed(
         overrides=OVERRIDES, kept={"fold-1": "r", "fold-2": "s"}, choices=2, selection_folds=(0,)
     )

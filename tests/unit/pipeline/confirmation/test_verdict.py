@@ -15,7 +15,7 @@ from pipeline.confirmation.verdict import (
     candidates,
     diverged,
     judge,
-    unopposed,
+    nothing_to_confirm,
 )
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 
@@ -138,4 +138,4 @@ def test_the_winner_meets_the_defaults_at_the_rate_of_each() -> None:
 )
 def test_a_winner_that_is_the_defaults_meets_nobody(changes) -> None:
     assert candidates(best(**changes), RECIPE) == {DEFAULTS: {"recipe.lr": 0.003}}
-    assert unopposed().chosen == DEFAULTS
+    assert nothing_to_confirm().chosen == DEFAULTS

@@ -344,8 +344,8 @@ def test_what_is_left_out_compares_nothing_on_the_folds_that_certify(context) ->
     values = confirmation(here)
     assert values["trainings"] == []
     assert values["choices"] == 1
-    assert values["detectable_difference"] > values["hoped_difference"]
-    assert "Not confirmed, since it could not detect what the search can hope for." in values["statement"]
+    assert values["detectable_difference"] > values["possible_gain"]
+    assert "Not confirmed, since it could not detect what the winner may gain." in values["statement"]
 
 
 # --- what train makes of it

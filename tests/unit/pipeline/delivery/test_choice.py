@@ -70,15 +70,11 @@ def test_a_limit_takes_views_first_then_networks(scored, judge, limit, deliver, 
     assert (found.assembly.frozen > 0) == (delivered % 1 > 0)
 
 
-@pytest.mark.parametrize(
-    ("deliver", "limit", "fastest"), [("auto", 0.9, "1"), ("single", 0.9, "1"), ("ensemble", 2.9, "3")]
-)
-def test_a_limit_that_nothing_meets_is_refused_with_its_key_and_the_fastest(
-    scored, judge, deliver, limit, fastest
-) -> None:
-    serving = ServingConfig(max_latency_ms=limit, deliver=deliver)
-    with pytest.raises(InputError, match=rf"serving\.max_latency_ms={limit}: nothing meets it.*takes {fastest} ms"):
-        choose(fake(), scored, judge, None, serving, threads=1)
+@pytest.mark.parametrize(("deliver", "cost"), [("auto", 1.0), ("single", 1.0), ("ensemble", 3.0)])
+def test_where_nothing_is_within_the_limit_any_more_the_fastest_is_delivered(scored, judge, deliver, cost) -> None:
+    """The limit was met before the trainings; a run of hours must not fail by a measurement that varies."""
+    found = choose(fake(), scored, judge, None, ServingConfig(max_latency_ms=0.9, deliver=deliver), threads=1)
+    assert (found.assembly.views, found.latency["delivered"], found.assembly.frozen) == (1, cost, 0.0)
 
 
 def test_a_limit_that_nothing_can_meet_is_refused_before_any_network_is_trained() -> None:

@@ -38,7 +38,7 @@ def load(source: str | Path, overrides: Mapping[str, Any] | None = None, *, trai
 
 
 def for_comparison(config: Config) -> Config:
-    """The configuration of a comparison: its range test covers the optimizers of all entries, and nothing else."""
+    """The configuration of a comparison: its range test covers the optimizers of all entries on its backbone."""
     recipes = entry_recipes(Recipe(model=config.model, recipe=config.recipe), config.compare_lr.entries)
     optimizers = tuple(dict.fromkeys(recipe.recipe.optimizer for recipe in recipes.values()))
     tests = config.lr_range_test.model_copy(update={"optimizers": optimizers, "backbones": (config.model.backbone,)})
@@ -93,10 +93,12 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
     optimizers = _used(tried, "recipe.optimizer", config.recipe.optimizer)
     backbones = _used(tried, "model.backbone", config.model.backbone)
     tests, embed = config.lr_range_test, config.embed
+    embedded = tuple(dict.fromkeys([*backbones, *(tests.backbones or ())]))
     if trains:
         if config.recipe.lr == "auto" or any(item.bounds or "auto" in (item.choices or ()) for item in tried):
             faults += _left_out_faults("lr_range_test.optimizers", tests.optimizers, optimizers)
-        faults += _left_out_faults("embed.backbones", embed.backbones, backbones)
+            faults += _left_out_faults("lr_range_test.backbones", tests.backbones, backbones[1:])
+        faults += _left_out_faults("embed.backbones", embed.backbones, embedded)
     recipe = Recipe(model=config.model, recipe=config.recipe)
     faults += faults_of(lambda: entry_recipes(recipe, config.compare_lr.entries))
     if faults:
@@ -105,8 +107,10 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         update={
             "recipe": _with_escape_budget(config),
             "search": config.search.model_copy(update={"space": space}),
-            "embed": embed.model_copy(update={"backbones": embed.backbones or backbones}),
-            "lr_range_test": tests.model_copy(update={"optimizers": tests.optimizers or optimizers}),
+            "embed": embed.model_copy(update={"backbones": embed.backbones or embedded}),
+            "lr_range_test": tests.model_copy(
+                update={"optimizers": tests.optimizers or optimizers, "backbones": tests.backbones or backbones}
+            ),
             "promote": config.promote.model_copy(
                 update={"model_name": config.promote.model_name or config.project.name}
             ),

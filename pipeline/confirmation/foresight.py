@@ -23,7 +23,7 @@ class Foresight:
     """What is known before the trainings.
 
     expected: the winner's gain at full length. detectable: the difference that the confirmation could detect; None
-    where it could detect none, since the images are of one kind.
+    where it could detect none, since images of a set are of one kind.
     """
 
     expected: Normal
@@ -57,14 +57,14 @@ def foresee(
     """
     kinds = [groups_by_kind(rows, objective) for rows in held_out]
     detectable = None
-    if all(len(kind) > 1 for kind in kinds) and len({len(kind) for kind in kinds}) == 1:
+    if all(len(kind) > 1 for kind in kinds):
         sampling = sum(score_variance(objective, score, list(kind.values())) for kind in kinds) / len(kinds) ** 2
         variance = difference_variance(
             sampling, correlation=CORRELATION, seed_variance=SEED_SD**2, replicates=replicates
         )
         detectable = detectable_difference(math.sqrt(variance), confidence=confidence)
     images = ", ".join(f"{sum(kind.get(name, 0) for kind in kinds)} {name}" for name in sorted(set().union(*kinds)))
-    could = "no difference, for want of images" if detectable is None else f"a difference of {detectable:.4f}"
+    could = "no difference (too few images)" if detectable is None else f"a difference of {detectable:.4f}"
     return Foresight(
         expected=expected,
         detectable=detectable,

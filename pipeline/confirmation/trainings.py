@@ -1,6 +1,6 @@
 """The trainings of a confirmation: both recipes at full length, each with a run of its own.
 
-They are repeated over the folds on which the search has chosen nothing, or over seeds where there are no folds. Each
+They are repeated over the folds on which the search has compared nothing, or over seeds where there are no folds. Each
 has a folder below the stage's work folder, so that an interrupted confirmation resumes within a training and repeats no
 complete one.
 """

@@ -37,7 +37,7 @@ def delivery_section(folder: Path) -> Section:
         text,
         tables=[
             ("Views of an image, on images that the networks had not seen", _views_table(record, latency)),
-            ("The networks", _members_table(training["members"])),
+            *([("The networks", _members_table(training["members"]))] if training["members"] else []),
         ],
         notes=[_blend_text(record["blend"])] if record["blend"] else [],
     )
@@ -100,6 +100,8 @@ def _members_table(members: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _blend_text(blend: Mapping[str, Any]) -> str:
     """Whether the classifier on frozen features joins, and by what that was decided."""
+    if "reason" in blend:
+        return f"The classifier on frozen features does not join: {blend['reason']}."
     error = "" if blend["standard_error"] is None else f" ± {blend['standard_error']:.4f}"
     verdict = "joins" if blend["taken"] else "does not join"
     return (

@@ -13,6 +13,8 @@ from pipeline.sections.recipe import Optimizer
 class RangeTestConfig(Section):
     optimizers: tuple[Optimizer, ...] | None = None
     """Which to test; null: the recipe's and those in the search space."""
+    backbones: tuple[str, ...] | None = None
+    """On which backbones, if `embed` keeps them; always on the model's own; null: also on those that are searched."""
     ramp: tuple[float, float] | None = None
     """Lowest and highest rate of the ramp, for every optimizer tested; null: six decades that suit each optimizer."""
     num_seeds: int = Field(default=3, ge=1)

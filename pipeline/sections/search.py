@@ -79,7 +79,8 @@ class SearchConfig(Section):
     """tpe, hybrid: trials drawn at random before it adapts; null: ten; hybrid: at most two thirds of the trials."""
     folds: int = Field(default=0, ge=0, le=20)
     """grid: folds on which the best of the last level are cross-validated; 0: trials are scored on the first fold
-    alone, or on val."""
+    alone, or on val. With `data.design: cross_fit` those beyond the first still certify, which costs confidence, and
+    nothing is confirmed on any of them."""
     scheduler: SchedulerName = "auto"
     """What stops a trial early: `auto` (`asha`; `none` for grid, lipschitz and hierarchical), `asha`, `hyperband` (ASHA
     from several first rungs), `median` (below the median of the others), `none`."""
@@ -104,10 +105,11 @@ class SearchConfig(Section):
     """Whether winner and defaults are compared at full length: `auto` where that could detect what the search can hope
     for. The recipe of the higher expected quality is kept, without a comparison by the search's own scores."""
     confirm_seeds: int = 3
-    """Pairs of trainings of a comparison, each from another seed. With folds (`data.design`) there is one for each
-    fold on which the search has chosen nothing."""
+    """Pairs of trainings of a comparison, each from another seed. With `data.design: cross_fit` there is instead one
+    for each fold on which the search has compared nothing: none of the first, or of the first `folds`."""
     confirm_confidence: float = Field(default=0.9, gt=0.5, lt=1)
-    """Confidence at which a difference is called certain; the choice does not depend on it."""
+    """Confidence at which a difference is called certain, and could be detected: with `confirm: auto` whether recipes
+    are compared depends on it, but not which is kept then."""
     time_budget_minutes: float | None = Field(default=None, gt=0)
     """No trial runs beyond it; null: none."""
     gpu_hours: float | None = Field(default=None, gt=0)

@@ -66,8 +66,8 @@ def run(
     if WINNER not in both:
         return _conclude(context, conclusion, unopposed(), both)
     gain = search_gain(best)
-    prior, replicates = expected_gain(gain), _replicates(data, conclusion.selection_folds, search, seed=seed)
-    foresight = _foresee(context, conclusion, replicates, data, best, prior)
+    prior, replicates = expected_gain(gain), _replicates(data, search, seed=seed)
+    foresight = _foresee(context, conclusion, replicates, data, best, prior) if replicates else None
     reason = _reason_against(search, foresight)
     if reason is not None:
         verdict = by_search(prior, gain, confidence=conclusion.confidence, objective=recipe.objective, reason=reason)
@@ -85,10 +85,12 @@ def run(
     return _conclude(context, conclusion, verdict, both, foresight, results)
 
 
-def _replicates(data: TrainingData, chosen_on: Sequence[int], search: SearchConfig, *, seed: int) -> list[Replicate]:
+def _replicates(data: TrainingData, search: SearchConfig, *, seed: int) -> list[Replicate]:
+    """Over the folds on which the search has compared nothing; there may be none."""
     if not data.folds:
         return repeated_over_seeds(seed, search.confirm_seeds)
-    return repeated_over_folds(seed, [fold for fold in range(data.folds) if fold not in chosen_on])
+    compared_on = max(search.folds, SELECTION_FOLD + 1) if search.num_trials > 1 else 0
+    return repeated_over_folds(seed, range(compared_on, data.folds))
 
 
 def _foresee(
@@ -113,8 +115,10 @@ def _foresee(
     return foresight
 
 
-def _reason_against(search: SearchConfig, foresight: Foresight) -> str | None:
-    """Why the confirmation is left out; None if it is not."""
+def _reason_against(search: SearchConfig, foresight: Foresight | None) -> str | None:
+    """Why the confirmation is left out; None if it is not. foresight: None where there is nothing to compare on."""
+    if foresight is None:
+        return f"Not confirmed: the search has chosen on every fold (search.folds={search.folds}), none is left."
     if search.confirm == "never":
         return "Not confirmed (search.confirm=never)."
     if search.confirm == "auto" and not foresight.worthwhile:

@@ -1,8 +1,8 @@
 """lr_range_test: for each backbone and optimizer of the configuration, the range of learning rates at which it learns.
 
-Of several backbones only those are tested that `embed` has kept. The result becomes the bounds of the search and, with
-`lr: auto`, the learning rate. It is valid for the model, the data and the recipe with which it was measured; the
-stage's fingerprint covers them.
+Of several backbones only those are tested that `embed` has kept and that trainings may use. The result becomes the
+bounds of the search and, with `lr: auto`, the learning rate. It is valid for the model, the data and the recipe with
+which it was measured; the stage's fingerprint covers them.
 """
 
 from __future__ import annotations
@@ -56,13 +56,18 @@ def run(
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
-    backbones: list[str] = embedding["kept"]  # the model's own first
+    backbones = _to_test(embedding["kept"], lr_range_test, own=model.backbone)
     with context.run.system_metrics(), task_placement(context) as place:
         say_conditions(context.console, configured)
         found = _test_all(context, data, configured, lr_range_test, place, backbones, seed)
     report_tests(context, found.bounds)
     _write_results(context, configured, found)
     return _headline(found, backbones)
+
+
+def _to_test(kept: Sequence[str], settings: RangeTestConfig, *, own: str) -> list[str]:
+    """Those of the kept backbones that trainings may use. kept: the model's own first."""
+    return [name for name in kept if settings.backbones is None or name in (own, *settings.backbones)]
 
 
 def _test_all(

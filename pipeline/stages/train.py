@@ -29,7 +29,7 @@ from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.assembly import Judge, Unseen
-from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice, check_limit, choose, views_asked
+from pipeline.delivery.choice import SINGLE, Choice, check_limit, choose, views_asked
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
 from pipeline.delivery.frozen import frozen_part
@@ -93,9 +93,10 @@ def run(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
         choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
-        delivered = trained
-        if data.folds and choice.deliver == SINGLE:
-            delivered = [_train_whole(context, plan)]
+        blend = choice.assembly.record["blend"] or {}
+        if "reason" in blend:
+            context.console.warn(f"the classifier on frozen features does not join: {blend['reason']}")
+        delivered = _delivered(context, data, plan, trained, choice)
     calibration, point = _decide(context, networks, scored, choice, delivered, confirmed, operating_point, plan)
     parts = _parts(context, networks, choice, delivered, chosen)
     card = model_card(
@@ -176,6 +177,15 @@ def _load(context: StageContext, data: TrainingData, plan: _Plan, trained: Seque
     )
 
 
+def _delivered(
+    context: StageContext, data: TrainingData, plan: _Plan, trained: list[Trained], choice: Choice
+) -> list[Trained]:
+    """The networks of the model, none where the classifier on frozen features is better alone."""
+    if not choice.assembly.network:
+        return []
+    return [_train_whole(context, plan)] if data.folds and choice.deliver == SINGLE else trained
+
+
 def _train_whole(context: StageContext, plan: _Plan) -> Trained:
     """The network on all images that are not test."""
     none = Kept(folder=plan.kept.folder, runs={})
@@ -202,7 +212,7 @@ def _decide(
     settings: OperatingPointConfig,
     plan: _Plan,
 ) -> tuple[Calibration, OperatingPoint | None]:
-    """On scores out of fold, or on the calibration split."""
+    """On scores out of fold, or on the calibration split. delivered: none where networks have no weight."""
     data, assembly, seen = networks.data, choice.assembly, None
     if not data.folds:
         unseen = networks.of_split("calibration", assembly.views)
@@ -210,14 +220,15 @@ def _decide(
         logits, evidence = assembly.combine(unseen.views, unseen.frozen), Evidence("held_out", folds=0, choices=1)
     else:
         unseen, logits = scored, assembly.logits
+        whole = delivered if choice.deliver == SINGLE else []
         evidence = Evidence(
-            "out_of_fold" if choice.deliver == ENSEMBLE else "transferred",
+            "transferred" if whole else "out_of_fold",
             folds=data.folds,
             choices=confirmed.choices,
             not_certifying=tuple(sorted({*confirmed.selection_folds, *_compared_on(context)})),
         )
-        if choice.deliver == SINGLE:
-            seen = networks.on_seen(delivered[0], assembly.combine, assembly.views, seed=plan.spec.seed)
+        if whole:
+            seen = networks.on_seen(whole[0], assembly.combine, assembly.views, seed=plan.spec.seed)
     return decide(context, data, logits, unseen.rows, settings, evidence=evidence, seen=seen, assembly=choice.record)
 
 
@@ -231,14 +242,19 @@ def _parts(
     context: StageContext, networks: Networks, choice: Choice, delivered: Sequence[Trained], recipe: Recipe
 ) -> list[Part]:
     assembly = choice.assembly
-    member = network_member(
-        recipe,
-        networks.learner.preprocessing,
-        side=networks.data.pack.framing.size,
-        weight=assembly.network / len(delivered),
-        views=networks.views[: assembly.views],
-    )
-    parts = [Part(member=member, state=one.store.best().weights) for one in delivered if assembly.network]
+    parts = [
+        Part(
+            member=network_member(
+                recipe,
+                networks.learner.preprocessing,
+                side=networks.data.pack.framing.size,
+                weight=assembly.network / len(delivered),
+                views=networks.views[: assembly.views],
+            ),
+            state=one.store.best().weights,
+        )
+        for one in delivered
+    ]
     return [*parts, frozen_part(context, weight=assembly.frozen)] if assembly.frozen else parts
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from components.errors import InputError
 from pipeline.config import Config, TrainConfig
-from pipeline.loading import load, shipped_configs
+from pipeline.loading import for_comparison, load, shipped_configs
 from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import DEFAULT_SPACE, SearchConfig
@@ -246,7 +246,7 @@ def test_without_a_search_only_the_optimizer_of_the_recipe_is_range_tested() -> 
     single = {"search.space": backbones, "search.num_trials": 1, "recipe.optimizer": "sgd"}
     config = load("smoke", {**single, "search.space": backbones})
     assert config.lr_range_test.optimizers == ("sgd",)
-    assert config.embed.backbones == (config.model.backbone,)
+    assert config.embed.backbones == config.lr_range_test.backbones == (config.model.backbone,)
     pinned = {key: value for key, value in single.items() if key != "recipe.optimizer"}
     assert set(load("smoke", pinned | {"search.num_trials": 4}).lr_range_test.optimizers) == {"sgd", "adamw"}
 
@@ -416,6 +416,22 @@ def test_a_list_of_backbones_that_leaves_out_one_that_is_searched_is_refused() -
         f"embed.backbones={own}, test_vit: leaves out test_resnet, which trainings may use; add it, or null for "
         "all that are used"
     )
+
+
+def test_a_range_test_that_leaves_out_a_backbone_that_is_searched_is_refused_as_well() -> None:
+    space = "[{sets: recipe.lr, bounds: range_test}, {sets: model.backbone, choices: [test_resnet, test_vit]}]"
+    (fault,) = faults_of({"search.space": space, "lr_range_test.backbones": "[test_vit]"})
+    assert fault.startswith("lr_range_test.backbones=test_vit: leaves out test_resnet, which trainings may use")
+
+
+def test_a_backbone_that_is_embedded_only_is_not_range_tested_and_a_comparison_tests_the_models_own() -> None:
+    own = load("smoke").model.backbone
+    assert load("smoke", {"embed.backbones": f"[{own}, test_vit]"}).lr_range_test.backbones == (own,)
+    space = "[{sets: recipe.lr, bounds: range_test}, {sets: model.backbone, choices: [test_resnet]}]"
+    searched = load("smoke", {"search.space": space, "search.num_trials": "4"})
+    assert searched.lr_range_test.backbones == (own, "test_resnet")
+    assert for_comparison(searched).lr_range_test.backbones == (own,)
+    assert load("smoke", {"lr_range_test.backbones": "[test_vit]"}).embed.backbones == (own, "test_vit")
 
 
 def test_a_client_from_outside_a_cluster_is_refused() -> None:

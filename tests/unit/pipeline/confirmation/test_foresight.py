@@ -54,7 +54,15 @@ def test_it_is_worthwhile_where_it_could_detect_what_the_search_can_hope_for() -
 def test_images_of_one_kind_detect_nothing(held_out) -> None:
     before = foreseen(held_out)
     assert (before.detectable, before.worthwhile) == (None, False)
-    assert "could detect no difference, for want of images" in before.statement
+    assert "could detect no difference (too few images) in" in before.statement
+
+
+def test_a_fold_without_a_rare_class_can_tell_recipes_apart_too() -> None:
+    rare = rows(20, 10)
+    rare.loc[rare["group"] == "g0", "label"] = "scratch"
+    before = foreseen(rare, rows(20, 10), objective="balanced_accuracy")
+    assert before.detectable is not None
+    assert "20 dent, 39 good, 1 scratch" in before.statement
 
 
 def test_images_of_a_group_count_as_one() -> None:

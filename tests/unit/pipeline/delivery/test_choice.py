@@ -121,3 +121,4 @@ def test_frozen_features_that_are_not_known_of_all_images_stay_out(unseen, judge
     known[0] = np.nan
     found = choose(fake(), unseen(TRUTH + np.zeros((4, COUNT)), known), judge, None, ServingConfig(), threads=1)
     assert (found.assembly.frozen, found.assembly.views, found.latency["delivered"]) == (0.0, 1, 3.0)
+    assert found.record["blend"]["reason"].startswith("it has no score of 1 of the 400 images")

@@ -39,7 +39,7 @@ def write(tmp_path):
     """The folder of the stage train, with what differs."""
 
     def make(*, members=None, ledger=(), **changes):
-        members = members or [member("fold-0", 2), member("fold-1", 4)]
+        members = [member("fold-0", 2), member("fold-1", 4)] if members is None else members
         training = {"delivered": SUMMARY, "members": members, "recipe": {"recipe": {"lr": 0.0012345, "a": None}}}
         (tmp_path / "training.json").write_text(json.dumps(training))
         (tmp_path / "operating_point.json").write_text(json.dumps({"assembly": ASSEMBLY | changes}))
@@ -88,6 +88,14 @@ def test_the_chapter_says_whether_the_frozen_features_join_and_why(write) -> Non
     (stays,) = delivery_section(write(blend=BLEND | {"taken": False, "standard_error": None})).notes
     assert "does not join" in stays
     assert "±" not in stays
+    (lacks,) = delivery_section(write(blend={"taken": False, "reason": "it lacks scores"})).notes
+    assert lacks == "The classifier on frozen features does not join: it lacks scores."
+
+
+def test_a_model_without_networks_has_no_table_of_them(write) -> None:
+    section = delivery_section(write(members=[], deliver="single", blend=BLEND))
+    assert [caption for caption, _ in section.tables] == ["Views of an image, on images that the networks had not seen"]
+    assert "trained on all images" not in section.text
 
 
 def test_of_one_network_trained_on_all_images_it_is_said_what_its_threshold_rests_on(write) -> None:

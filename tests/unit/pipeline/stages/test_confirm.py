@@ -318,12 +318,24 @@ def test_a_fold_on_which_nothing_was_chosen_is_compared_on_too(context) -> None:
     assert confirmation(here)["selection_folds"] == []
 
 
-def test_candidates_that_the_search_has_compared_on_every_fold_all_count(context) -> None:
+GRID = {"num_trials": 4, "sampler": "grid", "scheduler": "none"}
+
+
+def test_where_the_search_has_chosen_on_every_fold_its_own_scores_decide(context) -> None:
     here = context(BEST | {"gain": 0.5}, data=CROSS_FIT)
-    carry_out(here, confirm="never", num_trials=4, sampler="grid", scheduler="none", folds=3)
+    carry_out(here, **GRID, folds=3)
     values = confirmation(here)
     assert (values["chosen"], values["trainings"], values["selection_folds"]) == ("winner", [], [0])
     assert values["choices"] == 3  # two candidates and the defaults
+    assert "Not confirmed: the search has chosen on every fold (search.folds=3), none is left." in values["statement"]
+    assert (values["detectable_difference"], values["foresight"]) == (None, None)
+
+
+def test_folds_on_which_the_search_has_cross_validated_are_not_compared_on_again(context) -> None:
+    here = context(BEST, data=CROSS_FIT)
+    carry_out(here, **GRID, folds=2)
+    values = confirmation(here)
+    assert (values["replicates"], values["selection_folds"], values["choices"]) == (["fold-2"], [0], 3)
 
 
 def test_what_is_left_out_compares_nothing_on_the_folds_that_certify(context) -> None:

@@ -182,6 +182,12 @@ def test_every_optimizer_is_tested_on_every_backbone() -> None:
     ]  # fmt: skip
 
 
+def test_of_the_kept_backbones_those_are_tested_that_trainings_may_use_and_the_models_own() -> None:
+    kept = ["resnet18", "vit", "convnext"]
+    for asked, tested in ((("resnet18",), kept[:1]), (("convnext", "gone"), ["resnet18", "convnext"]), (None, kept)):
+        assert lr_range_test._to_test(kept, RangeTestConfig(backbones=asked), own="resnet18") == tested
+
+
 def test_weight_decays_are_compared_on_the_models_own_backbone() -> None:
     groups = planned(["resnet18", "vit"], decays=(0.1, 0.01, 0.001))
     assert [decay for _, _, decay in groups[0]] == [0.01, 0.001, 0.1]  # its own first

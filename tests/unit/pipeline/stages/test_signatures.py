@@ -122,6 +122,11 @@ def test_only_what_shapes_a_classifier_on_frozen_features_makes_them_anew() -> N
         assert identity(**{key: value}) != identity(), key
 
 
+def test_the_comparison_of_methods_hangs_on_no_head_start_since_it_uses_none() -> None:
+    stage, configs = BY_NAME["compare_lr"], [load("smoke", {"recipe.head_start": on}) for on in ("true", "false")]
+    assert len({fingerprint(stage, section_values(config, stage.sections), {}) for config in configs}) == 1
+
+
 def test_promote_alone_acts_outside_and_is_never_reused() -> None:
     assert [stage.name for stage in STAGES if not stage.cached] == ["promote"]
 

@@ -163,6 +163,21 @@ def test_the_network_on_all_images_is_never_one_of_the_confirmation(context, mon
     assert kept.runs == {}
 
 
+@pytest.mark.parametrize(
+    ("folds", "deliver", "network", "delivered"),
+    [
+        (3, ENSEMBLE, 0.5, ["trained"]), (3, SINGLE, 0.5, ["on all"]), (0, SINGLE, 0.5, ["trained"]),
+        (3, ENSEMBLE, 0.0, []), (3, SINGLE, 0.0, []), (0, SINGLE, 0.0, []),
+    ],
+)  # fmt: skip
+def test_networks_without_weight_are_not_in_the_model_and_no_more_are_trained(
+    monkeypatch, folds, deliver, network, delivered
+) -> None:
+    monkeypatch.setattr(train, "_train_whole", lambda context, plan: "on all")
+    choice = SimpleNamespace(deliver=deliver, assembly=SimpleNamespace(network=network))
+    assert train._delivered(None, SimpleNamespace(folds=folds), plan(), ["trained"], choice) == delivered
+
+
 def test_an_ensemble_of_one_split_is_refused() -> None:
     with pytest.raises(InputError, match=r"^serving\.deliver=ensemble: .*set data\.design to cross_fit"):
         train._check_deliverable(SimpleNamespace(folds=0), ServingConfig(deliver="ensemble"))
@@ -226,7 +241,9 @@ def unseen(value: float) -> SimpleNamespace:
 def decided(context, monkeypatch):
     """`decided(folds, deliver, candidates)`: what the decision is asked with."""
 
-    def ask(*, folds: int, deliver: str, candidates: int = 1, confirmed: Confirmed | None = None) -> SimpleNamespace:
+    def ask(
+        *, folds: int, deliver: str, candidates: int = 1, confirmed: Confirmed | None = None, delivered=("first",)
+    ) -> SimpleNamespace:
         given: list = []
         monkeypatch.setattr(train, "decide", lambda *args, **options: given.append((args, options)))
         record = {"candidates": [{}] * candidates}
@@ -235,7 +252,7 @@ def decided(context, monkeypatch):
         assembly = Assembly(views=1, network=0.5, frozen=2.0, logits=np.full((3, 2), 8.0), record={"score": 0.9})
         choice = Choice(deliver=deliver, assembly=assembly, latency={"delivered": 1.0})
         confirmed = confirmed or Confirmed(overrides={}, kept={})
-        train._decide(context, networks, unseen(3.0), choice, ["first"], confirmed, "settings", plan())
+        train._decide(context, networks, unseen(3.0), choice, delivered, confirmed, "settings", plan())
         (((_, _, logits, rows, settings), options),) = given
         assert (rows, settings) == ("rows", "settings")
         return SimpleNamespace(logits=logits, asked=networks.asked, **options)
@@ -257,6 +274,11 @@ def test_one_network_on_all_images_takes_the_threshold_over_by_images_that_both_
     assert found.evidence.kind == "transferred"
     assert found.asked == [("first", 7)]
     assert (found.seen.folds == 0.5).all()  # of the assembly: half of a network's 1
+
+
+def test_where_the_networks_have_no_weight_the_scores_out_of_fold_are_the_evidence(decided) -> None:
+    found = decided(folds=3, deliver=SINGLE, delivered=())
+    assert (found.evidence.kind, found.seen, found.asked) == ("out_of_fold", None, [])
 
 
 def test_without_folds_the_calibration_split_alone_decides(decided) -> None:
@@ -299,7 +321,7 @@ def test_the_parts_share_the_weight_of_the_networks(context, monkeypatch, networ
     assembly = Assembly(views=2, network=network, frozen=frozen, logits=np.empty((0, 2)), record={})
     choice = Choice(deliver=ENSEMBLE, assembly=assembly, latency={})
     both = [member(f"fold-{n}", best=lambda n=n: SimpleNamespace(weights={"n": n})) for n in range(2)]
-    parts = train._parts(context, networks, choice, both, RECIPE)
+    parts = train._parts(context, networks, choice, both if network else [], RECIPE)
     assert [part.member.kind for part in parts] == kinds
     assert [part.member.weight for part in parts] == weights
     if network:

@@ -124,7 +124,15 @@ def assemble(unseen: Unseen, judge: Judge, *, views: int, may_blend: bool) -> As
     alone = unseen.mean(views)
     record: dict[str, Any] = {"views": views, "score": judge.score(alone, unseen), "blend": None}
     plain = Assembly(views=views, network=1.0, frozen=0.0, logits=alone, record=record)
-    if not may_blend or not np.isfinite(unseen.frozen).all() or len(np.unique(unseen.folds)) < 2:
+    if not may_blend or len(np.unique(unseen.folds)) < 2:
+        return plain
+    lacking = int((~np.isfinite(unseen.frozen).all(axis=1)).sum())
+    if lacking:
+        record["blend"] = {
+            "taken": False,
+            "reason": f"it has no score of {lacking:,} of the {len(unseen.frozen):,} images on which this is decided; "
+            "raise embed.max_images",
+        }
         return plain
     blend = fit_blend(
         np.stack([alone, unseen.frozen]), unseen.labels, unseen.folds, groups=unseen.rows["group"].to_numpy()

@@ -10,7 +10,7 @@ from components.data.audit.groupwise import sample_groups
 from components.data.loader import ImageSet
 from pipeline.training.build import SELECTION_FOLD, TrainingData
 
-#: In the hold-out design a classifier learns on train, and candidates are compared on val.
+#: In the design hold_out a classifier learns on train, and candidates are compared on val.
 LEARN, COMPARE = "train", "val"
 
 
@@ -38,13 +38,18 @@ class Chosen:
 def choose_images(data: TrainingData, *, most: int, several: bool, seed: int) -> Chosen:
     """All images but those of the test split; of more than `most` a sample by class that keeps groups whole.
 
-    several: whether there are several candidates. In the cross-fit design these are compared on the fold that other
-    choices are made on, too, so that the others still certify; a single one is scored on all.
+    In the design hold_out only train is sampled: networks are blended and compared on all of val, and certified on all
+    of calibration. several: whether there are several candidates. In the cross-fit design these are
+    compared on the fold that other choices are made on, too, so that the others still certify; a single one is scored
+    on all.
     """
     manifest = data.manifest
-    available = np.flatnonzero(manifest["split"] != "test")
-    labels, groups = (manifest[name].to_numpy(dtype=object)[available] for name in ("label", "group"))
-    rows = available[sample_groups(labels, groups, max_images=most, seed=seed)]
+    split = manifest["split"].to_numpy(dtype=object)
+    learned = np.flatnonzero(split == LEARN)
+    whole = np.flatnonzero(np.isin(split, (LEARN, "test"), invert=True))  # val and calibration, none in cross_fit
+    labels, groups = (manifest[name].to_numpy(dtype=object)[learned] for name in ("label", "group"))
+    sampled = learned[sample_groups(labels, groups, max_images=most, seed=seed)]
+    rows = np.sort(np.concatenate([sampled, whole]))
     chosen = manifest.iloc[rows]
     positions = {name: number for number, name in enumerate(data.classes)}
     images = ImageSet(
@@ -52,7 +57,7 @@ def choose_images(data: TrainingData, *, most: int, several: bool, seed: int) ->
         chosen["pack_index"].to_numpy(dtype=np.int64),
         chosen["label"].map(positions).to_numpy(dtype=np.int64),
     )
-    splits, folds = chosen["split"].to_numpy(dtype=object), chosen["fold"].to_numpy(dtype=np.int64)
+    splits, folds = split[rows], chosen["fold"].to_numpy(dtype=np.int64)
     compared = splits == COMPARE
     if data.folds:
         compared = folds == SELECTION_FOLD if several else np.ones(len(rows), dtype=bool)
@@ -63,5 +68,5 @@ def choose_images(data: TrainingData, *, most: int, several: bool, seed: int) ->
         splits=splits,
         folds=folds if data.folds else None,
         compared=compared,
-        available=len(available),
+        available=len(learned) + len(whole),
     )

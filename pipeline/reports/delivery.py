@@ -100,6 +100,8 @@ def _members_table(members: list[dict[str, Any]]) -> pd.DataFrame:
 
 def _blend_text(blend: Mapping[str, Any]) -> str:
     """Whether the classifier on frozen features joins, and by what that was decided."""
+    if "reason" in blend:
+        return f"The classifier on frozen features does not join: {blend['reason']}."
     error = "" if blend["standard_error"] is None else f" ± {blend['standard_error']:.4f}"
     verdict = "joins" if blend["taken"] else "does not join"
     return (

@@ -20,7 +20,8 @@ class EmbedConfig(Section):
     """Sides, px, at which each backbone sees the images, to compare them; null: the size that the recipe trains at.
     None may exceed `data.image_size`."""
     max_images: int = Field(default=20_000, ge=50)
-    """Images to embed at most, drawn by class, groups whole; those of the test split are never embedded."""
+    """Images to embed at most, drawn by class, groups whole; with `data.design: hold_out` those of train, beside all
+    of val and calibration. Those of the test split are never embedded."""
     bootstrap_samples: int = Field(default=200, ge=20)
     """Resamples behind the interval of a score."""
 

@@ -93,6 +93,9 @@ def run(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
         choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
+        blend = choice.assembly.record["blend"] or {}
+        if "reason" in blend:
+            context.console.warn(f"the classifier on frozen features does not join: {blend['reason']}")
         delivered = trained
         if data.folds and choice.deliver == SINGLE:
             delivered = [_train_whole(context, plan)]

@@ -38,3 +38,15 @@ def test_a_sample_keeps_groups_whole_and_both_classes(made) -> None:
     assert taken.groupby("group").size().eq(3).all()
     assert taken["label"].value_counts().min() > 20
     np.testing.assert_array_equal(chosen.rows, choose_images(data, most=70, several=False, seed=0).rows)
+
+
+def test_without_folds_only_train_is_sampled_since_val_and_calibration_are_needed_whole(made) -> None:
+    data = made(parts=60, folds=0)
+    split = data.manifest["split"].to_numpy()
+    chosen = choose_images(data, most=30, several=False, seed=0)
+    held_out = np.flatnonzero(np.isin(split, ("val", "calibration")))
+    np.testing.assert_array_equal(chosen.rows[chosen.splits != "train"], held_out)
+    assert 30 >= (chosen.splits == "train").sum() > 20
+    assert chosen.available == (split != "test").sum()
+    assert (np.diff(chosen.rows) > 0).all()
+    np.testing.assert_array_equal(chosen.splits, split[chosen.rows])

@@ -88,6 +88,8 @@ def test_the_chapter_says_whether_the_frozen_features_join_and_why(write) -> Non
     (stays,) = delivery_section(write(blend=BLEND | {"taken": False, "standard_error": None})).notes
     assert "does not join" in stays
     assert "±" not in stays
+    (lacks,) = delivery_section(write(blend={"taken": False, "reason": "it lacks scores"})).notes
+    assert lacks == "The classifier on frozen features does not join: it lacks scores."
 
 
 def test_of_one_network_trained_on_all_images_it_is_said_what_its_threshold_rests_on(write) -> None:

@@ -103,7 +103,8 @@ class SearchConfig(Section):
     """wsd: length of the cooldown at a rung, as a share of the steps so far."""
     confirm: Literal["auto", "always", "never"] = "auto"
     """Whether winner and defaults are compared at full length: `auto` where that could detect what the search can hope
-    for. The recipe of the higher expected quality is kept, without a comparison by the search's own scores."""
+    for. The recipe of the higher expected quality is kept. Without a comparison that is the winner only where it gained
+    more than .20 in the search (see docs/search.md)."""
     confirm_seeds: int = 3
     """Pairs of trainings of a comparison, each from another seed. With `data.design: cross_fit` there is instead one
     for each fold on which the search has compared nothing: none of the first, or of the first `folds`."""

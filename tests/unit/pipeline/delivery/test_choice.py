@@ -7,6 +7,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -22,7 +23,10 @@ def fake(*, folds: int = 3) -> SimpleNamespace:
     learner = SimpleNamespace(device=SimpleNamespace(target=torch.device("cpu")))
     return SimpleNamespace(
         counts=(1, 2, 4),
-        data=SimpleNamespace(folds=folds, classes=("bad", "good")),
+        data=SimpleNamespace(
+            folds=folds, classes=("bad", "good"), manifest=pd.DataFrame({"split": ["train", "calibration"]})
+        ),
+        frozen=np.array([[np.nan, np.nan], [0.0, 1.0]]),
         learner=learner,
         latency=lambda count, counts, *, threads: {views: float(count * views) for views in counts},
         frozen_member=lambda part: "frozen",
@@ -122,3 +126,10 @@ def test_frozen_features_that_are_not_known_of_all_images_stay_out(unseen, judge
     found = choose(fake(), unseen(TRUTH + np.zeros((4, COUNT)), known), judge, None, ServingConfig(), threads=1)
     assert (found.assembly.frozen, found.assembly.views, found.latency["delivered"]) == (0.0, 1, 3.0)
     assert found.record["blend"]["reason"].startswith("it has no score of 1 of the 400 images")
+
+
+def test_without_a_score_of_an_image_that_certifies_they_stay_out_too(scored, judge) -> None:
+    networks = fake(folds=0)
+    networks.frozen[1] = np.nan
+    found = choose(networks, scored, judge, None, ServingConfig(), threads=1)
+    assert (found.assembly.frozen, found.latency["delivered"]) == (0.0, 4.0)

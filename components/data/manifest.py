@@ -222,7 +222,8 @@ def _leave_out(
 
 def _design(table: pd.DataFrame, rules: SplitRules) -> Design:
     if rules.design == "auto":
-        return choose_design(table["split"], test_fraction=rules.fractions["test"])
+        files = table.drop_duplicates("path")  # not tiles
+        return choose_design(files["split"], test_fraction=rules.fractions["test"])
     return rules.design
 
 

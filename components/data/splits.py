@@ -99,7 +99,8 @@ def assign_splits(
         shares = np.array([fractions[SPLITS[number]] for number in settled.open_splits])
         shares /= shares.sum()
         split = _fill(groups, settled, shares, labels=list(labels), seed=seed, kept=bool(earlier))
-        shortages += _share_notes(groups, split, settled.open_splits, shares, list(labels), list(names))
+        rest = "" if len(shares) == len(SPLITS_OF[design]) else " of what is not in a given split"
+        shortages += _share_notes(groups, split, settled.open_splits, shares, list(labels), list(names), rest)
     absent = np.flatnonzero(_holders(groups, np.flatnonzero(split == TRAIN)) == 0)
     if len(absent):
         raise InputError(
@@ -178,10 +179,12 @@ def _share_notes(
     shares: np.ndarray,
     labels: list[str],
     names: list[str],
+    rest: str,
 ) -> tuple[str, ...]:
     """A sentence for all images, and one for each class, whose shares of the open splits are far off; the worst first.
 
-    Beside all images a class is named only where it is clearly further off than they are.
+    Beside all images a class is named only where it is clearly further off than they are. rest: of what shares are
+    asked, in words.
     """
     inside = np.flatnonzero(np.isin(split, open_splits))
     images = groups.images[inside, : groups.classes].tocsc()
@@ -194,7 +197,6 @@ def _share_notes(
     furthest = (off / total).max(axis=0)
     if far[:, 0].any():
         far[:, 1:] &= furthest[1:] > furthest[0] + _FAR_OFF
-    rest = "" if len(open_splits) == len(SPLITS) else " of what is not in a given split"
     worst = sorted(np.flatnonzero(far.any(axis=0)), key=lambda column: (column > 0, -furthest[column]))
     notes = []
     for column in worst[:_SHOWN]:
@@ -278,17 +280,19 @@ def _cross_fit_folds(table: pd.DataFrame, num_folds: int, seed: int) -> tuple[np
         raise InputError(
             "data.num_folds=0: data.design=cross_fit needs folds; give 2 or more, or set data.design to hold_out"
         )
+    lacking = f"a fold would have no {by_kind.index[1]} image ({counted(int(by_kind.iloc[1]), 'group')})"
+    reason = lacking
     for count in range(min(num_folds, int(by_kind.iloc[1])), 1, -1):
         fold = _draw_folds(table, count, seed)
         spread = table.assign(fold=fold, kind=kind).groupby("fold")["kind"].nunique().min()
-        if spread > 1 and (table.assign(fold=fold).groupby("label")["fold"].nunique() > 1).all():
+        folds_of = table.assign(fold=fold).groupby("label")["fold"].nunique()
+        alone = folds_of.index[folds_of == 1]
+        if spread > 1 and not len(alone):
             fewer: tuple[str, ...] = ()
             if count < num_folds:
-                fewer = (
-                    f"There are {count} folds instead of data.num_folds={num_folds}: with more, a fold would have no "
-                    f"{by_kind.index[1]} image ({counted(int(by_kind.iloc[1]), 'group')}).",
-                )
+                fewer = (f"There are {count} folds instead of data.num_folds={num_folds}: with more, {reason}.",)
             return fold, (*fewer, *_absence_notes(table, fold, count))
+        reason = lacking if spread < 2 else f"all images of class {listed(list(alone))} would be in one fold"
     rarest = listed([f"{name} ({counted(int(count), 'group')})" for name, count in held[held < 3].items()])
     raise InputError(
         f"data.design=cross_fit: the images that are not test cannot be cut into two folds of whole groups with "

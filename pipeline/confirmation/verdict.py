@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.expected_difference import Normal, moderated_variance, shrink
-from pipeline.confirmation.prior import SEED_FREEDOM, SEED_SD
+from pipeline.confirmation.prior import LEAST_GAIN, SEED_FREEDOM, SEED_SD
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 
@@ -90,8 +90,8 @@ def judge(measured: Measured, prior: Normal, *, confidence: float, objective: st
     seeds = measured.seed_variance()
     se = math.sqrt(seeds + measured.sampling)
     measurement = (
-        f"Measured {over}: {measured.mean:+.4f} with a standard error of {se:.4f}, shrunk towards what such searches "
-        f"gain ({prior.mean:+.4f} ± {prior.sd:.4f})."
+        f"Measured {over}: {measured.mean:+.4f} with a standard error of {se:.4f}, shrunk towards the difference that "
+        f"was expected before ({prior.mean:+.4f} ± {prior.sd:.4f})."
     )
     verdict = _verdict(shrink(measured.mean, se, prior), confidence, objective, measurement)
     return replace(
@@ -108,7 +108,10 @@ def by_search(prior: Normal, gain: float | None, *, confidence: float, objective
         return Verdict(
             chosen=WINNER, statement=f"The winner is kept: in the search the defaults have no score. {reason}"
         )
-    source = f"Expected from its gain of {gain:.4f} in the search, as such searches gain. {reason}"
+    source = (
+        f"It gained {gain:.4f} in the search. Without a confirmation a winner is kept only above a gain of "
+        f"{LEAST_GAIN:.2f}: at full length little of it is left. {reason}"
+    )
     return _verdict(prior, confidence, objective, source)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from components.display import counted
 from components.evaluation.blending import fit_blend
 from components.evaluation.intervals import bootstrap_values
 from components.evaluation.objectives import Objective, score_of_images
@@ -104,7 +105,8 @@ def choose_views(
     """
     candidates = {
         count: Candidate(
-            name=f"{count} views" if count > 1 else "1 view",
+            name=counted(count, "view"),
+            passes=count,
             score=judge.score(unseen.mean(count), unseen),
             resampled=judge.resampled(unseen.mean(count), unseen),
             latency_ms=latency,

@@ -42,7 +42,9 @@ def check_limit(networks: Networks, serving: ServingConfig, *, threads: int) -> 
     """
     latency = _latency(networks, serving, threads)
     candidates = [
-        Candidate(name=f"{way}, {counted(views, 'view')}", score=0.0, resampled=np.zeros(1), latency_ms=cost)
+        Candidate(
+            name=f"{way}, {counted(views, 'view')}", passes=views, score=0.0, resampled=np.zeros(1), latency_ms=cost
+        )
         for way in latency
         if serving.deliver in ("auto", way)
         for views, cost in latency[way].items()
@@ -55,15 +57,16 @@ def choose(
 ) -> Choice:
     """The number of networks, the views, and whether the classifier on frozen features joins.
 
-    The networks together are preferred to one: averaged they are better on every set of `benchmarks/quality.py`, which
-    scores out of fold cannot show, and their certificate needs no transfer. Raises InputError: nothing is within the
-    limit.
+    The networks together are preferred to one: the log loss is convex, so that their mean is at least as good as they
+    are on average, which scores out of fold cannot show; and their certificate needs no transfer. Where nothing is
+    within the limit any more (see `check_limit`: times vary), the fastest is taken.
     """
     limit, sizes, latency = serving.max_latency_ms, _sizes(networks), _latency(networks, serving, threads)
     ways = [way for way in sizes if serving.deliver in ("auto", way)]
     fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
     deliver = fits[0] if fits else ways[-1]
-    views, compared = choose_views(scored, judge, latency[deliver], limit_ms=limit)
+    reachable = limit if fits else min(latency[deliver].values())
+    views, compared = choose_views(scored, judge, latency[deliver], limit_ms=reachable)
     cost, may_blend = latency[deliver][views], serving.blend == "auto"
     if may_blend:
         member = networks.frozen_member(frozen)
@@ -80,6 +83,11 @@ def choose(
         "limit": limit,
     }
     return Choice(deliver=deliver, assembly=assembly, latency=latency)
+
+
+def views_asked(networks: Networks, serving: ServingConfig) -> int:
+    """The largest number of views in question."""
+    return networks.counts[-1] if serving.views == "auto" else serving.views
 
 
 def _sizes(networks: Networks) -> dict[str, int]:

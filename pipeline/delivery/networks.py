@@ -50,32 +50,33 @@ class Networks:
             scores[:, folds == one.spec.fold] = found
         return self._unseen(folds >= 0, scores[:, folds >= 0])
 
-    def of_split(self, split: str) -> Unseen:
-        """A split of the hold-out design, scored by the single network."""
+    def of_split(self, split: str, count: int) -> Unseen:
+        """A split of the hold-out design, scored by the single network in so many views."""
         images = self.data.split(split)
-        scores = view_scores(self.learner.model, images, self.learner, self.views)
+        scores = view_scores(self.learner.model, images, self.learner, self.views[:count])
         return self._unseen(self.data.manifest["split"].eq(split).to_numpy(), scores)
 
-    def on_seen(self, whole: Trained, combine: Combine, *, seed: int) -> SeenScores:
+    def on_seen(self, whole: Trained, combine: Combine, count: int, *, seed: int) -> SeenScores:
         """Logits (A, K) of images that the models were trained on: of the folds' networks, and of the delivered one.
 
-        combine: from log-probabilities (V, A, K) of a network, and (A, K) of the classifier on frozen features.
+        count: of views. combine: from log-probabilities (V, A, K) of a network, and (A, K) of the classifier on frozen
+        features.
         """
         images, folds = self.data.split("train"), self.data.manifest.query("split == 'train'")["fold"].to_numpy()
         frozen = self.frozen[self.data.manifest["split"].eq("train").to_numpy()].astype(np.float64)
         chosen = draw_by_class(images.labels, size=SEEN_IMAGES, rare=0, seed=seed)
-        scores = np.empty((len(self.views), len(chosen), len(self.data.classes)), dtype=np.float32)
+        scores = np.empty((count, len(chosen), len(self.data.classes)), dtype=np.float32)
         for one in self.trained:
             own = (folds[chosen] + 1) % len(self.trained) == one.spec.fold
             if own.any():
-                scores[:, own] = self._scores(one, images.take(chosen[own]))
+                scores[:, own] = self._scores(one, images.take(chosen[own]), count)
         known = log_softmax(frozen[chosen], axis=1)
-        delivered = self._scores(whole, images.take(chosen))
+        delivered = self._scores(whole, images.take(chosen), count)
         return SeenScores(folds=combine(scores, known), delivered=combine(delivered, known))
 
-    def _scores(self, one: Trained, images: ImageSet) -> np.ndarray:
+    def _scores(self, one: Trained, images: ImageSet, count: int) -> np.ndarray:
         self.learner.model.load_state_dict(one.store.best().weights)
-        return view_scores(self.learner.model, images, self.learner, self.views)
+        return view_scores(self.learner.model, images, self.learner, self.views[:count])
 
     def latency(self, count: int, counts: Sequence[int], *, threads: int) -> Mapping[int, float]:
         """Milliseconds for one image of an ensemble of so many of these networks, by number of views."""

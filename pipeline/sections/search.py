@@ -102,8 +102,9 @@ class SearchConfig(Section):
     fork_fraction: float = Field(default=0.15, gt=0, lt=1)
     """wsd: length of the cooldown at a rung, as a share of the steps so far."""
     confirm: Literal["auto", "always", "never"] = "auto"
-    """Whether winner and defaults are compared at full length: `auto` where that could detect what the winner may
-    gain. The recipe of the higher expected quality is kept, without a comparison by the search's own scores."""
+    """Whether winner and defaults are compared at full length: `auto` where that could detect the possible
+    gain. The recipe of the higher expected quality is kept. Without a comparison that is the winner only where it
+    gained more than .20 in the search (see docs/search.md)."""
     confirm_seeds: int = 3
     """Pairs of trainings of a comparison, each from another seed. With `data.design: cross_fit` there is instead one
     for each fold on which the search has compared nothing: none of the first, or of the first `folds`."""

@@ -29,7 +29,7 @@ from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.assembly import Judge, Unseen
-from pipeline.delivery.choice import SINGLE, Choice, check_limit, choose
+from pipeline.delivery.choice import SINGLE, Choice, check_limit, choose, views_asked
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
 from pipeline.delivery.frozen import frozen_part
@@ -87,7 +87,7 @@ def run(
         trained = _train(context, data, plan)
         use_threads(cpu_threads(context.compute))
         networks = _load(context, data, plan, trained)
-        scored = networks.out_of_fold() if data.folds else networks.of_split("val")
+        scored = networks.out_of_fold() if data.folds else networks.of_split("val", views_asked(networks, serving))
         _check_finite(scored.views, plan)
         judge = Judge(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
@@ -109,6 +109,10 @@ def run(
         point=point,
     )
     context.console.say(f"  delivered: {card.summary}; {milliseconds(choice.latency)} for an image")
+    limit = serving.max_latency_ms
+    if limit is not None and choice.latency["delivered"] > limit:
+        took = f"the delivered model took {choice.latency['delivered']:.3g} ms when it was measured again"
+        context.console.warn(f"serving.max_latency_ms={limit:g}: {took}")
     everything = list({one.name: one for one in [*trained, *delivered]}.values())
     ledger = _write_ledger(context, everything, monitor)
     _write_history(context, everything, networks.learner.stepper.group_names, ledger)
@@ -211,7 +215,7 @@ def _decide(
     """On scores out of fold, or on the calibration split. delivered: none where networks have no weight."""
     data, assembly, seen = networks.data, choice.assembly, None
     if not data.folds:
-        unseen = networks.of_split("calibration")
+        unseen = networks.of_split("calibration", assembly.views)
         _check_finite(unseen.views, plan)
         logits, evidence = assembly.combine(unseen.views, unseen.frozen), Evidence("held_out", folds=0, choices=1)
     else:
@@ -225,7 +229,7 @@ def _decide(
             not_certifying=tuple(sorted({*confirmed.selection_folds, *embedding["not_certifying"]})),
         )
         if whole:
-            seen = networks.on_seen(whole[0], assembly.combine, seed=plan.spec.seed)
+            seen = networks.on_seen(whole[0], assembly.combine, assembly.views, seed=plan.spec.seed)
     return decide(context, data, logits, unseen.rows, settings, evidence=evidence, seen=seen, assembly=choice.record)
 
 

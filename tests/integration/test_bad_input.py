@@ -198,7 +198,7 @@ CASES = [
     Case(
         "fewer trials than the folds take",
         ["search.num_trials=4 is too few", "5 folds of the last level", "to 22 at least"],
-        {**PARTS, "search.sampler": "grid", "search.folds": "5"},
+        {**PARTS, "search.sampler": "grid", "search.folds": "5", "data.num_folds": "5"},
         command="search",
     ),
     Case(

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.integration
 
 #: Another seed gives other splits as well, so the champion has seen some of the new test images; with this one enough
 #: unseen ones are left to compare on.
-SECOND = {"seed": 4, "search.num_trials": 0, "data.design": "hold_out"}
+SECOND = {"seed": 8, "search.num_trials": 0, "data.design": "hold_out"}
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ RUN_HERE = (
 COVERED = {
     "mlflow run",
     "mlflow ui",
+    "escapement predict",
     "escapement relocate",
     "escapement clean --config castings.yaml",
     "mlflow models serve",

@@ -109,8 +109,8 @@ def test_a_training_that_was_killed_goes_on_from_its_last_epoch(copy_of_finished
     killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_second_fold)
     assert killed.code == -signal.SIGKILL
     assert not list(place.storage.glob("train/*/stage.json"))
-    root, stage = sorted(place.running())
-    assert (root[:14], stage) == ("smoke train 20", "train")
+    member, root, stage = sorted(place.running())
+    assert (member, root[:14], stage) == ("fold-1-seed-1", "smoke train 20", "train")
     (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
     saved = _saved_epochs(place)
     resumed = place.run("train", LONG_TRAINING)

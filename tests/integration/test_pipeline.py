@@ -316,7 +316,7 @@ def test_a_latency_limit_that_nothing_meets_costs_no_training_and_one_network_ca
     refused = place.execute(*place.pipeline("run", {**single, "serving.max_latency_ms": 0.001}))
     assert refused.code == 2, refused.stderr[-4000:]
     (error,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
-    assert "serving.max_latency_ms=0.001: nothing meets it; the fastest, 1 view, takes" in error
+    assert "serving.max_latency_ms=0.001: nothing meets it; the fastest, single, " in error
     assert "Traceback" not in refused.stderr
     assert not list(place.storage.glob("train/*/stage.json"))
     assert not list(place.storage.glob("train/*/*/fold-*"))  # before any training

@@ -173,7 +173,7 @@ def test_tiles_are_trained_on_judged_and_served_by_the_image(workplace):
         "data.source": "generated:count=120,size=96,defect_rate=0.5,seed=5",
         "data.tile_size": 56,
         "data.tile_overlap": 0.1,
-        "search.num_trials": 1,
+        "search.num_trials": 0,
         "train.epochs": 1,
     }
     done = workplace.run("run", source)

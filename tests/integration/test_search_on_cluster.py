@@ -13,7 +13,7 @@ pytestmark = pytest.mark.integration
 
 SEARCH = {
     "search.num_trials": 4,
-    "search.max_epochs": 16,
+    "search.max_epochs": 10,
     "search.grace_epochs": 2,
     "search.scheduler": "none",
     "search.sampler": "random",

@@ -26,10 +26,10 @@ def table_of(label, group=None, split=None, sha256=None, **metadata):
     return pd.DataFrame(columns | {f"meta_{name}": values for name, values in metadata.items()})
 
 
-def assign(table, *, seed=0, conflict="error", fractions=FRACTIONS, strata=(), earlier=None):
+def assign(table, *, design="hold_out", seed=0, conflict="error", fractions=FRACTIONS, strata=(), earlier=None):
     return assign_splits(
         table,
-        design="hold_out",
+        design=design,
         fractions=fractions,
         seed=seed,
         conflict=conflict,
@@ -216,6 +216,14 @@ def test_shares_beside_a_given_split_are_those_of_the_rest():
     )
 
 
+def test_the_two_splits_of_cross_fit_leave_no_rest():
+    table = table_of(["crack", "good"] * 50, ["A"] * 90 + [f"B{n}" for n in range(10)])
+    fractions = {"train": 0.2, "val": 0.1, "calibration": 0.1, "test": 0.6}
+    (said,) = assign(table, design="cross_fit", fractions=fractions).shortages
+    assert "asked 60%)" in said
+    assert "given split" not in said
+
+
 def test_many_classes_that_are_off_are_told_in_a_few_lines():
     label = ["good"] * 600 + [f"c{n}" for n in range(8) for _ in range(20)]
     group = [f"g{n}" for n in range(600)] + [f"c{n}-{max(0, k - 16)}" for n in range(8) for k in range(20)]
@@ -393,6 +401,18 @@ def test_cross_fit_has_fewer_folds_where_a_fold_would_lack_a_kind():
     assert sorted(np.bincount(result.fold[30:])) == [1, 1, 1]
     assert result.notes == (
         "There are 3 folds instead of data.num_folds=5: with more, a fold would have no defective image (3 groups).",
+    )
+
+
+def test_cross_fit_has_fewer_folds_where_a_class_would_be_in_one_fold_only(monkeypatch):
+    def together(table, num_folds, seed):
+        fold = np.arange(len(table)) % num_folds
+        return np.where((table["label"] == "hole") & (num_folds > 3), 0, fold)
+
+    monkeypatch.setattr("components.data.splits._draw_folds", together)
+    result = cross_fit_folds(["good"] * 30 + ["crack"] * 12 + ["hole"] * 2)
+    assert result.notes[0] == (
+        "There are 3 folds instead of data.num_folds=5: with more, all images of class hole would be in one fold."
     )
 
 

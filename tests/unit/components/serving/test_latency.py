@@ -17,7 +17,8 @@ NOISE = np.array([-1.0, 1.0])
 
 
 def candidate(name: str, score: float, latency_ms: float, *, noise: float = 0.0) -> Candidate:
-    return Candidate(name=name, score=score, resampled=score + noise * NOISE, latency_ms=latency_ms)
+    passes = round(1000 * latency_ms)
+    return Candidate(name=name, passes=passes, score=score, resampled=score + noise * NOISE, latency_ms=latency_ms)
 
 
 def chosen(*candidates: Candidate, limit_ms: float | None = None) -> str:
@@ -35,7 +36,7 @@ def test_the_limit_leaves_the_slower_ones_out_and_holds_for_the_very_value() -> 
     assert chosen(*models, limit_ms=2) == "one"
 
 
-def test_the_fastest_within_one_standard_error_of_the_best_is_delivered() -> None:
+def test_the_fewest_passes_within_one_standard_error_of_the_best_are_delivered() -> None:
     best = candidate("eight views", 0.930, 16)
     assert chosen(best, candidate("one view", 0.925, 2, noise=0.0051)) == "one view"
     assert chosen(best, candidate("one view", 0.925, 2, noise=0.0049)) == "eight views"
@@ -47,8 +48,8 @@ def test_noise_that_two_models_share_is_no_reason_to_take_the_worse() -> None:
     """The difference is what counts: the same images are hard for both."""
     shared = 0.05 * NOISE
     models = [
-        Candidate(name="better", score=0.93, resampled=0.93 + shared, latency_ms=8),
-        Candidate(name="worse", score=0.92, resampled=0.92 + shared, latency_ms=1),
+        Candidate(name="better", passes=8, score=0.93, resampled=0.93 + shared, latency_ms=8),
+        Candidate(name="worse", passes=1, score=0.92, resampled=0.92 + shared, latency_ms=1),
     ]
     assert choose_delivery(models, limit_ms=None).name == "better"
 
@@ -56,6 +57,13 @@ def test_noise_that_two_models_share_is_no_reason_to_take_the_worse() -> None:
 def test_noise_is_counted_from_the_best_that_the_limit_allows() -> None:
     slow, middle = candidate("slow", 0.95, 50, noise=1.0), candidate("middle", 0.92, 9)
     assert chosen(slow, middle, candidate("fast", 0.90, 3, noise=0.01), limit_ms=10) == "middle"
+
+
+def test_measured_milliseconds_choose_nothing_but_the_limit() -> None:
+    one = Candidate(name="one view", passes=1, score=0.9, resampled=0.9 + NOISE, latency_ms=7)
+    two = Candidate(name="two views", passes=2, score=0.9, resampled=0.9 - NOISE, latency_ms=6)
+    assert chosen(one, two) == "one view"
+    assert chosen(one, two, limit_ms=6.5) == "two views"
 
 
 def test_of_equally_fast_ones_the_better_is_delivered() -> None:

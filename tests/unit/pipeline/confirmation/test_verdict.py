@@ -39,7 +39,7 @@ def test_a_difference_is_shrunk_by_its_uncertainty_and_the_statement_gives_the_n
     assert verdict.statement == (
         "The winner is kept: the winner's expected auroc is 0.0150 above that of the defaults, and it is better with a "
         "probability of 76 %, which is not certain at 90 % confidence. Measured over some seeds: +0.0300 with a "
-        "standard error of 0.0300, shrunk towards what such searches gain (+0.0000 ± 0.0300)."
+        "standard error of 0.0300, shrunk towards the difference that was expected before (+0.0000 ± 0.0300)."
     )
 
 
@@ -86,7 +86,8 @@ def test_without_a_confirmation_the_search_decides_and_the_reason_is_said() -> N
     winner = by_search(Normal(0.01, 0.03), 0.05, **options)
     assert winner.chosen == WINNER
     assert winner.statement.endswith(
-        "Expected from its gain of 0.0500 in the search, as such searches gain. Not confirmed."
+        "It gained 0.0500 in the search. Without a confirmation a winner is kept only above a gain of 0.20: at full "
+        "length little of it is left. Not confirmed."
     )
     assert by_search(Normal(-0.001, 0.03), 0.01, **options).chosen == DEFAULTS
     assert by_search(Normal(0.0, 0.03), None, **options).chosen == WINNER  # the defaults have failed there

@@ -84,7 +84,7 @@ def test_a_single_image_scored_by_hand_is_found_on_its_row(networks) -> None:
 @pytest.mark.parametrize("split", ["val", "calibration"])
 def test_without_folds_a_split_is_scored_by_the_one_network(networks, split) -> None:
     one = networks(folds=0)
-    found = one.of_split(split)
+    found = one.of_split(split, len(one.views))
     assert set(found.rows["split"]) == {split}
     expected = view_scores(one.learner.model, one.data.split(split), one.learner, (0, 4, 2, 6))
     np.testing.assert_array_equal(found.views, expected)
@@ -116,7 +116,7 @@ def test_images_that_were_seen_are_scored_by_a_network_that_saw_them_and_by_the_
         frozen.append(known)
         return views[0]
 
-    seen = given.on_seen(SimpleNamespace(store=store_of(9)), combine, seed=0)
+    seen = given.on_seen(SimpleNamespace(store=store_of(9)), combine, len(given.views), seed=0)
     rows = three.data.manifest[three.data.manifest["split"] == "train"]
     assert seen.folds[:, 0].tolist() == [(fold + 1) % 3 for fold in rows["fold"]]
     assert set(seen.delivered[:, 0]) == {9}
@@ -131,7 +131,7 @@ def store_of(number: int) -> SimpleNamespace:
 def test_of_many_images_a_share_is_enough(networks, monkeypatch) -> None:
     monkeypatch.setattr(module, "SEEN_IMAGES", 10)
     three = networks()
-    seen = three.on_seen(three.trained[0], lambda views, frozen: views[0], seed=1)
+    seen = three.on_seen(three.trained[0], lambda views, frozen: views[0], 1, seed=1)
     assert seen.folds.shape == seen.delivered.shape == (10, 2)
 
 

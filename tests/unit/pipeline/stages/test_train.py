@@ -224,11 +224,11 @@ def test_outputs_that_are_not_finite_are_an_error_that_names_the_rate_and_what_t
 class Scores(SimpleNamespace):
     """Networks whose scores are known. asked: the images for which they were asked."""
 
-    def of_split(self, split: str) -> SimpleNamespace:
+    def of_split(self, split: str, count: int) -> SimpleNamespace:
         self.asked.append(split)
         return unseen(5.0)
 
-    def on_seen(self, whole, combine, *, seed: int) -> SeenScores:
+    def on_seen(self, whole, combine, count: int, *, seed: int) -> SeenScores:
         self.asked.append((whole, seed))
         return SeenScores(combine(np.ones((1, 4, 2)), np.zeros((4, 2))), np.zeros((4, 2)))
 

@@ -67,7 +67,8 @@ def choose(
     deliver = fits[0] if fits else ways[-1]
     reachable = limit if fits else min(latency[deliver].values())
     views, compared = choose_views(scored, judge, latency[deliver], limit_ms=reachable)
-    cost, may_blend = latency[deliver][views], serving.blend == "auto"
+    certifies = networks.frozen[networks.data.manifest["split"].eq("calibration").to_numpy()]  # none with folds
+    cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(certifies).all())
     if may_blend:
         member = networks.frozen_member(frozen)
         blended = networks.latency_with(member, sizes[deliver], views, threads=threads)

@@ -53,7 +53,7 @@ class Unseen:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class Scorer:
     """What models are compared by, and on which classes."""
 
     objective: Objective
@@ -97,7 +97,7 @@ class Assembly:
 
 
 def choose_views(
-    unseen: Unseen, judge: Judge, latency_ms: Mapping[int, float], *, limit_ms: float | None
+    unseen: Unseen, scorer: Scorer, latency_ms: Mapping[int, float], *, limit_ms: float | None
 ) -> tuple[int, list[dict[str, float]]]:
     """The fewest views that lose nothing beyond noise, within the limit; and what each number is worth and costs.
 
@@ -107,8 +107,8 @@ def choose_views(
         count: Candidate(
             name=counted(count, "view"),
             passes=count,
-            score=judge.score(unseen.mean(count), unseen),
-            resampled=judge.resampled(unseen.mean(count), unseen),
+            score=scorer.score(unseen.mean(count), unseen),
+            resampled=scorer.resampled(unseen.mean(count), unseen),
             latency_ms=latency,
         )
         for count, latency in latency_ms.items()
@@ -118,11 +118,11 @@ def choose_views(
     return next(count for count, one in candidates.items() if one is chosen), table
 
 
-def assemble(unseen: Unseen, judge: Judge, *, views: int, may_blend: bool) -> Assembly:
+def assemble(unseen: Unseen, scorer: Scorer, *, views: int, may_blend: bool) -> Assembly:
     """Decide whether the classifier on frozen features joins: where it lowers the log loss beyond its noise, out of
     fold, and does not lower the score."""
     alone = unseen.mean(views)
-    record: dict[str, Any] = {"views": views, "score": judge.score(alone, unseen), "blend": None}
+    record: dict[str, Any] = {"views": views, "score": scorer.score(alone, unseen), "blend": None}
     plain = Assembly(views=views, network=1.0, frozen=0.0, logits=alone, record=record)
     if not may_blend or len(np.unique(unseen.folds)) < 2:
         return plain
@@ -138,13 +138,13 @@ def assemble(unseen: Unseen, judge: Judge, *, views: int, may_blend: bool) -> As
         np.stack([alone, unseen.frozen]), unseen.labels, unseen.folds, groups=unseen.rows["group"].to_numpy()
     )
     network, frozen = (float(weight) for weight in blend.weights)
-    score = judge.score(blend.blended, unseen)
+    score = scorer.score(blend.blended, unseen)
     taken = frozen > 0 and blend.gain > blend.gain_error and score >= record["score"]
     record["blend"] = {
         "taken": taken,
         "weights": [network, frozen],
         "score": score,
-        "score_of_frozen": judge.score(unseen.frozen, unseen),
+        "score_of_frozen": scorer.score(unseen.frozen, unseen),
         "log_loss_gain": blend.gain,
         "standard_error": blend.gain_error if math.isfinite(blend.gain_error) else None,
     }

@@ -11,7 +11,7 @@ from components.display import counted
 from components.errors import InputError
 from components.serving.latency import Candidate, choose_delivery
 from pipeline.config import ServingConfig
-from pipeline.delivery.assembly import Assembly, Judge, Unseen, assemble, choose_views
+from pipeline.delivery.assembly import Assembly, Scorer, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
 from pipeline.delivery.networks import Networks
 
@@ -53,7 +53,7 @@ def check_limit(networks: Networks, serving: ServingConfig, *, threads: int) -> 
 
 
 def choose(
-    networks: Networks, scored: Unseen, judge: Judge, frozen: Part, serving: ServingConfig, *, threads: int
+    networks: Networks, scored: Unseen, scorer: Scorer, frozen: Part, serving: ServingConfig, *, threads: int
 ) -> Choice:
     """The number of networks, the views, and whether the classifier on frozen features joins.
 
@@ -66,14 +66,14 @@ def choose(
     fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
     deliver = fits[0] if fits else ways[-1]
     reachable = limit if fits else min(latency[deliver].values())
-    views, compared = choose_views(scored, judge, latency[deliver], limit_ms=reachable)
+    views, compared = choose_views(scored, scorer, latency[deliver], limit_ms=reachable)
     certifies = networks.frozen[networks.data.manifest["split"].eq("calibration").to_numpy()]  # none with folds
     cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(certifies).all())
     if may_blend:
         member = networks.frozen_member(frozen)
         blended = networks.latency_with(member, sizes[deliver], views, threads=threads)
         may_blend = limit is None or blended <= limit
-    assembly = assemble(scored, judge, views=views, may_blend=may_blend)
+    assembly = assemble(scored, scorer, views=views, may_blend=may_blend)
     if not assembly.network:  # the classifier on frozen features alone
         blended = networks.latency_with(member, 0, views, threads=threads)
     assembly.record["compared_views"] = compared

@@ -28,7 +28,7 @@ from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
-from pipeline.delivery.assembly import Judge, Unseen
+from pipeline.delivery.assembly import Scorer, Unseen
 from pipeline.delivery.choice import SINGLE, Choice, check_limit, choose, views_asked
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card, network_member
@@ -89,10 +89,10 @@ def run(
         networks = _load(context, data, plan, trained)
         scored = networks.out_of_fold() if data.folds else networks.of_split("val", views_asked(networks, serving))
         _check_finite(scored.views, plan)
-        judge = Judge(
+        scorer = Scorer(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
-        choice = choose(networks, scored, judge, frozen_part(context, weight=1.0), serving, threads=threads)
+        choice = choose(networks, scored, scorer, frozen_part(context, weight=1.0), serving, threads=threads)
         blend = choice.assembly.record["blend"] or {}
         if "reason" in blend:
             context.console.warn(f"the classifier on frozen features does not join: {blend['reason']}")

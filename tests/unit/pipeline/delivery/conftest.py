@@ -17,7 +17,7 @@ from components.data.framing import Framing
 from components.evaluation.objectives import Objective
 from components.models.forward import FrozenClassifier, pooled_features
 from pipeline.config import ComputeConfig
-from pipeline.delivery.assembly import Judge, Unseen
+from pipeline.delivery.assembly import Scorer, Unseen
 from pipeline.delivery.members import Trained
 from pipeline.delivery.networks import Networks
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -138,9 +138,9 @@ def networks(images) -> Callable[..., Networks]:
 
 
 @pytest.fixture
-def judge() -> Judge:
+def scorer() -> Scorer:
     objective = Objective(name="auroc", escape_budget=None, escape_cost=1.0, defect_rate=None)
-    return Judge(objective=objective, classes=CLASSES, good_classes=("good",), seed=0)
+    return Scorer(objective=objective, classes=CLASSES, good_classes=("good",), seed=0)
 
 
 @pytest.fixture

@@ -42,9 +42,9 @@ def scored(unseen):
 
 
 def test_without_a_limit_all_networks_are_delivered_with_the_views_that_gain_and_the_frozen_features(
-    scored, judge
+    scored, scorer
 ) -> None:
-    found = choose(fake(), scored, judge, None, ServingConfig(), threads=2)
+    found = choose(fake(), scored, scorer, None, ServingConfig(), threads=2)
     assert (found.deliver, found.assembly.views) == ("ensemble", 4)
     assert found.assembly.frozen > 0
     record = json.loads(json.dumps(found.record))
@@ -67,17 +67,17 @@ def test_without_a_limit_all_networks_are_delivered_with_the_views_that_gain_and
         (1.2, "single", 1, 1.0),
     ],
 )
-def test_a_limit_takes_views_first_then_networks(scored, judge, limit, deliver, views, delivered) -> None:
-    found = choose(fake(), scored, judge, None, ServingConfig(max_latency_ms=limit), threads=1)
+def test_a_limit_takes_views_first_then_networks(scored, scorer, limit, deliver, views, delivered) -> None:
+    found = choose(fake(), scored, scorer, None, ServingConfig(max_latency_ms=limit), threads=1)
     assert (found.deliver, found.assembly.views) == (deliver, views)
     assert found.latency["delivered"] == delivered
     assert (found.assembly.frozen > 0) == (delivered % 1 > 0)
 
 
 @pytest.mark.parametrize(("deliver", "cost"), [("auto", 1.0), ("single", 1.0), ("ensemble", 3.0)])
-def test_where_nothing_is_within_the_limit_any_more_the_fastest_is_delivered(scored, judge, deliver, cost) -> None:
+def test_where_nothing_is_within_the_limit_any_more_the_fastest_is_delivered(scored, scorer, deliver, cost) -> None:
     """The limit was met before the trainings; a run of hours must not fail by a measurement that varies."""
-    found = choose(fake(), scored, judge, None, ServingConfig(max_latency_ms=0.9, deliver=deliver), threads=1)
+    found = choose(fake(), scored, scorer, None, ServingConfig(max_latency_ms=0.9, deliver=deliver), threads=1)
     assert (found.assembly.views, found.latency["delivered"], found.assembly.frozen) == (1, cost, 0.0)
 
 
@@ -92,44 +92,44 @@ def test_a_limit_that_nothing_can_meet_is_refused_before_any_network_is_trained(
     check_limit(fake(), ServingConfig(), threads=1)
 
 
-def test_what_is_asked_for_is_delivered(scored, judge) -> None:
-    single = choose(fake(), scored, judge, None, ServingConfig(deliver="single", blend="never"), threads=1)
+def test_what_is_asked_for_is_delivered(scored, scorer) -> None:
+    single = choose(fake(), scored, scorer, None, ServingConfig(deliver="single", blend="never"), threads=1)
     assert (single.deliver, single.assembly.views, single.latency["delivered"]) == ("single", 4, 4.0)
     assert single.record["blend"] is None
-    one_view = choose(fake(), scored, judge, None, ServingConfig(views=1), threads=1)
+    one_view = choose(fake(), scored, scorer, None, ServingConfig(views=1), threads=1)
     assert (one_view.deliver, one_view.assembly.views) == ("ensemble", 1)
     assert [row["views"] for row in one_view.record["compared_views"]] == [1]
 
 
-def test_views_that_the_chosen_recipe_does_not_allow_are_refused_with_those_it_does(scored, judge) -> None:
+def test_views_that_the_chosen_recipe_does_not_allow_are_refused_with_those_it_does(scored, scorer) -> None:
     with pytest.raises(InputError, match=r"serving\.views=8: .* allows 1, 2, 4 only"):
-        choose(fake(), scored, judge, None, ServingConfig(views=8), threads=1)
+        choose(fake(), scored, scorer, None, ServingConfig(views=8), threads=1)
 
 
-def test_the_design_hold_out_has_one_network(scored, judge) -> None:
-    found = choose(fake(folds=0), scored, judge, None, ServingConfig(), threads=1)
+def test_the_design_hold_out_has_one_network(scored, scorer) -> None:
+    found = choose(fake(folds=0), scored, scorer, None, ServingConfig(), threads=1)
     assert (found.deliver, found.assembly.views) == ("single", 4)
     assert "ensemble" not in found.latency
 
 
-def test_networks_without_weight_cost_nothing(unseen, judge) -> None:
+def test_networks_without_weight_cost_nothing(unseen, scorer) -> None:
     noise = np.random.default_rng(0).normal(size=(2, COUNT))
     found = choose(
-        fake(), unseen(-TRUTH + noise[:1].repeat(4, axis=0), TRUTH + noise[1]), judge, None, ServingConfig(), threads=1
+        fake(), unseen(-TRUTH + noise[:1].repeat(4, axis=0), TRUTH + noise[1]), scorer, None, ServingConfig(), threads=1
     )
     assert (found.assembly.network, found.latency["delivered"]) == (0.0, 0.5)
 
 
-def test_frozen_features_that_are_not_known_of_all_images_stay_out(unseen, judge) -> None:
+def test_frozen_features_that_are_not_known_of_all_images_stay_out(unseen, scorer) -> None:
     known = TRUTH.copy()
     known[0] = np.nan
-    found = choose(fake(), unseen(TRUTH + np.zeros((4, COUNT)), known), judge, None, ServingConfig(), threads=1)
+    found = choose(fake(), unseen(TRUTH + np.zeros((4, COUNT)), known), scorer, None, ServingConfig(), threads=1)
     assert (found.assembly.frozen, found.assembly.views, found.latency["delivered"]) == (0.0, 1, 3.0)
     assert found.record["blend"]["reason"].startswith("it has no score of 1 of the 400 images")
 
 
-def test_without_a_score_of_an_image_that_certifies_they_stay_out_too(scored, judge) -> None:
+def test_without_a_score_of_an_image_that_certifies_they_stay_out_too(scored, scorer) -> None:
     networks = fake(folds=0)
     networks.frozen[1] = np.nan
-    found = choose(networks, scored, judge, None, ServingConfig(), threads=1)
+    found = choose(networks, scored, scorer, None, ServingConfig(), threads=1)
     assert (found.assembly.frozen, found.latency["delivered"]) == (0.0, 4.0)

@@ -9,13 +9,14 @@ images. Reported are medians over the seeds, and seconds as multiples of the loo
 sitting; those of the first model count from the start of the command.
 
 A machine that does nothing else needs four hours for two sets; `--folder PATH` keeps each finished command, so that a
-second call goes on. `--output PATH` writes the results, `--results PATH` takes them from there and measures nothing,
-and `--figure PATH` draws quality over time.
+second call with the same settings goes on. `--output PATH` writes the results, `--results PATH` takes them from there
+and measures nothing, and `--figure PATH` draws quality over time.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from rich.table import Table
 
 from pipeline.cli import parse_overrides
 from pipeline.compute.resources import cpu_count
+from pipeline.loading import load
 
 LOOPS = (Loop(128, 3), Loop(128, 8), Loop(176, 6), Loop(224, 8))
 MEASURES = ("auroc", "average_precision", "balanced_accuracy", "overkill", "overkill_at_budget", "escape_rate")
@@ -98,11 +100,11 @@ def _measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 
 def _measure_set(images: ImageSet, arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
-    split = make_split(images, place)
+    split, digest = make_split(images, place), settings_digest(images, loop_lr=arguments.loop_lr)
     rows: Rows = []
     for seed in arguments.seeds:
         for name, run in _turns(images, split, seed, arguments):
-            kept = place / f"{name} {seed}.json"
+            kept = place / f"{name} {seed} {digest}.json"
             if not kept.exists():
                 with tempfile.TemporaryDirectory(prefix="escapement-bench-") as work:
                     found = run(Path(work) / "run")
@@ -116,6 +118,12 @@ def _measure_set(images: ImageSet, arguments: argparse.Namespace, place: Path) -
         "rows": rows,
         "medians": summarise(rows),
     }
+
+
+def settings_digest(images: ImageSet, *, loop_lr: float) -> str:
+    """Of all that a result depends on beside the name and the seed of its command."""
+    config = load(images.config, images.changes).model_dump(mode="json")
+    return hashlib.sha256(json.dumps([config, loop_lr], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _turns(

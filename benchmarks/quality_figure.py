@@ -24,7 +24,7 @@ TITLES = {
 TICKS = {5: "5 s", 10: "10 s", 30: "30 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min", 1800: "30 min"}
 TICKS |= {3600: "1 h", 7200: "2 h", 18000: "5 h"}
 OURS, LOOP = "ours, ", "loop, "
-SHOWN = {FIRST: FIRST, "half": "half", "demo": "demo", "three times": "three times"}
+SHOWN = (FIRST, "half", "demo", "three times")
 """Names of the pipeline's points, in the order of their seconds."""
 MARKERS = ("s", "^", "D", "v", "P", "X")
 ROOM = 0.15
@@ -78,7 +78,7 @@ def _panel(axes: Axes, name: str, found: Mapping[str, Any], markers: Mapping[str
     _line(axes, found, ours, key, {}, filled=True)
     _limits(axes, found, key)
     for who in ours:
-        place, text = (medians[who]["seconds"], medians[who][key]), SHOWN[who.removeprefix(OURS)]
+        place, text = (medians[who]["seconds"], medians[who][key]), who.removeprefix(OURS)
         style.note(axes, text, place, offset=(0, -8), ha="center", va="top", color=style.BLUE, over_lines=True)
     style.title(axes, TITLES.get(name, name), f"{found['images']:,} images, {found['tested']} of them for the test")
     style.label_axes(axes, x="time of the whole command", y="AUROC" if ranks else "balanced accuracy")

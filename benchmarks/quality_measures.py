@@ -6,19 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 
 from components.evaluation import scalars
 
 ESCAPES = 0.05
 """Share of the test's defectives that escape at the threshold at which overkill is compared."""
-
-
-def defect_log_odds(log_probabilities: np.ndarray, is_good: np.ndarray) -> np.ndarray:
-    """(N,) of a defect against none. log_probabilities: (N, K). is_good: (K,) bool, of the classes."""
-    return np.asarray(
-        logsumexp(log_probabilities[:, ~is_good], axis=1) - logsumexp(log_probabilities[:, is_good], axis=1)
-    )
 
 
 def ranking(log_odds: np.ndarray, is_defect: np.ndarray) -> dict[str, Any]:

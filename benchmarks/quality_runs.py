@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -29,9 +28,8 @@ REFERENCE = "128 px, 8 epochs"
 """The loop whose seconds, with one view, are the unit of time."""
 VIEWS = ", 8 views"
 TIMED = 20
-
-#: The line by which a run says that its first model is there.
-_ANNOUNCED = re.compile(r"the first model is there")
+ANNOUNCED = "the first model is there"
+"""In the line by which a run says so."""
 
 
 class Loop(NamedTuple):
@@ -48,9 +46,9 @@ class Loop(NamedTuple):
 def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path) -> list[dict[str, Any]]:
     """Start the pipeline as a user does, with nothing made before; rows of the delivered and of the first model."""
     storage = place / "storage"
-    epochs = load(images.config, images.changes).train.epochs
-    changes: dict[str, Any] = {"train__epochs": max(1, round(LENGTHS[length] * epochs)), "seed": seed}
-    if seed and "data.earlier_manifest" not in images.changes:
+    config = load(images.config, images.changes)
+    changes: dict[str, Any] = {"train__epochs": max(1, round(LENGTHS[length] * config.train.epochs)), "seed": seed}
+    if config.data.earlier_manifest is None:  # the splits depend on the seed
         changes["data__earlier_manifest"] = split.test
     command = [sys.executable, "-m", "pipeline", "run", *images.options(storage, **changes), "--json"]
     seconds, announced, summary = _start(command, place)
@@ -83,7 +81,7 @@ def _start(command: list[str], place: Path) -> tuple[float, float | None, dict[s
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line)
-            if announced is None and _ANNOUNCED.search(line):
+            if announced is None and ANNOUNCED in line:
                 announced = time.monotonic() - started
         code, seconds = process.wait(), time.monotonic() - started
         out.seek(0)

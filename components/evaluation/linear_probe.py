@@ -64,8 +64,8 @@ def cross_fit(
     """Fit a classifier for each fold on the rows of the others, and score each row by the one that has not seen it.
 
     features: (N, F) float. labels: (N,) int in [0, K). folds: (N,) int, groups whole. balanced: classes weigh the same,
-    whatever their number of images. The penalty of a fold is that of the lowest loss on the other folds' scores, so
-    that no row has a part in how it is scored itself.
+    whatever their number of images. The penalty of a fold is that of the lowest loss on the scores of the other folds,
+    whose classifiers were fitted on this fold, too: its rows have that much of a part in their own scores.
     """
     numbers = np.unique(folds)
     splits = [(np.flatnonzero(folds != number), np.flatnonzero(folds == number)) for number in numbers]

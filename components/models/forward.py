@@ -235,13 +235,15 @@ def restore_member(
 
     Raises ValueError: the weights are not those of such a member.
     """
-    backbone = member["backbone"]
-    if member["kind"] == "network":
-        model: nn.Module = timm.create_model(backbone, pretrained=False, num_classes=num_classes)
-    else:
-        features = state["linear.weight"].shape[1] if "linear.weight" in state else 1
-        network = timm.create_model(backbone, pretrained=False, num_classes=0)
-        model = FrozenClassifier(network, nn.Linear(features, num_classes))
+    backbone, network = member["backbone"], member["kind"] == "network"
+    try:
+        model: nn.Module = timm.create_model(backbone, pretrained=False, num_classes=num_classes if network else 0)
+    except RuntimeError as error:  # timm's for a name that it does not know
+        raise ValueError(f"{where} ({backbone}): {error}; install the timm that the model was made with") from error
+    if not network:
+        weight = state.get("linear.weight")
+        features = weight.shape[1] if weight is not None and weight.ndim == 2 else 1
+        model = FrozenClassifier(model, nn.Linear(features, num_classes))
     own = model.state_dict()
     faults = [f"{key!r} is missing" for key in own.keys() - state.keys()]
     faults += [f"{key!r} is none of its keys" for key in state.keys() - own.keys()]

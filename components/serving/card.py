@@ -163,8 +163,10 @@ def _member_faults(member: Member, framed: int) -> list[str]:
         f"input_size={member.input_size!r} for squares of {framed} px": (
             type(member.input_size) is int and 0 < member.input_size <= framed
         ),
-        "mean and std need three channels": len(member.mean) == len(member.std) == 3,
-        "std must be positive": all(value > 0 for value in member.std),
+        "mean and std need three finite channels": (
+            len(member.mean) == len(member.std) == 3 and all(map(_is_number, (*member.mean, *member.std)))
+        ),
+        "std must be positive": not any(value <= 0 for value in member.std),
         f"weight={member.weight!r} is no finite number from 0": _is_number(member.weight) and member.weight >= 0,
         f"views={views!r} are not different numbers from 0 to {VIEWS - 1} with 0 first": (
             all(type(view) is int and 0 <= view < VIEWS for view in views)

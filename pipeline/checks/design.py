@@ -24,18 +24,19 @@ def design_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
                 "auto, or serving.deliver to auto or single"
             )
         return faults
+    certify = "may certify" if design == "auto" else "certify"  # not where val or calibration images are given
     if config.monitor.action in ("stop", "rollback"):
         faults.append(
             f"monitor.action={config.monitor.action}: it keeps the best epoch on validation images, and with "
-            f"data.design={design} these certify the model{REMEDY}, or monitor.action to observe"
+            f"data.design={design} these {certify} the model{REMEDY}, or monitor.action to observe"
         )
     schedules = {config.recipe.schedule_name}
-    for dimension in space:
+    for dimension in space if config.search.num_trials > 1 else ():
         if dimension.sets == "recipe.schedule":
             schedules |= set(dimension.choices or ())
     if "plateau" in schedules:
         faults.append(
             f"recipe.schedule=plateau: it follows the validation loss, and with data.design={design} these images "
-            f"certify the model{REMEDY}, or another schedule"
+            f"{certify} the model{REMEDY}, or another schedule"
         )
     return faults

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import quality_loop
+import quality_runs
 import torch
 from PIL import Image
-from quality import summarise
+from quality import settings_digest, summarise
 from quality_figure import draw
-from quality_measures import best_balanced_accuracy, defect_log_odds, overkill_at, ranking
-from quality_sets import find_sets
+from quality_measures import best_balanced_accuracy, overkill_at, ranking
+from quality_sets import ImageSet, Split, find_sets
 
 from components.models.backbones import build_model
 
@@ -43,12 +44,6 @@ def test_a_ranking_of_separated_scores_is_perfect():
     assert ranking(DEFECTIVE + 0.1 * SCORES, DEFECTIVE) == {"auroc": 1, "average_precision": 1, "overkill": 0}
 
 
-def test_the_defects_of_all_kinds_stand_against_the_good_classes():
-    shares = np.array([[0.5, 0.2, 0.3], [0.9, 0.05, 0.05]])
-    found = defect_log_odds(np.log(shares), np.array([True, False, False]))
-    assert found == pytest.approx([0.0, np.log(0.1 / 0.9)])
-
-
 def test_a_set_is_a_configuration_with_changes(tmp_path, capsys):
     missing, small = tmp_path / "nowhere", "operating_point.escape_budget"
     elpv, few = find_sets(["elpv", "x_sdd", "small"], x_sdd=missing, changes={"train.epochs": "2"})
@@ -62,6 +57,39 @@ def test_a_set_is_a_configuration_with_changes(tmp_path, capsys):
     }
     with pytest.raises(SystemExit, match="neither a file, nor"):
         find_sets(["elvp"], x_sdd=missing, changes={})
+
+
+def test_results_are_kept_by_all_settings_that_they_depend_on(tmp_path):
+    own = tmp_path / "own.yaml"
+    found = set()
+    for epochs in (2, 3):
+        own.write_text(f"train: {{epochs: {epochs}}}")
+        found.add(settings_digest(ImageSet("own", str(own)), loop_lr=1e-3))
+    found.add(settings_digest(ImageSet("own", str(own)), loop_lr=2e-3))
+    changed = ImageSet("own", str(own), {"recipe.batch_size": 16})
+    found.add(settings_digest(changed, loop_lr=1e-3))
+    assert len(found) == 4
+    assert settings_digest(changed, loop_lr=1e-3) in found
+
+
+@pytest.mark.parametrize("earlier", [None, "earlier.parquet"])
+def test_every_seed_has_the_same_test_images_unless_the_configuration_says_which(tmp_path, monkeypatch, earlier):
+    """Also the seed 0: the configuration's own may be another."""
+    own = tmp_path / "own.yaml"
+    own.write_text(json.dumps({"seed": 3, "data": {"earlier_manifest": earlier}}))
+    started = []
+
+    def start(command, place):
+        started.append(command)
+        raise SystemExit
+
+    monkeypatch.setattr(quality_runs, "_start", start)
+    split = Split(pd.DataFrame(), (), "", {}, tmp_path / "test.parquet")
+    for seed in (0, 3):
+        with pytest.raises(SystemExit):
+            quality_runs.run_ours(ImageSet("own", str(own)), split, "demo", seed, tmp_path)
+    given = f"--set=data.earlier_manifest={split.test}"
+    assert [given in command for command in started] == [earlier is None] * 2
 
 
 def test_the_views_are_the_eight_symmetries_of_the_square():

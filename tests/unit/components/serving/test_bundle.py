@@ -166,6 +166,27 @@ def test_a_member_with_other_outputs_or_keys_is_refused_by_number_and_key(two):
         load_ensemble(two, CPU)
 
 
+def test_weights_of_a_frozen_classifier_in_one_dimension_are_refused(exported, make_card, make_member, tmp_path):
+    state = {"linear.weight": torch.zeros(3), "linear.bias": torch.zeros(3)}
+    folder = save_bundle(
+        tmp_path / "b", states=[state], card=make_card(members=(make_member(kind="frozen"),)), seen_images=[]
+    )
+    change_weights(
+        folder, lambda weights: weights.update({f"0.network.{k}": v for k, v in exported.network.state_dict().items()})
+    )
+    change_weights(folder, lambda weights: [weights.pop(key) for key in [*weights] if ".fc." in key])
+    with pytest.raises(InputError, match=r"member 0 .*'linear\.weight' has the shape \(3,\) .*export the model again"):
+        load_ensemble(folder, CPU)
+
+
+@pytest.mark.parametrize("kind", ["network", "frozen"])
+def test_a_backbone_that_timm_does_not_know_is_refused(exported, make_card, make_member, tmp_path, kind):
+    card = make_card(members=(make_member(kind=kind, backbone="resnet_of_tomorrow"),))
+    folder = save_bundle(tmp_path / "b", states=[exported.network.state_dict()], card=card, seen_images=[])
+    with pytest.raises(InputError, match=r"member 0 \(resnet_of_tomorrow\): Unknown model .*; install the timm"):
+        load_ensemble(folder, CPU)
+
+
 def test_a_bundle_of_the_fifth_version_is_one_network_that_decides_as_before(exported, make_card, tmp_path):
     """Its keys have no numbers, and its card names the network itself."""
     folder = save_bundle(tmp_path / "b", states=[exported.network.state_dict()], card=make_card(), seen_images=[])

@@ -131,7 +131,9 @@ def test_a_contradictory_card_cannot_be_made(make_card, changes, fault):
     [
         ({"kind": "forest"}, "kind='forest' is none of network, frozen"),
         ({"backbone": ""}, "backbone='' is no name"),
-        ({"mean": (0.5, 0.5)}, "mean and std need three channels"),
+        ({"mean": (0.5, 0.5)}, "mean and std need three finite channels"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "mean and std need three finite channels"),
+        ({"std": (0.2, float("inf"), 0.2)}, "mean and std need three finite channels"),
         ({"std": (0.2, 0.0, 0.2)}, "std must be positive"),
         ({"input_size": 33}, "input_size=33 for squares of 32 px"),
         ({"input_size": 0}, "input_size=0"),

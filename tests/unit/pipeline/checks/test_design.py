@@ -28,11 +28,11 @@ def test_an_ensemble_needs_the_networks_of_the_folds() -> None:
 
 @pytest.mark.parametrize("action", ["stop", "rollback"])
 def test_a_monitor_that_ends_trainings_needs_images_that_certify_nothing(action: str) -> None:
-    for design in ("cross_fit", "auto"):
+    for design, certify in (("cross_fit", "certify"), ("auto", "may certify")):
         (fault,) = faults(monitor__action=action, data__design=design)
         assert fault == (
             f"monitor.action={action}: it keeps the best epoch on validation images, and with data.design={design} "
-            "these certify the model; set data.design to hold_out, which holds images out for this, or "
+            f"these {certify} the model; set data.design to hold_out, which holds images out for this, or "
             "monitor.action to observe"
         )
     assert loaded(monitor__action=action, data__design="hold_out").monitor.action == action
@@ -53,3 +53,6 @@ def test_a_schedule_that_follows_the_validation_loss_needs_them_too_also_where_i
     (fault,) = faults(**searched)
     assert fault.startswith("recipe.schedule=plateau")
     assert loaded(**searched, recipe__schedule="cosine").recipe.schedule == "cosine"  # pinned
+    assert loaded(**searched, search__num_trials=1).search.num_trials == 1  # not searched
+    (fault,) = faults(**searched | {"data__design": "auto"})
+    assert "with data.design=auto these images may certify the model; set data.design to hold_out" in fault

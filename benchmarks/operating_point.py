@@ -172,17 +172,7 @@ def main() -> None:
         "seconds": time.process_time() - started,
         "settings": rows,
     }
-    print(as_text(result)) if arguments.json else _show(result)
-
-
-def as_text(result: dict[str, Any]) -> str:
-    """JSON with one row a line."""
-    settings = ",\n".join(
-        f"  {json.dumps(name)}: [\n" + ",\n".join(f"   {json.dumps(row)}" for row in rows) + "\n  ]"
-        for name, rows in result["settings"].items()
-    )
-    others = "".join(f" {json.dumps(key)}: {json.dumps(result[key])},\n" for key in result if key != "settings")
-    return f'{{\n{others} "settings": {{\n{settings}\n }}\n}}'
+    print(json.dumps(result)) if arguments.json else _show(result)
 
 
 def _show(result: dict[str, Any]) -> None:

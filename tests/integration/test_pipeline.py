@@ -41,7 +41,6 @@ FILES = {
 }
 FIGURES = {
     "prepare": {"samples.png", "splits.png"},
-    "embed": {"candidates.png"},
     "lr_range_test": {"range_test_adamw.png", "range_test_sgd.png"},
     "search": {"search.png"},
     "train": {f"learning_curves_fold-{fold}.png" for fold in range(3)},

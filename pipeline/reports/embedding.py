@@ -149,48 +149,54 @@ def _candidates(record: Mapping[str, Any]) -> Section:
 
 
 def _doubtful(hints: Hints, pack: Pack) -> Section:
-    doubtful = hints.doubtful
-    if doubtful.empty:
+    if hints.doubtful.empty:
         return Section("Doubtful labels", "The classifier confidently contradicts no label.")
     text = (
         "Images on which a classifier that has not seen them is as sure of another class as it is on images of that "
         "class (confident learning, Northcutt et al. 2021), the most doubtful first. A hint, not a verdict: a small "
         "defect may be missed by features that nobody has trained for it."
     )
-    shown = doubtful.head(MOST_PICTURES)
+    shown = hints.doubtful.head(MOST_PICTURES)
     captions = [
         f"labelled {shortened(label, 15)}\nrather {shortened(other, 17)}\n{tail(name, 22)}"
         for name, label, other in shown[["image_id", "label", "suggested"]].itertuples(index=False, name=None)
     ]
-    title = f"The most doubtful first: {len(shown)} of {counted(len(doubtful), 'image')}"
-    pictures = gallery([pack[int(index)] for index in shown["pack_index"]], captions, title)
-    table = doubtful.drop(columns="pack_index")
-    return Section(
+    caption = "Doubtful labels: the label, and the class that the classifier is sure of."
+    return _hints(
         "Doubtful labels",
         text,
-        tables=[first_rows("Doubtful labels", table, MOST_ROWS, "doubtful.csv")],
-        figures=[("Doubtful labels: the label, and the class that the classifier is sure of.", pictures)],
+        hints.doubtful,
+        captions,
+        pack,
+        order="most doubtful",
+        caption=caption,
+        file="doubtful.csv",
     )
 
 
 def _outliers(hints: Hints, pack: Pack) -> Section:
-    outliers = hints.outliers
-    if outliers.empty:
+    if hints.outliers.empty:
         return Section("Outliers", "No image lies far from all others.")
     text = (
         "Images far from their nearest neighbours of other groups in the space of the features: another part, a fault "
         "of the camera, or a defect that is there once. z: robust standard deviations above the median distance."
     )
-    shown = outliers.head(MOST_PICTURES)
+    shown = hints.outliers.head(MOST_PICTURES)
     captions = [
         f"{shortened(label, 18)}, z {z:.1f}\n{tail(name, 22)}"
         for name, label, z in shown[["image_id", "label", "z"]].itertuples(index=False, name=None)
     ]
-    title = f"The farthest first: {len(shown)} of {counted(len(outliers), 'image')}"
-    pictures = gallery([pack[int(index)] for index in shown["pack_index"]], captions, title)
-    return Section(
-        "Outliers",
-        text,
-        tables=[first_rows("Outliers", outliers.drop(columns="pack_index"), MOST_ROWS, "outliers.csv")],
-        figures=[("Outliers: the label, and how far off.", pictures)],
+    caption = "Outliers: the label, and how far off."
+    return _hints(
+        "Outliers", text, hints.outliers, captions, pack, order="farthest", caption=caption, file="outliers.csv"
     )
+
+
+def _hints(
+    title: str, text: str, found: pd.DataFrame, captions: list[str], pack: Pack, *, order: str, caption: str, file: str
+) -> Section:
+    """Images to look at, with their table. captions: of the first ones, whose pictures are shown."""
+    heading = f"The {order} first: {len(captions)} of {counted(len(found), 'image')}"
+    pictures = gallery([pack[int(index)] for index in found["pack_index"].head(len(captions))], captions, heading)
+    table = first_rows(title, found.drop(columns="pack_index"), MOST_ROWS, f"{title.split(maxsplit=1)[0].lower()}.csv")
+    return Section(title, text, tables=[table], figures=[(caption, pictures)])

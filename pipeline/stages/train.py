@@ -8,14 +8,11 @@ used here only, after the training. Trainings of the confirmation are taken over
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from components.errors import InputError
 from components.evaluation.calibration import Calibration
@@ -23,7 +20,6 @@ from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.models.heads import Heads, read_heads
 from components.models.views import allowed_views, nested_views
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
-from components.report.figures_training import learning_curves
 from pipeline.compute.device import use_threads
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
@@ -35,6 +31,7 @@ from pipeline.delivery.export import Part, export_model, model_card, network_mem
 from pipeline.delivery.frozen import frozen_part
 from pipeline.delivery.members import Kept, Trained, train_folds, train_one
 from pipeline.delivery.networks import Networks
+from pipeline.delivery.records import monitor_counts, write_history, write_ledger
 from pipeline.overriding import override
 from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
@@ -43,7 +40,6 @@ from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, new_learner, open_data, recipe_objective
 from pipeline.training.confirmed import KEPT, WHOLE, Confirmed, read_confirmed
 from pipeline.training.job import REMEDY, TrainingSpec, left_out, on_all, with_head
-from pipeline.training.progress import history_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +89,6 @@ def run(
             objective=recipe_objective(chosen), classes=data.classes, good_classes=data.good_classes, seed=seed
         )
         choice = choose(networks, scored, scorer, frozen_part(context, weight=1.0), serving, threads=threads)
-        blend = choice.assembly.record["blend"] or {}
-        if "reason" in blend:
-            context.console.warn(f"the classifier on frozen features does not join: {blend['reason']}")
         delivered = _delivered(context, data, plan, trained, choice)
     calibration, point = _decide(context, networks, scored, choice, delivered, confirmed, operating_point, plan)
     parts = _parts(context, networks, choice, delivered, chosen)
@@ -108,14 +101,10 @@ def run(
         calibration=calibration,
         point=point,
     )
-    context.console.say(f"  delivered: {card.summary}; {milliseconds(choice.latency)} for an image")
-    limit = serving.max_latency_ms
-    if limit is not None and choice.latency["delivered"] > limit:
-        took = f"the delivered model took {choice.latency['delivered']:.3g} ms when it was measured again"
-        context.console.warn(f"serving.max_latency_ms={limit:g}: {took}")
+    _say_delivered(context, card.summary, choice)
     everything = list({one.name: one for one in [*trained, *delivered]}.values())
-    ledger = _write_ledger(context, everything, monitor)
-    _write_history(context, everything, networks.learner.stepper.group_names, ledger)
+    ledger = write_ledger(context, everything, monitor)
+    write_history(context, everything, networks.learner.stepper.group_names, ledger)
     outcome = {
         "model_id": export_model(context, data, card, parts),
         "delivered": card.summary,
@@ -125,18 +114,29 @@ def run(
     (context.directory / "training.json").write_text(json.dumps(outcome, indent=2), encoding="utf-8")
     if point is not None:
         context.console.say(f"  {point.statement}")
-    speeds = [record.images_per_second for one in everything for record in one.store.progress.history]
+    epochs = [epoch for one in everything for epoch in one.store.progress.history]
     return {
         "networks": len(everything),
-        "epochs": sum(len(one.store.progress.history) for one in everything),
+        "epochs": len(epochs),
         "unseen_score": choice.assembly.record["score"],
         "views": choice.assembly.views,
         "latency_ms": choice.latency["delivered"],
         "threshold": point.threshold if point else None,
         "budget_certified": point.certified if point else None,
-        "median_images_per_second": float(np.median(speeds)),
-        **_monitor_counts(ledger),
+        "median_images_per_second": float(np.median([epoch.images_per_second for epoch in epochs])),
+        **monitor_counts(ledger),
     }
+
+
+def _say_delivered(context: StageContext, summary: str, choice: Choice) -> None:
+    """What is delivered and what it costs, and where that is not as it was asked for."""
+    latency, blend = choice.latency, choice.assembly.record["blend"] or {}
+    if "reason" in blend:
+        context.console.warn(f"the classifier on frozen features does not join: {blend['reason']}")
+    context.console.say(f"  delivered: {summary}; {milliseconds(latency)} for an image")
+    if latency["limit"] is not None and latency["delivered"] > latency["limit"]:
+        took = f"the delivered model took {latency['delivered']:.3g} ms when it was measured again"
+        context.console.warn(f"serving.max_latency_ms={latency['limit']:g}: {took}")
 
 
 def _check_deliverable(data: TrainingData, serving: ServingConfig) -> None:
@@ -269,52 +269,3 @@ def _range_test_says(context: StageContext, recipe: Recipe) -> str:
     found = read_backbone_bounds(context.input("lr_range_test", "backbone_bounds.json"))
     bounds = found.get((recipe.model.backbone, recipe.recipe.optimizer))
     return "" if bounds is None else f" ({describe_rates(bounds)})"
-
-
-def _write_history(
-    context: StageContext, trained: Sequence[Trained], group_names: tuple[str, ...], ledger: list[dict[str, Any]]
-) -> None:
-    """Write history.parquet and steps.parquet, with the member of each row; log them, and a figure for each member."""
-    progresses = {one.name: one.store.progress for one in trained}
-    rows = [pd.DataFrame(history_rows(progress.history)).assign(member=name) for name, progress in progresses.items()]
-    history = pd.concat(rows, ignore_index=True)  # all columns, also where one network was not validated
-    tables = {one.name: one.store.steps_table(group_names) for one in trained}
-    for name, progress in progresses.items():
-        figure = learning_curves(
-            history[history["member"] == name],
-            best_epoch=max(progress.weights),
-            steps=tables[name],
-            ledger=[entry for entry in ledger if entry["member"] == name],
-        )
-        context.log_figure(figure, f"figures/learning_curves_{name}.png")
-    history.to_parquet(context.directory / "history.parquet", index=False)
-    steps = pd.concat([table.assign(member=name) for name, table in tables.items()], ignore_index=True)
-    steps.to_parquet(context.directory / "steps.parquet", index=False)
-    context.run.log_artifact(context.directory / "steps.parquet")
-
-
-def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
-    """The number of verdicts, in total and by kind, and of rollbacks."""
-    kinds = Counter(entry["kind"] for entry in ledger)
-    return {
-        "monitor_verdicts": len(ledger),
-        "monitor_rollbacks": sum(entry["action"] == "rollback" for entry in ledger),
-        **{f"monitor_{kind}": count for kind, count in sorted(kinds.items())},
-    }
-
-
-def _write_ledger(context: StageContext, trained: Sequence[Trained], settings: MonitorConfig) -> list[dict[str, Any]]:
-    """Write and log monitor.json, print the advice; the verdicts, each with its member."""
-    ledger, advice = [], []
-    for one in trained:
-        for entry in one.ended.ledger:  # JSON has no NaN: what was not measured, or is not finite, is null
-            evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
-            ledger.append({**entry, "evidence": evidence, "member": one.name})
-        advice += [line if len(trained) == 1 else f"{one.name}: {line}" for line in one.ended.advice]
-    values = {"action": settings.action, "advice": advice, "ledger": ledger}
-    text = json.dumps(values, indent=2, allow_nan=False)
-    (context.directory / "monitor.json").write_text(text, encoding="utf-8")
-    context.run.log_artifact(context.directory / "monitor.json")
-    for line in advice:
-        context.console.warn(line)
-    return ledger

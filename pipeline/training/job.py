@@ -294,7 +294,7 @@ def left_out(spec: TrainingSpec, fold: int) -> TrainingSpec:
     """
     settings = spec.recipe.recipe
     views = nested_views(allowed_views(settings.augment, settings.augment_strength))
-    return replace(spec, fold=fold, seed=spec.seed + fold, patience=None, keep="last", score_last=True, views=views)
+    return replace(on_all(spec), fold=fold, seed=spec.seed + fold, views=views)
 
 
 def on_all(spec: TrainingSpec) -> TrainingSpec:

@@ -7,30 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from packs import SIZE, Pixels
 
-from components.data.framing import Framing
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.stage import StageRecord
 from pipeline.training.build import TrainingData
-
-SIZE = 32
-
-
-class Pixels:
-    """A pack in memory."""
-
-    size = SIZE
-    framing = Framing(size=SIZE, region=None, fit="squash", tile_size=None, tile_overlap=0.0)
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index):
-        return self.pixels[index]
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from packs import SIZE, Pixels
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from components.data.framing import Framing
 from components.models.forward import Ensemble
 from components.models.heads import read_heads
 from components.serving.bundle import load_bundle
@@ -26,24 +26,6 @@ from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.stage import StageContext, StageRecord
 from pipeline.stages import embed, first_model
 from pipeline.training.build import TrainingData
-
-SIZE = 32
-
-
-class Pixels:
-    """A pack in memory."""
-
-    size = SIZE
-    framing = Framing(size=SIZE, region=None, fit="squash", tile_size=None, tile_overlap=0.0)
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index):
-        return self.pixels[index]
 
 
 class Said(Console):

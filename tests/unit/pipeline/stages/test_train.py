@@ -1,4 +1,4 @@
-"""What the train stage decides and writes by itself: what certifies, members, history, the monitor's ledger."""
+"""What the train stage decides by itself: what is trained, what certifies, the members."""
 
 import json
 import math
@@ -6,30 +6,21 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torch import nn
+from trainings import RECIPE, SPEC, member
 
 from components.errors import InputError
 from components.evaluation.transfer import SeenScores
 from components.models.forward import Preprocessing
-from components.training.engine import Device, EpochRecord
+from components.training.engine import Device
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly
 from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice
-from pipeline.delivery.members import Kept, Trained
-from pipeline.sections.learning_rate import MonitorConfig
-from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.delivery.members import Kept
 from pipeline.stages import train
 from pipeline.training.confirmed import Confirmed
-from pipeline.training.job import Ended, TrainingSpec
-from pipeline.training.progress import Progress
-
-RECIPE = Recipe(
-    model=ModelConfig(backbone="net"), recipe=RecipeConfig(optimizer="sgd", lr=1000.0, augment=("horizontal_flip",))
-)
-SPEC = TrainingSpec(recipe=RECIPE, seed=7, epochs=2, patience=1)
 
 
 @pytest.fixture
@@ -46,91 +37,6 @@ def context(tmp_path) -> SimpleNamespace:
         said=said,
         logged=logged,
     )
-
-
-def entry(kind: str, action: str = "none", **evidence: float) -> dict:
-    return {"step": 3, "epoch": 1, "kind": kind, "action": action, "evidence": evidence, "advice": "a"}
-
-
-def member(name: str = "whole", *, ledger=(), advice=(), scores=(None, 0.5), precision="bfloat16", **store) -> Trained:
-    """A training that has ended. scores: of its epochs, None where nothing was scored."""
-    end = Ended(
-        reason="completed", epoch=2, precision=precision, failure=None, ledger=[*ledger], advice=[*advice], steps=[]
-    )
-    history = [
-        EpochRecord(
-            epoch=number, step=number, train_loss=1.0, lr=0.1, lr_lowest=0.1, grad_norm=1.0, seconds=1.0,
-            images_per_second=2.0, diverged=False,
-            metrics={} if score is None else {"val_loss": 0.9, "val_score": score},
-        )
-        for number, score in enumerate(scores, start=1)
-    ]  # fmt: skip
-    steps = pd.DataFrame({"step": [1, 2], "lr_head": [0.1, 0.05], "loss": 1.0, "grad_norm": 1.0})
-    progress = Progress(history=history, weights={2: 2}, trained=2)
-    held = SimpleNamespace(ended=end, progress=progress, steps_table=lambda names: steps, **store)
-    return Trained(name=name, spec=SPEC, store=held, run_id=f"run-{name}")  # type: ignore[arg-type]
-
-
-# --- the monitor
-
-
-def test_the_ledger_is_json_that_any_reader_takes_and_its_advice_is_said(context) -> None:
-    one = member(ledger=[entry("diverged", "rollback", loss=math.inf, slope=0.5)], advice=["the rate is too high"])
-    ledger = train._write_ledger(context, [one], MonitorConfig(action="rollback"))
-    written = json.loads((context.directory / "monitor.json").read_text())
-    assert written == {"action": "rollback", "advice": ["the rate is too high"], "ledger": ledger}
-    assert ledger[0]["evidence"] == {"loss": None, "slope": 0.5}
-    assert ledger[0]["member"] == "whole"
-    assert context.said == ["the rate is too high"]
-    assert context.logged == ["monitor.json"]
-
-
-def test_of_several_networks_every_finding_and_advice_names_its_own(context) -> None:
-    both = [
-        member("fold-0", ledger=[entry("spike")]), member("fold-1", ledger=[entry("spike")], advice=["lower it"])
-    ]  # fmt: skip
-    ledger = train._write_ledger(context, both, MonitorConfig(action="observe"))
-    assert [found["member"] for found in ledger] == ["fold-0", "fold-1"]
-    assert context.said == ["fold-1: lower it"]
-
-
-def test_without_a_monitor_there_is_an_empty_ledger(context) -> None:
-    assert train._write_ledger(context, [member()], MonitorConfig(action="none")) == []
-    assert json.loads((context.directory / "monitor.json").read_text())["ledger"] == []
-    assert context.said == []
-
-
-def test_the_headline_counts_verdicts_by_kind() -> None:
-    ledger = [entry("spike"), entry("oscillating", "rollback"), entry("spike")]
-    assert train._monitor_counts(ledger) == {
-        "monitor_verdicts": 3,
-        "monitor_rollbacks": 1,
-        "monitor_oscillating": 1,
-        "monitor_spike": 2,
-    }
-    assert train._monitor_counts([]) == {"monitor_verdicts": 0, "monitor_rollbacks": 0}
-
-
-# --- the history
-
-
-def test_every_row_of_the_history_names_its_member_also_of_one_that_was_not_validated(context) -> None:
-    some = [member("fold-0"), member("all", scores=(None, None))]
-    train._write_history(context, some, ("head",), [])
-    history = pd.read_parquet(context.directory / "history.parquet")
-    assert history["member"].tolist() == ["fold-0", "fold-0", "all", "all"]
-    np.testing.assert_array_equal(history["val_score"], [math.nan, 0.5, math.nan, math.nan])
-    steps = pd.read_parquet(context.directory / "steps.parquet")
-    assert steps[["member", "step"]].to_numpy().tolist() == [["fold-0", 1], ["fold-0", 2], ["all", 1], ["all", 2]]
-    assert context.logged == ["figures/learning_curves_fold-0.png", "figures/learning_curves_all.png", "steps.parquet"]
-
-
-def test_a_members_figure_has_the_findings_of_its_own(context, monkeypatch) -> None:
-    drawn: list[dict] = []
-    monkeypatch.setattr(train, "learning_curves", lambda history, **given: drawn.append(given | {"rows": len(history)}))
-    found = [entry("spike") | {"member": "fold-1"}]
-    train._write_history(context, [member("fold-0"), member("fold-1")], ("head",), found)
-    assert [(one["rows"], one["best_epoch"], one["ledger"]) for one in drawn] == [(2, 2, []), (2, 2, found)]
 
 
 # --- what is trained

@@ -60,7 +60,7 @@ def training_session(compute: ComputeConfig) -> Iterator[TrainingShare]:
             yield share
         return
     with ray_session(address=compute.ray_address, num_cpus=1, num_gpus=0):
-        yield share_out(compute, _live_offers())
+        yield share_out(compute, _live_offers(), checked=True)
 
 
 def check_compute(compute: ComputeConfig) -> TrainingShare:
@@ -69,12 +69,13 @@ def check_compute(compute: ComputeConfig) -> TrainingShare:
     return share_out(compute, offers)
 
 
-def share_out(compute: ComputeConfig, offers: Sequence[Offer]) -> TrainingShare:
+def share_out(compute: ComputeConfig, offers: Sequence[Offer], *, checked: bool = False) -> TrainingShare:
     """As many trainings at a time as the GPUs hold, or one per two cores, unless the configuration says otherwise.
 
     Each gets the same share, such that every node which takes part holds one at least. `compute.num_threads` limits
-    the cores that are used of each node. Raises `InputError` for GPUs that are not there, and for more trainings at a
-    time than there are cores or GPUs.
+    the cores that are used of each node. checked: the run has begun, and what it asked for was there; a cluster that
+    has lost nodes since gets as many trainings at a time as the others hold. Raises `InputError` for GPUs that are not
+    there, and, unless checked, for more trainings at a time than there are cores or GPUs.
     """
     gpus = _gpus_each(compute, max((count for _, count in offers), default=0))
     offers = [(min(cpus, compute.num_threads or cpus), count) for cpus, count in offers]
@@ -86,7 +87,7 @@ def share_out(compute: ComputeConfig, offers: Sequence[Offer]) -> TrainingShare:
         each = max(1, min((cpus // count for (cpus, _), count in zip(places, wanted, strict=True)), default=1))
         concurrent = _room(places, each)
     else:
-        concurrent = compute.concurrent_trials
+        concurrent = min(compute.concurrent_trials, _room(places, 1)) if checked else compute.concurrent_trials
         each = next(
             (n for n in range(max((cpus for cpus, _ in offers), default=1), 1, -1) if _room(places, n) >= concurrent), 1
         )

@@ -123,6 +123,14 @@ def test_a_training_gets_what_every_node_that_takes_part_can_give(nodes, expecte
     assert on(*nodes) == expected
 
 
+def test_a_cluster_that_lost_nodes_in_mid_run_holds_fewer_at_a_time() -> None:
+    asked = ComputeConfig(ray_address="head:6379", num_threads=1, concurrent_trials=2)
+    assert share_out(asked, [(1, 0), (1, 0)], checked=True) == TrainingShare(concurrent=2, cpus=1, gpus=0)
+    assert share_out(asked, [(1, 0)], checked=True) == TrainingShare(concurrent=1, cpus=1, gpus=0)
+    with pytest.raises(InputError, match="offers no core"):
+        share_out(asked, [], checked=True)
+
+
 def test_so_many_at_a_time_get_as_many_cores_as_nodes_can_give_them() -> None:
     assert on((4, 0), (4, 0), concurrent_trials=1) == (1, 4, 0)
     assert on((4, 0), (4, 0), concurrent_trials=3) == (3, 2, 0)

@@ -20,7 +20,7 @@ from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.models.heads import Heads, read_heads
 from components.models.views import allowed_views, nested_views
 from components.optim.range_test.bounds import describe_rates, read_backbone_bounds
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
@@ -81,7 +81,7 @@ def run(
         if serving.max_latency_ms is not None:
             check_limit(_load(context, data, plan, []), serving, threads=threads)
         trained = _train(context, data, plan)
-        use_threads(cpu_threads(context.compute))
+        set_up_process(cpu_threads(context.compute))
         networks = _load(context, data, plan, trained)
         scored = networks.out_of_fold() if data.folds else networks.of_split("val", views_asked(networks, serving))
         _check_finite(scored.views, plan)

@@ -73,7 +73,7 @@ STAGES: tuple[Stage, ...] = (
         help="The classifier on frozen features as a model: calibrated, with its operating point.",
         inputs=("prepare", "embed"),
         sections=("operating_point",),
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.first_model", "run"),
     ),
     # → curves.parquet, lr_bounds.json, backbone_bounds.json; weight_decay.json where asked for
@@ -122,37 +122,47 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "embed", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
-        version=4,
+        version=5,
         run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),
-    # → model/, training.json (its members), history.parquet, steps.parquet, monitor.json,
-    #   calibration_predictions.parquet, operating_point.json (with what was chosen for delivery, and why)
+    # → members/ (a training each), training.json (what they are), history.parquet, steps.parquet, monitor.json
     Stage(
         name="train",
-        help="Train the networks of the best recipe; choose views and blend, calibrate, choose the operating point.",
-        inputs=("prepare", "embed", "lr_range_test", "search", "confirm"),
-        sections=("seed", "model", "recipe", "train", "monitor", "operating_point", "serving"),
-        version=9,
+        help="Train the networks of the best recipe.",
+        inputs=("prepare", "embed", "lr_range_test", "confirm"),
+        sections=("seed", "model", "recipe", "train", "monitor"),
+        version=10,
         run=_lazily("pipeline.stages.train", "run"),
+        resumes=True,
+    ),
+    # → model/, delivery.json (what it is made of, and why), operating_point.json, calibration_predictions.parquet;
+    #   where it trains one network on all images, the same of it as `train`
+    Stage(
+        name="deliver",
+        help="Choose networks, views and blend, calibrate, choose the operating point, export the model.",
+        inputs=("prepare", "embed", "lr_range_test", "confirm", "train"),
+        sections=("seed", "train", "monitor", "operating_point", "serving"),
+        version=1,
+        run=_lazily("pipeline.stages.deliver", "run"),
         resumes=True,
     ),
     # → test_predictions.parquet, metrics.json, report.html
     Stage(
         name="evaluate",
         help="Measure on the test split; write the report.",
-        inputs=("prepare", "embed", "lr_range_test", "search", "confirm", "train"),
+        inputs=("prepare", "embed", "lr_range_test", "search", "confirm", "train", "deliver"),
         sections=("seed", "evaluate"),
-        version=6,
+        version=7,
         run=_lazily("pipeline.stages.evaluate", "run"),
     ),
     # → decision.json, a model version with an alias
     Stage(
         name="promote",
         help="Register the model, apply the gates, set the alias.",
-        inputs=("prepare", "first_model", "train", "evaluate"),
+        inputs=("prepare", "first_model", "deliver", "evaluate"),
         sections=("seed", "data", "promote"),
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.promote", "run"),
         cached=False,
     ),

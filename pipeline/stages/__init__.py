@@ -93,7 +93,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "lr_range_test"),
         sections=("seed", "model", "recipe", "compare_lr"),
         unhashed=("recipe.lr", "recipe.head_start"),
-        version=3,
+        version=4,
         run=_lazily("pipeline.stages.compare_lr", "run"),
         resumes=True,
     ),

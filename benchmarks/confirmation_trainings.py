@@ -84,7 +84,7 @@ def record(name: str, place: Path, path: Path, earlier: dict[str, Any] | None) -
     """Prepare, then make the trainings that are missing, writing the file after each recipe."""
     from components.optim.range_test.bounds import read_backbone_bounds
     from components.search.samplers.spread import latin_hypercube
-    from pipeline.compute.device import use_threads
+    from pipeline.compute.device import set_up_process
     from pipeline.loading import load
     from pipeline.overriding import override
     from pipeline.search_space import at_horizon, searched_space
@@ -99,7 +99,7 @@ def record(name: str, place: Path, path: Path, earlier: dict[str, Any] | None) -
     searched = searched_space(configured, config.search, read_backbone_bounds(tested / "backbone_bounds.json"))
     points = latin_hypercube(searched.space, setting.recipes, seed=0)
     overrides = [{}, *(searched.space.overrides(searched.space.from_cube(point)) for point in points)]
-    use_threads(1)
+    set_up_process(1)
     data = open_data(prepared)
     short, long = setting.epochs
     recipes = [] if earlier is None else earlier["recipes"]

@@ -123,7 +123,7 @@ def prepare(setting: Setting, place: Path) -> Path:
 
 def train(setting: Setting, prepared: Path, *, lr: float, seed: int) -> list[float | None]:
     """The validation score after each epoch; None from the epoch on in which the training diverged."""
-    from pipeline.compute.device import use_threads
+    from pipeline.compute.device import set_up_process
     from pipeline.loading import load
     from pipeline.sections.recipe import Recipe
     from pipeline.training.build import new_learner, open_data, run_epochs
@@ -131,7 +131,7 @@ def train(setting: Setting, prepared: Path, *, lr: float, seed: int) -> list[flo
     changes = {**setting.data, **setting.training, **HORIZON, **MACHINE, "recipe.lr": lr, "search.num_trials": 0}
     config = load(setting.config, changes)
     recipe = Recipe(model=config.model, recipe=config.recipe)
-    use_threads(1)
+    set_up_process(1)
     data = open_data(prepared)
     learner = new_learner(recipe, data, total_epochs=setting.epochs, seed=seed, compute=config.compute)
     scores: list[float | None] = []

@@ -51,7 +51,7 @@ from components.search.samplers.base import SamplerSettings
 from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion
 from components.search.tuner import TuneSettings, run_trials
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.shipping import Prepared
 from pipeline.config import Config
 from pipeline.console import Console
@@ -114,7 +114,7 @@ def data_of(prepared: Path, run: int) -> TrainingData:
 
 
 def open_trial(suggestion: Suggestion, *, run: int, plan: TrialPlan) -> TrialSession:
-    use_threads(plan.threads)
+    set_up_process(plan.threads)
     assert plan.prepared.folder is not None
     return TrialSession(suggestion, data_of(plan.prepared.folder, run), plan)
 
@@ -170,7 +170,7 @@ def range_test(config: Config, recipe: Recipe, prepared: Path, run: int) -> LrBo
 
     class Here(Place):
         def open(self) -> TrainingData:
-            use_threads(self.threads)
+            set_up_process(self.threads)
             return data
 
     place = Here(prepared=Prepared(prepared, ""), compute=config.compute, threads=SLOTS, share=None)
@@ -254,7 +254,7 @@ def plan_untried(config: Config, prepared: Path, default: Recipe, run: int) -> T
 def retrain(task: tuple[dict[str, Any], int, int], *, config: Config, prepared: Path) -> float:
     """Train a winner with the recipe's schedule, keep its best epoch on validation, score it on the unseen fold."""
     overrides, run, seed = task
-    use_threads(1)
+    set_up_process(1)
     data = data_of(prepared, run)
     recipe = override(Recipe(model=config.model, recipe=config.recipe), overrides)
     epochs = config.train.epochs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import cv2
 import torch
 
@@ -11,6 +13,9 @@ from pipeline.config import ComputeConfig
 
 #: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+#: For mallopt(3), by number: no block is mapped by itself (M_MMAP_MAX), up to 2 GiB at the top of the heap stay
+#: (M_TRIM_THRESHOLD), which grows by 256 MiB at a time (M_TOP_PAD).
+GLIBC_SETTINGS = {-4: 0, -1: 2**31 - 1, -2: 2**28}
 
 
 def resolve_target(compute: ComputeConfig) -> torch.device:
@@ -43,10 +48,26 @@ def resolve_device(compute: ComputeConfig, precision: str) -> Device:
     return Device(target, precision)
 
 
-def use_threads(count: int) -> None:
-    """Limit the CPU threads of this process. OpenCV gets a single one: the images are too small for more."""
-    torch.set_num_threads(count)
+def set_up_process(threads: int) -> None:
+    """Limit the CPU threads of this process, and let it keep memory that is freed, for the next batch.
+
+    OpenCV gets a single thread: the images are too small for more.
+    """
+    torch.set_num_threads(threads)
     cv2.setNumThreads(0)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """By glibc's settings, where it is the C library.
+
+    It gives large blocks back to the system as soon as they are freed, and each batch then faults their pages in again:
+    a fifth of the time of a training step on a CPU, half of that of a large batch in evaluation.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+        for setting, value in GLIBC_SETTINGS.items():
+            libc.mallopt(setting, value)
 
 
 def loader_workers(compute: ComputeConfig) -> int:
@@ -55,5 +76,5 @@ def loader_workers(compute: ComputeConfig) -> int:
         return compute.loader_workers
     if resolve_target(compute).type == "cpu":
         return 0
-    # The threads of this process are its share of the cores, see `use_threads`.
+    # The threads of this process are its share of the cores, see `set_up_process`.
     return max(0, min(8, torch.get_num_threads() - 1))

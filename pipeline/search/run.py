@@ -21,7 +21,7 @@ from components.search.state import Limits, SearchState
 from components.search.trial import Suggestion, TrialRecord
 from components.search.tuner import TuneSettings, run_trials
 from components.tracking import is_away
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import local_folder, seen_by_nodes, ship
 from pipeline.config import ComputeConfig
@@ -229,7 +229,7 @@ def seconds_per_epoch(plan: TrialPlan, compute: ComputeConfig) -> float:
     """Seconds per epoch of the defaults, from a few steps on this machine; 0 for a cluster of other machines."""
     if compute.ray_address is not None:
         return 0.0
-    use_threads(plan.threads)
+    set_up_process(plan.threads)
     data = for_selection(open_data(local_folder(plan.prepared)))
     recipe = at_horizon(plan.default, {}, plan.search)
     return measure_pace(recipe, data, seed=plan.seed, compute=compute).epoch(data)

@@ -24,7 +24,7 @@ from components.search.trial import Suggestion
 from components.serving.latency import latency_ms
 from components.training.checkpoint import load_checkpoint, on_cpu, save_checkpoint
 from components.training.engine import EpochRecord, Learner, train_epochs
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.shipping import Prepared, local_folder
 from pipeline.config import ComputeConfig
 from pipeline.search_space import at_horizon
@@ -56,7 +56,7 @@ class TrialPlan:
 
 def open_session(suggestion: Suggestion, *, plan: TrialPlan) -> TrialSession:
     """A trial, opened in a worker."""
-    use_threads(plan.threads)
+    set_up_process(plan.threads)
     return TrialSession(suggestion, open_data(local_folder(plan.prepared)), plan)
 
 

@@ -29,7 +29,7 @@ from pipeline.comparison.results import (
 )
 from pipeline.comparison.runs import ComparisonRuns
 from pipeline.comparison.trainings import MethodResult, MethodTraining, missing, read_result, seconds_of
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import ship
 from pipeline.console import duration
@@ -99,7 +99,7 @@ def _forecast(
     if left and context.compute.ray_address is not None:
         words += f", {share.concurrent} at a time"  # the pace of other machines is not known
     elif left:
-        use_threads(share.cpus)
+        set_up_process(share.cpus)
         data = for_selection(open_data(context.inputs["prepare"].directory))
         pace = measure_pace(methods[0].recipe, data, seed=seed, compute=context.compute)
         seconds = seconds_of(left, data, pace, at_a_time=share.concurrent)

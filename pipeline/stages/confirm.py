@@ -14,7 +14,7 @@ from typing import Any
 from components.evaluation.expected_difference import Normal
 from components.models.heads import read_heads
 from components.search.samplers.folds import CANDIDATES
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import cpu_threads
 from pipeline.config import TrainConfig
 from pipeline.confirmation.comparison import decide, held_out_rows
@@ -80,7 +80,7 @@ def run(
     spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     with context.run.system_metrics():
         results = train_candidates(context, both, spec, replicates, read_heads(context.inputs["embed"].directory))
-    use_threads(cpu_threads(context.compute))
+    set_up_process(cpu_threads(context.compute))
     verdict = decide(results, data, configured, prior, confidence=conclusion.confidence, seed=seed)
     return _conclude(context, conclusion, verdict, both, foresight, results)
 

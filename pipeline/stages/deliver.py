@@ -16,7 +16,7 @@ from components.errors import InputError
 from components.evaluation.calibration import Calibration
 from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.models.heads import read_heads
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import cpu_threads
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
@@ -49,7 +49,7 @@ def run(
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="delivery")
     data = open_data(prepared)
-    use_threads(cpu_threads(context.compute))
+    set_up_process(cpu_threads(context.compute))
     recipe, trained = read_training(context.inputs["train"].directory)
     spec = TrainingSpec(recipe=recipe, seed=seed, epochs=train.epochs, monitor=monitor)
     networks = load_networks(context, data, spec, trained)

@@ -24,7 +24,7 @@ from components.models.forward import Ensemble
 from components.serving.bundle import load_ensemble
 from components.serving.card import ModelCard
 from components.training.engine import forward_all
-from pipeline.compute.device import resolve_target, use_threads
+from pipeline.compute.device import resolve_target, set_up_process
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import EvaluateConfig
 from pipeline.data.sources import log_lineage
@@ -36,7 +36,7 @@ METRICS_VERSION = 4
 
 def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[str, Any]:
     """Predict the test split with the exported weights; write metrics, predictions and the report."""
-    use_threads(cpu_threads(context.compute))
+    set_up_process(cpu_threads(context.compute))
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="evaluation")
     manifest = load_manifest(prepared / "manifest.parquet")

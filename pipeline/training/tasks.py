@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.compute.device import use_threads
+from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import TrainingShare, cpu_threads, training_session
 from pipeline.compute.shipping import Prepared, local_folder, ship
 from pipeline.config import ComputeConfig
@@ -32,7 +32,7 @@ class Place:
 
     def open(self) -> TrainingData:
         """The data on the machine that this is called on, whose process gets the task's threads."""
-        use_threads(self.threads)
+        set_up_process(self.threads)
         return open_data(local_folder(self.prepared))
 
 

@@ -1,10 +1,13 @@
 """Which device and precision a configuration gives, on this machine and on pretended GPUs."""
 
+import platform
+import resource
+
 import pytest
 import torch
 
 from components.errors import InputError
-from pipeline.compute.device import resolve_device
+from pipeline.compute.device import resolve_device, set_up_process
 from pipeline.config import ComputeConfig
 
 
@@ -42,3 +45,15 @@ def test_bfloat16_is_refused_where_a_gpu_would_emulate_it_and_taken_on_a_cpu(gpu
     assert precision_of("bfloat16", "cpu") == ("cpu", "bfloat16")
     gpu(8, 0)
     assert precision_of("bfloat16") == ("cuda", "bfloat16")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")
+def test_memory_that_a_batch_freed_is_there_for_the_next() -> None:
+    set_up_process(torch.get_num_threads())
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MiB, 16,384 pages
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert min(faults() for _ in range(5)) < 1000

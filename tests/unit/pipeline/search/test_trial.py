@@ -349,7 +349,7 @@ def test_the_latency_is_measured_once_and_disturbs_nothing(begin, monkeypatch, o
 def test_a_worker_opens_the_data_and_validates_on_the_fold_that_is_asked_for(data, begin, monkeypatch) -> None:
     plan = begin()._plan
     threads = []
-    monkeypatch.setattr(module, "use_threads", threads.append)
+    monkeypatch.setattr(module, "set_up_process", threads.append)
     monkeypatch.setattr(module, "local_folder", lambda prepared: Path("/prepared"))
     monkeypatch.setattr(module, "open_data", lambda folder: data)
     plain = open_session(Suggestion(point={}, overrides={}, epochs=2), plan=plan)

@@ -57,7 +57,7 @@ def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path
     if set(predictions["sha256"]) != set(split.tested["sha256"]):
         raise SystemExit(f"{images.name}, seed {seed}: the run tested other images than the loop")
     metrics = json.loads((folders["evaluate"] / "metrics.json").read_text(encoding="utf-8"))
-    served = _served(folders["train"] / "model")
+    served = _served(folders["deliver"] / "model")
     rows = [
         {"who": f"ours, {length}", "seconds": seconds, "stages": {s["name"]: s["seconds"] for s in summary["stages"]}}
         | _scored(predictions, metrics)

@@ -27,11 +27,11 @@ def run_name(project: str, until: str | None) -> str:
 
 
 def link_results(root: Run, tracker: Tracker, record: StageRecord) -> None:
-    """Show the data set of a finished `prepare`, and the model of a finished `train`, on the root run as well."""
+    """Show the data set of a finished `prepare`, and the model of a finished `deliver`, on the root run as well."""
     if record.stage == "prepare":
         log_lineage(root, record.directory, used_for="pipeline")
-    elif record.stage == "train":
-        model_id = _read(record, "training.json")["model_id"]
+    elif record.stage == "deliver":
+        model_id = _read(record, "delivery.json")["model_id"]
         if tracker.holds_model(model_id):
             root.link_model(model_id)
 

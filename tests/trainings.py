@@ -16,11 +16,14 @@ RECIPE = Recipe(
 SPEC = TrainingSpec(recipe=RECIPE, seed=7, epochs=2, patience=1)
 
 
-def member(name: str = "whole", *, ledger=(), advice=(), scores=(None, 0.5), precision="bfloat16", **store) -> Trained:
+def member(
+    name: str = "whole", *, trained_in="train", ledger=(), advice=(), scores=(None, 0.5), precision="bfloat16", **store
+) -> Trained:
     """A training that has ended. scores: of its epochs, None where nothing was scored."""
     end = Ended(
-        reason="completed", epoch=2, precision=precision, failure=None, ledger=[*ledger], advice=[*advice], steps=[]
-    )
+        reason="completed", epoch=2, precision=precision, failure=None, ledger=[*ledger], advice=[*advice], steps=[],
+        groups=("head",),
+    )  # fmt: skip
     history = [
         EpochRecord(
             epoch=number, step=number, train_loss=1.0, lr=0.1, lr_lowest=0.1, grad_norm=1.0, seconds=1.0,
@@ -31,5 +34,6 @@ def member(name: str = "whole", *, ledger=(), advice=(), scores=(None, 0.5), pre
     ]  # fmt: skip
     steps = pd.DataFrame({"step": [1, 2], "lr_head": [0.1, 0.05], "loss": 1.0, "grad_norm": 1.0})
     progress = Progress(history=history, weights={2: 2}, trained=2)
-    held = SimpleNamespace(ended=end, progress=progress, steps_table=lambda names: steps, **store)
-    return Trained(name=name, spec=SPEC, store=held, run_id=f"run-{name}")  # type: ignore[arg-type]
+    held = SimpleNamespace(ended=end, progress=progress, steps_table=lambda: steps, **store)
+    given = {"fold": SPEC.fold, "seed": SPEC.seed, "trained_in": trained_in, "run_id": f"run-{name}"}
+    return Trained(name=name, store=held, **given)  # type: ignore[arg-type]

@@ -63,8 +63,8 @@ def choose_delivery(candidates: Sequence[Candidate], *, limit_ms: float | None) 
         fastest = min(candidates, key=lambda one: one.latency_ms)
         raise InputError(
             f"serving.max_latency_ms={limit_ms:g}: nothing meets it; the fastest, {fastest.name}, takes "
-            f"{fastest.latency_ms:.3g} ms for an image on this machine; raise the limit or serving.num_threads, or "
-            "choose a smaller model.backbone or recipe.image_size"
+            f"{fastest.latency_ms:.3g} ms for an image on this machine; raise the limit or serving.num_threads, for "
+            "which no network is trained again, or choose a smaller model.backbone or recipe.image_size"
         )
     best = max(allowed, key=lambda one: one.score)
     close = [one for one in allowed if best.score - one.score <= float(np.std(best.resampled - one.resampled))]

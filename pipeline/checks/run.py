@@ -46,7 +46,7 @@ COMPARISON = "compare_lr"
 
 ALL = frozenset(STAGE_NAMES)
 #: Stages that build the model, and so need its weights.
-TRAINING = frozenset({"embed", "lr_range_test", COMPARISON, "search", "confirm", "train"})
+TRAINING = frozenset({"embed", "lr_range_test", COMPARISON, "search", "confirm", "train", "deliver"})
 #: Of the learning rate, arbitrary, in place of those of a later range test.
 ANY_BOUNDS = (1e-5, 1.0)
 
@@ -242,15 +242,22 @@ def _worker_cores(task: int) -> int:
 
 
 def _serving(config: Config, running: Set[str]) -> Findings:
-    """Check that the latency can be measured on the threads that it is for."""
+    """Check that the latency can be measured on the threads that it is for, and that a limit can be met."""
     settings, cores = config.serving, cpu_count()
+    threads = settings.num_threads or cpu_threads(config.compute)
     if settings.num_threads is not None and settings.num_threads > cores:
         raise InputError(
             f"serving.num_threads={settings.num_threads}: this process may use {cores} cores, so that latency cannot "
             f"be measured here; use at most {cores}, or run on a machine with more"
         )
-    limit = "no latency limit" if settings.max_latency_ms is None else f"at most {settings.max_latency_ms:g} ms"
-    return (f"{limit}, measured on {counted(settings.num_threads or cpu_threads(config.compute), 'CPU thread')}",)
+    limit = "no latency limit"
+    if settings.max_latency_ms is not None:
+        from pipeline.checks.latency import check_latency
+
+        limit = f"at most {settings.max_latency_ms:g} ms"
+        _backbones(config, running)  # which would give no logits otherwise
+        check_latency(config, threads=threads)
+    return (f"{limit}, measured on {counted(threads, 'CPU thread')}",)
 
 
 def _search(config: Config, running: Set[str]) -> Findings:
@@ -352,5 +359,5 @@ CHECKS: tuple[Check, ...] = (
     Check(name="search", stages=frozenset({"search"}), find=_search),
     Check(name="backbones", stages=TRAINING, find=_backbones),
     Check(name="weights", stages=TRAINING, find=_weights),
-    Check(name="serving", stages=frozenset({"train"}), find=_serving),
+    Check(name="serving", stages=frozenset({"deliver"}), find=_serving),
 )

@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from components.display import counted
 from components.errors import InputError
-from components.serving.latency import Candidate, choose_delivery
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Scorer, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
@@ -35,38 +33,25 @@ class Choice:
         return self.assembly.record | {"deliver": self.deliver, "latency_ms": self.latency}
 
 
-def check_limit(networks: Networks, serving: ServingConfig, *, threads: int) -> None:
-    """Before networks are trained: raise InputError where nothing that may be delivered is within the limit.
-
-    networks: not trained yet, which costs the same to serve.
-    """
-    latency = _latency(networks, serving, threads)
-    candidates = [
-        Candidate(
-            name=f"{way}, {counted(views, 'view')}", passes=views, score=0.0, resampled=np.zeros(1), latency_ms=cost
-        )
-        for way in latency
-        if serving.deliver in ("auto", way)
-        for views, cost in latency[way].items()
-    ]
-    choose_delivery(candidates, limit_ms=serving.max_latency_ms)
-
-
 def choose(
     networks: Networks, scored: Unseen, scorer: Scorer, frozen: Part, serving: ServingConfig, *, threads: int
 ) -> Choice:
     """The number of networks, the views, and whether the classifier on frozen features joins.
 
     The networks together are preferred to one: the log loss is convex, so that their mean is at least as good as they
-    are on average, which scores out of fold cannot show; and their certificate needs no transfer. Where nothing is
-    within the limit any more (see `check_limit`: times vary), the fastest is taken.
+    are on average, which scores out of fold cannot show; and their certificate needs no transfer.
+
+    Raises InputError: nothing that was asked for is within the limit, or can be made of these networks.
     """
     limit, sizes, latency = serving.max_latency_ms, _sizes(networks), _latency(networks, serving, threads)
     ways = [way for way in sizes if serving.deliver in ("auto", way)]
-    fits = [way for way in ways if limit is None or min(latency[way].values()) <= limit]
-    deliver = fits[0] if fits else ways[-1]
-    reachable = limit if fits else min(latency[deliver].values())
-    views, compared = choose_views(scored, scorer, latency[deliver], limit_ms=reachable)
+    if not ways:
+        raise InputError(
+            f"serving.deliver={serving.deliver}: the design hold_out trains one network; set data.design to cross_fit, "
+            "or serving.deliver to auto or single"
+        )
+    deliver = next((way for way in ways if limit is None or min(latency[way].values()) <= limit), ways[-1])
+    views, compared = choose_views(scored, scorer, latency[deliver], limit_ms=limit)
     certifies = networks.frozen[networks.data.manifest["split"].eq("calibration").to_numpy()]  # none with folds
     cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(certifies).all())
     if may_blend:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,12 +24,10 @@ def decide(
     *,
     evidence: Evidence,
     seen: SeenScores | None = None,
-    assembly: Mapping[str, Any] | None = None,
 ) -> tuple[Calibration, OperatingPoint | None]:
     """Fit the calibration and the threshold; write calibration_predictions.parquet and operating_point.json.
 
-    logits: (N, K), finite; rows: (N,) of the manifest. seen: see `fit_decision`. assembly: how the model was put
-    together, to be written too.
+    logits: (N, K), finite; rows: (N,) of the manifest. seen: see `fit_decision`.
     """
     certifying = None
     if evidence.not_certifying:
@@ -50,11 +46,7 @@ def decide(
     if calibration.note:
         context.console.warn(f"calibration: {calibration.note}")
     table.to_parquet(context.directory / "calibration_predictions.parquet", index=False)
-    chosen = {
-        "calibration": calibration.to_dict(),
-        "operating_point": point.to_dict() if point else None,
-        "assembly": assembly,
-    }
+    chosen = {"calibration": calibration.to_dict(), "operating_point": point.to_dict() if point else None}
     (context.directory / "operating_point.json").write_text(json.dumps(chosen, indent=2), encoding="utf-8")
     context.run.log_artifact(context.directory / "operating_point.json")
     return calibration, point

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import log_softmax
@@ -12,12 +12,17 @@ from components.data.loader import ImageSet
 from components.data.stratify import draw_by_class
 from components.evaluation.transfer import SeenScores
 from components.models.forward import Ensemble, MemberModel, Preprocessing, restore_member
+from components.models.views import allowed_views, nested_views
 from components.serving.latency import latency_ms
 from components.training.engine import Learner
-from pipeline.delivery.assembly import Unseen
-from pipeline.delivery.export import Part
+from pipeline.compute.resources import driver_compute
+from pipeline.delivery.assembly import Assembly, Unseen
+from pipeline.delivery.export import Part, network_member
 from pipeline.delivery.members import Trained
-from pipeline.training.build import TrainingData, view_scores
+from pipeline.sections.recipe import Recipe
+from pipeline.stage import StageContext
+from pipeline.training.build import TrainingData, new_learner, view_scores
+from pipeline.training.job import TrainingSpec
 
 #: Timed passes of one image.
 REPEATS = 10
@@ -28,12 +33,13 @@ Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """learner: its model holds the weights of the first member. views: in the order of `nested_views`; counts: how many
-    of them may be averaged. frozen: (R, K) logits of the classifier on frozen features by row of the manifest, NaN
-    where it has none.
+    """recipe: of all. learner: its model holds the weights of the first member. views: in the order of `nested_views`;
+    counts: how many of them may be averaged. frozen: (R, K) logits of the classifier on frozen features by row of the
+    manifest, NaN where it has none.
     """
 
     data: TrainingData
+    recipe: Recipe
     trained: Sequence[Trained]
     learner: Learner
     views: tuple[int, ...]
@@ -47,7 +53,7 @@ class Networks:
         for one in self.trained:
             found = one.store.best().views
             assert found is not None  # scored after the last epoch
-            scores[:, folds == one.spec.fold] = found
+            scores[:, folds == one.fold] = found
         return self._unseen(folds >= 0, scores[:, folds >= 0])
 
     def of_split(self, split: str, count: int) -> Unseen:
@@ -56,7 +62,7 @@ class Networks:
         scores = view_scores(self.learner.model, images, self.learner, self.views[:count])
         return self._unseen(self.data.manifest["split"].eq(split).to_numpy(), scores)
 
-    def on_seen(self, whole: Trained, combine: Combine, count: int, *, seed: int) -> SeenScores:
+    def on_seen(self, whole: Trained, combine: Combine, count: int) -> SeenScores:
         """Logits (A, K) of images that the models were trained on: of the folds' networks, and of the delivered one.
 
         count: of views. combine: from log-probabilities (V, A, K) of a network, and (A, K) of the classifier on frozen
@@ -64,10 +70,10 @@ class Networks:
         """
         images, folds = self.data.split("train"), self.data.manifest.query("split == 'train'")["fold"].to_numpy()
         frozen = self.frozen[self.data.manifest["split"].eq("train").to_numpy()].astype(np.float64)
-        chosen = draw_by_class(images.labels, size=SEEN_IMAGES, rare=0, seed=seed)
+        chosen = draw_by_class(images.labels, size=SEEN_IMAGES, rare=0, seed=self.learner.seed)
         scores = np.empty((count, len(chosen), len(self.data.classes)), dtype=np.float32)
         for one in self.trained:
-            own = (folds[chosen] + 1) % len(self.trained) == one.spec.fold
+            own = (folds[chosen] + 1) % len(self.trained) == one.fold
             if own.any():
                 scores[:, own] = self._scores(one, images.take(chosen[own]), count)
         known = log_softmax(frozen[chosen], axis=1)
@@ -77,6 +83,22 @@ class Networks:
     def _scores(self, one: Trained, images: ImageSet, count: int) -> np.ndarray:
         self.learner.model.load_state_dict(one.store.best().weights)
         return view_scores(self.learner.model, images, self.learner, self.views[:count])
+
+    def parts(self, delivered: Sequence[Trained], assembly: Assembly) -> list[Part]:
+        """The networks of a model, which share their weight."""
+        return [
+            Part(
+                member=network_member(
+                    self.recipe,
+                    self.learner.preprocessing,
+                    side=self.data.pack.framing.size,
+                    weight=assembly.network / len(delivered),
+                    views=self.views[: assembly.views],
+                ),
+                state=one.store.best().weights,
+            )
+            for one in delivered
+        ]
 
     def latency(self, count: int, counts: Sequence[int], *, threads: int) -> Mapping[int, float]:
         """Milliseconds for one image of an ensemble of so many of these networks, by number of views."""
@@ -115,3 +137,23 @@ class Networks:
             views=scores,
             frozen=log_softmax(self.frozen[which].astype(np.float64), axis=1),
         )
+
+
+def load_networks(
+    context: StageContext, data: TrainingData, spec: TrainingSpec, trained: Sequence[Trained]
+) -> Networks:
+    """Networks that were trained by the spec, in the precision that they were trained in, maybe on another machine."""
+    recipe, compute = spec.recipe, driver_compute(context.compute)
+    learner = new_learner(recipe, data, total_epochs=spec.epochs, seed=spec.seed, compute=compute)
+    learner.model.load_state_dict(trained[0].store.best().weights)
+    learner.device = replace(learner.device, precision=trained[0].ended.precision)
+    allowed = allowed_views(recipe.recipe.augment, recipe.recipe.augment_strength)
+    return Networks(
+        data=data,
+        recipe=recipe,
+        trained=trained,
+        learner=learner,
+        views=nested_views(allowed),
+        counts=tuple(sorted(allowed)),
+        frozen=np.load(context.input("embed", "frozen_logits.npy"), allow_pickle=False),
+    )

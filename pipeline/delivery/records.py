@@ -1,4 +1,4 @@
-"""The records of the trainings behind a model: histories, steps, learning curves, and what the monitor found."""
+"""The records of the trainings behind a model: members, histories, steps, curves, and what the monitor found."""
 
 from __future__ import annotations
 
@@ -6,25 +6,72 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from components.report.figures_training import learning_curves
-from pipeline.delivery.members import Trained
-from pipeline.sections.learning_rate import MonitorConfig
+from pipeline.delivery.members import MEMBERS, Trained
+from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
+from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.job import TrainingSpec
 from pipeline.training.progress import history_rows
 
+TRAINING_FILE = "training.json"
 
-def write_history(
-    context: StageContext, trained: Sequence[Trained], group_names: tuple[str, ...], ledger: list[dict[str, Any]]
-) -> None:
-    """Write history.parquet and steps.parquet, with the member of each row; log them, and a figure for each member."""
+
+def write_training(context: StageContext, trained: Sequence[Trained], spec: TrainingSpec) -> dict[str, Any]:
+    """Write training.json, history.parquet, steps.parquet and monitor.json, and log them; figures for the headline.
+
+    spec: recipe and monitor of all.
+    """
+    values = {"recipe": spec.recipe.model_dump(mode="json"), "members": [_record(one) for one in trained]}
+    (context.directory / TRAINING_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
+    ledger = _write_ledger(context, trained, spec.monitor_action)
+    _write_history(context, trained, ledger)
+    epochs = [epoch for one in trained for epoch in one.store.progress.history]
+    return {
+        "networks": len(trained),
+        "epochs": len(epochs),
+        "median_images_per_second": float(np.median([epoch.images_per_second for epoch in epochs])),
+        **_monitor_counts(ledger),
+    }
+
+
+def read_training(folder: Path) -> tuple[Recipe, list[Trained]]:
+    """The recipe and the trainings of the stage whose result the folder is."""
+    values = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    trained = [
+        Trained(
+            **{key: member[key] for key in ("name", "fold", "seed", "trained_in", "run_id")},
+            store=TrainingStore(folder / MEMBERS / member["name"]),
+        )
+        for member in values["members"]
+    ]
+    return Recipe.model_validate(values["recipe"]), trained
+
+
+def _record(one: Trained) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "fold": one.fold,
+        "seed": one.seed,
+        "epochs": len(one.store.progress.history),
+        "kept_epoch": max(one.store.progress.weights),
+        "trained_in": one.trained_in,
+        "run_id": one.run_id,
+    }
+
+
+def _write_history(context: StageContext, trained: Sequence[Trained], ledger: list[dict[str, Any]]) -> None:
+    """Write and log the tables, with the member of each row; log a figure for each member."""
     progresses = {one.name: one.store.progress for one in trained}
     rows = [pd.DataFrame(history_rows(progress.history)).assign(member=name) for name, progress in progresses.items()]
-    history = pd.concat(rows, ignore_index=True)  # all columns, also where one network was not validated
-    tables = {one.name: one.store.steps_table(group_names) for one in trained}
+    history = pd.concat(rows, ignore_index=True)
+    tables = {one.name: one.store.steps_table() for one in trained}
     for name, progress in progresses.items():
         figure = learning_curves(
             history[history["member"] == name],
@@ -39,7 +86,7 @@ def write_history(
     context.run.log_artifact(context.directory / "steps.parquet")
 
 
-def monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
+def _monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
     """The number of verdicts, in total and by kind, and of rollbacks."""
     kinds = Counter(entry["kind"] for entry in ledger)
     return {
@@ -49,7 +96,7 @@ def monitor_counts(ledger: list[dict[str, Any]]) -> dict[str, int]:
     }
 
 
-def write_ledger(context: StageContext, trained: Sequence[Trained], settings: MonitorConfig) -> list[dict[str, Any]]:
+def _write_ledger(context: StageContext, trained: Sequence[Trained], action: str) -> list[dict[str, Any]]:
     """Write and log monitor.json, print the advice; the verdicts, each with its member."""
     ledger, advice = [], []
     for one in trained:
@@ -57,7 +104,7 @@ def write_ledger(context: StageContext, trained: Sequence[Trained], settings: Mo
             evidence = {key: value if math.isfinite(value) else None for key, value in entry["evidence"].items()}
             ledger.append({**entry, "evidence": evidence, "member": one.name})
         advice += [line if len(trained) == 1 else f"{one.name}: {line}" for line in one.ended.advice]
-    values = {"action": settings.action, "advice": advice, "ledger": ledger}
+    values = {"action": action, "advice": advice, "ledger": ledger}
     text = json.dumps(values, indent=2, allow_nan=False)
     (context.directory / "monitor.json").write_text(text, encoding="utf-8")
     context.run.log_artifact(context.directory / "monitor.json")

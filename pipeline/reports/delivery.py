@@ -17,17 +17,18 @@ from pipeline.reports.page import decimal
 WAYS = {"ensemble": "all networks", "single": "one network"}
 
 
-def delivery_section(folder: Path) -> Section:
-    """What is delivered, from the folder of the stage train."""
-    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    record = json.loads((folder / "operating_point.json").read_text(encoding="utf-8"))["assembly"]
+def delivery_section(train: Path, deliver: Path) -> Section:
+    """What is delivered, from the folders of the stages train and deliver."""
+    record = _read(deliver, "delivery.json")
+    trained = [one for folder in _with_trainings(train, deliver) for one in _read(folder, "training.json")["members"]]
+    members = [one for one in trained if one["name"] in record["networks"]]
     latency = record["latency_ms"]
     limit = "no limit is set" if latency["limit"] is None else f"the limit is {latency['limit']:g} ms"
     text = (
-        f"{training['delivered']}. An image takes {milliseconds(latency)}, from its pixels to its logits; {limit}. "
+        f"{record['summary']}. An image takes {milliseconds(latency)}, from its pixels to its logits; {limit}. "
         "The logarithms of the probabilities are averaged over views and networks."
     )
-    if record["deliver"] == "single" and len(training["members"]) == 1 and training["members"][0]["name"] == "all":
+    if record["networks"] == ["all"]:
         text += (
             " The one network was trained on all images that are not test; what is said of views and of the "
             "threshold was found with the networks of the folds."
@@ -37,38 +38,42 @@ def delivery_section(folder: Path) -> Section:
         text,
         tables=[
             ("Views of an image, on images that the networks had not seen", _views_table(record, latency)),
-            *([("The networks", _members_table(training["members"]))] if training["members"] else []),
+            *([("The networks", _members_table(members))] if members else []),
         ],
         notes=[_blend_text(record["blend"])] if record["blend"] else [],
     )
 
 
-def training_section(folder: Path) -> Section:
-    """The trainings, each with its curves, from the folder of the stage train."""
-    history, steps = (pd.read_parquet(folder / f"{name}.parquet") for name in ("history", "steps"))
-    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    monitor = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
-    kept = {member["name"]: member["kept_epoch"] for member in training["members"]}
-    figures = []
-    for name, own in history.groupby("member", sort=False):
-        last = int(own["epoch"].max())
-        figure = learning_curves(
-            own.reset_index(drop=True),
-            best_epoch=kept.get(name, last),
-            steps=steps[steps["member"] == name],
-            ledger=[entry for entry in monitor["ledger"] if entry["member"] == name],
-        )
-        figures.append((f"Learning curves {name}", figure))
+def training_section(train: Path, deliver: Path) -> Section:
+    """The trainings, each with its curves, from the folders of the stages train and deliver."""
+    figures, epochs, advice = [], 0, []
+    for folder in _with_trainings(train, deliver):
+        history, steps = (pd.read_parquet(folder / f"{name}.parquet") for name in ("history", "steps"))
+        monitor = _read(folder, "monitor.json")
+        for member in _read(folder, "training.json")["members"]:
+            name = member["name"]
+            figure = learning_curves(
+                history[history["member"] == name].reset_index(drop=True),
+                best_epoch=member["kept_epoch"],
+                steps=steps[steps["member"] == name],
+                ledger=[entry for entry in monitor["ledger"] if entry["member"] == name],
+            )
+            figures.append((f"Learning curves {name}", figure))
+        epochs += len(history)
+        advice += monitor["advice"]
     recipe = {
-        key: value for values in training["recipe"].values() for key, value in values.items() if value is not None
+        key: value
+        for values in _read(train, "training.json")["recipe"].values()
+        for key, value in values.items()
+        if value is not None
     }
     shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recipe.items()}
     return Section(
         "Training",
-        f"{counted(len(figures), 'network')}, {counted(len(history), 'epoch')} together, by the recipe below.",
+        f"{counted(len(figures), 'network')}, {counted(epochs, 'epoch')} together, by the recipe below.",
         tables=[("Recipe", pd.DataFrame({"setting": list(shown), "value": list(shown.values())}))],
         figures=figures,
-        notes=[f"The monitor: {advice}" for advice in monitor["advice"]],
+        notes=[f"The monitor: {line}" for line in advice],
     )
 
 
@@ -76,6 +81,16 @@ def milliseconds(latency: Mapping[str, Any]) -> str:
     """What an image costs, and on what: `9.64 ms on 2 CPU threads`."""
     place = counted(latency["threads"], "CPU thread") if latency["device"] == "cpu" else "a GPU"
     return f"{latency['delivered']:.3g} ms on {place}"
+
+
+def _with_trainings(*folders: Path) -> list[Path]:
+    """Those of the stages that have trained something."""
+    return [folder for folder in folders if (folder / "training.json").is_file()]
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return values
 
 
 def _views_table(record: Mapping[str, Any], latency: Mapping[str, Any]) -> pd.DataFrame:

@@ -48,7 +48,7 @@ class EvaluationReport:
 
 def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
     """Write report.html; log each figure to MLflow as well."""
-    train = report.context.inputs["train"].directory
+    train, deliver = (report.context.inputs[name].directory for name in ("train", "deliver"))
     provenance = [
         {"stage": name, "fingerprint": record.fingerprint[:16], "run id": record.run_id, "commit": record.commit[:12],
          "seconds": record.seconds}
@@ -64,8 +64,8 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
         sections=[
             *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
             _class_section(report),
-            delivery_section(train),
-            training_section(train),
+            delivery_section(train, deliver),
+            training_section(train, deliver),
             search_section(report.context.inputs["search"].directory),
             confirmation_section(report.context.inputs["confirm"].directory),
             _range_test_section(report),

@@ -1,4 +1,4 @@
-"""evaluate: measures the model on the test split, which only this stage uses, at the threshold that `train` chose.
+"""evaluate: measures the model on the test split, which only this stage uses, at the threshold that `deliver` chose.
 
 Writes `metrics.json` (its schema: docs/metrics.md), the predictions and `report.html`, one self-contained file.
 """
@@ -41,7 +41,7 @@ def run(context: StageContext, *, seed: int, evaluate: EvaluateConfig) -> dict[s
     log_lineage(context.run, prepared, used_for="evaluation")
     manifest = load_manifest(prepared / "manifest.parquet")
     test = manifest[manifest["split"] == "test"].reset_index(drop=True)
-    card, ensemble = load_ensemble(context.input("train", "model"), resolve_target(driver_compute(context.compute)))
+    card, ensemble = load_ensemble(context.input("deliver", "model"), resolve_target(driver_compute(context.compute)))
     decided = DecisionRule.from_card(vars(card)).decide(_logits(context, card, ensemble, manifest))
     predictions = prediction_table(test, decided, card.classes)
     predictions.to_parquet(context.directory / "test_predictions.parquet", index=False)

@@ -60,8 +60,7 @@ def run(context: StageContext, *, seed: int, data: DataConfig, promote: PromoteC
 def _decide(
     context: StageContext, registry: Registry, *, seed: int, data: DataConfig, settings: PromoteConfig
 ) -> dict[str, Any]:
-    train_run = context.inputs["train"].run_id
-    model_id = json.loads(context.input("train", "training.json").read_text(encoding="utf-8"))["model_id"]
+    model_id = json.loads(context.input("deliver", "delivery.json").read_text(encoding="utf-8"))["model_id"]
     metrics = json.loads(context.input("evaluate", "metrics.json").read_text(encoding="utf-8"))
     registered = registry.version_of_model(model_id)
     version = registered if _is_usable(context, registry, registered) else None
@@ -85,8 +84,8 @@ def _decide(
             run_id=run_id,
             tags={
                 "escapement.model_id": model_id,
-                "escapement.train_run": train_run,
-                "escapement.fingerprint": context.inputs["train"].fingerprint,
+                "escapement.deliver_run": context.inputs["deliver"].run_id,
+                "escapement.fingerprint": context.inputs["deliver"].fingerprint,
             },
         )
     passed = all(gate.passed for gate in gates)
@@ -96,7 +95,7 @@ def _decide(
         "model_name": registry.model_name,
         "version": version,
         "alias": alias,
-        "model": read_card(context.input("train", "model")).summary,
+        "model": read_card(context.input("deliver", "model")).summary,
         "promoted": alias == CHAMPION and champion != version,
         "previous_champion": champion,
         "gates": [asdict(gate) for gate in gates],
@@ -119,7 +118,7 @@ def _is_usable(context: StageContext, registry: Registry, version: str | None) -
 
 def _restore(context: StageContext, logged_id: str) -> None:
     """Log lost files of a model again; raise `InputError` if the model cannot be loaded then."""
-    folder = context.input("train", "model")
+    folder = context.input("deliver", "model")
     lost = context.tracker.lost_files(logged_id, folder)
     if lost:
         context.console.warn(f"of the logged model {lost[0]} was gone or changed (files: {len(lost)}); logged again")
@@ -128,11 +127,11 @@ def _restore(context: StageContext, logged_id: str) -> None:
 
 
 def _logged_model(context: StageContext, model_id: str) -> tuple[str, str]:
-    """The model's id in this store, and its run. A reused training may have been logged to another store."""
+    """The model's id in this store, and its run. A reused result may have been logged to another store."""
     if context.tracker.holds_model(model_id):
         _restore(context, model_id)
-        return model_id, context.inputs["train"].run_id
-    folder = context.input("train", "model")
+        return model_id, context.inputs["deliver"].run_id
+    folder = context.input("deliver", "model")
     return context.tracker.log_model(context.run, folder, name="model", params={}), context.run.id
 
 

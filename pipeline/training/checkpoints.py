@@ -89,9 +89,10 @@ class TrainingStore:
         """The steps of all epochs, in order, without those that a rollback has undone."""
         return [step for record in self.progress.history for step in self._steps[record.epoch]]
 
-    def steps_table(self, group_names: Sequence[str]) -> pd.DataFrame:
-        """One row per step: step, lr_<group> for each parameter group, loss, grad_norm."""
-        columns = ["step", *(f"lr_{name}" for name in group_names), "loss", "grad_norm"]
+    def steps_table(self) -> pd.DataFrame:
+        """One row per step of a complete training: step, lr_<group> for each parameter group, loss, grad_norm."""
+        assert self.ended is not None
+        columns = ["step", *(f"lr_{name}" for name in self.ended.groups), "loss", "grad_norm"]
         return pd.DataFrame(_rows(self.steps()).tolist(), columns=columns).astype({"step": int})
 
     def _open(self, state: State) -> None:

@@ -110,7 +110,7 @@ class Ended:
 
     epoch: the last one, or the one in which it diverged. precision: of the training's forward pass. failure: an error
     message if there is no epoch to keep, else None. ledger, advice: the monitor's. steps: those after the last complete
-    epoch.
+    epoch. groups: names of the optimizer's parameter groups, in the order of the rates of a step.
     """
 
     reason: Literal["completed", "patience", "monitor", "diverged"]
@@ -120,6 +120,7 @@ class Ended:
     ledger: list[dict[str, Any]]
     advice: list[str]
     steps: list[StepRecord]
+    groups: tuple[str, ...]
 
 
 Event = Saved | Ended
@@ -270,6 +271,7 @@ class TrainingJob:
             ledger=list(self._monitor.ledger) if self._monitor else [],
             advice=advice,
             steps=[step for step in self._steps if step.step > progress.steps_done()],
+            groups=self.learner.stepper.group_names,
         )
 
     def _failure(self, diverged: EpochRecord | None, advice: list[str]) -> str | None:

@@ -40,10 +40,10 @@ def test_the_design_hold_out_trains_one_network_and_certifies_on_its_calibration
     place, done = challenged
     manifest = pd.read_parquet(place.result(done, "prepare") / "manifest.parquet")
     assert set(manifest["split"]) == {"train", "val", "calibration", "test"}
-    folder = place.result(done, "train")
-    (whole,) = json.loads((folder / "training.json").read_text())["members"]
+    train, folder = (place.result(done, stage) for stage in ("train", "deliver"))
+    (whole,) = json.loads((train / "training.json").read_text())["members"]
     assert (whole["name"], whole["trained_in"]) == ("whole", "train")
-    assert set(pd.read_parquet(folder / "history.parquet")["member"]) == {"whole"}
+    assert set(pd.read_parquet(train / "history.parquet")["member"]) == {"whole"}
     scored = pd.read_parquet(folder / "calibration_predictions.parquet")
     assert scored["image_id"].tolist() == manifest.loc[manifest["split"] == "calibration", "image_id"].tolist()
     point = json.loads((folder / "operating_point.json").read_text())["operating_point"]

@@ -23,7 +23,7 @@ WEIGHTS = "model/artifacts/bundle/weights.safetensors"
 
 def _second_fold(place):
     """The training of the second fold has ended its first epoch."""
-    return list(place.storage.glob("train/*/unfinished/fold-1/state.pt"))
+    return list(place.storage.glob("train/*/members/fold-1/state.pt"))
 
 
 def _first_rung(place):
@@ -43,18 +43,18 @@ def _interrupt(place, command, waiting, ending, number, *, sign):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, copy_finished_to):
     """What the long training gives without an interruption."""
-    place = copy_finished_to(tmp_path_factory.mktemp("undisturbed"), "train", "evaluate", "promote")
-    return _outcome(place, place.run("train", LONG_TRAINING))
+    place = copy_finished_to(tmp_path_factory.mktemp("undisturbed"), "train", "deliver", "evaluate", "promote")
+    return _outcome(place, place.run("deliver", LONG_TRAINING))
 
 
 def _outcome(place, done):
     """Weights, out-of-fold scores, threshold and history of a training, without what was measured by a clock."""
-    folder = place.result(done, "train")
-    history = pd.read_parquet(folder / "history.parquet")
-    point = json.loads((folder / "operating_point.json").read_text())["operating_point"]
-    files = [WEIGHTS, "calibration_predictions.parquet", "steps.parquet"]
+    train, deliver = (place.result(done, stage) for stage in ("train", "deliver"))
+    history = pd.read_parquet(train / "history.parquet")
+    point = json.loads((deliver / "operating_point.json").read_text())["operating_point"]
+    files = [deliver / WEIGHTS, deliver / "calibration_predictions.parquet", train / "steps.parquet"]
     return (
-        [(folder / file).read_bytes() for file in files],
+        [file.read_bytes() for file in files],
         point["threshold"],
         history.drop(columns=["seconds", "images_per_second"]).to_csv(),
     )
@@ -62,7 +62,7 @@ def _outcome(place, done):
 
 def _saved_epochs(place):
     """Member and epoch → seconds that it took, of an interrupted training."""
-    files = place.storage.glob("train/*/unfinished/fold-*/epoch-*.pt")
+    files = place.storage.glob("train/*/members/fold-*/epoch-*.pt")
     records = [(path.parent.name, load_checkpoint(path, device="cpu")["record"]) for path in files]
     return {(member, record["epoch"]): record["seconds"] for member, record in records}
 
@@ -76,6 +76,7 @@ def _check_resumed_training(place, resumed, undisturbed, saved):
         "search": "reused",
         "confirm": "reused",
         "train": "continued",
+        "deliver": "run",
     }
     assert _outcome(place, resumed) == undisturbed
     folder = place.result(resumed, "train")
@@ -104,16 +105,16 @@ def _roots(place):
 
 
 def test_a_training_that_was_killed_goes_on_from_its_last_epoch(copy_of_finished, undisturbed, waiting, ending):
-    place = copy_of_finished("train", "evaluate", "promote")
-    command = place.pipeline("train", LONG_TRAINING)
+    place = copy_of_finished("train", "deliver", "evaluate", "promote")
+    command = place.pipeline("deliver", LONG_TRAINING)
     killed = _interrupt(place, command, waiting, ending, signal.SIGKILL, sign=_second_fold)
     assert killed.code == -signal.SIGKILL
     assert not list(place.storage.glob("train/*/stage.json"))
     member, root, stage = sorted(place.running())
-    assert (member, root[:14], stage) == ("fold-1-seed-1", "smoke train 20", "train")
+    assert (member, root[:16], stage) == ("fold-1-seed-1", "smoke deliver 20", "train")
     (old,) = [run.info.run_id for run in _roots(place) if run.info.status == "RUNNING"]
     saved = _saved_epochs(place)
-    resumed = place.run("train", LONG_TRAINING)
+    resumed = place.run("deliver", LONG_TRAINING)
     _check_resumed_training(place, resumed, undisturbed, saved)
     old_root = place.client().get_run(old)
     assert old_root.info.status == "KILLED"
@@ -124,8 +125,8 @@ def test_a_training_that_was_killed_goes_on_from_its_last_epoch(copy_of_finished
 def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
     copy_of_finished, undisturbed, waiting, ending, number
 ):
-    place = copy_of_finished("train", "evaluate", "promote")
-    command = place.pipeline("train", LONG_TRAINING)
+    place = copy_of_finished("train", "deliver", "evaluate", "promote")
+    command = place.pipeline("deliver", LONG_TRAINING)
     stopped = _interrupt(place, command, waiting, ending, number, sign=_second_fold)
     assert stopped.code == 130
     assert "error: interrupted; the same command resumes the run" in stopped.stderr
@@ -135,7 +136,7 @@ def test_a_training_that_was_interrupted_ends_its_runs_and_goes_on(
     (old,) = [run for run in _roots(place) if run.info.run_id == stopped.summary["parent_run_id"]]
     assert old.info.status == "KILLED"
     saved = _saved_epochs(place)
-    resumed = place.run("train", LONG_TRAINING)
+    resumed = place.run("deliver", LONG_TRAINING)
     _check_resumed_training(place, resumed, undisturbed, saved)
 
 
@@ -147,7 +148,7 @@ def _second_confirmation(place):
 def test_a_confirmation_that_was_killed_repeats_no_training(
     tmp_path_factory, copy_of_finished, copy_finished_to, waiting, ending
 ):
-    gone = ("confirm", "train", "evaluate", "promote")
+    gone = ("confirm", "train", "deliver", "evaluate", "promote")
     whole = copy_finished_to(tmp_path_factory.mktemp("whole"), *gone)
     whole.let_a_trial_win()
     straight = whole.run("confirm", LONG_CONFIRMATION)
@@ -191,7 +192,7 @@ def _check_resumed_search(place, resumed):
 
 def test_a_search_that_was_killed_goes_on_with_its_trials(copy_of_finished, waiting, ending):
     """Also from checkpoints elsewhere, of which nothing is left in the end."""
-    place = copy_of_finished("search", "train", "evaluate", "promote")
+    place = copy_of_finished("search", "train", "deliver", "evaluate", "promote")
     elsewhere = place.folder / "trials"
     settings = LONG_SEARCH | {"compute.trial_storage": elsewhere}
     command = place.pipeline("search", settings)
@@ -213,7 +214,7 @@ def test_a_search_that_was_killed_goes_on_with_its_trials(copy_of_finished, wait
 
 
 def test_a_search_that_was_interrupted_is_not_taken_for_a_finished_one(copy_of_finished, waiting, ending):
-    place = copy_of_finished("search", "train", "evaluate", "promote")
+    place = copy_of_finished("search", "train", "deliver", "evaluate", "promote")
     command = place.pipeline("search", LONG_SEARCH)
     stopped = _interrupt(place, command, waiting, ending, signal.SIGINT, sign=_first_rung)
     assert stopped.code == 130
@@ -229,7 +230,7 @@ def test_a_search_that_was_interrupted_is_not_taken_for_a_finished_one(copy_of_f
 def test_one_ctrl_c_that_reaches_mlflow_run_and_its_project_leaves_nothing_running(
     copy_of_finished, waiting, ending
 ) -> None:
-    place = copy_of_finished("train", "evaluate", "promote")
+    place = copy_of_finished("train", "deliver", "evaluate", "promote")
     small = [part.removeprefix("--set=") for part in place.pipeline("train", LONG_TRAINING) if "--set=" in part]
     # An entry point runs in the project's folder, so the storage is given as an absolute path.
     parameters = [f"-P{entry}" for entry in ["config=smoke", *small, f"storage.root={place.storage}"]]

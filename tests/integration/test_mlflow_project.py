@@ -41,7 +41,7 @@ def test_the_launchers_run_is_the_root_and_undeclared_parameters_are_overrides(c
     assert root.data.tags["mlflow.project.entryPoint"] == "main"
     assert root.data.params["train.epochs"] == "1"
     children = {run.info.run_name: run for run in runs if run.data.tags.get("mlflow.parentRunId") == root.info.run_id}
-    assert children.keys() == {"confirm", "train", "evaluate", "promote"}
+    assert children.keys() == {"confirm", "train", "deliver", "evaluate", "promote"}
     repeated = [run for run in runs if run.data.tags.get("escapement.stage") == "confirm_training"]
     assert {run.data.tags["mlflow.parentRunId"] for run in repeated} <= {children["confirm"].info.run_id}
     members = [run for run in runs if run.data.tags.get("escapement.stage") == "member"]

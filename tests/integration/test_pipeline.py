@@ -9,7 +9,18 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-STAGES = ["prepare", "embed", "first_model", "lr_range_test", "search", "confirm", "train", "evaluate", "promote"]
+STAGES = [
+    "prepare",
+    "embed",
+    "first_model",
+    "lr_range_test",
+    "search",
+    "confirm",
+    "train",
+    "deliver",
+    "evaluate",
+    "promote",
+]
 FILES = {
     "prepare": ["manifest.parquet", "pack/pack.json", "data_report.json", "data_report.html", "quarantine.csv"],
     "embed": [
@@ -25,16 +36,20 @@ FILES = {
     "search": ["trials.parquet", "best.json"],
     "confirm": ["confirmation.json"],
     "train": [
+        "members/fold-0/ended.pt",
+        "history.parquet",
+        "steps.parquet",
+        "monitor.json",
+        "training.json",
+    ],
+    "deliver": [
         "model/MLmodel",
         "model/artifacts/bundle/weights.safetensors",
         "model/artifacts/bundle/model.json",
         "model/artifacts/bundle/decode.py",
-        "history.parquet",
-        "steps.parquet",
-        "monitor.json",
         "calibration_predictions.parquet",
         "operating_point.json",
-        "training.json",
+        "delivery.json",
     ],
     "evaluate": ["test_predictions.parquet", "metrics.json", "report.html"],
     "promote": ["decision.json"],
@@ -49,7 +64,7 @@ FIGURES = {
 
 
 def _members(place, done):
-    """The trainings of the delivered model."""
+    """The trainings of the stage train."""
     return json.loads((place.result(done, "train") / "training.json").read_text(encoding="utf-8"))["members"]
 
 
@@ -235,12 +250,12 @@ def test_each_image_that_is_not_test_is_scored_by_the_network_that_has_not_seen_
     manifest = pd.read_parquet(place.result(done, "prepare") / "manifest.parquet")
     assert set(manifest["split"]) == {"train", "test"}
     assert set(manifest.loc[manifest["split"] == "train", "fold"]) == {0, 1, 2}
-    scored = pd.read_parquet(place.result(done, "train") / "calibration_predictions.parquet")
+    scored = pd.read_parquet(place.result(done, "deliver") / "calibration_predictions.parquet")
     assert scored["image_id"].tolist() == manifest.loc[manifest["split"] == "train", "image_id"].tolist()
-    chosen = json.loads((place.result(done, "train") / "operating_point.json").read_text())
+    chosen = json.loads((place.result(done, "deliver") / "operating_point.json").read_text())
     evidence = chosen["operating_point"]["evidence"]
     assert (evidence["kind"], evidence["folds"], evidence["not_certifying"]) == ("out_of_fold", 3, [0])
-    card = json.loads((place.result(done, "train") / "model/artifacts/bundle/model.json").read_text())
+    card = json.loads((place.result(done, "deliver") / "model/artifacts/bundle/model.json").read_text())
     networks = [member for member in card["members"] if member["kind"] == "network"]
     assert len(networks) == 3
     assert sum(member["weight"] for member in networks) == pytest.approx(3 * networks[0]["weight"])
@@ -249,11 +264,11 @@ def test_each_image_that_is_not_test_is_scored_by_the_network_that_has_not_seen_
 def test_the_logged_model_is_registered_and_champion(finished):
     place, done = finished
     client = place.client()
-    (output,) = client.get_run(done.stage("train")["run_id"]).outputs.model_outputs
+    (output,) = client.get_run(done.stage("deliver")["run_id"]).outputs.model_outputs
     version = client.get_model_version_by_alias("smoke", "champion")
     assert str(version.version) == done.summary["headline"]["model_version"] == "1"
     assert version.source == f"models:/{output.model_id}"
-    assert version.run_id == done.stage("train")["run_id"]
+    assert version.run_id == done.stage("deliver")["run_id"]
     assert client.get_logged_model(output.model_id).status == "READY"
 
 
@@ -275,7 +290,7 @@ def test_running_again_reuses_all_but_promote_and_registers_nothing(copy_of_fini
     assert len(client.search_model_versions("name = 'smoke'")) == 1
     assert str(client.get_model_version_by_alias("smoke", "champion").version) == "1"
     root = client.get_run(again.summary["parent_run_id"])
-    assert root.data.tags["stage.train"] == first.stage("train")["run_id"]
+    assert root.data.tags["stage.deliver"] == first.stage("deliver")["run_id"]
     assert place.running() == []
 
 
@@ -309,28 +324,28 @@ def test_the_recipe_that_was_confirmed_is_trained_once(finished):
         assert done.stderr.count("takes over the training of the stage confirm") == 2
 
 
-def test_a_latency_limit_that_nothing_meets_costs_no_training_and_one_network_can_be_delivered(copy_of_finished):
-    place = copy_of_finished("train", "evaluate", "promote")
-    single = {"serving.deliver": "single"}
-    refused = place.execute(*place.pipeline("run", {**single, "serving.max_latency_ms": 0.001}))
+def test_another_budget_or_latency_limit_trains_nothing_again_and_one_that_nothing_meets_is_refused(copy_of_finished):
+    place = copy_of_finished()
+    refused = place.execute(*place.pipeline("run", {"serving.max_latency_ms": 0.001}))
     assert refused.code == 2, refused.stderr[-4000:]
     (error,) = [line for line in refused.stderr.splitlines() if line.startswith("error: ")]
-    assert "serving.max_latency_ms=0.001: nothing meets it; the fastest, single, " in error
+    assert "serving.max_latency_ms=0.001: nothing meets it; the fastest, one test_efficientnet at 48 px, " in error
     assert "Traceback" not in refused.stderr
-    assert not list(place.storage.glob("train/*/stage.json"))
-    assert not list(place.storage.glob("train/*/*/fold-*"))  # before any training
-    assert place.running() == []
 
-    done = place.run("run", {**single, "serving.max_latency_ms": 60_000})
-    folder = place.result(done, "train")
-    (whole,) = _members(place, done)
-    assert (whole["name"], whole["trained_in"]) == ("all", "train")
-    assert set(pd.read_parquet(folder / "history.parquet")["member"]) == {"fold-0", "fold-1", "fold-2", "all"}
+    changes = {"serving.deliver": "single", "serving.max_latency_ms": 60_000, "operating_point.escape_budget": 0.3}
+    done = place.run("run", changes)
+    again = ("first_model", "deliver", "evaluate", "promote")
+    assert done.actions == {stage: "run" if stage in again else "reused" for stage in STAGES}
+    folder = place.result(done, "deliver")
+    (whole,) = json.loads((folder / "training.json").read_text())["members"]
+    assert (whole["name"], whole["trained_in"]) == ("all", "deliver")
+    assert set(pd.read_parquet(folder / "history.parquet")["member"]) == {"all"}
+    assert json.loads((folder / "delivery.json").read_text())["networks"] == ["all"]
     point = json.loads((folder / "operating_point.json").read_text())["operating_point"]
     assert (point["evidence"]["kind"], point["evidence"]["folds"]) == ("transferred", 3)
     assert point["transfer"]["units"] > 0
     card = json.loads((folder / "model/artifacts/bundle/model.json").read_text())
-    assert [member["kind"] for member in card["members"]].count("network") <= 1
+    assert [member["kind"] for member in card["members"]].count("network") == 1
     assert done.summary["headline"]["model_version"] == "2"
 
 
@@ -385,13 +400,13 @@ def test_a_first_dry_run_makes_neither_results_nor_runs(workplace):
 
 
 def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished):
-    again = workplace.run("train")
+    again = workplace.run("deliver")
     place, first = finished
 
     def read(where, done, stage, name):
         return (where.result(done, stage) / name).read_bytes()
 
-    assert again.actions.keys() == {*STAGES[:7]} - {"first_model"}
+    assert again.actions.keys() == {*STAGES[:8]} - {"first_model"}
     for name in again.actions:
         assert again.stage(name)["fingerprint"] == first.stage(name)["fingerprint"]
     reports = [json.loads(read(*run, "prepare", "data_report.json")) for run in ((workplace, again), (place, first))]
@@ -401,14 +416,15 @@ def test_the_same_configuration_and_seed_give_the_same_bytes(workplace, finished
         ("search", "best.json"),
         ("embed", "frozen_logits.npy"),
         ("embed", "frozen.safetensors"),
-        ("train", "calibration_predictions.parquet"),
-        ("train", "model/artifacts/bundle/weights.safetensors"),
+        ("deliver", "calibration_predictions.parquet"),
+        ("deliver", "operating_point.json"),
+        ("deliver", "model/artifacts/bundle/weights.safetensors"),
     ]:
         assert read(workplace, again, stage, name) == read(place, first, stage, name), name
-    points = [json.loads(read(*run, "train", "operating_point.json")) for run in ((workplace, again), (place, first))]
-    for values in points:
-        del values["assembly"]["latency_ms"], values["assembly"]["compared_views"]  # measured
-    assert points[0] == points[1]
+    made = [json.loads(read(*run, "deliver", "delivery.json")) for run in ((workplace, again), (place, first))]
+    for values in made:
+        del values["model_id"], values["latency_ms"], values["compared_views"]  # the latter two are measured
+    assert made[0] == made[1]
     confirmations = [
         json.loads(read(*run, "confirm", "confirmation.json")) for run in ((workplace, again), (place, first))
     ]

@@ -186,7 +186,7 @@ def test_tiles_are_trained_on_judged_and_served_by_the_image(workplace):
     metrics = json.loads((workplace.result(done, "evaluate") / "metrics.json").read_text())
     assert metrics["per_file"]["files"] == manifest.loc[manifest["split"] == "test", "path"].nunique()
     image = next(workplace.storage.glob("generated/*/images/000/*.png"))
-    model = workplace.result(done, "train") / "model"
+    model = workplace.result(done, "deliver") / "model"
     command = [sys.executable, "-m", "pipeline", "predict", "--model", model, image, "--json"]
     answered = workplace.execute(*command)
     assert answered.code == 0, answered.stderr[-2000:]

@@ -79,6 +79,6 @@ def test_a_submitted_job_runs_the_pipeline_on_the_cluster(workplace, head, waiti
     done = workplace.execute(*command, "--", *pipeline, **OPEN)
     assert done.code == 0, done.stdout[-4000:]
     assert re.search(r"succeeded", done.stdout, flags=re.IGNORECASE)
-    (record,) = workplace.storage.glob("train/*/stage.json")
+    (record,) = workplace.storage.glob("deliver/*/stage.json")
     assert (record.parent / "model" / "MLmodel").is_file()
     waiting(lambda: workplace.running() == [], every=0.2)

@@ -113,7 +113,7 @@ def test_the_root_shows_the_data_set_and_the_model_of_its_stages(record, tracker
     pd.DataFrame({"image_id": ["a"], "is_defect": [False]}).to_parquet(prepared.directory / "manifest.parquet")
     model = tracker.client.create_logged_model(tracker.experiment_id, "model", source_run_id=root.id)
     link_results(root, tracker, prepared)
-    link_results(root, tracker, record("train", {"training.json": {"model_id": model.model_id}}))
+    link_results(root, tracker, record("deliver", {"delivery.json": {"model_id": model.model_id}}))
     link_results(root, tracker, record("search"))
     found = tracker.client.get_run(root.id)
     assert [entry.dataset.digest for entry in found.inputs.dataset_inputs] == ["abc"]
@@ -122,5 +122,5 @@ def test_the_root_shows_the_data_set_and_the_model_of_its_stages(record, tracker
 
 def test_a_model_that_another_store_holds_is_not_linked(record, tracker) -> None:
     root = tracker.start_root("castings", {})
-    link_results(root, tracker, record("train", {"training.json": {"model_id": "m-elsewhere"}}))
+    link_results(root, tracker, record("deliver", {"delivery.json": {"model_id": "m-elsewhere"}}))
     assert tracker.client.get_run(root.id).outputs.model_outputs == []

@@ -22,7 +22,6 @@ from pipeline.delivery.members import Trained
 from pipeline.delivery.networks import Networks
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training.build import TrainingData, fold_of, new_learner, view_scores
-from pipeline.training.job import TrainingSpec, left_out
 
 SIZE, CLASSES = 32, ("bad", "good")
 #: All flips, and so up to four views.
@@ -117,7 +116,6 @@ def networks(images) -> Callable[..., Networks]:
         data = images(folds=folds)
         compute = ComputeConfig(device="cpu", num_threads=1)
         learner = new_learner(RECIPE, data, total_epochs=2, seed=0, compute=compute)
-        spec = TrainingSpec(recipe=RECIPE, seed=0, epochs=2)
         trained = []
         for number in range(folds or 1):
             model = network(number)
@@ -126,13 +124,14 @@ def networks(images) -> Callable[..., Networks]:
                 views = view_scores(model, fold_of(data, number).split("val"), learner, VIEWS)
             scored = SimpleNamespace(weights=model.state_dict(), views=views)
             store = SimpleNamespace(best=lambda scored=scored: scored)
-            own = left_out(spec, number) if folds else spec
-            name = f"fold-{number}" if folds else "whole"
-            trained.append(Trained(name=name, spec=own, store=store, run_id="r"))  # type: ignore[arg-type]
+            name, fold = (f"fold-{number}", number) if folds else ("whole", None)
+            trained.append(Trained(name=name, fold=fold, seed=0, trained_in="train", run_id="r", store=store))  # type: ignore[arg-type]
         learner.model.load_state_dict(trained[0].store.best().weights)
         frozen = np.random.default_rng(1).normal(size=(48, 2)).astype(np.float32)
         frozen[data.manifest["split"] == "test"] = np.nan
-        return Networks(data=data, trained=trained, learner=learner, views=VIEWS, counts=COUNTS, frozen=frozen)
+        return Networks(
+            data=data, recipe=RECIPE, trained=trained, learner=learner, views=VIEWS, counts=COUNTS, frozen=frozen
+        )
 
     return make
 

@@ -104,9 +104,8 @@ def test_a_threshold_for_another_model_is_carried_over_by_the_scores_of_seen_ima
 
 def test_what_was_chosen_is_written_down_and_logged(context) -> None:
     table = rows()
-    calibration, point = decide(context, DATA, logits(table), table, SETTINGS, evidence=evidence(), assembly={"v": 4})
+    calibration, point = decide(context, DATA, logits(table), table, SETTINGS, evidence=evidence())
     written = json.loads((context.directory / "operating_point.json").read_text())
-    assert written["assembly"] == {"v": 4}
     assert written["calibration"] == calibration.to_dict()
     assert written["operating_point"]["threshold_log_odds"] == point.threshold_log_odds
     assert context.said == ["operating_point.json"]

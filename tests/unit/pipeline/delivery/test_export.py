@@ -22,13 +22,13 @@ from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 def context(tmp_path, embedded) -> SimpleNamespace:
     (tmp_path / "prepare").mkdir()
     (tmp_path / "prepare" / "data_report.json").write_text(json.dumps({"digest": "d"}))
-    (tmp_path / "train").mkdir()
+    (tmp_path / "deliver").mkdir()
     return SimpleNamespace(
         input=embedded.input,
         run=SimpleNamespace(id="0123456789"),
         commit="c",
         inputs={"prepare": SimpleNamespace(fingerprint="f")},
-        directory=tmp_path / "train",
+        directory=tmp_path / "deliver",
         work=tmp_path / "work",
         tracker=SimpleNamespace(log_model=lambda run, folder, *, name, params: f"{name}: {params['members']}"),
     )
@@ -73,7 +73,7 @@ def test_the_bundle_has_all_members_and_names_every_image_but_those_of_the_test(
     data = SimpleNamespace(
         classes=three.data.classes, good_classes=(), pack=three.data.pack, manifest=three.data.manifest
     )
-    recipe = three.trained[0].spec.recipe
+    recipe = three.recipe
     member = network_member(recipe, three.learner.preprocessing, side=32, weight=0.5, views=(0, 4))
     parts = [Part(member=member, state=one.store.best().weights) for one in three.trained[:2]]
     parts.append(frozen_part(context, weight=0.25))

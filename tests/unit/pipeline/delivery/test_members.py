@@ -7,7 +7,7 @@ import pytest
 
 from components.errors import InputError
 from pipeline.delivery import members
-from pipeline.delivery.members import Kept, train_folds, train_one
+from pipeline.delivery.members import train_members, train_one
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training.job import TrainingSpec
 
@@ -19,7 +19,8 @@ SPECS = {f"fold-{fold}": SPEC for fold in range(3)}
 def context(tmp_path) -> SimpleNamespace:
     said: list[str] = []
     return SimpleNamespace(
-        work=tmp_path / "work",
+        directory=tmp_path / "train",
+        inputs={"confirm": SimpleNamespace(directory=tmp_path)},
         run=SimpleNamespace(id="own"),
         tracker=None,
         console=SimpleNamespace(say=said.append),
@@ -55,6 +56,7 @@ def trained(monkeypatch) -> SimpleNamespace:
         seen.made += [job.name for job in jobs]
 
     monkeypatch.setattr(members, "TrainingStore", open_store)
+    monkeypatch.setattr(members, "range_test_says", lambda context, recipe: " (at most 0.5)")
     monkeypatch.setattr(members, "ChildRuns", lambda *args: None)
     monkeypatch.setattr(members, "open_job", open_job)
     monkeypatch.setattr(members, "placement_of_trainings", placement)
@@ -63,43 +65,40 @@ def trained(monkeypatch) -> SimpleNamespace:
     return seen
 
 
-def test_what_the_confirmation_has_trained_is_taken_over_and_the_rest_is_trained(
-    context, trained, folder, tmp_path
-) -> None:
+def test_what_the_confirmation_has_trained_is_taken_over_and_the_rest_is_trained(context, trained, folder) -> None:
     folder("kept/fold-1")
     folder("kept/fold-2")
-    kept = Kept(folder=tmp_path / "kept", runs={"fold-2": "c"})
-    found = train_folds(context, SPECS, kept, title="training", known="")
+    found = train_members(context, SPECS, {"fold-2": "c"}, stage="deliver")
     assert [one.name for one in found] == ["fold-0", "fold-1", "fold-2"]
     assert trained.made == ["fold-0", "fold-1"]
     assert [one.run_id for one in found] == ["run-fold-0", "run-fold-1", "c"]
-    assert (context.work / "fold-2" / "ended.pt").read_text() == "kept/fold-2"
-    assert not (context.work / "fold-1").exists()
+    assert [one.trained_in for one in found] == ["deliver", "deliver", "confirm"]
+    assert (context.directory / "members/fold-2/ended.pt").read_text() == "kept/fold-2"
+    assert not (context.directory / "members/fold-1").exists()
     (line,) = context.said
     assert line.startswith("  fold-2: takes over the training of the stage confirm (run c)")
 
 
-def test_where_all_were_trained_no_place_is_asked_for(context, trained, folder, tmp_path) -> None:
+def test_where_all_were_trained_no_place_is_asked_for(context, trained, folder) -> None:
     for name in SPECS:
         folder(f"kept/{name}")
-    kept = Kept(folder=tmp_path / "kept", runs=dict.fromkeys(SPECS, "c"))
-    assert len(train_folds(context, SPECS, kept, title="training", known="")) == 3
+    assert len(train_members(context, SPECS, dict.fromkeys(SPECS, "c"), stage="train")) == 3
     assert (trained.made, trained.places) == ([], 0)
 
 
-def test_one_that_fails_is_an_error_with_what_the_range_test_knows_and_starts_again(context, trained, tmp_path) -> None:
+def test_one_that_fails_is_an_error_with_what_the_range_test_knows_and_starts_again(context, trained) -> None:
     trained.failing = {"fold-1"}
     with pytest.raises(InputError, match=r"^fold-1: recipe\.lr=0\.1: diverged \(at most 0\.5\)$"):
-        train_folds(context, SPECS, Kept(folder=tmp_path, runs={}), title="training", known=" (at most 0.5)")
+        train_members(context, SPECS, {}, stage="train")
     assert trained.made == ["fold-0", "fold-1", "fold-2"]
     assert trained.discarded == ["fold-1"]
 
 
-def test_a_single_network_has_the_run_of_its_stage_or_of_the_confirmation(context, trained, folder, tmp_path) -> None:
-    none = Kept(folder=tmp_path / "kept", runs={})
-    assert train_one(context, "whole", SPEC, none, known="k").run_id == "own"
-    assert trained.made == ["k"]
+def test_a_single_network_has_the_run_of_its_stage_or_of_the_confirmation(context, trained, folder) -> None:
+    own = train_one(context, "whole", SPEC, {})
+    assert (own.run_id, own.trained_in) == ("own", "train")
+    assert trained.made == [" (at most 0.5)"]
     folder("kept/whole")
-    kept = Kept(folder=tmp_path / "kept", runs={"whole": "c"})
-    assert train_one(context, "whole", SPEC, kept, known="").run_id == "c"
-    assert (context.work / "whole" / "ended.pt").is_file()
+    kept = train_one(context, "whole", SPEC, {"whole": "c"})
+    assert (kept.run_id, kept.trained_in) == ("c", "confirm")
+    assert (context.directory / "members/whole/ended.pt").is_file()

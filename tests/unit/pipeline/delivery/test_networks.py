@@ -6,24 +6,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
+from torch import nn
+from trainings import RECIPE, SPEC, member
 
 from components.models.forward import Ensemble, Preprocessing, joined, logits_of
+from components.training.engine import Device
 from pipeline.delivery import networks as module
 from pipeline.delivery.assembly import Assembly
-from pipeline.delivery.choice import ENSEMBLE, Choice
-from pipeline.delivery.export import Part, network_member
+from pipeline.delivery.export import network_member
 from pipeline.delivery.frozen import frozen_part
-from pipeline.delivery.networks import Networks
+from pipeline.delivery.networks import Networks, load_networks
 from pipeline.training.build import fold_of, view_scores
 
 CPU = torch.device("cpu")
-
-
-def parts_of(networks: Networks, context, recipe, assembly: Assembly) -> list[Part]:
-    from pipeline.stages.train import _parts
-
-    choice = Choice(deliver=ENSEMBLE, assembly=assembly, latency={})
-    return _parts(context, networks, choice, networks.trained if assembly.network else [], recipe)
 
 
 @pytest.mark.parametrize(("views", "network", "frozen"), [(4, 0.75, 0.5), (2, 1.0, 0.0), (1, 0.0, 2.0)])
@@ -33,8 +28,10 @@ def test_the_delivered_model_gives_the_logits_that_it_was_judged_by(
     """Three networks, four views and the classifier on frozen features: pipeline and served model by one arithmetic."""
     three = networks()
     assembly = Assembly(views=views, network=network, frozen=frozen, logits=np.empty((0, 2)), record={})
-    parts = parts_of(three, embedded, three.trained[0].spec.recipe, assembly)
+    parts = three.parts(three.trained if network else [], assembly)
+    parts += [frozen_part(embedded, weight=frozen)] if frozen else []
     assert [part.member.kind for part in parts] == ["network"] * (3 if network else 0) + ["frozen"] * bool(frozen)
+    assert sum(part.member.weight for part in parts) == pytest.approx(network + frozen)
     card = {"num_classes": 2, "precision": "float32", "members": [vars(part.member) for part in parts]}
     served = Ensemble.from_card(card, joined([part.state for part in parts]), CPU)
 
@@ -58,11 +55,9 @@ def test_scores_out_of_fold_lie_on_the_rows_of_their_images(networks) -> None:
     assert found.labels.tolist() == [int(label == "good") for label in found.rows["label"]]
     assert found.folds.tolist() == found.rows["fold"].tolist()
     for one in three.trained:
-        own = (found.rows["fold"] == one.spec.fold).to_numpy()
+        own = (found.rows["fold"] == one.fold).to_numpy()
         np.testing.assert_array_equal(found.views[:, own], one.store.best().views)
-        assert found.rows["pack_index"][own].tolist() == (
-            fold_of(three.data, one.spec.fold).split("val").indices.tolist()
-        )
+        assert found.rows["pack_index"][own].tolist() == (fold_of(three.data, one.fold).split("val").indices.tolist())
     np.testing.assert_allclose(found.frozen, log_softmax(three.frozen[found.rows.index].astype(float), axis=1))
     np.testing.assert_allclose(np.exp(found.views).sum(axis=2), 1, rtol=1e-5)
 
@@ -105,10 +100,10 @@ def test_images_that_were_seen_are_scored_by_a_network_that_saw_them_and_by_the_
         return np.full((len(views), len(images), 2), loaded[-1], dtype=np.float32)
 
     monkeypatch.setattr(module, "view_scores", scores)
-    numbered = [SimpleNamespace(spec=one.spec, store=store_of(number)) for number, one in enumerate(three.trained)]
+    numbered = [SimpleNamespace(fold=one.fold, store=store_of(number)) for number, one in enumerate(three.trained)]
     given = Networks(
-        data=three.data, trained=numbered, learner=three.learner, views=three.views, counts=three.counts,
-        frozen=three.frozen,
+        data=three.data, recipe=three.recipe, trained=numbered, learner=three.learner, views=three.views,
+        counts=three.counts, frozen=three.frozen,
     )  # fmt: skip
     frozen = []
 
@@ -116,7 +111,7 @@ def test_images_that_were_seen_are_scored_by_a_network_that_saw_them_and_by_the_
         frozen.append(known)
         return views[0]
 
-    seen = given.on_seen(SimpleNamespace(store=store_of(9)), combine, len(given.views), seed=0)
+    seen = given.on_seen(SimpleNamespace(store=store_of(9)), combine, len(given.views))
     rows = three.data.manifest[three.data.manifest["split"] == "train"]
     assert seen.folds[:, 0].tolist() == [(fold + 1) % 3 for fold in rows["fold"]]
     assert set(seen.delivered[:, 0]) == {9}
@@ -131,7 +126,7 @@ def store_of(number: int) -> SimpleNamespace:
 def test_of_many_images_a_share_is_enough(networks, monkeypatch) -> None:
     monkeypatch.setattr(module, "SEEN_IMAGES", 10)
     three = networks()
-    seen = three.on_seen(three.trained[0], lambda views, frozen: views[0], 1, seed=1)
+    seen = three.on_seen(three.trained[0], lambda views, frozen: views[0], 1)
     assert seen.folds.shape == seen.delivered.shape == (10, 2)
 
 
@@ -160,10 +155,26 @@ def test_the_models_of_the_cost_give_logits(networks, embedded) -> None:
 
 def test_the_entry_of_a_network_has_the_side_of_the_images_where_the_recipe_has_none(networks) -> None:
     three = networks()
-    recipe = three.trained[0].spec.recipe
+    recipe = three.recipe
     given = {"side": 32, "weight": 0.5, "views": [0, 4]}
     entry = network_member(recipe, three.learner.preprocessing, **given)
     assert (entry.kind, entry.backbone, entry.input_size, entry.views) == ("network", "test_resnet", 32, (0, 4))
     constants = Preprocessing.from_unit_scale((0.1, 0.2, 0.4), (0.5, 0.25, 0.3), size=24)
     small = network_member(recipe, constants, **given)
     assert (small.input_size, small.mean, small.std) == (24, (0.1, 0.2, 0.4), (0.5, 0.25, 0.3))
+
+
+def test_networks_are_scored_and_served_in_the_precision_that_they_were_trained_in(tmp_path, monkeypatch) -> None:
+    """As on a cluster whose nodes have GPUs, unlike the machine of the driver."""
+    learner = SimpleNamespace(model=nn.Linear(2, 2), device=Device(CPU, "float32"))
+    monkeypatch.setattr(module, "new_learner", lambda *args, **given: learner)
+    monkeypatch.setattr(module, "driver_compute", lambda compute: None)
+    np.save(tmp_path / "embed-frozen_logits.npy", np.zeros((3, 2)))
+    context = SimpleNamespace(compute=None, input=lambda stage, name: tmp_path / f"{stage}-{name}")
+    weights = {"weight": torch.ones(2, 2), "bias": torch.zeros(2)}
+    one = member(best=lambda: SimpleNamespace(weights=weights))
+    found = load_networks(context, None, SPEC, [one])
+    assert found.learner.device == Device(CPU, "bfloat16")
+    assert torch.equal(found.learner.model.weight, weights["weight"])
+    assert (found.recipe, found.views, found.counts) == (RECIPE, (0, 4), (1, 2))  # of one flip
+    assert found.frozen.shape == (3, 2)

@@ -2,15 +2,15 @@
 
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from trainings import member
+from trainings import RECIPE, SPEC, member
 
 from pipeline.delivery import records
-from pipeline.sections.learning_rate import MonitorConfig
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def entry(kind: str, action: str = "none", **evidence: float) -> dict:
 
 def test_the_ledger_is_json_that_any_reader_takes_and_its_advice_is_said(context) -> None:
     one = member(ledger=[entry("diverged", "rollback", loss=math.inf, slope=0.5)], advice=["the rate is too high"])
-    ledger = records.write_ledger(context, [one], MonitorConfig(action="rollback"))
+    ledger = records._write_ledger(context, [one], "rollback")
     written = json.loads((context.directory / "monitor.json").read_text())
     assert written == {"action": "rollback", "advice": ["the rate is too high"], "ledger": ledger}
     assert ledger[0]["evidence"] == {"loss": None, "slope": 0.5}
@@ -48,31 +48,31 @@ def test_of_several_networks_every_finding_and_advice_names_its_own(context) -> 
     both = [
         member("fold-0", ledger=[entry("spike")]), member("fold-1", ledger=[entry("spike")], advice=["lower it"])
     ]  # fmt: skip
-    ledger = records.write_ledger(context, both, MonitorConfig(action="observe"))
+    ledger = records._write_ledger(context, both, "observe")
     assert [found["member"] for found in ledger] == ["fold-0", "fold-1"]
     assert context.said == ["fold-1: lower it"]
 
 
 def test_without_a_monitor_there_is_an_empty_ledger(context) -> None:
-    assert records.write_ledger(context, [member()], MonitorConfig(action="none")) == []
+    assert records._write_ledger(context, [member()], "none") == []
     assert json.loads((context.directory / "monitor.json").read_text())["ledger"] == []
     assert context.said == []
 
 
 def test_the_headline_counts_verdicts_by_kind() -> None:
     ledger = [entry("spike"), entry("oscillating", "rollback"), entry("spike")]
-    assert records.monitor_counts(ledger) == {
+    assert records._monitor_counts(ledger) == {
         "monitor_verdicts": 3,
         "monitor_rollbacks": 1,
         "monitor_oscillating": 1,
         "monitor_spike": 2,
     }
-    assert records.monitor_counts([]) == {"monitor_verdicts": 0, "monitor_rollbacks": 0}
+    assert records._monitor_counts([]) == {"monitor_verdicts": 0, "monitor_rollbacks": 0}
 
 
 def test_every_row_of_the_history_names_its_member_also_of_one_that_was_not_validated(context) -> None:
     some = [member("fold-0"), member("all", scores=(None, None))]
-    records.write_history(context, some, ("head",), [])
+    records._write_history(context, some, [])
     history = pd.read_parquet(context.directory / "history.parquet")
     assert history["member"].tolist() == ["fold-0", "fold-0", "all", "all"]
     np.testing.assert_array_equal(history["val_score"], [math.nan, 0.5, math.nan, math.nan])
@@ -87,5 +87,22 @@ def test_a_members_figure_has_the_findings_of_its_own(context, monkeypatch) -> N
         records, "learning_curves", lambda history, **given: drawn.append(given | {"rows": len(history)})
     )
     found = [entry("spike") | {"member": "fold-1"}]
-    records.write_history(context, [member("fold-0"), member("fold-1")], ("head",), found)
+    records._write_history(context, [member("fold-0"), member("fold-1")], found)
     assert [(one["rows"], one["best_epoch"], one["ledger"]) for one in drawn] == [(2, 2, []), (2, 2, found)]
+
+
+def test_a_later_stage_reads_the_trainings_as_they_were_written(context, monkeypatch) -> None:
+    both = [member("fold-0"), member("fold-1", trained_in="confirm")]
+    headline = records.write_training(context, both, SPEC)
+    assert headline == {
+        "networks": 2, "epochs": 4, "median_images_per_second": 2.0, "monitor_verdicts": 0, "monitor_rollbacks": 0,
+    }  # fmt: skip
+    kept = json.loads((context.directory / "training.json").read_text())["members"][1]
+    assert kept == {
+        "name": "fold-1", "fold": None, "seed": 7, "epochs": 2, "kept_epoch": 2, "trained_in": "confirm",
+        "run_id": "run-fold-1",
+    }  # fmt: skip
+    monkeypatch.setattr(records, "TrainingStore", lambda folder: folder)
+    recipe, trained = records.read_training(context.directory)
+    assert recipe == RECIPE
+    assert trained == [replace(one, store=context.directory / "members" / one.name) for one in both]

@@ -14,7 +14,8 @@ import torch
 from components.errors import InputError
 from pipeline.config import ComputeConfig, TrainConfig
 from pipeline.confirmation import trainings as confirmation_trainings
-from pipeline.delivery.members import Kept, train_one
+from pipeline.delivery import members
+from pipeline.delivery.members import train_one
 from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
@@ -24,7 +25,7 @@ from pipeline.stages import confirm
 from pipeline.training import placement
 from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
-from pipeline.training.confirmed import KEPT, WHOLE, read_confirmed
+from pipeline.training.confirmed import WHOLE, read_confirmed
 from pipeline.training.job import TrainingSpec
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED
 
@@ -108,6 +109,7 @@ def context(tmp_path, tracker, monkeypatch):
     for module in (confirm, placement):
         monkeypatch.setattr(module, "open_data", lambda folder: place.data)
     monkeypatch.setattr(confirm, "log_lineage", lambda *a, **k: None)
+    monkeypatch.setattr(members, "range_test_says", lambda *a: "")
     root = tracker.start_root("test", {})
 
     def make(best: dict, stage: str = "confirm", data: TrainingData = HOLD_OUT) -> StageContext:
@@ -363,8 +365,7 @@ def test_train_takes_the_kept_training_over_and_trains_no_step(context, monkeypa
     after = context(BEST, "train")
     confirmed = read_confirmed(here.directory / "confirmation.json")
     monkeypatch.setattr(placement, "train", None)
-    kept = Kept(folder=here.directory / KEPT, runs=confirmed.kept)
-    taken = train_one(after, WHOLE, spec_of(5, confirmed.overrides), kept, known="")
+    taken = train_one(after, WHOLE, spec_of(5, confirmed.overrides), confirmed.kept)
     assert taken.ended.failure is None
     assert taken.run_id == values["kept"]["whole"]
     store = taken.store
@@ -384,8 +385,7 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
     carry_out(here)
     values = confirmation(here)
     alone = context(BEST, "train")
-    none = Kept(folder=here.directory / KEPT, runs={})
-    store = train_one(alone, WHOLE, spec_of(5, values["overrides"]), none, known="").store
+    store = train_one(alone, WHOLE, spec_of(5, values["overrides"]), {}).store
     kept = TrainingStore(Path(here.directory / "kept" / "whole"))
     assert kept.steps() == store.steps()
     mine, theirs = store.best(), kept.best()
@@ -395,6 +395,5 @@ def test_what_train_would_have_trained_is_what_was_kept(context) -> None:
 
 def test_what_diverged_in_confirm_is_an_error_in_train(context) -> None:
     alone = context(BEST, "train")
-    none = Kept(folder=alone.directory, runs={})
     with pytest.raises(InputError, match=r"recipe\.lr=.*diverged in epoch 1; lower recipe\.lr"):
-        train_one(alone, WHOLE, diverging(spec_of(5, {})), none, known="")
+        train_one(alone, WHOLE, diverging(spec_of(5, {})), {})

@@ -178,9 +178,8 @@ def promotion(monkeypatch):
         monkeypatch.setattr(promote, "load_pyfunc", load)
         monkeypatch.setattr(promote, "_compare", compare)
         monkeypatch.setattr(promote, "read_card", lambda folder: SimpleNamespace(summary="1 network"))
-        train = SimpleNamespace(run_id="run", fingerprint="f")
         context = SimpleNamespace(
-            inputs={"train": train},
+            inputs={"deliver": SimpleNamespace(run_id="run", fingerprint="f")},
             run=SimpleNamespace(id="promote-run"),
             input=lambda stage, name: SimpleNamespace(read_text=lambda encoding: '{"model_id": "m-1"}'),
             console=SimpleNamespace(warn=done.warned.append),

@@ -38,6 +38,8 @@ from pipeline.training.job import Ended, Saved, TrainingSpec, data_of, left_out,
 from pipeline.training.placement import run_training
 
 EPOCHS, STEPS = 5, 3
+#: Parameter groups of the optimizer.
+GROUPS = ("body", "body_no_decay", "head", "head_no_decay")
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
 CPU = Device(torch.device("cpu"))
 DATA = SimpleNamespace(folds=0)
@@ -348,8 +350,9 @@ def test_each_epoch_hands_out_what_it_takes_to_end_with_the_same_weights(install
     assert [item.scored is not None for item in items[:-1]] == [True, True, True, False, False]
     assert items[2].scored.val_logits.tolist() == [[3.0, 3.0]]
     assert items[-1] == Ended(
-        reason="completed", epoch=EPOCHS, precision="float32", failure=None, ledger=[], advice=[], steps=[]
-    )
+        reason="completed", epoch=EPOCHS, precision="float32", failure=None, ledger=[], advice=[], steps=[],
+        groups=GROUPS,
+    )  # fmt: skip
     last = states[-1]["learner"]["model"]
     for done, state in enumerate(states[:-1], start=1):
         install(scores, evaluations=done)
@@ -534,8 +537,8 @@ def test_only_what_is_to_be_kept_is_handed_out(install) -> None:
 
 def test_the_table_of_steps_has_the_rate_of_every_group(finish) -> None:
     store = finish([0.5])
-    table = store.steps_table(("a", "b", "c", "d"))
-    assert list(table.columns) == ["step", "lr_a", "lr_b", "lr_c", "lr_d", "loss", "grad_norm"]
+    table = store.steps_table()
+    assert list(table.columns) == ["step", *(f"lr_{name}" for name in GROUPS), "loss", "grad_norm"]
     last = store.steps()[-1]
     assert table.iloc[-1].tolist() == [last.step, *last.rates, last.loss, last.grad_norm]
 

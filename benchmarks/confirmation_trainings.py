@@ -174,8 +174,8 @@ def prepare(setting: Setting, place: Path) -> tuple[Path, Path]:
         check=True,
     )
     stages = json.loads(done.stdout.splitlines()[-1])["stages"]
-    first, second = (place / "storage" / stage["name"] / stage["fingerprint"][:16] for stage in stages)
-    return first, second
+    folders = {stage["name"]: place / "storage" / stage["name"] / stage["fingerprint"][:16] for stage in stages}
+    return folders["prepare"], folders["lr_range_test"]
 
 
 def write_digits(folder: Path) -> None:

@@ -29,9 +29,9 @@ _WITHOUT_GOOD = {
     "promote.gates.min_balanced_accuracy": 0.5,
 }
 #: Six images of each part, defects that are harder to see.
-PARTS = "generated:count=1344,size=128,parts=224,defect_rate=0.4,strength=0.6"
+PARTS = "generated:count=1344,size=128,parts=224,defect_rate=0.4,strength=0.14"
 #: Two of the eight images of each second part show its defect: an eighth of all.
-SMALL = "generated:count=400,size=128,parts=50,defect_rate=0.5,shown=0.25"
+SMALL = "generated:count=400,size=128,parts=50,defect_rate=0.5,shown=0.25,strength=0.33"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
     python benchmarks/quality.py --json
 
 On each set (`quality_sets`) the pipeline is started as a user does, in a new storage, with the demo's configuration of
-that set and with half and three times its training's length; the loop (`quality_loop`, sixty lines that know neither
-search nor certificate) takes turns with it, at four sides and lengths. Both have the same weights and the same test
+that set and with half and three times its training's length; the loop (`quality_loop`, plain, without search or
+certificate) takes turns with it, at four sides and lengths. Both have the same weights and the same test
 images. Reported are medians over the seeds, and seconds as multiples of the loop's eight epochs at 128 px of the same
 sitting; those of the first model count from the start of the command.
 

@@ -111,7 +111,7 @@ def sampler_settings(search: SearchConfig, space: Space, *, seed: int) -> Sample
 
 
 def _kept(dimension: Dimension, found: Found) -> Dimension | None:
-    """The dimension without the backbones that the probe has dropped; None where nothing is left to choose."""
+    """The dimension without the backbones that `embed` has dropped; None where nothing is left to choose."""
     if dimension.sets != BACKBONE or dimension.choices is None:
         return dimension
     left = tuple(name for name in dimension.choices if any(name == net for net, _ in found))
@@ -141,7 +141,7 @@ def _notes(search: SearchConfig, dimensions: tuple[Dimension, ...], *, given: bo
     """
     notes = []
     if len(dimensions) < len(search.space):
-        notes.append("The probe left one backbone, so that the backbone is not searched.")
+        notes.append("The stage embed left one backbone, so that the backbone is not searched.")
     if bounded and _searches(dimensions, "recipe.weight_decay"):
         notes.append(
             f"The range test's bounds hold for the recipe's weight decay; trials vary it, so they are widened by a "

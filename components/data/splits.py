@@ -5,7 +5,8 @@ Given splits stand, images keep the split of an earlier manifest (`fixed_splits.
 for 20,000 groups.
 
 Two designs. `hold_out` has four splits. `cross_fit` has two, train and test: each fold of train is scored by a model
-that was trained on the others, so that every image teaches and every image certifies.
+that was trained on the others, so that every image teaches and, but for a fold on which something was chosen,
+certifies.
 """
 
 from collections.abc import Mapping, Sequence

@@ -165,18 +165,15 @@ def _largest(values: dict[int, float]) -> list[int]:
     return [part for part, value in values.items() if value > most - _CLOSE]
 
 
-def draw_by_class(labels: np.ndarray, *, size: int, rare: int, seed: int) -> np.ndarray:
+def draw_by_class(labels: np.ndarray, *, size: int, seed: int) -> np.ndarray:
     """Positions (M,) int64, rising, of `size` images at most; all of them where there are no more.
 
-    labels: (N,) int. rare: of each class so many at least, or all that it has; the size has room for that. What is left
-    of the size goes to the classes by what they have left. It is drawn image by image, and the same for a seed.
+    labels: (N,) int; each class keeps its share. Drawn image by image, and the same for a seed.
     """
     if len(labels) <= size:
         return np.arange(len(labels))
     _, label, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    sure = np.minimum(counts, rare)
-    left = counts - sure
-    quota = sure + (max(size - sure.sum(), 0) * left) // max(left.sum(), 1)
+    quota = size * counts // len(labels)
     order = np.random.default_rng(seed).permutation(len(labels))
     chosen = [order[label[order] == number][:count] for number, count in enumerate(quota)]
     return np.sort(np.concatenate(chosen))

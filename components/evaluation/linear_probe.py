@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -218,8 +219,7 @@ def _of_features(
 
 def _loss(logits: np.ndarray, labels: np.ndarray, *, balanced: bool) -> float:
     """Mean negative log-likelihood; with `balanced` of each class first, then over the classes."""
-    peak = logits.max(axis=1)
-    losses = peak + np.log(np.exp(logits - peak[:, None]).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
     if not balanced:
         return float(losses.mean())
     return float(np.mean([losses[labels == one].mean() for one in np.unique(labels)]))

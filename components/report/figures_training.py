@@ -14,6 +14,18 @@ from matplotlib.ticker import MaxNLocator
 from components.report import style
 
 
+def curves_of_member(
+    member: str, history: pd.DataFrame, *, best_epoch: int, steps: pd.DataFrame, ledger: Sequence[Mapping[str, Any]]
+) -> Figure:
+    """`learning_curves` of one network, from tables and a ledger of several, whose rows name theirs as `member`."""
+    return learning_curves(
+        history[history["member"] == member].reset_index(drop=True),
+        best_epoch=best_epoch,
+        steps=steps[steps["member"] == member],
+        ledger=[entry for entry in ledger if entry["member"] == member],
+    )
+
+
 def learning_curves(
     history: pd.DataFrame,
     *,

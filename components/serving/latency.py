@@ -14,8 +14,8 @@ import torch
 from components.errors import InputError
 from components.models.forward import Ensemble
 
-WARMUP = 5
-"""Passes before the timed ones."""
+WARMUP, REPEATS = 5, 10
+"""Passes before the timed ones, and as many timed ones as a choice needs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,12 @@ import torch
 from components.display import counted
 from components.models.backbones import build_model
 from components.models.forward import Ensemble, MemberModel, Preprocessing
-from components.serving.latency import Candidate, choose_delivery, latency_ms
+from components.serving.latency import REPEATS, Candidate, choose_delivery, latency_ms
 from pipeline.checks.space import image_sizes
 from pipeline.compute.device import resolve_device
 from pipeline.compute.resources import driver_compute
 from pipeline.config import Config
 from pipeline.sections.embedding import backbones_in_question
-
-#: Timed passes of one image.
-REPEATS = 10
 
 
 def check_latency(config: Config, *, threads: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 
 import cv2
 import torch
@@ -64,10 +65,9 @@ def _keep_freed_memory() -> None:
     It gives large blocks back to the system as soon as they are freed, and each batch then faults their pages in again:
     a fifth of the time of a training step on a CPU, half of that of a large batch in evaluation.
     """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt") and hasattr(libc, "gnu_get_libc_version"):
+    if platform.libc_ver()[0] == "glibc":
         for setting, value in GLIBC_SETTINGS.items():
-            libc.mallopt(setting, value)
+            ctypes.CDLL(None).mallopt(setting, value)
 
 
 def loader_workers(compute: ComputeConfig) -> int:

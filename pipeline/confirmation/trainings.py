@@ -66,8 +66,7 @@ class Result:
         if self.failed:
             return None
         progress = self.store.progress
-        kept = max(progress.weights)
-        return next(record.metrics["val_score"] for record in progress.history if record.epoch == kept)
+        return next(record.metrics["val_score"] for record in progress.history if record.epoch == progress.kept_epoch)
 
     def record(self) -> dict[str, Any]:
         """The training's record in confirmation.json."""
@@ -77,7 +76,7 @@ class Result:
             "replicate": self.replicate.name,
             "seed": self.replicate.seed,
             "epochs": progress.epochs_done(),
-            "kept_epoch": max(progress.weights, default=None),
+            "kept_epoch": progress.kept_epoch,
             "diverged": self.failed,
             "run_id": self.run_id,
         }

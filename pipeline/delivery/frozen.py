@@ -11,8 +11,8 @@ from pipeline.delivery.export import Part
 from pipeline.stage import StageContext
 
 
-def frozen_part(context: StageContext, *, weight: float) -> Part:
-    """weight: of its log-probabilities."""
+def frozen_part(context: StageContext) -> Part:
+    """With a weight of 1, as in a model of its own."""
     best = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["best"]
     member = Member(
         kind="frozen",
@@ -20,7 +20,7 @@ def frozen_part(context: StageContext, *, weight: float) -> Part:
         input_size=best["image_size"],
         mean=tuple(best["mean"]),
         std=tuple(best["std"]),
-        weight=weight,
+        weight=1.0,
         views=(0,),
     )
     return Part(member=member, state=load_file(context.input("embed", "frozen.safetensors")))

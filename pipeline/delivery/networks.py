@@ -13,7 +13,7 @@ from components.data.stratify import draw_by_class
 from components.evaluation.transfer import SeenScores
 from components.models.forward import Ensemble, MemberModel, Preprocessing, restore_member
 from components.models.views import allowed_views, nested_views
-from components.serving.latency import latency_ms
+from components.serving.latency import REPEATS, latency_ms
 from components.training.engine import Learner
 from pipeline.compute.resources import driver_compute
 from pipeline.delivery.assembly import Assembly, Unseen
@@ -24,8 +24,6 @@ from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, new_learner, view_scores
 from pipeline.training.job import TrainingSpec
 
-#: Timed passes of one image.
-REPEATS = 10
 #: Images that a model was trained on, by whose scores a threshold is carried over to another model.
 SEEN_IMAGES = 300
 Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -70,7 +68,7 @@ class Networks:
         """
         images, folds = self.data.split("train"), self.data.manifest.query("split == 'train'")["fold"].to_numpy()
         frozen = self.frozen[self.data.manifest["split"].eq("train").to_numpy()].astype(np.float64)
-        chosen = draw_by_class(images.labels, size=SEEN_IMAGES, rare=0, seed=self.learner.seed)
+        chosen = draw_by_class(images.labels, size=SEEN_IMAGES, seed=self.learner.seed)
         scores = np.empty((count, len(chosen), len(self.data.classes)), dtype=np.float32)
         for one in self.trained:
             own = (folds[chosen] + 1) % len(self.trained) == one.fold

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components.report.figures_training import learning_curves
+from components.report.figures_training import curves_of_member
 from pipeline.delivery.members import MEMBERS, Trained
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
@@ -60,7 +60,7 @@ def _record(one: Trained) -> dict[str, Any]:
         "fold": one.fold,
         "seed": one.seed,
         "epochs": len(one.store.progress.history),
-        "kept_epoch": max(one.store.progress.weights),
+        "kept_epoch": one.store.progress.kept_epoch,
         "trained_in": one.trained_in,
         "run_id": one.run_id,
     }
@@ -68,20 +68,15 @@ def _record(one: Trained) -> dict[str, Any]:
 
 def _write_history(context: StageContext, trained: Sequence[Trained], ledger: list[dict[str, Any]]) -> None:
     """Write and log the tables, with the member of each row; log a figure for each member."""
-    progresses = {one.name: one.store.progress for one in trained}
-    rows = [pd.DataFrame(history_rows(progress.history)).assign(member=name) for name, progress in progresses.items()]
+    rows = [pd.DataFrame(history_rows(one.store.progress.history)).assign(member=one.name) for one in trained]
     history = pd.concat(rows, ignore_index=True)
-    tables = {one.name: one.store.steps_table() for one in trained}
-    for name, progress in progresses.items():
-        figure = learning_curves(
-            history[history["member"] == name],
-            best_epoch=max(progress.weights),
-            steps=tables[name],
-            ledger=[entry for entry in ledger if entry["member"] == name],
-        )
-        context.log_figure(figure, f"figures/learning_curves_{name}.png")
+    steps = pd.concat([one.store.steps_table().assign(member=one.name) for one in trained], ignore_index=True)
+    for one in trained:
+        kept = one.store.progress.kept_epoch
+        assert kept is not None  # of every training that has not failed
+        figure = curves_of_member(one.name, history, best_epoch=kept, steps=steps, ledger=ledger)
+        context.log_figure(figure, f"figures/learning_curves_{one.name}.png")
     history.to_parquet(context.directory / "history.parquet", index=False)
-    steps = pd.concat([table.assign(member=name) for name, table in tables.items()], ignore_index=True)
     steps.to_parquet(context.directory / "steps.parquet", index=False)
     context.run.log_artifact(context.directory / "steps.parquet")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from components.display import counted
-from components.report.figures_training import learning_curves
+from components.report.figures_training import curves_of_member
 from components.report.html import Section
 from pipeline.reports.page import decimal
 
@@ -51,14 +51,10 @@ def training_section(train: Path, deliver: Path) -> Section:
         history, steps = (pd.read_parquet(folder / f"{name}.parquet") for name in ("history", "steps"))
         monitor = _read(folder, "monitor.json")
         for member in _read(folder, "training.json")["members"]:
-            name = member["name"]
-            figure = learning_curves(
-                history[history["member"] == name].reset_index(drop=True),
-                best_epoch=member["kept_epoch"],
-                steps=steps[steps["member"] == name],
-                ledger=[entry for entry in monitor["ledger"] if entry["member"] == name],
+            figure = curves_of_member(
+                member["name"], history, best_epoch=member["kept_epoch"], steps=steps, ledger=monitor["ledger"]
             )
-            figures.append((f"Learning curves {name}", figure))
+            figures.append((f"Learning curves {member['name']}", figure))
         epochs += len(history)
         advice += monitor["advice"]
     recipe = {

@@ -198,5 +198,5 @@ def _hints(
     """Images to look at, with their table. captions: of the first ones, whose pictures are shown."""
     heading = f"The {order} first: {len(captions)} of {counted(len(found), 'image')}"
     pictures = gallery([pack[int(index)] for index in found["pack_index"].head(len(captions))], captions, heading)
-    table = first_rows(title, found.drop(columns="pack_index"), MOST_ROWS, f"{title.split(maxsplit=1)[0].lower()}.csv")
+    table = first_rows(title, found.drop(columns="pack_index"), MOST_ROWS, file)
     return Section(title, text, tables=[table], figures=[(caption, pictures)])

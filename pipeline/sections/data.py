@@ -66,7 +66,8 @@ class DataConfig(Section):
     """Share of a tile's side that neighbouring tiles have in common at least."""
     design: Literal["auto", "cross_fit", "hold_out"] = "auto"
     """`cross_fit`: all images but test are cut into `num_folds` folds; each training leaves one out, which then scores
-    it, so that every image teaches and every image certifies. `hold_out`: splits for train, val and calibration.
+    it, so that every image teaches and, but for a fold on which something was chosen, certifies. `hold_out`: splits for
+    train, val and calibration.
     `auto`: hold_out with more than 20,000 images beside test, or where val or calibration is given."""
     splits: SplitFractions = SplitFractions()
     split_conflict: Literal["error", "train", "majority"] = "error"

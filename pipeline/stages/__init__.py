@@ -129,7 +129,7 @@ STAGES: tuple[Stage, ...] = (
     # → members/ (a training each), training.json (what they are), history.parquet, steps.parquet, monitor.json
     Stage(
         name="train",
-        help="Train the networks of the best recipe.",
+        help="Train the networks of the confirmed recipe.",
         inputs=("prepare", "embed", "lr_range_test", "confirm"),
         sections=("seed", "model", "recipe", "train", "monitor"),
         version=10,
@@ -137,7 +137,7 @@ STAGES: tuple[Stage, ...] = (
         resumes=True,
     ),
     # → model/, delivery.json (what it is made of, and why), operating_point.json, calibration_predictions.parquet;
-    #   where it trains one network on all images, the same of it as `train`
+    #   where it trains one network on all images, what `train` writes of each
     Stage(
         name="deliver",
         help="Choose networks, views and blend, calibrate, choose the operating point, export the model.",

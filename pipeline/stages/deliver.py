@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,12 +59,13 @@ def run(
     objective = recipe_objective(recipe)
     scorer = Scorer(objective=objective, classes=data.classes, good_classes=data.good_classes, seed=seed)
     threads = serving.num_threads or cpu_threads(context.compute)
-    choice = choose(networks, scored, scorer, frozen_part(context, weight=1.0), serving, threads=threads)
+    frozen = frozen_part(context)
+    choice = choose(networks, scored, scorer, frozen, serving, threads=threads)
     delivered = _delivered(context, networks, choice, spec)
     calibration, point = _decide(context, networks, scored, choice, delivered, operating_point)
     parts = networks.parts(delivered, choice.assembly)
     if choice.assembly.frozen:
-        parts.append(frozen_part(context, weight=choice.assembly.frozen))
+        parts.append(replace(frozen, member=replace(frozen.member, weight=choice.assembly.frozen)))
     members, precision = [part.member for part in parts], networks.learner.device.precision
     card = model_card(context, data, members, recipe=recipe, precision=precision, calibration=calibration, point=point)
     record = {

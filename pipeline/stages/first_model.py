@@ -40,7 +40,7 @@ def run(context: StageContext, *, operating_point: OperatingPointConfig) -> dict
     calibration, point = decide(
         context, data, logits[scored], data.manifest[scored], operating_point, evidence=evidence
     )
-    part = frozen_part(context, weight=1.0)
+    part = frozen_part(context)
     card = model_card(
         context, data, [part.member], recipe=None, precision="float32", calibration=calibration, point=point
     )

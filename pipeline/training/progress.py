@@ -33,6 +33,11 @@ class Progress:
         scored = [record for record in self.history if "val_score" in record.metrics]
         return max(scored, key=lambda record: (record.metrics["val_score"], -record.epoch), default=self.history[-1])
 
+    @property
+    def kept_epoch(self) -> int | None:
+        """The epoch whose weights are kept; None before the first."""
+        return max(self.weights, default=None)
+
     def epochs_without_gain(self) -> int:
         """Epochs since the best one."""
         return self.history[-1].epoch - self.best.epoch if self.history else 0

@@ -196,7 +196,7 @@ def test_the_defaults_have_a_place_in_the_space_if_it_holds_them(configured) -> 
     assert searched(configured, Dimension(sets="recipe.batch_size", choices=(64, 128))).space.point({}) is None
 
 
-def test_backbones_that_the_probe_dropped_are_not_searched(configured) -> None:
+def test_backbones_that_embed_dropped_are_not_searched(configured) -> None:
     three = BACKBONE.model_copy(update={"choices": (NET, "dropped", OTHER)})
     space = searched(configured, three, OPTIMIZER).space
     assert space.dimensions[0] == Choice("model.backbone", (NET, OTHER))
@@ -205,7 +205,7 @@ def test_backbones_that_the_probe_dropped_are_not_searched(configured) -> None:
 def test_where_one_backbone_is_left_it_is_not_searched_and_this_is_said(configured) -> None:
     found = searched(configured, BACKBONE.model_copy(update={"choices": (NET, "dropped")}), OPTIMIZER)
     assert [dimension.sets for dimension in found.space.dimensions] == ["recipe.optimizer"]
-    assert found.notes == ("The probe left one backbone, so that the backbone is not searched.",)
+    assert found.notes == ("The stage embed left one backbone, so that the backbone is not searched.",)
 
 
 def test_the_settings_of_a_recipe_are_all_of_it_with_dotted_keys(configured) -> None:

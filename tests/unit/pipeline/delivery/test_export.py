@@ -58,7 +58,7 @@ def test_the_card_takes_its_framing_from_the_data_and_survives_json(context) -> 
 
 def test_what_was_not_trained_has_no_recipe(context, images) -> None:
     data = SimpleNamespace(classes=("bad", "good"), good_classes=(), pack=images().pack)
-    card = model_card(context, data, [frozen_part(context, weight=1.0).member], recipe=None, **GIVEN)
+    card = model_card(context, data, [frozen_part(context).member], recipe=None, **GIVEN)
     assert card.name.startswith("frozen-test_resnet-")
     assert "recipe" not in card.provenance
 
@@ -76,7 +76,7 @@ def test_the_bundle_has_all_members_and_names_every_image_but_those_of_the_test(
     recipe = three.recipe
     member = network_member(recipe, three.learner.preprocessing, side=32, weight=0.5, views=(0, 4))
     parts = [Part(member=member, state=one.store.best().weights) for one in three.trained[:2]]
-    parts.append(frozen_part(context, weight=0.25))
+    parts.append(frozen_part(context))
     card = model_card(context, data, [part.member for part in parts], recipe=recipe, **GIVEN)
     (context.directory / "model").mkdir()  # left by an export that was interrupted
     shown = export_model(context, data, card, parts)

@@ -1,5 +1,6 @@
 """Scores of images that a network had not seen, on their rows; and the parity with the model that is delivered."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +30,8 @@ def test_the_delivered_model_gives_the_logits_that_it_was_judged_by(
     three = networks()
     assembly = Assembly(views=views, network=network, frozen=frozen, logits=np.empty((0, 2)), record={})
     parts = three.parts(three.trained if network else [], assembly)
-    parts += [frozen_part(embedded, weight=frozen)] if frozen else []
+    part = frozen_part(embedded)
+    parts += [replace(part, member=replace(part.member, weight=frozen))] if frozen else []
     assert [part.member.kind for part in parts] == ["network"] * (3 if network else 0) + ["frozen"] * bool(frozen)
     assert sum(part.member.weight for part in parts) == pytest.approx(network + frozen)
     card = {"num_classes": 2, "precision": "float32", "members": [vars(part.member) for part in parts]}
@@ -138,7 +140,7 @@ def test_the_cost_is_that_of_so_many_networks_and_views_and_of_the_classifier_at
     assert three.latency(3, (1, 4), threads=2) == {1: 7.0, 4: 7.0}
     assert [[len(one.views) for one in ensemble.members] for ensemble, _ in timed] == [[1, 1, 1], [4, 4, 4]]
     assert timed[0][1] == {"side": 32, "threads": 2, "repeats": module.REPEATS}
-    part = frozen_part(embedded, weight=1.0)
+    part = frozen_part(embedded)
     assert three.latency_with(three.frozen_member(part), 2, 4, threads=2) == 7.0
     *some, last = timed[-1][0].members
     assert [one.views for one in some] == [(0, 4, 2, 6)] * 2
@@ -149,7 +151,7 @@ def test_the_cost_is_that_of_so_many_networks_and_views_and_of_the_classifier_at
 
 def test_the_models_of_the_cost_give_logits(networks, embedded) -> None:
     three = networks()
-    frozen = three.frozen_member(frozen_part(embedded, weight=1.0))
+    frozen = three.frozen_member(frozen_part(embedded))
     assert three.latency_with(frozen, 1, 2, threads=1) > 0
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from trainings import RECIPE, SPEC, member
 
+from components.report import figures_training
 from pipeline.delivery import records
 
 
@@ -84,7 +85,7 @@ def test_every_row_of_the_history_names_its_member_also_of_one_that_was_not_vali
 def test_a_members_figure_has_the_findings_of_its_own(context, monkeypatch) -> None:
     drawn: list[dict] = []
     monkeypatch.setattr(
-        records, "learning_curves", lambda history, **given: drawn.append(given | {"rows": len(history)})
+        figures_training, "learning_curves", lambda history, **given: drawn.append(given | {"rows": len(history)})
     )
     found = [entry("spike") | {"member": "fold-1"}]
     records._write_history(context, [member("fold-0"), member("fold-1")], found)

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from components.report import figures_training
 from pipeline.reports.delivery import delivery_section, training_section
 
 SUMMARY = "2 networks (resnet18 at 128 px, 2 views) and 1 frozen classifier (resnet18 at 128 px, 1 view)"
@@ -116,7 +117,7 @@ def test_of_one_network_trained_on_all_images_it_is_said_what_its_threshold_rest
 
 def test_every_network_has_its_curves_with_the_epoch_that_was_kept_and_its_own_findings(write, monkeypatch) -> None:
     drawn = []
-    monkeypatch.setattr("pipeline.reports.delivery.learning_curves", lambda history, **given: drawn.append(given))
+    monkeypatch.setattr(figures_training, "learning_curves", lambda history, **given: drawn.append(given))
     found = {"member": "fold-1", "step": 20, "kind": "spike", "action": "none"}
     section = training_section(*write(networks=["all"], ledger=[found]))
     assert [caption.removeprefix("Learning curves ") for caption, _ in section.figures] == ["fold-0", "fold-1", "all"]

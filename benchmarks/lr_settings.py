@@ -22,7 +22,13 @@ from sklearn.model_selection import GroupShuffleSplit
 from torch import nn
 
 from components.data.loader import Batch
-from components.models.losses import build_loss, class_weights, constant_predictor_loss, constant_predictor_spread
+from components.models.losses import (
+    build_loss,
+    class_shares,
+    class_weights,
+    constant_predictor_loss,
+    constant_predictor_spread,
+)
 from pipeline.data.sources import list_images
 from pipeline.sections.data import DataConfig
 
@@ -207,7 +213,7 @@ def _problem(pixels: np.ndarray, labels: np.ndarray, *, validation: int, balance
     images = torch.from_numpy(((pixels - pixels.mean()) / spread).astype(np.float32))
     targets = torch.from_numpy(labels.astype(np.int64))
     cut, classes = len(labels) - validation, int(labels.max()) + 1
-    weights = class_weights(labels[:cut], classes, "balanced" if balanced else "none")
+    weights = class_weights(labels[:cut], class_shares(classes, ())) if balanced else None
     counts = np.bincount(labels[:cut], minlength=classes).tolist()
     return Problem(
         train=images[:cut],

@@ -356,7 +356,7 @@ def main() -> None:
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         prepared = prepare(Path(folder), settings)
-        config = load("demo", settings | {"train.epochs": str(arguments.epochs)})
+        config = load("demo", settings | {"train.epochs": str(arguments.epochs), "recipe.batch_size": "32"})
         with ray_session(address=None, num_cpus=SLOTS, num_gpus=0):
             for run in range(arguments.first, arguments.first + arguments.runs):
                 found = one_run(config, prepared, run=run, seconds=arguments.seconds, retrainings=arguments.retrainings)

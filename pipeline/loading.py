@@ -50,6 +50,12 @@ def entry_recipes(base: Recipe, entries: Sequence[CompareEntry]) -> dict[str, Re
     open_rate = base.model_copy(update={"recipe": base.recipe.model_copy(update={"lr": "auto"})})
     recipes, faults = {}, []
     for index, entry in enumerate(entries):
+        if entry.sets.get("recipe.batch_size") == "auto":
+            faults.append(
+                f"compare_lr.entries.{index} ({entry.name}): recipe.batch_size=auto: is that of the recipe already; "
+                "give a number, or leave it out"
+            )
+            continue
         try:
             recipes[entry.name] = override(open_rate, entry.sets)
         except InputError as error:

@@ -49,7 +49,7 @@ def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> Se
     bounded = any(dimension.bounds is not None for dimension in dimensions)
     factor = WIDENED if _searches(dimensions, "recipe.weight_decay") else 1.0
     rates = {key: (one.lower / factor, one.upper * factor) for key, one in found.items()} if bounded else {}
-    batch_size = configured.recipe.batch_size
+    batch_size = configured.recipe.images_per_step
     # Where the recipe leaves the rate open, trials get the suggestion of their own optimizer, backbone and batch size.
     own = configured.recipe.lr == "auto"
     configured_pair = (configured.model.backbone, configured.recipe.optimizer)

@@ -11,7 +11,8 @@ from pipeline.training.job import Ended, TrainingSpec
 from pipeline.training.progress import Progress
 
 RECIPE = Recipe(
-    model=ModelConfig(backbone="net"), recipe=RecipeConfig(optimizer="sgd", lr=1000.0, augment=("horizontal_flip",))
+    model=ModelConfig(backbone="net"),
+    recipe=RecipeConfig(optimizer="sgd", lr=1000.0, batch_size=32, augment=("horizontal_flip",)),
 )
 SPEC = TrainingSpec(recipe=RECIPE, seed=7, epochs=2, patience=1)
 

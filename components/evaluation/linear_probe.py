@@ -60,20 +60,21 @@ class Fitted:
 
 
 def cross_fit(
-    features: np.ndarray, labels: np.ndarray, folds: np.ndarray, *, num_classes: int, balanced: bool
+    features: np.ndarray, labels: np.ndarray, folds: np.ndarray, *, num_classes: int, shares: np.ndarray | None
 ) -> CrossFitted:
     """Fit a classifier for each fold on the rows of the others, and score each row by the one that has not seen it.
 
-    features: (N, F) float. labels: (N,) int in [0, K). folds: (N,) int, groups whole. balanced: classes weigh the same,
-    whatever their number of images. The penalty of a fold is that of the lowest loss on the scores of the other folds,
-    whose classifiers were fitted on this fold, too: its rows have that much of a part in their own scores.
+    features: (N, F) float. labels: (N,) int in [0, K). folds: (N,) int, groups whole. shares: (K,), of the classes in
+    the whole weight, whatever their number of images; None: all images weigh the same. The penalty of a fold is that of
+    the lowest loss on the scores of the other folds, whose classifiers were fitted on this fold, too: its rows have
+    that much of a part in their own scores.
     """
     numbers = np.unique(folds)
     splits = [(np.flatnonzero(folds != number), np.flatnonzero(folds == number)) for number in numbers]
-    paths, scores = _paths(features, labels, splits, num_classes=num_classes, balanced=balanced)
+    paths, scores = _paths(features, labels, splits, num_classes=num_classes, shares=shares)
     logits, chosen = np.empty(scores.shape[1:]), []
     for inside, outside in splits:
-        losses = [_loss(found[inside], labels[inside], balanced=balanced) for found in scores]
+        losses = [_loss(found[inside], labels[inside], shares=shares) for found in scores]
         chosen.append(int(np.argmin(losses)))
         logits[outside] = scores[chosen[-1], outside]
     classifiers = tuple(path[number] for path, number in zip(paths, chosen, strict=True))
@@ -81,7 +82,13 @@ def cross_fit(
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, num_classes: int, balanced: bool, seed: int
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    num_classes: int,
+    shares: np.ndarray | None,
+    seed: int,
 ) -> Fitted:
     """Fit a classifier on all rows, with the penalty of the lowest loss out of inner folds of whole groups.
 
@@ -92,11 +99,11 @@ def fit(
     logits = np.full((len(labels), num_classes), np.nan)
     splits = _splits(labels, groups, seed=seed)
     if splits:
-        _, scores = _paths(features, labels, splits, num_classes=num_classes, balanced=balanced)
+        _, scores = _paths(features, labels, splits, num_classes=num_classes, shares=shares)
         scored = np.sort(np.concatenate([outside for _, outside in splits]))
-        number = int(np.argmin([_loss(found[scored], labels[scored], balanced=balanced) for found in scores]))
+        number = int(np.argmin([_loss(found[scored], labels[scored], shares=shares) for found in scores]))
         logits[scored] = scores[number, scored]
-    made = fit_at(features, labels, PENALTIES[: number + 1], num_classes=num_classes, balanced=balanced)
+    made = fit_at(features, labels, PENALTIES[: number + 1], num_classes=num_classes, shares=shares)
     return Fitted(made[-1], logits, PENALTIES[number])
 
 
@@ -106,7 +113,7 @@ def fit_at(
     penalties: Sequence[float],
     *,
     num_classes: int,
-    balanced: bool,
+    shares: np.ndarray | None,
     scaling: Scaling = "each",
 ) -> list[LinearClassifier]:
     """A classifier for each inverse penalty, given from the strongest on: each fit starts from the one before.
@@ -125,7 +132,10 @@ def fit_at(
         bias[known] = 0.0
         return [LinearClassifier(weight, bias)] * len(penalties)
     scaled = ((features - mean) / scale).astype(np.float32)
-    weights = "balanced" if balanced else None
+    weights = None
+    if shares is not None:
+        own, counts = shares[known] / shares[known].sum(), np.bincount(labels)[known]
+        weights = dict(zip(known.tolist(), (len(labels) * own / counts).tolist(), strict=True))
     regression = LogisticRegression(class_weight=weights, max_iter=MAX_STEPS, warm_start=True)
     made = []
     # A fit to a thousand images takes 20 ms on one thread, and on two that others compete for a hundred times that.
@@ -187,13 +197,13 @@ def _paths(
     splits: Sequence[tuple[np.ndarray, np.ndarray]],
     *,
     num_classes: int,
-    balanced: bool,
+    shares: np.ndarray | None,
 ) -> tuple[list[list[LinearClassifier]], np.ndarray]:
     """The classifiers of each split by penalty, and the logits of the rows held out, (penalties, N, K)."""
     paths = []
     scores = np.full((len(PENALTIES), len(labels), num_classes), np.nan)
     for inside, outside in splits:
-        path = fit_at(features[inside], labels[inside], PENALTIES, num_classes=num_classes, balanced=balanced)
+        path = fit_at(features[inside], labels[inside], PENALTIES, num_classes=num_classes, shares=shares)
         scores[:, outside] = [one.logits(features[outside]) for one in path]
         paths.append(path)
     return paths, scores
@@ -217,9 +227,10 @@ def _of_features(
     return LinearClassifier(weight, bias)
 
 
-def _loss(logits: np.ndarray, labels: np.ndarray, *, balanced: bool) -> float:
-    """Mean negative log-likelihood; with `balanced` of each class first, then over the classes."""
+def _loss(logits: np.ndarray, labels: np.ndarray, *, shares: np.ndarray | None) -> float:
+    """Mean negative log-likelihood; with shares of each class first, then over the classes that occur."""
     losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-    if not balanced:
+    if shares is None:
         return float(losses.mean())
-    return float(np.mean([losses[labels == one].mean() for one in np.unique(labels)]))
+    known = np.unique(labels)
+    return float(np.average([losses[labels == one].mean() for one in known], weights=shares[known]))

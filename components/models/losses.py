@@ -4,8 +4,7 @@ The focal loss is that of Lin et al. (arXiv 1708.02002), over a softmax: the sma
 by the effective number of images are those of Cui et al. (arXiv 1901.05555).
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -15,16 +14,25 @@ from torch import nn
 from components.errors import InputError
 
 
-def class_weights(labels: np.ndarray, num_classes: int, scheme: Literal["none", "balanced"]) -> torch.Tensor | None:
-    """Return the weight of each class, (K,) float32, or None for `none`.
+def class_shares(num_classes: int, good: Collection[int]) -> np.ndarray:
+    """Return the share of each class in the whole weight, (K,) float64, their sum 1.
 
-    `balanced` is N / (K · count), so that every class has the same total weight and the mean weight is 1.
-    labels: (N,) integers in [0, K). Raises InputError: a class without an image, whose weight would be infinite.
+    The good classes have half of it and the others half, each of a kind the same; all the same where there is one kind.
+    Else many kinds of defects would outweigh the question of whether there is one. good: positions of classes.
     """
-    if scheme == "none":
-        return None
-    counts = _counted(labels, num_classes, what="class weights 'balanced'", remedy="use none")
-    return torch.tensor(len(labels) / (num_classes * counts), dtype=torch.float32)
+    is_good = np.isin(np.arange(num_classes), list(good))
+    kinds = [kind for kind in (is_good, ~is_good) if kind.any()]
+    return np.asarray(sum(kind / (kind.sum() * len(kinds)) for kind in kinds))
+
+
+def class_weights(labels: np.ndarray, shares: np.ndarray) -> torch.Tensor:
+    """Return the weight of each class, (K,) float32: N · share / count, whose mean over the images is 1.
+
+    labels: (N,) integers in [0, K). shares: (K,), of the whole weight. Raises InputError: a class without an image,
+    whose weight would be infinite.
+    """
+    counts = _counted(labels, len(shares), what="class weights 'balanced'", remedy="use none")
+    return torch.tensor(len(labels) * shares / counts, dtype=torch.float32)
 
 
 def effective_number_weights(labels: np.ndarray, num_classes: int, beta: float) -> torch.Tensor:
@@ -103,8 +111,8 @@ def constant_predictor_spread(
     """Return the standard deviation of that prediction's loss from batch to batch.
 
     A batch's loss is a ratio, the sum of its images' terms t_y over that of their weights w_y; to first order it varies
-    as the mean of (t_y - L w_y) / E[w] over the batch, L being the loss on all. It is 0 for balanced weights, with
-    which the loss of a constant is the same on every batch.
+    as the mean of (t_y - L w_y) / E[w] over the batch, L being the loss on all. It is 0 where all classes have the same
+    share of the whole weight: the loss of a constant is then the same on every batch.
     """
     counts, weight, targets = _balance(class_counts, weights, label_smoothing)
     costs = _constant_costs(targets, focal_gamma)

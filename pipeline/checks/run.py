@@ -47,8 +47,8 @@ COMPARISON = "compare_lr"
 ALL = frozenset(STAGE_NAMES)
 #: Stages that build the model, and so need its weights.
 TRAINING = frozenset({"embed", "lr_range_test", COMPARISON, "search", "confirm", "train", "deliver"})
-#: Of the learning rate, arbitrary, in place of those of a later range test.
-ANY_BOUNDS = (1e-5, 1.0)
+#: Arbitrary, in place of the learning rates of a later range test, and of the batch size for the images.
+ANY_BOUNDS, ANY_BATCH_SIZE = (1e-5, 1.0), 32
 
 #: The result of a check, then its warnings, a sentence each.
 Findings = tuple[str, ...]
@@ -243,9 +243,12 @@ def _worker_cores(task: int) -> int:
 
 def _serving(config: Config, running: Set[str]) -> Findings:
     """Check that the latency can be measured on the threads that it is for, and that a limit can be met."""
+    from pipeline.compute.device import resolve_target
+
     settings, cores = config.serving, cpu_count()
     threads = settings.num_threads or cpu_threads(config.compute)
-    if settings.num_threads is not None and settings.num_threads > cores:
+    on_cpu = resolve_target(driver_compute(config.compute)).type == "cpu"
+    if on_cpu and settings.num_threads is not None and settings.num_threads > cores:
         raise InputError(
             f"serving.num_threads={settings.num_threads}: this process may use {cores} cores, so that latency cannot "
             f"be measured here; use at most {cores}, or run on a machine with more"
@@ -257,7 +260,7 @@ def _serving(config: Config, running: Set[str]) -> Findings:
         limit = f"at most {settings.max_latency_ms:g} ms"
         _backbones(config, running)  # which would give no logits otherwise
         check_latency(config, threads=threads)
-    return (f"{limit}, measured on {counted(threads, 'CPU thread')}",)
+    return (f"{limit}, measured on {counted(threads, 'CPU thread') if on_cpu else 'the GPU'}",)
 
 
 def _search(config: Config, running: Set[str]) -> Findings:
@@ -292,8 +295,9 @@ def _check_sampler(config: Config) -> None:
 
     backbones, optimizers = config.embed.backbones or (), config.lr_range_test.optimizers or ()
     rates = {(backbone, optimizer): ANY_BOUNDS for backbone in backbones for optimizer in optimizers}
-    default = Recipe(model=config.model, recipe=config.recipe.model_copy(update={"lr": ANY_BOUNDS[0]}))
-    dimensions = tuple(expand(entry, rates, config.recipe.batch_size) for entry in config.search.space)
+    any_numbers = {"lr": ANY_BOUNDS[0], "batch_size": ANY_BATCH_SIZE}
+    default = Recipe(model=config.model, recipe=config.recipe.model_copy(update=any_numbers))
+    dimensions = tuple(expand(entry, rates, ANY_BATCH_SIZE) for entry in config.search.space)
     space = Space(dimensions, settings_of(default))
     build_sampler(config.search.sampler, sampler_settings(config.search, space, seed=0))
 

@@ -59,6 +59,8 @@ def _dimension_faults(config: Config, space: Space, index: int) -> list[str]:
     if decided:
         return [f"{where}: cannot be searched: {decided}; remove it from the space"]
     faults = []
+    if dimension.sets == "recipe.batch_size" and "auto" in (dimension.choices or ()):
+        faults.append(f"{where}: auto is decided by the number of images before the search; give numbers")
     names = [other.sets for other in space]
     if names.count(dimension.sets) > 1 and names.index(dimension.sets) == index:
         faults.append(f"{where}: searched {names.count(dimension.sets)} times; keep one")
@@ -67,7 +69,7 @@ def _dimension_faults(config: Config, space: Space, index: int) -> list[str]:
         try:
             override(trial, _with_needed_keys(dimension.sets, value, space))
         except InputError as error:
-            faults.append(f"{where}: {error}")
+            faults += [f"{where}: {line}" for line in str(error).splitlines()]
             break
     return [*faults, *_condition_faults(config, space, index), *_no_effect_faults(config, space, index)]
 

@@ -66,7 +66,7 @@ def methods_of(base: Recipe, settings: CompareConfig, bounds: Mapping[str, LrBou
     for entry in settings.entries:
         recipe = recipes[entry.name]
         optimizer = recipe.recipe.optimizer
-        factor = batch_factor(optimizer, batch_size=recipe.recipe.batch_size, measured=base.recipe.batch_size)
+        factor = batch_factor(optimizer, batch_size=recipe.recipe.images_per_step, measured=base.recipe.images_per_step)
         suggested = bounds[optimizer].suggested * factor
         methods.append(
             Method(

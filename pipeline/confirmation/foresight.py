@@ -22,8 +22,8 @@ from pipeline.confirmation.prior import CORRELATION, SEED_SD, possible_gain
 class Foresight:
     """What is known before the trainings.
 
-    expected: the winner's gain at full length. detectable: the difference that the confirmation could detect; None
-    where it could detect none, since images of a set are of one kind.
+    expected: the winner's gain at full length. detectable: the smallest measured difference that would be certain; None
+    where none would be, since images of a set are of one kind.
     """
 
     expected: Normal
@@ -37,7 +37,7 @@ class Foresight:
 
     @property
     def worthwhile(self) -> bool:
-        """Whether the confirmation could detect what the winner may gain."""
+        """Whether what the winner may gain would be certain, if it were measured."""
         return self.detectable is not None and self.detectable <= self.possible_gain
 
 
@@ -64,13 +64,13 @@ def foresee(
         )
         detectable = detectable_difference(math.sqrt(variance), confidence=confidence)
     images = ", ".join(f"{sum(kind.get(name, 0) for kind in kinds)} {name}" for name in sorted(set().union(*kinds)))
-    could = "no difference (too few images)" if detectable is None else f"a difference of {detectable:.4f}"
+    certain = "no difference (too few images)" if detectable is None else f"a measured difference of {detectable:.4f}"
     return Foresight(
         expected=expected,
         detectable=detectable,
-        statement=f"{counted(replicates, 'pair')} of trainings (groups of images to compare on: {images}) could detect "
-        f"{could} in {objective} at {100 * confidence:g} % confidence; the winner "
-        f"may gain {max(possible_gain(expected), 0.0):.4f}.",
+        statement=f"With {counted(replicates, 'pair')} of trainings (groups of images to compare on: {images}) "
+        f"{certain} in {objective} would be certain at {100 * confidence:g} %; the winner may gain "
+        f"{max(possible_gain(expected), 0.0):.4f}.",
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from components.errors import InputError
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Scorer, Unseen, assemble, choose_views
@@ -52,13 +50,15 @@ def choose(
         )
     deliver = next((way for way in ways if limit is None or min(latency[way].values()) <= limit), ways[-1])
     views, compared = choose_views(scored, scorer, latency[deliver], limit_ms=limit)
-    certifies = networks.frozen[networks.data.manifest["split"].eq("calibration").to_numpy()]  # none with folds
-    cost, may_blend = latency[deliver][views], serving.blend == "auto" and bool(np.isfinite(certifies).all())
+    cost, may_blend = latency[deliver][views], serving.blend == "auto"
     if may_blend:
         member = networks.frozen_member(frozen)
         blended = networks.latency_with(member, sizes[deliver], views, threads=threads)
-        may_blend = limit is None or blended <= limit
-    assembly = assemble(scored, scorer, views=views, may_blend=may_blend)
+    too_slow = may_blend and limit is not None and blended > limit
+    assembly = assemble(scored, scorer, views=views, may_blend=may_blend and not too_slow)
+    if too_slow:
+        reason = f"with it an image would take {blended:.3g} ms, more than serving.max_latency_ms={limit:g}"
+        assembly.record["blend"] = {"taken": False, "reason": reason}
     if not assembly.network:  # the classifier on frozen features alone
         blended = networks.latency_with(member, 0, views, threads=threads)
     assembly.record["compared_views"] = compared

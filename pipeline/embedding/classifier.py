@@ -36,14 +36,15 @@ class Judged:
     penalties: tuple[float, ...]
 
 
-def judge(features: Features, chosen: Chosen, *, num_classes: int, balanced: bool, seed: int) -> Judged:
+def judge(features: Features, chosen: Chosen, *, num_classes: int, shares: np.ndarray | None, seed: int) -> Judged:
     """Fit the classifier and score every image by one that has not seen it.
 
-    In the cross-fit design the classifier is the mean of those of the folds: their log-odds averaged.
+    shares: (K,), of the classes in the whole weight; None: all images weigh the same. In the cross-fit design the
+    classifier is the mean of those of the folds: their log-odds averaged.
     """
     labels = chosen.images.labels
     if chosen.folds is not None:
-        found = cross_fit(features.values, labels, chosen.folds, num_classes=num_classes, balanced=balanced)
+        found = cross_fit(features.values, labels, chosen.folds, num_classes=num_classes, shares=shares)
         return Judged(
             logits=found.logits,
             doubts=found.logits,
@@ -56,7 +57,7 @@ def judge(features: Features, chosen: Chosen, *, num_classes: int, balanced: boo
         labels[learn],
         chosen.groups[learn],
         num_classes=num_classes,
-        balanced=balanced,
+        shares=shares,
         seed=seed,
     )
     logits = np.where(learn[:, None], np.nan, fitted.classifier.logits(features.values))
@@ -65,13 +66,15 @@ def judge(features: Features, chosen: Chosen, *, num_classes: int, balanced: boo
     return Judged(logits=logits, doubts=doubts, classifier=fitted.classifier, penalties=(fitted.penalty,))
 
 
-def head_starts(features: Features, chosen: Chosen, *, num_classes: int, balanced: bool) -> dict[int | None, HeadStart]:
+def head_starts(
+    features: Features, chosen: Chosen, *, num_classes: int, shares: np.ndarray | None
+) -> dict[int | None, HeadStart]:
     """By the fold that each was fitted without; None: on all images that a training without a fold learns from."""
     labels, values = chosen.images.labels, features.values[:, : features.pooled]
 
     def start(rows: np.ndarray) -> HeadStart:
         (made,) = fit_at(
-            values[rows], labels[rows], [HEAD_PENALTY], num_classes=num_classes, balanced=balanced, scaling="common"
+            values[rows], labels[rows], [HEAD_PENALTY], num_classes=num_classes, shares=shares, scaling="common"
         )
         return HeadStart(made.weight.astype(np.float32), made.bias.astype(np.float32))
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from torch import nn
 
@@ -24,6 +26,7 @@ from components.data.loader import ImageSet, eval_batch_size, eval_batches
 from components.errors import InputError
 from components.models.backbones import BuiltModel, build_embedder
 from components.models.forward import Preprocessing, pooled_features
+from components.models.weights import packaged_weights
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
 from pipeline.compute.device import resolve_target
@@ -85,16 +88,6 @@ class _Part:
     indices: np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Embedded:
-    values: np.ndarray
-    pooled: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    seconds: float
-    serve_ms: float | None
-
-
 def embed_all(
     context: StageContext,
     candidates: Sequence[Candidate],
@@ -125,7 +118,7 @@ def embed_all(
                 )
                 for start in range(0, len(chosen), PART)
             ]
-            made: dict[int, _Embedded] = {}
+            made: dict[int, Features] = {}
             with context.console.bar(f"embedding {candidate}", len(chosen)) as advance:
                 for part, embedded in run_tasks(_embed, parts, place):
                     made[part.start] = embedded
@@ -135,21 +128,21 @@ def embed_all(
         yield candidate, found
 
 
-def _embed(part: _Part) -> _Embedded:
-    """Features in float32, since a linear classifier is sensitive to small differences."""
+def _embed(part: _Part) -> Features:
+    """In float32, since a linear classifier is sensitive to small differences; serve_ms of the first part alone."""
     data, size = part.place.open(), part.candidate.image_size
     device = Device(resolve_target(part.place.compute))
     built, pooling = _loaded(part.candidate.backbone, part.weights, part.seed, str(device.target))
     preprocessing = Preprocessing.from_unit_scale(built.mean, built.std, size=size)
     images = ImageSet(data.pack, part.indices, np.zeros(len(part.indices), dtype=np.int64))
-    serve_ms = None
+    serve_ms = math.nan
     if part.start == 0:  # before the clock is set: the first images are slower
         serve_ms = _time_single(pooling, images, device, preprocessing)
     batches = eval_batches(images, batch_size=eval_batch_size(images.side, trained=1))
     started = time.perf_counter()
     values = predict(pooling, batches, device=device, preprocessing=preprocessing)
     seconds = time.perf_counter() - started
-    return _Embedded(
+    return Features(
         values=values,
         pooled=pooling.width(size, device.target),
         mean=built.mean,
@@ -195,23 +188,14 @@ def _time_single(pooling: nn.Module, images: ImageSet, device: Device, preproces
     return 1000 * min(seconds[UNTIMED:])
 
 
-def _joined(parts: Sequence[_Embedded], candidate: Candidate, weights: str) -> Features:
+def _joined(parts: Sequence[Features], candidate: Candidate, weights: str) -> Features:
     values = np.concatenate([part.values for part in parts])
     if not np.isfinite(values).all():
         raise InputError(
             f"model.weights={weights}: {candidate.backbone} with these weights gives features that are not finite; "
             "remove it from the backbones, or use other weights"
         )
-    first = parts[0]
-    assert first.serve_ms is not None
-    return Features(
-        values=values,
-        pooled=first.pooled,
-        mean=first.mean,
-        std=first.std,
-        seconds=sum(part.seconds for part in parts),
-        serve_ms=first.serve_ms,
-    )
+    return replace(parts[0], values=values, seconds=sum(part.seconds for part in parts))
 
 
 def _content(data: TrainingData, chosen: Chosen) -> str:
@@ -227,12 +211,12 @@ def _cache_file(context: StageContext, candidate: Candidate, content: str, weigh
 
     Features of the same images for earlier prepared data are taken over.
     """
-    named = weights.startswith("file:")
     identity = {
         "format": FORMAT,
+        "timm": timm.__version__,
         "images": content,
         **asdict(candidate),
-        "weights": file_sha256(Path(os.path.expanduser(weights.removeprefix("file:")))) if named else weights,  # noqa: PTH111
+        "weights": _weights(candidate.backbone, weights),
         "seed": seed if weights == "none" else None,
     }
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -242,6 +226,15 @@ def _cache_file(context: StageContext, candidate: Candidate, content: str, weigh
     if earlier != path and not path.exists():
         earlier.rename(path)
     return path
+
+
+def _weights(backbone: str, weights: str) -> str:
+    """The digest of the file that holds the weights; their name where timm's version says which they are."""
+    if weights == "package":
+        return file_sha256(packaged_weights(backbone).file())
+    if weights.startswith("file:"):
+        return file_sha256(Path(os.path.expanduser(weights.removeprefix("file:"))))  # noqa: PTH111
+    return weights
 
 
 def _read(path: Path) -> Features | None:

@@ -90,9 +90,14 @@ def rank(
     name, chance = separation_of(data)
     apart = measured(Objective(name=name, escape_budget=None, escape_cost=1.0, defect_rate=None))
     if score.value is None or apart.value is None:
+        key, remedy = (
+            ("data.splits.val", "give val images of both")
+            if chosen.folds is None
+            else ("embed.max_images", "raise embed.max_images, or lower data.num_folds")
+        )
         raise InputError(
-            f"embed.max_images: the {int(compared.sum())} images on which backbones and sizes are compared are of one "
-            "kind only; raise embed.max_images, or lower data.num_folds"
+            f"{key}: the {int(compared.sum())} images on which backbones and sizes are compared are of one kind only; "
+            f"{remedy}"
         )
     return Ranked(
         backbone=candidate.backbone,

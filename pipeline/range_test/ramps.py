@@ -100,7 +100,9 @@ def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -
     recipe = test.recipe.model_copy(update={"recipe": test.recipe.recipe.model_copy(update=settings)})
     seed = test.seed + ramp.number
     learner = new_learner(recipe, data, total_epochs=1, seed=seed, compute=compute, schedule=ramp_schedule(rates))
-    held_out = held_out_batch(data, size=min(test.settings.held_out_images, recipe.recipe.batch_size), seed=test.seed)
+    held_out = held_out_batch(
+        data, size=min(test.settings.held_out_images, recipe.recipe.images_per_step), seed=test.seed
+    )
     with train_loader(recipe, data, seed=seed, device=learner.device, workers=loader_workers(compute)) as loader:
         return run_ramp(
             learner,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,8 @@ def delivery_section(train: Path, deliver: Path) -> Section:
     limit = "no limit is set" if latency["limit"] is None else f"the limit is {latency['limit']:g} ms"
     text = (
         f"{record['summary']}. An image takes {milliseconds(latency)}, from its pixels to its logits; {limit}. "
-        "The logarithms of the probabilities are averaged over views and networks."
+        + _networks_text(record["networks"])
     )
-    if record["networks"] == ["all"]:
-        text += (
-            " The one network was trained on all images that are not test; what is said of views and of the "
-            "threshold was found with the networks of the folds."
-        )
     return Section(
         "What is delivered",
         text,
@@ -41,6 +36,18 @@ def delivery_section(train: Path, deliver: Path) -> Section:
             *([("The networks", _members_table(members))] if members else []),
         ],
         notes=[_blend_text(record["blend"])] if record["blend"] else [],
+    )
+
+
+def _networks_text(networks: Sequence[str]) -> str:
+    if not networks:
+        return "No network is delivered, since none would gain anything beside the classifier on frozen features."
+    averaged = "The logarithms of the probabilities are averaged over views and networks."
+    if networks != ["all"]:
+        return averaged
+    return (
+        f"{averaged} The one network was trained on all images that are not test; what is said of views and of the "
+        "threshold was found with the networks of the folds."
     )
 
 
@@ -91,11 +98,11 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 def _views_table(record: Mapping[str, Any], latency: Mapping[str, Any]) -> pd.DataFrame:
     """A row for each number of views: score, and milliseconds for an image by what could be delivered."""
-    ways = [way for way in WAYS if way in latency]
+    ways, views = [way for way in WAYS if way in latency], record["views"] if record["networks"] else None
     return pd.DataFrame(
         [
             {
-                "views": f"{row['views']}, delivered" if row["views"] == record["views"] else str(row["views"]),
+                "views": f"{row['views']}{', delivered' if row['views'] == views else ''}",
                 "score": decimal(row["score"]),
                 **{f"ms, {WAYS[way]}": f"{latency[way][str(row['views'])]:.3g}" for way in ways},
             }

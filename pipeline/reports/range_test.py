@@ -49,7 +49,8 @@ def report_test(
     """Say the result of one test; log its bounds, its curve per step and its figure."""
     console = context.console
     longest = int(curve.groupby("seed").size().max())
-    recycled = recycling_warning(steps=longest, batch_size=recipe.recipe.batch_size, images=len(data.split("train")))
+    images = len(data.split("train"))
+    recycled = recycling_warning(steps=longest, batch_size=recipe.recipe.images_per_step, images=images)
     for warning in [*([recycled] if recycled else []), *bounds.warnings]:
         console.warn(f"{name.label}: {warning}")
     if bounds.abstained:

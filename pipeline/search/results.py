@@ -130,15 +130,15 @@ def _outcome(
     ended_early: str,
 ) -> dict[str, Any]:
     """The content of best.json."""
-    lr = {"recipe.lr": searched.default.recipe.lr}
+    found = {"recipe.lr": searched.default.recipe.lr, "recipe.batch_size": searched.default.recipe.batch_size}
     notes = [*searched.notes] if records else []
     if best and best.number:
         notes.insert(0, SELECTED)
     if ended_early:
         notes.append(f"The search ended early: {ended_early}.")
     return {
-        "overrides": {**lr, **(best.suggestion.overrides if best else {})},
-        "defaults": lr,
+        "overrides": {**found, **(best.suggestion.overrides if best else {})},
+        "defaults": found,
         "trial": best.number if best else None,
         **gain_over_defaults(best, records),
         "fold_means": _mean_over_folds(best, records),

@@ -137,8 +137,9 @@ class RecipeConfig(Section):
     near zero; not with random weights (model.weights=none)."""
     freeze_epochs: float = Field(default=0.0, ge=0)
     """Epochs at the start in which only the classifier learns; the backbone and its norm statistics are frozen."""
-    batch_size: int = Field(default=32, ge=2)
-    """Images per optimizer step."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Images per optimizer step. `auto`: 32, and fewer where fewer than 1,600 images teach, down to 8: the epochs then
+    have more steps in the same time."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the model computes in, in training and on the line (autocast; the weights stay float32). `auto`: bfloat16 on
     a GPU that has units for it (NVIDIA Ampere or later), float32 elsewhere."""
@@ -179,7 +180,8 @@ class RecipeConfig(Section):
     class_balanced_beta: float = Field(default=0.999, ge=0, lt=1)
     """class_balanced: 0 weights all images alike; towards 1 it becomes `class_weights: balanced`."""
     class_weights: Literal["none", "balanced"] = "balanced"
-    """`balanced`: the loss weights each class by the inverse of its frequency."""
+    """`balanced`: the good classes have half of the loss's weight and the defects half, each kind of them the same;
+    without a good class, or with `objective: balanced_accuracy`, all classes the same."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     augment_strength: float = Field(default=0.5, ge=0, le=1)
@@ -200,6 +202,13 @@ class RecipeConfig(Section):
             raise ValueError("must be greater than 0, or auto")
         if isinstance(value, float) and value > 1e3:
             raise ValueError("every training diverges at such a rate; give at most 1000, or auto")
+        return value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _several_images(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 2:
+            raise ValueError("batch norm needs at least 2 images, or give auto")
         return value
 
     @model_validator(mode="after")
@@ -231,6 +240,12 @@ class RecipeConfig(Section):
     def loss_gamma(self) -> float:
         """The focal exponent of the loss; 0 for cross-entropy."""
         return self.focal_gamma if self.loss == "focal" else 0.0
+
+    @property
+    def images_per_step(self) -> int:
+        """The batch size, where it is a number (see `with_batch_size`)."""
+        assert not isinstance(self.batch_size, str)
+        return self.batch_size
 
     @property
     def schedule_name(self) -> str:

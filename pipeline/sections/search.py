@@ -80,7 +80,8 @@ class SearchConfig(Section):
     folds: int = Field(default=0, ge=0, le=20)
     """grid: folds on which the best of the last level are cross-validated; 0: trials are scored on the first fold
     alone, or on val. With `data.design: cross_fit` those beyond the first still certify, which costs confidence, and
-    nothing is confirmed on any of them."""
+    nothing is confirmed on any of them. Their classifiers start from random weights in `hold_out`, where frozen
+    features are fitted on all of train."""
     scheduler: SchedulerName = "auto"
     """What stops a trial early: `auto` (`asha`; `none` for grid, lipschitz and hierarchical), `asha`, `hyperband` (ASHA
     from several first rungs), `median` (below the median of the others), `none`."""

@@ -102,13 +102,13 @@ def _foresee(
     prior: Normal,
 ) -> Foresight:
     """Say what the confirmation could detect."""
-    scores = [score for score in (best.get("score_of_defaults"), best.get("score")) if score is not None]
+    score = best.get("score_of_defaults")
     foresight = foresee(
         held_out_rows(data, replicates),
         prior,
         replicates=len(replicates),
         objective=conclusion.objective,
-        score=max(scores, default=0.5),
+        score=0.5 if score is None else score,
         confidence=conclusion.confidence,
     )
     context.console.say(f"  {foresight.statement}")
@@ -122,7 +122,7 @@ def _reason_against(search: SearchConfig, foresight: Foresight | None) -> str | 
     if search.confirm == "never":
         return "Not confirmed (search.confirm=never)."
     if search.confirm == "auto" and not foresight.worthwhile:
-        return f"Not confirmed, since it could not detect what the winner may gain. {foresight.statement}"
+        return f"Not confirmed, since not even the winner's possible gain would be certain. {foresight.statement}"
     return None
 
 

@@ -25,7 +25,7 @@ from pipeline.reports.embedding import report_embedding
 from pipeline.sections.embedding import EmbedConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import SELECTION_FOLD, TrainingData, open_data, recipe_objective
+from pipeline.training.build import SELECTION_FOLD, TrainingData, open_data, recipe_objective, recipe_shares
 from pipeline.training.tasks import Place, task_placement
 
 
@@ -86,13 +86,13 @@ def _compare(
     seed: int,
 ) -> tuple[list[Ranked], _Best]:
     """Score all candidates; write the head starts of each backbone at the size nearest to that of trainings."""
-    classes, balanced = len(data.classes), configured.recipe.class_weights == "balanced"
+    classes, shares = len(data.classes), recipe_shares(configured, data)
     nearest = min((one.image_size for one in candidates), key=lambda side: abs(side - size))
     ranked: list[Ranked] = []
     best: _Best | None = None
     heads: dict[tuple[str, int | None], HeadStart] = {}
     for candidate, features in embed_all(context, candidates, data, chosen, configured.model, place, seed=seed):
-        judged = judge(features, chosen, num_classes=classes, balanced=balanced, seed=seed)
+        judged = judge(features, chosen, num_classes=classes, shares=shares, seed=seed)
         found = rank(
             candidate,
             features,
@@ -107,7 +107,7 @@ def _compare(
         if best is None or best_first([best.ranked, found])[0] is found:
             best = _Best(found, features, judged)
         if configured.model.weights != "none" and candidate.image_size == nearest:
-            starts = head_starts(features, chosen, num_classes=classes, balanced=balanced)
+            starts = head_starts(features, chosen, num_classes=classes, shares=shares)
             heads |= {(candidate.backbone, fold): start for fold, start in starts.items()}
     if heads:
         save_heads(context.directory, heads)

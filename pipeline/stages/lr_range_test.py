@@ -29,7 +29,14 @@ from pipeline.reports.range_test import (
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, for_selection, loss_of_constant, open_data, spread_of_constant
+from pipeline.training.build import (
+    TrainingData,
+    for_selection,
+    loss_of_constant,
+    open_data,
+    spread_of_constant,
+    with_batch_size,
+)
 from pipeline.training.tasks import Place, task_placement
 
 
@@ -51,8 +58,8 @@ def run(
     lr_bounds.json: of the model's backbone, by optimizer. backbone_bounds.json: of all tested backbones, by backbone
     and optimizer. With `weight_decays` also weight_decay.json and weight_decay_curves.parquet, of the model's backbone.
     """
-    configured = Recipe(model=model, recipe=recipe)
     data = for_selection(open_data(context.inputs["prepare"].directory))
+    configured = with_batch_size(Recipe(model=model, recipe=recipe), data)
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ from pipeline.search_space import rate_warnings, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
+from pipeline.training.build import open_data, with_batch_size
 
 
 def run(
@@ -25,7 +26,8 @@ def run(
     """Run the trials; write trials.parquet, scores.parquet, search.json, best.json, best.yaml and search.html."""
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="search")
     found = read_backbone_bounds(context.input("lr_range_test", "backbone_bounds.json"))
-    searched = searched_space(Recipe(model=model, recipe=recipe), search, found)
+    data = open_data(context.inputs["prepare"].directory)
+    searched = searched_space(with_batch_size(Recipe(model=model, recipe=recipe), data), search, found)
     for warning in rate_warnings(searched, search, found):
         context.console.warn(warning)
     if not search.num_trials:

@@ -28,6 +28,7 @@ from components.models.forward import Preprocessing, turned
 from components.models.heads import HeadStart, start_classifier
 from components.models.losses import (
     build_loss,
+    class_shares,
     class_weights,
     constant_predictor_loss,
     constant_predictor_spread,
@@ -54,6 +55,8 @@ from pipeline.sections.recipe import Recipe
 CALIBRATION_BATCHES = 50
 #: In the design cross_fit the fold on which the search compares its trials. It does not certify.
 SELECTION_FOLD = 0
+#: For `recipe.batch_size: auto`: each with the number of images from which it is taken, the largest first.
+BATCH_SIZES = {32: 1600, 16: 800, 8: 0}
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
         _weights(recipe, data),
         settings.label_smoothing,
         focal_gamma=settings.loss_gamma,
-        batch_size=settings.batch_size,
+        batch_size=settings.images_per_step,
     )
 
 
@@ -153,6 +156,15 @@ def fold_of(data: TrainingData, fold: int) -> TrainingData:
         )
     split = data.manifest["split"].mask(folds >= 0, "train").mask(folds == fold, "val")
     return replace(data, manifest=data.manifest.assign(split=split))
+
+
+def with_batch_size(recipe: Recipe, data: TrainingData) -> Recipe:
+    """The recipe, its batch size a number: where it is `auto`, by the images of train and val together."""
+    if recipe.recipe.batch_size != "auto":
+        return recipe
+    images = int(data.manifest["split"].isin(("train", "val")).sum())
+    size = next(size for size, least in BATCH_SIZES.items() if images >= least)
+    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"batch_size": size})})
 
 
 def new_learner(
@@ -205,7 +217,7 @@ def new_learner(
         seed=seed,
         averaged=averaged,
         calibration=functools.partial(_calibration_batches, recipe, data, seed),
-        eval_batch=eval_batch_size(data.split("train").side, trained=settings.batch_size),
+        eval_batch=eval_batch_size(data.split("train").side, trained=settings.images_per_step),
     )
 
 
@@ -222,7 +234,7 @@ def new_schedule(recipe: Recipe, data: TrainingData, *, total_epochs: int) -> Sc
 
 
 def steps_per_epoch(recipe: Recipe, data: TrainingData) -> int:
-    return max(1, len(data.split("train")) // recipe.recipe.batch_size)
+    return max(1, len(data.split("train")) // recipe.recipe.images_per_step)
 
 
 def run_epochs(
@@ -274,7 +286,7 @@ def scores_of(
 def train_loader(recipe: Recipe, data: TrainingData, *, seed: int, device: Device, workers: int) -> TrainLoader:
     return TrainLoader(
         data.split("train"),
-        batch_size=recipe.recipe.batch_size,
+        batch_size=recipe.recipe.images_per_step,
         augment_strength=recipe.recipe.augment_strength,
         augment=recipe.recipe.augment,
         workers=workers,
@@ -348,14 +360,22 @@ def held_out_batch(data: TrainingData, *, size: int, seed: int) -> Batch:
 def _calibration_batches(recipe: Recipe, data: TrainingData, seed: int) -> Iterator[Batch]:
     """Training batches without augmentation, always the same; all of one size since statistics are averaged."""
     train = data.split("train")
-    size = min(recipe.recipe.batch_size, len(train))
+    size = min(recipe.recipe.images_per_step, len(train))
     count = min(CALIBRATION_BATCHES, len(train) // size)
     chosen = np.random.default_rng(seed).permutation(len(train))[: count * size]
     return eval_batches(train.take(chosen), batch_size=size)
 
 
+def recipe_shares(recipe: Recipe, data: TrainingData) -> np.ndarray | None:
+    """The share of each class in the weight of the loss, (K,); None where every image weighs the same."""
+    if recipe.recipe.class_weights == "none":
+        return None
+    good = () if recipe.recipe.objective == "balanced_accuracy" else data.good_classes
+    return class_shares(len(data.classes), [data.classes.index(name) for name in good])
+
+
 def _weights(recipe: Recipe, data: TrainingData) -> torch.Tensor | None:
-    settings, labels, classes = recipe.recipe, data.split("train").labels, len(data.classes)
+    settings, labels, shares = recipe.recipe, data.split("train").labels, recipe_shares(recipe, data)
     if settings.loss == "class_balanced":
-        return effective_number_weights(labels, classes, settings.class_balanced_beta)
-    return class_weights(labels, classes, settings.class_weights)
+        return effective_number_weights(labels, len(data.classes), settings.class_balanced_beta)
+    return None if shares is None else class_weights(labels, shares)

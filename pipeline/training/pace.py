@@ -34,7 +34,7 @@ class Pace:
 
 def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: ComputeConfig) -> Pace:
     """Time the training of a few batches and the evaluation of a part of the images that are held out."""
-    few = _excerpt(data, train=(1 + TIMED_STEPS) * recipe.recipe.batch_size, val=TIMED_IMAGES, seed=seed)
+    few = _excerpt(data, train=(1 + TIMED_STEPS) * recipe.recipe.images_per_step, val=TIMED_IMAGES, seed=seed)
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)
     start = time.perf_counter() - started
@@ -53,7 +53,7 @@ def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: Comp
     epochs.close()  # ends its worker processes
     # A split of a single batch has only the slow first step; the time of the evaluation is then the estimate.
     step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else scored
-    return Pace(training=step / recipe.recipe.batch_size, scoring=scored / len(few.split("val")), start=start)
+    return Pace(training=step / recipe.recipe.images_per_step, scoring=scored / len(few.split("val")), start=start)
 
 
 def _excerpt(data: TrainingData, *, train: int, val: int, seed: int) -> TrainingData:

@@ -207,7 +207,10 @@ def test_what_a_ramp_raises_on_a_cluster_is_raised_as_its_own(session, record, t
     broken.write_bytes(b"none")
     model = ModelConfig(backbone="test_efficientnet", weights=f"file:{broken}")
     test = RangeTest(
-        recipe=Recipe(model=model, recipe=RecipeConfig()), optimizer="sgd", settings=RangeTestConfig(), seed=0
+        recipe=Recipe(model=model, recipe=RecipeConfig(batch_size=32)),
+        optimizer="sgd",
+        settings=RangeTestConfig(),
+        seed=0,
     )
     console = Console(quiet=True)
     with (

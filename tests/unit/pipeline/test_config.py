@@ -157,14 +157,14 @@ def test_all_faults_are_reported_at_once_with_their_paths() -> None:
     faults = faults_of(
         {
             "train.epochs": "0",
-            "recipe.batch_size": "many",
+            "search.num_trials": "many",
             "data.splits.train": "0.9",
             "compute.device": "gpu",
             "recipe.lr": "-1",
         }
     )
     assert any(fault.startswith("train.epochs=0: ") and "1" in fault for fault in faults)
-    assert any(fault.startswith("recipe.batch_size=many: ") for fault in faults)
+    assert any(fault.startswith("search.num_trials=many: ") for fault in faults)
     assert "data.splits: the four fractions sum to 1.4; they must sum to 1" in faults
     assert any(fault.startswith("compute.device=gpu: ") and "'cuda'" in fault for fault in faults)
     assert "recipe.lr=-1: must be greater than 0, or auto" in faults

@@ -14,6 +14,8 @@ from components.evaluation.linear_probe import (
     mean_classifier,
 )
 
+EVEN = np.full(2, 1 / 2)
+
 
 def features(labels: np.ndarray, *, apart: float, noise: int = 20, seed: int = 0) -> np.ndarray:
     """One direction in which the classes are that far apart, and others that say nothing."""
@@ -22,9 +24,9 @@ def features(labels: np.ndarray, *, apart: float, noise: int = 20, seed: int = 0
     return drawn.astype(np.float32)
 
 
-def fitted(train, labels, *, groups=None, classes=2, balanced=False):
+def fitted(train, labels, *, groups=None, classes=2, shares=None):
     groups = np.arange(len(labels)) if groups is None else groups
-    return fit(train, labels, groups, num_classes=classes, balanced=balanced, seed=0)
+    return fit(train, labels, groups, num_classes=classes, shares=shares, seed=0)
 
 
 def balanced_labels(count: int) -> np.ndarray:
@@ -55,8 +57,8 @@ def test_with_a_common_scale_a_feature_that_hardly_varies_has_a_small_weight() -
     labels = balanced_labels(200)
     train = features(labels, apart=3.0)
     train[:, 1] = 5 + 1e-3 * labels  # tells the classes apart as well, at a thousandth of the scale
-    (each,) = fit_at(train, labels, [3e-3], num_classes=2, balanced=False)
-    (made,) = fit_at(train, labels, [3e-3], num_classes=2, balanced=False, scaling="common")
+    (each,) = fit_at(train, labels, [3e-3], num_classes=2, shares=None)
+    (made,) = fit_at(train, labels, [3e-3], num_classes=2, shares=None, scaling="common")
     assert np.abs(each.weight).max() > 100
     assert np.abs(made.weight).max() < 1
     assert right(made.logits(train), labels) > 0.9
@@ -79,15 +81,12 @@ def test_images_of_one_part_do_not_choose_the_penalty_for_each_other() -> None:
     assert by_part < by_image
 
 
-def test_balanced_classes_weigh_the_same() -> None:
+@pytest.mark.parametrize(("shares", "mean"), [(None, 0.1), (EVEN, 0.5), (np.array([0.2, 0.8]), 0.8)])
+def test_a_class_weighs_as_much_as_its_share(shares, mean) -> None:
     labels = (np.arange(300) % 10 == 0).astype(int)
     train, held_out = features(labels, apart=0.5), features(labels, apart=0.5, seed=1)
-    shares = []
-    for balanced in (False, True):
-        logits = fitted(train, labels, balanced=balanced).classifier.logits(held_out)
-        shares.append(1 / (1 + np.exp(logits[:, 0] - logits[:, 1])))
-    assert shares[0].mean() == pytest.approx(0.1, abs=0.05)
-    assert shares[1].mean() == pytest.approx(0.5, abs=0.1)
+    logits = fitted(train, labels, shares=shares).classifier.logits(held_out)
+    assert (1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))).mean() == pytest.approx(mean, abs=0.1)
 
 
 def test_a_class_without_an_image_to_learn_from_is_never_likely() -> None:
@@ -101,7 +100,7 @@ def test_a_class_without_an_image_to_learn_from_is_never_likely() -> None:
 
 def test_a_single_class_to_learn_from_is_always_predicted() -> None:
     labels = np.ones(10, dtype=int)
-    (made,) = fit_at(features(labels, apart=1.0), labels, [1e-3], num_classes=3, balanced=True)
+    (made,) = fit_at(features(labels, apart=1.0), labels, [1e-3], num_classes=3, shares=np.full(3, 1 / 3))
     assert right(made.logits(features(labels, apart=1.0)), labels) == 1.0
 
 
@@ -124,24 +123,24 @@ def test_a_class_with_fewer_parts_than_folds_lowers_their_number() -> None:
 def test_each_row_is_scored_by_the_classifier_of_its_fold_which_has_not_seen_it() -> None:
     labels, folds = balanced_labels(120), np.arange(120) // 2 % 3
     values = features(labels, apart=2.0)
-    found = cross_fit(values, labels, folds, num_classes=2, balanced=False)
+    found = cross_fit(values, labels, folds, num_classes=2, shares=None)
     for fold in range(3):
         others, path = folds != fold, PENALTIES[: PENALTIES.index(found.penalties[fold]) + 1]
-        own = fit_at(values[others], labels[others], path, num_classes=2, balanced=False)[-1]
+        own = fit_at(values[others], labels[others], path, num_classes=2, shares=None)[-1]
         np.testing.assert_allclose(found.logits[folds == fold], own.logits(values[folds == fold]), atol=1e-9)
 
 
 def test_labels_of_a_fold_do_not_show_in_its_scores_but_by_how_the_others_are_fitted() -> None:
     """Without anything to learn, scores out of fold are no better than chance, however many features there are."""
     labels, folds = balanced_labels(200), np.arange(200) // 2 % 5
-    found = cross_fit(features(labels, apart=0.0, noise=500), labels, folds, num_classes=2, balanced=True)
+    found = cross_fit(features(labels, apart=0.0, noise=500), labels, folds, num_classes=2, shares=EVEN)
     assert 0.35 < right(found.logits, labels) < 0.65
 
 
 def test_the_mean_classifier_gives_the_mean_of_their_logits() -> None:
     labels, folds = balanced_labels(90), np.arange(90) // 2 % 3
     values = features(labels, apart=1.0)
-    found = cross_fit(values, labels, folds, num_classes=2, balanced=False)
+    found = cross_fit(values, labels, folds, num_classes=2, shares=None)
     np.testing.assert_allclose(
         mean_classifier(found.classifiers).logits(values),
         np.mean([one.logits(values) for one in found.classifiers], axis=0),

@@ -10,6 +10,7 @@ from components.errors import InputError
 from components.models.losses import (
     FocalLoss,
     build_loss,
+    class_shares,
     class_weights,
     constant_predictor_loss,
     constant_predictor_spread,
@@ -17,6 +18,8 @@ from components.models.losses import (
 )
 
 GAMMAS = [0.0, 0.3, 1.0, 2.0, 5.0]
+
+EVEN = np.full(3, 1 / 3)
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +96,7 @@ def test_without_weights_and_smoothing_it_is_the_entropy_of_the_class_balance():
 
 def test_balanced_weights_make_it_the_entropy_of_equal_classes():
     labels = np.repeat([0, 1, 2], [80, 15, 5])
-    weights = class_weights(labels, 3, "balanced")
+    weights = class_weights(labels, EVEN)
     assert constant_predictor_loss([80, 15, 5], weights, 0.0, focal_gamma=0.0) == pytest.approx(math.log(3), rel=1e-6)
 
 
@@ -130,7 +133,7 @@ def test_the_spread_of_a_constant_prediction_is_that_over_drawn_batches(weights,
 
 
 def test_with_balanced_weights_a_constant_prediction_costs_the_same_on_every_batch():
-    weights = class_weights(np.repeat([0, 1], [98, 2]), 2, "balanced")
+    weights = class_weights(np.repeat([0, 1], [98, 2]), class_shares(2, ()))
     for gamma in (0.0, 2.0):
         found = constant_predictor_spread([98, 2], weights, 0.0, focal_gamma=gamma, batch_size=16)
         assert found == pytest.approx(0, abs=1e-6)
@@ -147,13 +150,20 @@ def test_the_spread_without_weights_is_that_of_the_surprise():
 def test_balanced_weights_give_every_class_the_same_total():
     labels = np.array([0] * 8 + [1] * 2)
     # 10 / (2 · 8) and 10 / (2 · 2)
-    assert class_weights(labels, 2, "balanced").tolist() == pytest.approx([0.625, 2.5])
-    assert class_weights(labels, 2, "none") is None
+    assert class_weights(labels, class_shares(2, ())).tolist() == pytest.approx([0.625, 2.5])
+
+
+def test_defects_of_all_kinds_together_weigh_as_much_as_what_is_good():
+    assert class_shares(5, [1]).tolist() == [0.125, 0.5, 0.125, 0.125, 0.125]
+    assert class_shares(3, [0, 2]).tolist() == [0.25, 0.5, 0.25]
+    assert class_shares(4, []).tolist() == class_shares(4, range(4)).tolist() == [0.25] * 4
+    labels = np.repeat([0, 1, 2], [80, 15, 5])
+    assert (class_weights(labels, class_shares(3, [0]))[labels]).mean() == pytest.approx(1)
 
 
 def test_balanced_weights_of_an_empty_class_are_refused():
     with pytest.raises(InputError, match="classes 2 "):
-        class_weights(np.array([0, 1]), 3, "balanced")
+        class_weights(np.array([0, 1]), EVEN)
 
 
 # --- weights by the effective number of images
@@ -169,7 +179,7 @@ def test_an_effective_number_counts_what_does_not_repeat():
 def test_beta_goes_from_no_weights_to_balanced_ones():
     labels = np.repeat([0, 1, 2], [80, 15, 5])
     assert effective_number_weights(labels, 3, 0.0).tolist() == pytest.approx([1, 1, 1])
-    balanced = class_weights(labels, 3, "balanced").tolist()
+    balanced = class_weights(labels, EVEN).tolist()
     assert effective_number_weights(labels, 3, 1 - 1e-9).tolist() == pytest.approx(balanced, rel=1e-5)
     between = effective_number_weights(labels, 3, 0.9)
     assert 1 < between[2] / between[0] < balanced[2] / balanced[0]

@@ -176,3 +176,5 @@ def test_a_latency_on_more_threads_than_there_are_cores_cannot_be_measured(monke
     with pytest.raises(InputError, match=r"serving\.num_threads=5: this process may use 4 cores.*use at most 4"):
         preflight(smoke(serving__num_threads=5), "deliver")
     preflight(smoke(serving__num_threads=5), "train")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert checks._serving(smoke(serving__num_threads=5), {"deliver"}) == ("no latency limit, measured on the GPU",)

@@ -274,6 +274,13 @@ def test_a_searched_size_that_is_pinned_is_none_of_the_space() -> None:
     assert image_sizes(load("smoke", given), "any", compared=True) == {"recipe.image_size=32": 32}
 
 
+def test_a_batch_size_that_the_images_decide_is_none_to_choose() -> None:
+    (fault,) = faults({"sets": "recipe.batch_size", "choices": ["auto", 16]}, RATE)
+    assert fault.startswith("search.space.0.sets=recipe.batch_size: auto is decided by the number of images")
+    (fault,) = faults_of({"compare_lr.entries": "[{name: own, sets: {recipe.batch_size: auto}}]"})
+    assert fault.startswith("compare_lr.entries.0 (own): recipe.batch_size=auto: is that of the recipe already; give")
+
+
 def test_the_methods_of_a_comparison_are_looked_at() -> None:
     entries = "[{name: large, sets: {recipe.image_size: 96}}, {name: small, sets: {recipe.image_size: 32}}]"
     (fault,) = faults_of({"compare_lr.entries": entries})

@@ -1,4 +1,4 @@
-"""What a confirmation could detect, and whether it is worth its trainings."""
+"""Which difference a confirmation could show, and whether it is worth its trainings."""
 
 import math
 
@@ -46,7 +46,7 @@ def test_it_is_worthwhile_where_it_could_detect_what_the_search_can_hope_for() -
     assert before.possible_gain == 1.0
     hopeless = foreseen(rows(100, 40), expected=Normal(0.0, 0.001))
     assert not hopeless.worthwhile
-    assert f"could detect a difference of {before.detectable:.4f} in average_precision" in before.statement
+    assert f"a measured difference of {before.detectable:.4f} in average_precision would be certain" in before.statement
     assert hopeless.statement.endswith("the winner may gain 0.0020.")
 
 
@@ -54,7 +54,7 @@ def test_it_is_worthwhile_where_it_could_detect_what_the_search_can_hope_for() -
 def test_images_of_one_kind_detect_nothing(held_out) -> None:
     before = foreseen(held_out)
     assert (before.detectable, before.worthwhile) == (None, False)
-    assert "could detect no difference (too few images) in" in before.statement
+    assert "no difference (too few images) in" in before.statement
 
 
 def test_a_fold_without_a_rare_class_can_tell_recipes_apart_too() -> None:

@@ -14,7 +14,7 @@ from pipeline.confirmation.verdict import Verdict
 from pipeline.training.confirmed import Confirmed, read_confirmed
 
 OVERRIDES = {"recipe.lr": 0.02, "recipe.ema_decay": None}
-FORESIGHT = Foresight(expected=Normal(0.01, 0.03), detectable=0.02, statement="It could detect 0.02.")
+FORESIGHT = Foresight(expected=Normal(0.01, 0.03), detectable=0.02, statement="0.02 would be certain.")
 
 
 def written(path, *, replicates=(), kept=(), score=0.5, foresight=FORESIGHT, cross_validated=1):

@@ -19,7 +19,7 @@ from pipeline.confirmation.verdict import (
 )
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 
-RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig())
+RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(batch_size=32))
 PRIOR = Normal(0.0, 0.03)
 
 

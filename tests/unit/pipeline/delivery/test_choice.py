@@ -7,7 +7,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -23,10 +22,7 @@ def fake(*, folds: int = 3) -> SimpleNamespace:
     learner = SimpleNamespace(device=SimpleNamespace(target=torch.device("cpu")))
     return SimpleNamespace(
         counts=(1, 2, 4),
-        data=SimpleNamespace(
-            folds=folds, classes=("bad", "good"), manifest=pd.DataFrame({"split": ["train", "calibration"]})
-        ),
-        frozen=np.array([[np.nan, np.nan], [0.0, 1.0]]),
+        data=SimpleNamespace(folds=folds, classes=("bad", "good")),
         learner=learner,
         latency=lambda count, counts, *, threads: {views: float(count * views) for views in counts},
         frozen_member=lambda part: "frozen",
@@ -124,8 +120,9 @@ def test_frozen_features_that_are_not_known_of_all_images_stay_out(unseen, score
     assert found.record["blend"]["reason"].startswith("it has no score of 1 of the 400 images")
 
 
-def test_without_a_score_of_an_image_that_certifies_they_stay_out_too(scored, scorer) -> None:
-    networks = fake(folds=0)
-    networks.frozen[1] = np.nan
-    found = choose(networks, scored, scorer, None, ServingConfig(), threads=1)
-    assert (found.assembly.frozen, found.latency["delivered"]) == (0.0, 4.0)
+def test_frozen_features_that_the_limit_keeps_out_are_named_with_what_they_would_cost(scored, scorer) -> None:
+    found = choose(fake(), scored, scorer, None, ServingConfig(max_latency_ms=12.4), threads=1)
+    assert found.record["blend"] == {
+        "taken": False,
+        "reason": "with it an image would take 12.5 ms, more than serving.max_latency_ms=12.4",
+    }

@@ -11,7 +11,7 @@ from pipeline.delivery.members import train_members, train_one
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training.job import TrainingSpec
 
-SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)), seed=3, epochs=2)
+SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1, batch_size=32)), seed=3, epochs=2)
 SPECS = {f"fold-{fold}": SPEC for fold in range(3)}
 
 

@@ -14,6 +14,8 @@ from pipeline.embedding.features import Features
 from pipeline.embedding.images import Chosen, choose_images
 from pipeline.sections.recipe import ModelConfig
 
+EVEN = np.full(2, 1 / 2)
+
 
 def told(chosen: Chosen, *, pooled: int = 4) -> Features:
     """The first pooled feature tells the class; the others and those of other depths are noise."""
@@ -24,7 +26,7 @@ def told(chosen: Chosen, *, pooled: int = 4) -> Features:
 
 def judged(data: Any, **options: Any) -> tuple[Any, Chosen]:
     chosen = choose_images(data, most=10_000, several=False, seed=0)
-    return judge(told(chosen), chosen, num_classes=2, balanced=True, seed=0), chosen
+    return judge(told(chosen), chosen, num_classes=2, shares=EVEN, seed=0), chosen
 
 
 def test_over_folds_every_image_has_a_score_of_a_classifier_that_has_not_seen_it(made) -> None:
@@ -48,12 +50,12 @@ def test_no_head_start_has_seen_what_its_training_is_scored_on(made, folds: int)
     """The labels of a fold, and of val and calibration, are turned round: the heads that leave them out stay."""
     chosen = choose_images(made(folds=folds), most=10_000, several=False, seed=0)
     features = told(chosen)
-    heads = head_starts(features, chosen, num_classes=2, balanced=True)
+    heads = head_starts(features, chosen, num_classes=2, shares=EVEN)
     assert set(heads) == ({0, 1, 2, 3, None} if folds else {None})
     left_out = chosen.folds == 2 if chosen.folds is not None else chosen.splits != "train"
     labels = np.where(left_out, 1 - chosen.images.labels, chosen.images.labels)
     other = replace(chosen, images=replace(chosen.images, labels=labels))
-    turned = head_starts(features, other, num_classes=2, balanced=True)
+    turned = head_starts(features, other, num_classes=2, shares=EVEN)
     same = {fold for fold in heads if np.array_equal(heads[fold].weight, turned[fold].weight)}
     assert same == ({2} if folds else {None})
     for head in heads.values():
@@ -64,7 +66,7 @@ def test_no_head_start_has_seen_what_its_training_is_scored_on(made, folds: int)
 def test_a_head_start_tells_the_classes_apart(made) -> None:
     chosen = choose_images(made(folds=4), most=10_000, several=False, seed=0)
     features = told(chosen)
-    head = head_starts(features, chosen, num_classes=2, balanced=True)[None]
+    head = head_starts(features, chosen, num_classes=2, shares=EVEN)[None]
     logits = features.values[:, : features.pooled] @ head.weight.T + head.bias
     assert (logits.argmax(axis=1) == chosen.images.labels).mean() > 0.85
 

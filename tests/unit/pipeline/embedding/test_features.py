@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from components.errors import InputError
@@ -87,14 +89,27 @@ def test_what_was_embedded_is_used_again(embed, embedded) -> None:
     assert (again[ONE].pooled, again[ONE].serve_ms, again[ONE].mean) == (first.pooled, first.serve_ms, first.mean)
 
 
-@pytest.mark.parametrize("change", ["seed", "images", "content"])
-def test_features_of_something_else_are_not_used(embed, embedded, made, change) -> None:
+@pytest.mark.parametrize("change", ["seed", "images", "content", "timm"])
+def test_features_of_something_else_are_not_used(embed, embedded, made, monkeypatch, change) -> None:
     embed(ONE)
     data = made()
+    if change == "timm":
+        monkeypatch.setattr(timm, "__version__", "0.0")
     if change == "content":
         data = replace(data, manifest=data.manifest.assign(sha256=data.manifest["sha256"].str.replace("0", "f")))
     embed(ONE, data=data, most=60 if change == "images" else 10_000, seed=int(change == "seed"))
     assert len(embedded) == 2
+
+
+@pytest.mark.parametrize("kind", ["file", "package"])
+def test_weights_from_a_file_go_by_its_content(tmp_path, monkeypatch, kind) -> None:
+    path = tmp_path / "weights"
+    monkeypatch.setattr(module, "packaged_weights", lambda backbone: SimpleNamespace(file=lambda: path))
+    digests = set()
+    for content in ("one", "another"):
+        path.write_text(content)
+        digests.add(module._weights("a backbone", f"file:{path}" if kind == "file" else kind))
+    assert len(digests) == 2
 
 
 def test_the_same_images_prepared_anew_are_not_embedded_again(context, embed, embedded, made) -> None:

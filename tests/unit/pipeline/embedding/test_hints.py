@@ -9,6 +9,8 @@ from pipeline.embedding.features import Features
 from pipeline.embedding.hints import find_hints
 from pipeline.embedding.images import choose_images
 
+EVEN = np.full(2, 1 / 2)
+
 
 def test_swapped_labels_and_a_stranger_are_named_the_worst_first(made) -> None:
     data = made(parts=100)
@@ -22,7 +24,7 @@ def test_swapped_labels_and_a_stranger_are_named_the_worst_first(made) -> None:
     turned[swapped] ^= 1
     chosen = replace(chosen, images=replace(chosen.images, labels=turned))
     features = Features(values=values, pooled=12, mean=(0.5,) * 3, std=(0.5,) * 3, seconds=1.0, serve_ms=1.0)
-    found = find_hints(features, judge(features, chosen, num_classes=2, balanced=True, seed=0), chosen, data)
+    found = find_hints(features, judge(features, chosen, num_classes=2, shares=EVEN, seed=0), chosen, data)
     names = data.manifest["image_id"].to_numpy()[chosen.rows]
     # Not of every one is the classifier as sure as it is of images of that class in the mean.
     assert len(set(names[swapped]) & set(found.doubtful["image_id"].head(5))) >= 2

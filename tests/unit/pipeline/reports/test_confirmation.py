@@ -9,7 +9,7 @@ from pipeline.reports.confirmation import confirmation_section, console_table, s
 VALUES = {
     "chosen": "winner",
     "statement": "The winner is kept.",
-    "foresight": "2 pairs of trainings could detect a difference of 0.0400.",
+    "foresight": "With 2 pairs of trainings a measured difference of 0.0400 would be certain.",
     "difference": 0.03,
     "se_seeds": 0.005,
     "se_sampling": 0.0125,
@@ -50,7 +50,7 @@ def test_the_chapter_holds_statement_figure_tables_and_where_the_uncertainty_com
     assert rows_of(figure) == ["fold 1", "fold 2", "mean, with its standard error", "expected, 90 % bounds"]
     assert [caption for caption, _ in chapter.tables] == ["Scores of both recipes", "Trainings"]
     assert chapter.notes == [
-        "Before the trainings: 2 pairs of trainings could detect a difference of 0.0400.",
+        "Before the trainings: With 2 pairs of trainings a measured difference of 0.0400 would be certain.",
         "Standard error of the measured difference: 0.0050 from the seeds, 0.0125 from the choice of validation images "
         "(whole groups resampled).",
     ]

@@ -78,6 +78,14 @@ def test_the_chapter_says_what_is_delivered_and_what_an_image_costs(write) -> No
     assert section.notes == []
 
 
+def test_the_classifier_on_frozen_features_may_be_delivered_alone(write) -> None:
+    section = delivery_section(*write(networks=[], summary="1 frozen classifier (resnet18 at 128 px, 1 view)"))
+    assert "No network is delivered" in section.text
+    assert "averaged" not in section.text
+    ((_, views),) = section.tables
+    assert views["views"].tolist() == ["1", "2"]
+
+
 def test_each_number_of_views_has_its_score_and_its_cost_for_all_networks_and_for_one(write) -> None:
     (_, views), (_, networks) = delivery_section(*write()).tables
     assert views.to_dict("records") == [

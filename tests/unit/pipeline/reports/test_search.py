@@ -49,7 +49,7 @@ def context(tmp_path) -> SimpleNamespace:
 
 
 def reported(context, records: list[TrialRecord]) -> Path:
-    searched = searched_space(Recipe(model=ModelConfig(), recipe=RecipeConfig()), SEARCH, FOUND)
+    searched = searched_space(Recipe(model=ModelConfig(), recipe=RecipeConfig(batch_size=32)), SEARCH, FOUND)
     write_results(context, searched, SEARCH, SearchOutcome(records=records, rungs=(1, 3) if records else ()))
     write_report(context)
     return context.directory
@@ -79,7 +79,7 @@ def test_where_latency_was_measured_the_front_is_shown_and_listed(context) -> No
 def test_without_a_search_the_files_say_so(context) -> None:
     folder = reported(context, [])
     assert "No search was made" in search_section(folder).text
-    assert json.loads((folder / "best.json").read_text())["overrides"] == {"recipe.lr": 1e-2}
+    assert json.loads((folder / "best.json").read_text())["overrides"] == {"recipe.lr": 1e-2, "recipe.batch_size": 32}
     assert pd.read_parquet(folder / "trials.parquet").empty
     assert context.drawn == []
 

@@ -185,7 +185,7 @@ def found(*optimizers: str, backbones: tuple[str, ...] = ("resnet18",)) -> dict:
 
 
 def searched(search: SearchConfig, optimizer: str = "adamw", **keys) -> SearchedSpace:
-    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(optimizer=optimizer, **keys))
+    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(optimizer=optimizer, batch_size=32, **keys))
     return searched_space(recipe, search, found(optimizer))
 
 
@@ -205,18 +205,21 @@ def outcome(
     return results._outcome(searched(search, optimizer, **keys), search, best, [trial(0, {})], ended)
 
 
+HANDED_ON = {"recipe.lr": 1e-2, "recipe.batch_size": 32}
+
+
 def test_the_best_sets_what_its_trial_did_and_the_rate_of_the_defaults_where_it_did_not() -> None:
     search = SearchConfig(space=(RATE,))
     best = outcome(trial(2, {"recipe.weight_decay": 0.1}), search)
-    assert best["overrides"] == {"recipe.lr": 1e-2, "recipe.weight_decay": 0.1}
-    assert outcome(trial(2, {"recipe.lr": 0.5}), search)["overrides"] == {"recipe.lr": 0.5}
+    assert best["overrides"] == {**HANDED_ON, "recipe.weight_decay": 0.1}
+    assert outcome(trial(2, {"recipe.lr": 0.5}), search)["overrides"] == {**HANDED_ON, "recipe.lr": 0.5}
     assert (best["trial"], best["last_score"]) == (2, 0.8)
-    assert best["defaults"] == {"recipe.lr": 1e-2}
+    assert best["defaults"] == HANDED_ON
 
 
 def test_without_a_best_the_defaults_are_handed_on() -> None:
     nothing = outcome(None, SearchConfig(space=(RATE,)))
-    assert (nothing["overrides"], nothing["trial"], nothing["last_score"]) == ({"recipe.lr": 1e-2}, None, None)
+    assert (nothing["overrides"], nothing["trial"], nothing["last_score"]) == (HANDED_ON, None, None)
 
 
 def test_a_winner_is_said_to_be_selected_and_the_defaults_are_not() -> None:
@@ -231,7 +234,7 @@ def test_a_search_that_ended_early_says_so() -> None:
 
 def test_ranges_are_told_by_optimizer_and_by_backbone_where_there_are_several() -> None:
     search = SearchConfig(space=(RATE, Dimension(sets="model.backbone", choices=("resnet18", "resnet34"))))
-    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig())
+    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(batch_size=32))
     one = searched_space(recipe, search, found("adamw", "sgd"))
     both = searched_space(recipe, search, found("adamw", backbones=("resnet18", "resnet34")))
     assert results._labelled(one) == {"adamw": (1e-4, 1.0), "sgd": (1e-4, 1.0)}

@@ -37,7 +37,7 @@ def context(tmp_path) -> SimpleNamespace:
 
 def state(context, *, space=(RATE,), recipe=None, **settings):
     search = SearchConfig(space=space, **{"num_trials": 8, "max_epochs": 5, **settings})
-    configured = Recipe(model=ModelConfig(), recipe=RecipeConfig(**(recipe or {})))
+    configured = Recipe(model=ModelConfig(), recipe=RecipeConfig(**{"batch_size": 32, **(recipe or {})}))
     return stage._search_state(context, searched_space(configured, search, FOUND), search, SHARE, seed=3)
 
 

@@ -154,7 +154,7 @@ def test_both_recipes_are_trained_from_the_same_seeds_each_with_a_run_of_its_own
     assert values["difference"] == pytest.approx(np.mean(scores["winner"]) - np.mean(scores["defaults"]))
     assert values["low"] < values["expected"] < values["high"]
     assert values["detectable_difference"] > 0
-    assert any("could detect a difference of" in line for line in here.console.said)
+    assert any("a measured difference of" in line for line in here.console.said)
     assert values["se_sampling"] > 0
     assert headline["confirmation_trainings"] == 4
     assert (here.console.epochs, here.console.total) == (8, 8)
@@ -347,7 +347,7 @@ def test_what_is_left_out_compares_nothing_on_the_folds_that_certify(context) ->
     assert values["trainings"] == []
     assert values["choices"] == 1
     assert values["detectable_difference"] > values["possible_gain"]
-    assert "Not confirmed, since it could not detect what the winner may gain." in values["statement"]
+    assert "Not confirmed, since not even the winner's possible gain would be certain." in values["statement"]
 
 
 # --- what train makes of it

@@ -93,7 +93,7 @@ def test_the_held_out_batch_is_the_same_for_a_seed_and_no_image_is_in_it_twice()
 
 
 def recipe(**settings: Any) -> Recipe:
-    return Recipe(model=ModelConfig(), recipe=RecipeConfig(**settings))
+    return Recipe(model=ModelConfig(), recipe=RecipeConfig(**{"batch_size": 32, **settings}))
 
 
 def test_that_frozen_epochs_limit_the_ramps_is_said_where_there_are_some() -> None:

@@ -1,6 +1,7 @@
 """From recipe keys to optimizer, schedule and calibration batches."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -51,6 +52,15 @@ def tiny(monkeypatch) -> None:
         mean = std = (0.5,) * 3
 
     monkeypatch.setattr(training, "new_model", lambda recipe, data, *, seed: Built)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(799, 8), (800, 16), (1599, 16), (1600, 32), (100_000, 32)])
+def test_the_fewer_images_teach_the_smaller_are_the_batches(count, expected) -> None:
+    split = ["train"] * (count // 2) + ["val"] * (count - count // 2) + ["calibration", "test"] * 1000
+    images = replace(data(), manifest=pd.DataFrame({"split": split}))
+    found = training.with_batch_size(recipe(batch_size="auto"), images)
+    assert found == recipe(batch_size=expected)
+    assert training.with_batch_size(recipe(batch_size=5), images) == recipe(batch_size=5)
 
 
 def learner(settings: Recipe, *, total_epochs: int = 6, count: int = 10, seed: int = 0):
@@ -203,7 +213,7 @@ def test_averaging_follows_its_key() -> None:
 def test_dropout_and_stochastic_depth_act_in_training_and_rest_in_evaluation(backbone: str, key: str) -> None:
     def differences(rate: float) -> tuple[float, float]:
         """Between two passes of one batch, in training and in evaluation."""
-        base = Recipe(model=ModelConfig(backbone=backbone, weights="none"), recipe=RecipeConfig())
+        base = Recipe(model=ModelConfig(backbone=backbone, weights="none"), recipe=RecipeConfig(batch_size=32))
         settings = override(base, {f"model.{key}": rate})
         model = training.new_model(settings, weighed(8, 2), seed=0).model
         for module in model.modules():

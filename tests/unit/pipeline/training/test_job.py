@@ -40,7 +40,7 @@ from pipeline.training.placement import run_training
 EPOCHS, STEPS = 5, 3
 #: Parameter groups of the optimizer.
 GROUPS = ("body", "body_no_decay", "head", "head_no_decay")
-RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05))
+RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.05, batch_size=32))
 CPU = Device(torch.device("cpu"))
 DATA = SimpleNamespace(folds=0)
 COMPUTE = SimpleNamespace(loader_workers=0, device="cpu", ray_address=None)

@@ -17,7 +17,7 @@ from pipeline.training.placement import Failed, Job, placement_of_trainings, run
 
 SHARE = TrainingShare(concurrent=2, cpus=3, gpus=0.5)
 PLACE = SimpleNamespace(share=SHARE)
-SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1)), seed=0, epochs=3)
+SPEC = TrainingSpec(recipe=Recipe(model=ModelConfig(), recipe=RecipeConfig(lr=0.1, batch_size=32)), seed=0, epochs=3)
 END = Ended(reason="completed", epoch=3, precision="float32", failure=None, ledger=[], advice=[], steps=[], groups=())
 
 

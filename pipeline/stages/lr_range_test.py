@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from components.optim.optimizers import optimizer_spec
+from components.optim.optimizers import batch_factor, optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
 from pipeline.data.sources import log_lineage
@@ -30,6 +30,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
 from pipeline.training.build import (
+    BATCH_SIZES,
     TrainingData,
     for_selection,
     loss_of_constant,
@@ -59,14 +60,22 @@ def run(
     and optimizer. With `weight_decays` also weight_decay.json and weight_decay_curves.parquet, of the model's backbone.
     """
     data = for_selection(open_data(context.inputs["prepare"].directory))
-    configured = with_batch_size(Recipe(model=model, recipe=recipe), data)
+    asked = Recipe(model=model, recipe=recipe)
+    configured = with_batch_size(asked, data)
+    # Few images get small batches, whose noise could hide the drop of a short ramp.
+    ramped = max(BATCH_SIZES) if asked.recipe.batch_size == "auto" else configured.recipe.images_per_step
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="range test")
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
     backbones = _to_test(embedding["kept"], lr_range_test, own=model.backbone)
     with context.run.system_metrics(), task_placement(context) as place:
         say_conditions(context.console, configured)
-        found = _test_all(context, data, configured, lr_range_test, place, backbones, seed)
+        if ramped != configured.recipe.images_per_step:
+            context.console.say(
+                f"  ramps with batches of {ramped} images; rates are scaled to trainings with "
+                f"{configured.recipe.images_per_step}"
+            )
+        found = _test_all(context, data, configured, lr_range_test, place, backbones, seed, ramped=ramped)
     report_tests(context, found.bounds)
     _write_results(context, configured, found)
     return _headline(found, backbones)
@@ -85,13 +94,19 @@ def _test_all(
     place: Place,
     backbones: Sequence[str],
     seed: int,
+    *,
+    ramped: int,
 ) -> _Found:
-    """Test every optimizer on every backbone; other weight decays only on the model's own backbone."""
-    groups = list(_planned(configured, settings, backbones, seed))
+    """Test every optimizer on every backbone; other weight decays only on the model's own backbone.
+
+    ramped: images of a step in the ramps; rates are for those of the recipe.
+    """
+    size = configured.recipe.images_per_step
+    groups = list(_planned(_with(configured, batch_size=ramped), settings, backbones, seed))
     curves = measure([test for group in groups for test in group], place, context.console)
     found = _Found()
     for group in groups:
-        made = {test.recipe.recipe.weight_decay: _analysed(next(curves), data) for test in group}
+        made = {test.recipe.recipe.weight_decay: _analysed(next(curves), data, size) for test in group}
         test = group[0]  # with the recipe's own weight decay
         backbone = test.recipe.model.backbone
         name = name_test(backbone, test.optimizer, own=configured.model.backbone, several=len(backbones) > 1)
@@ -113,16 +128,21 @@ def _planned(
     for backbone in backbones:
         model = configured.model.model_copy(update={"backbone": backbone})
         others = sorted(set(settings.weight_decays) - {own}) if backbone == configured.model.backbone else []
-        recipes = [
-            Recipe(model=model, recipe=configured.recipe.model_copy(update={"weight_decay": decay}))
-            for decay in (own, *others)
-        ]
+        recipe = configured.model_copy(update={"model": model})
+        recipes = [_with(recipe, weight_decay=decay) for decay in (own, *others)]
         for optimizer in settings.optimizers or ():
             yield [RangeTest(recipe=one, optimizer=optimizer, settings=settings, seed=seed) for one in recipes]
 
 
-def _analysed(curve: Curve, data: TrainingData) -> tuple[Curve, LrBounds]:
+def _with(recipe: Recipe, **values: float) -> Recipe:
+    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update=values)})
+
+
+def _analysed(curve: Curve, data: TrainingData, batch_size: int) -> tuple[Curve, LrBounds]:
+    """With the rates for trainings of that batch size."""
     test = curve.test
+    factor = batch_factor(test.optimizer, batch_size=batch_size, measured=test.recipe.recipe.images_per_step)
+    curve = replace(curve, steps=curve.steps.assign(lr=factor * curve.steps["lr"]))
     return curve, analyse_curves(
         curve.steps,
         constant_loss=loss_of_constant(test.recipe, data),

@@ -15,6 +15,7 @@ from rich.table import Table
 from components.data.loader import ImageSet
 from components.optim.range_test.bounds import LrBounds
 from components.optim.range_test.weight_decay import DecayLimit, DecayVerdict
+from pipeline.range_test.ramps import Curve
 from pipeline.reports.range_test import (
     name_test,
     report_tests,
@@ -131,6 +132,28 @@ def test_a_weight_decay_test_that_abstains_says_why() -> None:
     said = told(None, "all are flat")
     assert said.lines == ["warning: a/b: the weight-decay range test abstains (all are flat)"]
     assert said.metrics == {"a_b_weight_decay": None}
+
+
+# --- batch sizes
+
+
+@pytest.mark.parametrize(("optimizer", "factor"), [("adamw", 0.5), ("sgd", 0.25)])
+def test_rates_are_for_the_recipes_batch_size_whichever_the_ramps_have(monkeypatch, optimizer, factor) -> None:
+    measured: list[Any] = []
+
+    def measure(tests, place, console):
+        measured.extend(tests)
+        return (Curve(test=test, steps=pd.DataFrame({"lr": [1e-4, 1e-3]})) for test in tests)
+
+    monkeypatch.setattr(lr_range_test, "measure", measure)
+    monkeypatch.setattr(lr_range_test, "analyse_curves", lambda steps, **settings: bounds(optimizer))
+    for name in ("loss_of_constant", "spread_of_constant", "report_test"):
+        monkeypatch.setattr(lr_range_test, name, lambda *arguments: 1.0)
+    context = SimpleNamespace(console=None)
+    settings = RangeTestConfig(optimizers=[optimizer])
+    found = lr_range_test._test_all(context, None, recipe(batch_size=8), settings, None, ["net"], 0, ramped=32)  # type: ignore[arg-type]
+    assert [test.recipe.recipe.batch_size for test in measured] == [32]
+    assert found.curves[0]["lr"].tolist() == pytest.approx([factor * 1e-4, factor * 1e-3])
 
 
 # --- several backbones

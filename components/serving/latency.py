@@ -22,14 +22,14 @@ WARMUP, REPEATS = 5, 10
 class Candidate:
     """A model that could be delivered.
 
-    name: in words, for messages. passes: of a network for one image, its cost apart from the machine. score: the higher
-    the better. resampled: (R,) the score on R resamples of the images, the same resamples for all candidates, so that
-    differences are paired. latency_ms: for one image.
+    name: in words, for messages. passes: of a network for one image, its cost apart from the machine. scores: (M,) by
+    several measures, the higher the better. resampled: (R, M) the scores on R resamples of the images, the same
+    resamples for all candidates, so that differences are paired. latency_ms: for one image.
     """
 
     name: str
     passes: int
-    score: float
+    scores: np.ndarray
     resampled: np.ndarray
     latency_ms: float
 
@@ -50,11 +50,12 @@ def latency_ms(ensemble: Ensemble, *, side: int, threads: int, repeats: int) -> 
 
 
 def choose_delivery(candidates: Sequence[Candidate], *, limit_ms: float | None) -> Candidate:
-    """Of the candidates within the limit that are within noise of the best of them, the one with the fewest passes.
+    """Of the candidates within the limit that are within noise of the best of them by each measure, the one with the
+    fewest passes; where none is, the best by the first measure.
 
     Noise is one standard error of the paired difference (the rule of Breiman et al., Classification and Regression
-    Trees, 1984, section 3.4.3). Of equal ones the better is taken. Milliseconds vary from run to run, and would choose
-    otherwise each time. limit_ms: None for none.
+    Trees, 1984, section 3.4.3). Of equal ones the better by the first measure is taken. Milliseconds vary from run to
+    run, and would choose otherwise each time. limit_ms: None for none.
 
     Raises InputError: no candidate is within the limit.
     """
@@ -66,9 +67,14 @@ def choose_delivery(candidates: Sequence[Candidate], *, limit_ms: float | None) 
             f"{fastest.latency_ms:.3g} ms for an image on this machine; raise the limit or serving.num_threads, for "
             "which no network is trained again, or choose a smaller model.backbone or recipe.image_size"
         )
-    best = max(allowed, key=lambda one: one.score)
-    close = [one for one in allowed if best.score - one.score <= float(np.std(best.resampled - one.resampled))]
-    return min(close, key=lambda one: (one.passes, -one.score))
+    best = [max(allowed, key=lambda one: one.scores[measure]) for measure in range(len(allowed[0].scores))]
+    close = [one for one in allowed if all(_close(one, to, measure) for measure, to in enumerate(best))]
+    return min(close or best[:1], key=lambda one: (one.passes, -one.scores[0]))
+
+
+def _close(one: Candidate, best: Candidate, measure: int) -> bool:
+    noise = float(np.std(best.resampled[:, measure] - one.resampled[:, measure]))
+    return bool(best.scores[measure] - one.scores[measure] <= noise)
 
 
 @contextmanager

@@ -35,8 +35,8 @@ def check_latency(config: Config, *, threads: int) -> None:
             Candidate(
                 name=f"one {backbone} at {size} px, {counted(views, 'view')}",
                 passes=views,
-                score=0.0,
-                resampled=np.zeros(1),
+                scores=np.zeros(1),
+                resampled=np.zeros((1, 1)),
                 latency_ms=latency_ms(
                     Ensemble((member,)), side=config.data.image_size, threads=threads, repeats=REPEATS
                 ),

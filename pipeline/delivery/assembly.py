@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax
 
 from components.display import counted
 from components.evaluation.blending import fit_blend
@@ -64,12 +65,18 @@ class Scorer:
     def score(self, logits: np.ndarray, unseen: Unseen) -> float:
         return float(self._statistic(logits, unseen)(np.arange(len(logits))))
 
-    def resampled(self, logits: np.ndarray, unseen: Unseen) -> np.ndarray:
-        """(SAMPLES,) scores on the same resamples of whole groups for every model."""
-        values = bootstrap_values(
-            self._statistic(logits, unseen), unseen.rows["group"].to_numpy(), samples=SAMPLES, seed=self.seed
-        )
-        return np.asarray(np.nan_to_num(values[:, 0]))
+    def measured(self, logits: np.ndarray, unseen: Unseen) -> tuple[np.ndarray, np.ndarray]:
+        """(2,) the score and the mean log-likelihood, and (SAMPLES, 2) both on resamples of whole groups, which are the
+        same for every model."""
+        score = self._statistic(logits, unseen)
+        likelihood = log_softmax(logits, axis=1)[np.arange(len(logits)), unseen.labels]
+
+        def both(index: np.ndarray) -> np.ndarray:
+            return np.array([score(index), likelihood[index].mean()])
+
+        groups = unseen.rows["group"].to_numpy()
+        values = bootstrap_values(both, groups, samples=SAMPLES, seed=self.seed)
+        return both(np.arange(len(logits))), np.nan_to_num(values)
 
     def _statistic(self, logits: np.ndarray, unseen: Unseen) -> Any:  # noqa: ANN401 - a function of positions
         return score_of_images(
@@ -101,20 +108,19 @@ def choose_views(
 ) -> tuple[int, list[dict[str, float]]]:
     """The fewest views that lose nothing beyond noise, within the limit; and what each number is worth and costs.
 
-    latency_ms: by number of views. Raises InputError: no number is within the limit.
+    They are compared by the log loss, too, which notices what a score from ranks does not on few images. latency_ms: by
+    number of views. Raises InputError: no number is within the limit.
     """
-    candidates = {
-        count: Candidate(
-            name=counted(count, "view"),
-            passes=count,
-            score=scorer.score(unseen.mean(count), unseen),
-            resampled=scorer.resampled(unseen.mean(count), unseen),
-            latency_ms=latency,
-        )
-        for count, latency in latency_ms.items()
-    }
+    candidates = {}
+    for count, latency in latency_ms.items():
+        scores, resampled = scorer.measured(unseen.mean(count), unseen)
+        name = counted(count, "view")
+        candidates[count] = Candidate(name=name, passes=count, scores=scores, resampled=resampled, latency_ms=latency)
     chosen = choose_delivery(list(candidates.values()), limit_ms=limit_ms)
-    table = [{"views": count, "score": one.score, "latency_ms": one.latency_ms} for count, one in candidates.items()]
+    table = [
+        {"views": count, "score": one.scores[0], "log_loss": -one.scores[1], "latency_ms": one.latency_ms}
+        for count, one in candidates.items()
+    ]
     return next(count for count, one in candidates.items() if one is chosen), table
 
 

@@ -97,13 +97,14 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _views_table(record: Mapping[str, Any], latency: Mapping[str, Any]) -> pd.DataFrame:
-    """A row for each number of views: score, and milliseconds for an image by what could be delivered."""
+    """A row for each number of views: score, log loss, and milliseconds for an image by what could be delivered."""
     ways, views = [way for way in WAYS if way in latency], record["views"] if record["networks"] else None
     return pd.DataFrame(
         [
             {
                 "views": f"{row['views']}{', delivered' if row['views'] == views else ''}",
                 "score": decimal(row["score"]),
+                "log loss": decimal(row["log_loss"]),
                 **{f"ms, {WAYS[way]}": f"{latency[way][str(row['views'])]:.3g}" for way in ways},
             }
             for row in record["compared_views"]

@@ -17,8 +17,15 @@ NOISE = np.array([-1.0, 1.0])
 
 
 def candidate(name: str, score: float, latency_ms: float, *, noise: float = 0.0) -> Candidate:
-    passes = round(1000 * latency_ms)
-    return Candidate(name=name, passes=passes, score=score, resampled=score + noise * NOISE, latency_ms=latency_ms)
+    return of(name, round(1000 * latency_ms), latency_ms, (score, score + noise * NOISE))
+
+
+def of(name: str, passes: int, latency_ms: float, *measures: tuple[float, np.ndarray]) -> Candidate:
+    """measures: each a score, and the same on two resamples."""
+    scores, resampled = zip(*measures, strict=True)
+    return Candidate(
+        name=name, passes=passes, scores=np.array(scores), resampled=np.stack(resampled, axis=1), latency_ms=latency_ms
+    )
 
 
 def chosen(*candidates: Candidate, limit_ms: float | None = None) -> str:
@@ -48,8 +55,8 @@ def test_noise_that_two_models_share_is_no_reason_to_take_the_worse() -> None:
     """The difference is what counts: the same images are hard for both."""
     shared = 0.05 * NOISE
     models = [
-        Candidate(name="better", passes=8, score=0.93, resampled=0.93 + shared, latency_ms=8),
-        Candidate(name="worse", passes=1, score=0.92, resampled=0.92 + shared, latency_ms=1),
+        of("better", 8, 8, (0.93, 0.93 + shared)),
+        of("worse", 1, 1, (0.92, 0.92 + shared)),
     ]
     assert choose_delivery(models, limit_ms=None).name == "better"
 
@@ -60,14 +67,23 @@ def test_noise_is_counted_from_the_best_that_the_limit_allows() -> None:
 
 
 def test_measured_milliseconds_choose_nothing_but_the_limit() -> None:
-    one = Candidate(name="one view", passes=1, score=0.9, resampled=0.9 + NOISE, latency_ms=7)
-    two = Candidate(name="two views", passes=2, score=0.9, resampled=0.9 - NOISE, latency_ms=6)
+    one, two = of("one view", 1, 7, (0.9, 0.9 + NOISE)), of("two views", 2, 6, (0.9, 0.9 - NOISE))
     assert chosen(one, two) == "one view"
     assert chosen(one, two, limit_ms=6.5) == "two views"
 
 
 def test_of_equally_fast_ones_the_better_is_delivered() -> None:
     assert chosen(candidate("a", 0.91, 3, noise=1), candidate("b", 0.92, 3), candidate("c", 0.90, 3, noise=1)) == "b"
+
+
+def test_a_candidate_has_to_be_within_noise_by_each_measure() -> None:
+    alike = (0.9, 0.9 + NOISE)
+    one = of("one view", 1, 1, alike, (-0.5, np.full(2, -0.5)))
+    eight = of("eight views", 8, 8, (0.89, 0.89 - NOISE), (-0.4, np.full(2, -0.4)))
+    assert chosen(one, eight) == "eight views"
+    assert chosen(one, of("two views", 2, 2, alike, (-0.5, np.full(2, -0.5)))) == "one view"
+    behind = of("eight views", 8, 8, (0.8, np.full(2, 0.8) + NOISE), (-0.4, np.full(2, -0.4)))
+    assert chosen(one, behind) == "one view"  # none is close by both: the first measure decides
 
 
 def test_a_limit_that_nothing_meets_is_refused_with_the_fastest_and_the_remedy() -> None:

@@ -117,8 +117,11 @@ def test_images_of_a_single_part_cannot_tell_what_a_blend_gains(unseen, scorer) 
 def test_resamples_are_of_whole_groups_and_the_same_for_every_model(unseen, scorer) -> None:
     group = [f"g{number // 2}" for number in range(COUNT)]  # a bad and a good image each
     both = unseen(noisy(2, noise=2.0), TRUTH, group=group)
-    first = scorer.resampled(both.views[0], both)
-    np.testing.assert_array_equal(first, scorer.resampled(both.views[0], both))
-    assert np.std(first) > 0
+    measured, first = scorer.measured(both.views[0], both)
+    np.testing.assert_array_equal(first, scorer.measured(both.views[0], both)[1])
+    assert (np.std(first, axis=0) > 0).all()
+    assert measured[0] == scorer.score(both.views[0], both)
+    right = both.views[0][np.arange(COUNT), both.labels]  # log-probabilities
+    assert measured[1] == pytest.approx(right.mean())
     # Perfect scores are perfect on every resample, since none lacks a kind.
-    assert set(scorer.resampled(both.frozen, both)) == {1.0}
+    assert set(scorer.measured(both.frozen, both)[1][:, 0]) == {1.0}

@@ -20,8 +20,8 @@ DELIVERY = {
     "blend": None,
     "deliver": "ensemble",
     "compared_views": [
-        {"views": 1, "score": 0.91, "latency_ms": 6.0},
-        {"views": 2, "score": 0.92, "latency_ms": 9.6},
+        {"views": 1, "score": 0.91, "log_loss": 0.4, "latency_ms": 6.0},
+        {"views": 2, "score": 0.92, "log_loss": 0.3, "latency_ms": 9.6},
     ],
     "latency_ms": {
         "ensemble": {"1": 6.0, "2": 9.6}, "single": {"1": 3.0, "2": 4.8},
@@ -89,15 +89,21 @@ def test_the_classifier_on_frozen_features_may_be_delivered_alone(write) -> None
 def test_each_number_of_views_has_its_score_and_its_cost_for_all_networks_and_for_one(write) -> None:
     (_, views), (_, networks) = delivery_section(*write()).tables
     assert views.to_dict("records") == [
-        {"views": "1", "score": "0.910", "ms, all networks": "6", "ms, one network": "3"},
-        {"views": "2, delivered", "score": "0.920", "ms, all networks": "9.6", "ms, one network": "4.8"},
+        {"views": "1", "score": "0.910", "log loss": "0.400", "ms, all networks": "6", "ms, one network": "3"},
+        {
+            "views": "2, delivered",
+            "score": "0.920",
+            "log loss": "0.300",
+            "ms, all networks": "9.6",
+            "ms, one network": "4.8",
+        },
     ]
     assert networks["name"].tolist() == ["fold-0", "fold-1"]
     assert networks["kept epoch"].tolist() == [2, 4]
     alone = DELIVERY["latency_ms"] | {"delivered": 4.8}
     del alone["ensemble"]
     (_, views), _ = delivery_section(*write(latency_ms=alone, deliver="single")).tables
-    assert list(views) == ["views", "score", "ms, one network"]
+    assert list(views) == ["views", "score", "log loss", "ms, one network"]
 
 
 def test_the_chapter_says_whether_the_frozen_features_join_and_why(write) -> None:

@@ -208,7 +208,7 @@ class RecipeConfig(Section):
     @classmethod
     def _several_images(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 2:
-            raise ValueError("batch norm needs at least 2 images, or give auto")
+            raise ValueError("batch norm needs more than one image; give at least 2, or auto")
         return value
 
     @model_validator(mode="after")

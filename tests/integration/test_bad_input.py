@@ -86,7 +86,7 @@ CASES = [
     Case("an unknown key", ["data.imagesize", "did you mean image_size?"], {"data.imagesize": "48"}),
     Case("an unknown section", ["training", "unknown key", "train?"], {"training.epochs": "3"}),
     Case("a wrong type", ["train.epochs=many", "integer"], {"train.epochs": "many"}),
-    Case("a value out of range", ["recipe.batch_size=1", "greater than or equal to 2"], {"recipe.batch_size": "1"}),
+    Case("a value out of range", ["recipe.batch_size=1", "give at least 2, or auto"], {"recipe.batch_size": "1"}),
     Case(
         "several faults at once",
         ["train.epochs=many", "seed=-1", "data.imagesize", "recipe.optimizer=adamz", "sum to 1"],

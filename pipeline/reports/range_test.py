@@ -28,7 +28,13 @@ class CurveName:
     key: str
 
 
-def say_conditions(console: Console, recipe: Recipe) -> None:
+def say_conditions(console: Console, recipe: Recipe, *, ramped: int) -> None:
+    """Say in what the ramps differ from a training. ramped: images of a step in them."""
+    if ramped != recipe.recipe.images_per_step:
+        console.say(
+            f"  ramps with batches of {ramped} images; rates are scaled to trainings with "
+            f"{recipe.recipe.images_per_step}"
+        )
     epochs = recipe.recipe.freeze_epochs
     if epochs > 0:
         console.say(

@@ -18,6 +18,7 @@ from components.optim.optimizers import batch_factor, optimizer_spec
 from components.optim.range_test.bounds import LrBounds, analyse_curves
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
 from pipeline.data.sources import log_lineage
+from pipeline.overriding import override
 from pipeline.range_test.ramps import Curve, RangeTest, measure
 from pipeline.reports.range_test import (
     name_test,
@@ -69,12 +70,7 @@ def run(
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
     backbones = _to_test(embedding["kept"], lr_range_test, own=model.backbone)
     with context.run.system_metrics(), task_placement(context) as place:
-        say_conditions(context.console, configured)
-        if ramped != configured.recipe.images_per_step:
-            context.console.say(
-                f"  ramps with batches of {ramped} images; rates are scaled to trainings with "
-                f"{configured.recipe.images_per_step}"
-            )
+        say_conditions(context.console, configured, ramped=ramped)
         found = _test_all(context, data, configured, lr_range_test, place, backbones, seed, ramped=ramped)
     report_tests(context, found.bounds)
     _write_results(context, configured, found)
@@ -103,7 +99,7 @@ def _test_all(
     """
     size = configured.recipe.images_per_step
     # With all classes alike in the loss, that of a constant is the same on each batch, and no noise.
-    ramp = _with(configured, batch_size=ramped, objective="balanced_accuracy")
+    ramp = override(configured, {"recipe.batch_size": ramped, "recipe.objective": "balanced_accuracy"})
     groups = list(_planned(ramp, settings, backbones, seed))
     curves = measure([test for group in groups for test in group], place, context.console)
     found = _Found()
@@ -128,16 +124,12 @@ def _planned(
     """The tests of each backbone and optimizer: with the recipe's own weight decay, then with others to compare."""
     own = configured.recipe.weight_decay
     for backbone in backbones:
-        model = configured.model.model_copy(update={"backbone": backbone})
         others = sorted(set(settings.weight_decays) - {own}) if backbone == configured.model.backbone else []
-        recipe = configured.model_copy(update={"model": model})
-        recipes = [_with(recipe, weight_decay=decay) for decay in (own, *others)]
+        recipes = [
+            override(configured, {"model.backbone": backbone, "recipe.weight_decay": decay}) for decay in (own, *others)
+        ]
         for optimizer in settings.optimizers or ():
             yield [RangeTest(recipe=one, optimizer=optimizer, settings=settings, seed=seed) for one in recipes]
-
-
-def _with(recipe: Recipe, **values: Any) -> Recipe:  # noqa: ANN401 - whatever a key holds
-    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update=values)})
 
 
 def _analysed(curve: Curve, data: TrainingData, batch_size: int) -> tuple[Curve, LrBounds]:

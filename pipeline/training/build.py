@@ -49,6 +49,7 @@ from components.training.engine import (
 )
 from pipeline.compute.device import resolve_device
 from pipeline.config import ComputeConfig
+from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
 
 #: Training batches for the norm statistics of averaged weights; schedulefree recommends about as many.
@@ -164,7 +165,7 @@ def with_batch_size(recipe: Recipe, data: TrainingData) -> Recipe:
         return recipe
     images = int(data.manifest["split"].isin(("train", "val")).sum())
     size = next(size for size, least in BATCH_SIZES.items() if images >= least)
-    return recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"batch_size": size})})
+    return override(recipe, {"recipe.batch_size": size})
 
 
 def new_learner(

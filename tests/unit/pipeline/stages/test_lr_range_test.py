@@ -99,11 +99,13 @@ def recipe(**settings: Any) -> Recipe:
 
 def test_that_frozen_epochs_limit_the_ramps_is_said_where_there_are_some() -> None:
     console = Said()
-    say_conditions(console, recipe())  # type: ignore[arg-type]
+    say_conditions(console, recipe(), ramped=32)  # type: ignore[arg-type]
     assert console.lines == []
-    say_conditions(console, recipe(freeze_epochs=1.5))  # type: ignore[arg-type]
+    say_conditions(console, recipe(freeze_epochs=1.5), ramped=32)  # type: ignore[arg-type]
     assert "recipe.freeze_epochs=1.5" in console.lines[0]
     assert "classifier alone" in console.lines[0]
+    say_conditions(console, recipe(batch_size=8), ramped=32)  # type: ignore[arg-type]
+    assert console.lines[1] == "  ramps with batches of 32 images; rates are scaled to trainings with 8"
 
 
 def told(recommended: float | None, reason: str = "") -> Said:

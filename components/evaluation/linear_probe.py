@@ -74,7 +74,7 @@ def cross_fit(
     paths, scores = _paths(features, labels, splits, num_classes=num_classes, shares=shares)
     logits, chosen = np.empty(scores.shape[1:]), []
     for inside, outside in splits:
-        losses = [_loss(found[inside], labels[inside], shares=shares) for found in scores]
+        losses = [mean_loss(found[inside], labels[inside], shares=shares) for found in scores]
         chosen.append(int(np.argmin(losses)))
         logits[outside] = scores[chosen[-1], outside]
     classifiers = tuple(path[number] for path, number in zip(paths, chosen, strict=True))
@@ -101,7 +101,7 @@ def fit(
     if splits:
         _, scores = _paths(features, labels, splits, num_classes=num_classes, shares=shares)
         scored = np.sort(np.concatenate([outside for _, outside in splits]))
-        number = int(np.argmin([_loss(found[scored], labels[scored], shares=shares) for found in scores]))
+        number = int(np.argmin([mean_loss(found[scored], labels[scored], shares=shares) for found in scores]))
         logits[scored] = scores[number, scored]
     made = fit_at(features, labels, PENALTIES[: number + 1], num_classes=num_classes, shares=shares)
     return Fitted(made[-1], logits, PENALTIES[number])
@@ -153,6 +153,18 @@ def mean_classifier(classifiers: Sequence[LinearClassifier]) -> LinearClassifier
     return LinearClassifier(
         np.mean([one.weight for one in classifiers], axis=0), np.mean([one.bias for one in classifiers], axis=0)
     )
+
+
+def mean_loss(logits: np.ndarray, labels: np.ndarray, *, shares: np.ndarray | None) -> float:
+    """Mean negative log-likelihood; with shares of each class first, then over the classes that occur.
+
+    logits: (N, K). labels: (N,) int. shares: (K,), of the classes in the whole weight; None: images weigh the same.
+    """
+    losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    if shares is None:
+        return float(losses.mean())
+    known = np.unique(labels)
+    return float(np.average([losses[labels == one].mean() for one in known], weights=shares[known]))
 
 
 def choose_candidates(
@@ -225,12 +237,3 @@ def _of_features(
     weight[known] = slopes / scale
     bias[known] = offsets - weight[known] @ mean
     return LinearClassifier(weight, bias)
-
-
-def _loss(logits: np.ndarray, labels: np.ndarray, *, shares: np.ndarray | None) -> float:
-    """Mean negative log-likelihood; with shares of each class first, then over the classes that occur."""
-    losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
-    if shares is None:
-        return float(losses.mean())
-    known = np.unique(labels)
-    return float(np.average([losses[labels == one].mean() for one in known], weights=shares[known]))

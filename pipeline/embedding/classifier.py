@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from components.evaluation.linear_probe import LinearClassifier, cross_fit, fit, fit_at, mean_classifier
+from components.evaluation.linear_probe import LinearClassifier, cross_fit, fit, fit_at, mean_classifier, mean_loss
 from components.models.backbones import build_embedder
 from components.models.forward import FrozenClassifier
 from components.models.heads import HeadStart
@@ -69,19 +69,36 @@ def judge(features: Features, chosen: Chosen, *, num_classes: int, shares: np.nd
 def head_starts(
     features: Features, chosen: Chosen, *, num_classes: int, shares: np.ndarray | None
 ) -> dict[int | None, HeadStart]:
-    """By the fold that each was fitted without; None: on all images that a training without a fold learns from."""
+    """By the fold that each was fitted without; None: on all images that a training without a fold learns from.
+
+    Empty where these classifiers predict images that they have not seen no better than a constant does: they then know
+    what is accidental in the others, and a training keeps it. (1,344 generated images: three networks from such starts
+    had an AUROC of .894 together, and from near zero .938.) In this yes or no the fold left out has a part, too.
+    """
     labels, values = chosen.images.labels, features.values[:, : features.pooled]
 
-    def start(rows: np.ndarray) -> HeadStart:
+    def fitted(rows: np.ndarray) -> LinearClassifier:
         (made,) = fit_at(
             values[rows], labels[rows], [HEAD_PENALTY], num_classes=num_classes, shares=shares, scaling="common"
         )
-        return HeadStart(made.weight.astype(np.float32), made.bias.astype(np.float32))
+        return made
 
+    learned: dict[int | None, np.ndarray]
     if chosen.folds is None:
-        return {None: start(chosen.splits == LEARN)}
-    folds: list[int | None] = [int(fold) for fold in np.unique(chosen.folds)]
-    return {fold: start(chosen.folds != fold) for fold in [*folds, None]}
+        learned = {None: chosen.splits == LEARN}
+    else:
+        learned = {int(fold): chosen.folds != fold for fold in np.unique(chosen.folds)}
+        learned[None] = np.ones(len(labels), dtype=bool)
+    starts = {fold: fitted(rows) for fold, rows in learned.items()}
+    unseen = [(starts[fold].logits(values[~rows]), labels[~rows]) for fold, rows in learned.items() if not rows.all()]
+    logits, actual = map(np.concatenate, zip(*unseen, strict=True))
+    balance = np.maximum(np.bincount(labels, minlength=num_classes), 1) if shares is None else shares
+    constant = np.broadcast_to(np.log(balance), logits.shape)
+    if mean_loss(logits, actual, shares=shares) >= mean_loss(constant, actual, shares=shares):
+        return {}
+    return {
+        fold: HeadStart(made.weight.astype(np.float32), made.bias.astype(np.float32)) for fold, made in starts.items()
+    }
 
 
 def frozen_state(

@@ -134,7 +134,7 @@ class RecipeConfig(Section):
     """Rate of the new classifier as a multiple of that of the backbone; above 1 it learns faster."""
     head_start: bool = True
     """Start the classifier from the linear one that the stage embed fits to the backbone's frozen features, instead of
-    near zero; not with random weights (model.weights=none)."""
+    near zero; not with random weights (model.weights=none), nor where it predicts no better than a constant."""
     freeze_epochs: float = Field(default=0.0, ge=0)
     """Epochs at the start in which only the classifier learns; the backbone and its norm statistics are frozen."""
     batch_size: int | Literal["auto"] = "auto"

@@ -58,7 +58,7 @@ STAGES: tuple[Stage, ...] = (
         help="Frozen features of each backbone and size: a classifier, the ranking, doubtful labels.",
         inputs=("prepare",),
         sections=("seed", "model", "recipe", "embed"),
-        version=3,
+        version=4,
         unhashed=(
             *("model.drop_rate", "model.drop_path_rate"),
             *(f"recipe.{key}" for key in RecipeConfig.model_fields if f"recipe.{key}" not in EMBED_KEYS),

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_file
 
-from components.models.heads import HeadStart, save_heads
+from components.models.heads import Heads, HeadStart, save_heads
 from pipeline.data.sources import log_lineage
 from pipeline.embedding.classifier import Judged, frozen_state, head_starts, judge
 from pipeline.embedding.features import Candidate, Features, embed_all
@@ -47,7 +47,7 @@ def run(
     model's own first; `not_certifying`, the folds on which several candidates were compared. frozen_logits.npy: (N,
     K) float32, the best candidate's scores by row of the manifest, NaN where no classifier that has not seen the image
     gives one. frozen.safetensors: its classifier and backbone as one model. heads.safetensors: see
-    `components/models/heads.py`; none of random weights.
+    `components/models/heads.py`; none of random weights, nor of a backbone whose classifier knows nothing.
     """
     data, configured = open_data(context.inputs["prepare"].directory), Recipe(model=model, recipe=recipe)
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="embedding")
@@ -57,15 +57,18 @@ def run(
     candidates = [Candidate(backbone, one) for backbone in backbones for one in sizes]
     chosen = choose_images(data, most=embed.max_images, several=len(candidates) > 1, seed=seed)
     with context.run.system_metrics(), task_placement(context) as place:
-        ranked, best = _compare(context, candidates, data, chosen, configured, embed, place, size=size, seed=seed)
+        compared = _compare(context, candidates, data, chosen, configured, embed, place, size=size, seed=seed)
+    ranked, best, heads = compared
     order = best_first(ranked)
     knows = model.weights != "none" and not best.ranked.finds_nothing
     hints = find_hints(best.features, best.judged, chosen, data) if knows else NO_HINTS
     _write_best(context, best, data, chosen, model, seed)
+    if heads:
+        save_heads(context.directory, heads)
     kept = keep_best(order, keep=embed.keep_backbones, configured=model.backbone, size=size)
     if model.weights == "none":
         kept = dict.fromkeys(backbones, (True, "random weights rank nothing"))
-    record = _record(order, best, kept, chosen, data, configured, size=data.pack.size, seed=seed)
+    record = _record(order, best, kept, heads, chosen, data, configured, size=data.pack.size, seed=seed)
     (context.directory / "embedding.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     hints.doubtful.drop(columns="pack_index").to_csv(context.directory / "doubtful.csv", index=False)
     hints.outliers.drop(columns="pack_index").to_csv(context.directory / "outliers.csv", index=False)
@@ -84,8 +87,8 @@ def _compare(
     *,
     size: int,
     seed: int,
-) -> tuple[list[Ranked], _Best]:
-    """Score all candidates; write the head starts of each backbone at the size nearest to that of trainings."""
+) -> tuple[list[Ranked], _Best, Heads]:
+    """Score all candidates; the head starts of each backbone are of the size nearest to that of trainings."""
     classes, shares = len(data.classes), recipe_shares(configured, data)
     nearest = min((one.image_size for one in candidates), key=lambda side: abs(side - size))
     ranked: list[Ranked] = []
@@ -109,10 +112,8 @@ def _compare(
         if configured.model.weights != "none" and candidate.image_size == nearest:
             starts = head_starts(features, chosen, num_classes=classes, shares=shares)
             heads |= {(candidate.backbone, fold): start for fold, start in starts.items()}
-    if heads:
-        save_heads(context.directory, heads)
     assert best is not None
-    return ranked, best
+    return ranked, best, heads
 
 
 def _write_best(
@@ -130,6 +131,7 @@ def _record(
     order: list[Ranked],
     best: _Best,
     kept: dict[str, tuple[bool, str]],
+    heads: Heads,
     chosen: Chosen,
     data: TrainingData,
     configured: Recipe,
@@ -157,7 +159,7 @@ def _record(
         "backbones": {name: {"kept": stays, "reason": reason} for name, (stays, reason) in kept.items()},
         "kept": sorted((name for name, (stays, _) in kept.items() if stays), key=lambda name: name != own),
         "warnings": _warnings(order[0], configured),
-        "notes": _notes(order, chosen, size),
+        "notes": _notes(order, chosen, size) + _without_start(order, configured, heads),
         "seed": seed,
     }
 
@@ -193,6 +195,18 @@ def _notes(order: list[Ranked], chosen: Chosen, size: int) -> list[str]:
             "is lost, so a smaller data.image_size may do better than its size does here"
         )
     return notes
+
+
+def _without_start(order: list[Ranked], configured: Recipe, heads: Heads) -> list[str]:
+    """Which backbones have no start of their classifier, though they could have one."""
+    if configured.model.weights == "none":
+        return []
+    lacking = dict.fromkeys(one.backbone for one in order if (one.backbone, None) not in heads)
+    return [
+        f"{name}: trainings start their classifier near zero, since a linear one on its last features predicts images "
+        "that it has not seen no better than a constant"
+        for name in lacking
+    ]
 
 
 def _headline(record: dict[str, Any], hints: Hints) -> dict[str, Any]:

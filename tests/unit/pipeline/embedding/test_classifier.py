@@ -47,12 +47,13 @@ def test_held_out_val_and_calibration_have_scores_and_train_only_doubts(made) ->
 
 @pytest.mark.parametrize("folds", [4, 0])
 def test_no_head_start_has_seen_what_its_training_is_scored_on(made, folds: int) -> None:
-    """The labels of a fold, and of val and calibration, are turned round: the heads that leave them out stay."""
+    """Labels of a fold, or of val and calibration, are turned round: the heads that leave these out stay."""
     chosen = choose_images(made(folds=folds), most=10_000, several=False, seed=0)
     features = told(chosen)
     heads = head_starts(features, chosen, num_classes=2, shares=EVEN)
     assert set(heads) == ({0, 1, 2, 3, None} if folds else {None})
     left_out = chosen.folds == 2 if chosen.folds is not None else chosen.splits != "train"
+    left_out &= np.arange(len(chosen)) % 4 == 0
     labels = np.where(left_out, 1 - chosen.images.labels, chosen.images.labels)
     other = replace(chosen, images=replace(chosen.images, labels=labels))
     turned = head_starts(features, other, num_classes=2, shares=EVEN)
@@ -69,6 +70,19 @@ def test_a_head_start_tells_the_classes_apart(made) -> None:
     head = head_starts(features, chosen, num_classes=2, shares=EVEN)[None]
     logits = features.values[:, : features.pooled] @ head.weight.T + head.bias
     assert (logits.argmax(axis=1) == chosen.images.labels).mean() > 0.85
+
+
+@pytest.mark.parametrize("folds", [4, 0])
+@pytest.mark.parametrize("shares", [EVEN, None])
+def test_where_it_predicts_no_better_than_a_constant_there_is_no_head_start(made, folds: int, shares: Any) -> None:
+    chosen = choose_images(made(folds=folds), most=10_000, several=False, seed=0)
+    features = told(chosen)
+    elsewhere = chosen.folds % 2 == 1 if chosen.folds is not None else chosen.splits != "train"
+    turned = features.values.copy()
+    turned[elsewhere, 0] *= -1
+    misleading = replace(features, values=turned)
+    assert head_starts(misleading, chosen, num_classes=2, shares=shares) == {}
+    assert head_starts(features, chosen, num_classes=2, shares=shares)
 
 
 def test_the_state_is_that_of_a_model_with_the_same_logits() -> None:

@@ -198,8 +198,12 @@ def test_of_known_weights_there_are_head_starts_and_a_ranking_at_each_size(stage
 
 
 @pytest.mark.usefixtures("saved_as_bundle")
-def test_where_nothing_is_found_it_says_what_to_check(stages, weights) -> None:
+def test_where_nothing_is_found_it_says_what_to_check(stages, weights, monkeypatch) -> None:
+    monkeypatch.setattr(embed, "head_starts", lambda *args, **options: {})
     done = stages(data(folds=4, told=False), weights=weights)
     (warning,) = [line for line in done.said if "finds nothing" in line]
     assert "Check that the labels belong to the images" in warning
+    assert read_heads(done.folder) == {}
+    (note,) = done.record["notes"]
+    assert note.startswith("test_efficientnet: trainings start their classifier near zero")
     assert pd.read_csv(done.folder / "doubtful.csv").empty

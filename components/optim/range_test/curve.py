@@ -68,6 +68,12 @@ class CurveFit:
         """What the loss fell by, counted from the reference; negative where it never got there."""
         return self.reference - self.floor
 
+    def floor_end(self, rise: float) -> float:
+        """Return the log10 rate up to which, from the lowest point on, the loss lies no more than `rise` above it."""
+        risen = np.flatnonzero(self.smooth[self.cut :] > self.smooth[self.cut] + rise)
+        last = self.cut + int(risen[0]) - 1 if len(risen) else len(self.smooth) - 1
+        return float(self.log_rates[last])
+
     def crossing(self, share: float) -> float:
         """Return the log10 rate at which this share of the drop is reached, linear between the points."""
         level = self.reference - share * self.drop

@@ -96,3 +96,10 @@ def test_the_crossing_is_linear_between_two_points():
     fit = fit_drop(x, np.array([1.0, 1.0, 0.0]), reference=1.0)
     assert fit.drop == pytest.approx(1.0)
     assert fit.crossing(0.25) == pytest.approx(-1.75)
+
+
+def test_the_floor_ends_where_the_loss_has_risen_and_not_where_it_wavers():
+    x = np.array([-6.0, -5.0, -4.0, -3.0, -2.0, -1.0])
+    fit = fit_drop(x, np.array([1.0, 0.2, 0.25, 0.2001, 0.4, 0.21]), reference=1.0)
+    assert [fit.floor_end(rise) for rise in (0.0, 0.1, 0.3)] == [-5, -3, -1]
+    assert fit_drop(x, np.array([1.0, 0.2, 0.25, 0.3, np.inf, np.inf]), reference=1.0).floor_end(0.2) == -3

@@ -150,12 +150,15 @@ def analyse_curves(
     )
     band = _band(reading.half_drop, half_drops)
     fell = len(half_drops) / bootstrap_samples if bootstrap_samples else 1.0
-    factor = FAMILY_FACTOR[factor_family(spec.name)]
+    family = factor_family(spec.name)
+    factor = FAMILY_FACTOR[family]
     reason = reason_to_abstain(reading, band, factor=factor, fell=fell, constant_loss=constant_loss)
     if reason:
         return LrBounds(**seen, **_defaults(spec), reason=reason, warnings=tuple(warnings))
     warnings += held_out_warnings(curves, reading.half_drop, constant_loss=constant_loss)
-    rates = _rates(aligned, reading, band, shift=math.log10(factor))
+    # Where AdaGrad's loss rises in a ramp says nothing of a training, whose steps have shrunk by then.
+    risen = math.inf if family == "adagrad" else reading.fit.floor_end(DROP_IN_NOISE * reading.noise)
+    rates = _rates(aligned, reading, band, shift=math.log10(factor), risen=risen)
     if rates["suggested"] < 10**reading.half_drop:
         warnings.append("the half-drop lies above half the diverging rate, which is suggested instead")
     found: dict[str, Any] = {"lr50": 10**reading.half_drop, "factor": factor, "abstained": False, "reason": ""}
@@ -172,21 +175,22 @@ def _band(half_drop: float, resampled: np.ndarray) -> tuple[float, float]:
     return min(float(low), half_drop), max(float(high), half_drop)
 
 
-def _rates(aligned: SeedCurves, reading: Reading, band: tuple[float, float], *, shift: float) -> dict[str, Any]:
+def _rates(
+    aligned: SeedCurves, reading: Reading, band: tuple[float, float], *, shift: float, risen: float
+) -> dict[str, Any]:
     """Return [LR10, min(LR_div / 2, 3 LR_min)] around the suggestion: within the ramp, at least half a decade wide.
 
-    LR10 is the rate at which a tenth of the drop is reached. On a flat floor the lowest point may lie anywhere, so it
-    does not limit the suggestion, which widens the bounds instead. The divergence limits it, and the rate from which on
-    the loss is above its lowest by more than a drop has to be. (1,344 generated images with faint defects, AdamW, three
-    seeds: half-drop times factor 2.5e-3 to 5.4e-3, limited to 2.0e-3 to 2.4e-3; of three networks together the AUROC
-    was .887 at 1.5e-3, .938 at 2.5e-3 and .836 at 5e-3.)
+    LR10 is the rate at which a tenth of the drop is reached. On a flat floor the lowest point may lie anywhere, so
+    it does not limit the suggestion, which widens the bounds instead. The divergence limits it, and `risen`, the
+    log10 rate from which on the loss has clearly risen. (1,344 generated images with faint defects, AdamW, three
+    seeds: half-drop times factor 2.5e-3 to 5.4e-3, limited to 2.0e-3 to 2.4e-3; of three networks together the
+    AUROC was .887 at 1.5e-3, .938 at 2.5e-3 and .836 at 5e-3.)
     """
     rates, fit = aligned.log_rates, reading.fit
     end = float(rates[-1])
     if aligned.diverged_at is not None:
         end = min(end, aligned.diverged_at - math.log10(2))
     end = max(end, float(rates[0]))
-    risen = fit.floor_end(DROP_IN_NOISE * reading.noise)
     suggested = min(reading.half_drop + shift, risen, end)
     upper = min(max(float(rates[fit.cut]) + math.log10(3), suggested), end)
     # After a steep drop the bounds would leave a search no room: they are widened downwards, where it is safe.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from components.data.loader import Batch
-from components.optim.optimizers import OPTIMIZERS
+from components.optim.optimizers import OPTIMIZERS, OptimizerSpec
 from components.optim.range_test.bounds import FAMILY_FACTOR, LrBounds, analyse_curves, factor_family
 from components.optim.stepper import Stepper
 from components.training.engine import Device, Learner, Preprocessing
@@ -28,9 +28,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def analyse(curves: pd.DataFrame, constant_loss: float = math.log(2), samples: int = 40) -> LrBounds:
+def analyse(
+    curves: pd.DataFrame, constant_loss: float = math.log(2), samples: int = 40, spec: OptimizerSpec = SPEC
+) -> LrBounds:
     return analyse_curves(
-        curves, constant_loss=constant_loss, constant_spread=0.0, spec=SPEC, bootstrap_samples=samples, seed=0
+        curves, constant_loss=constant_loss, constant_spread=0.0, spec=spec, bootstrap_samples=samples, seed=0
     )
 
 
@@ -333,6 +335,14 @@ def test_no_rate_is_suggested_at_which_the_loss_has_risen_again(ramps):
     assert bounds.lr_min < bounds.suggested < 3.5e-3
     assert bounds.lower < bounds.suggested <= bounds.upper
     assert bounds.band[0] <= bounds.suggested <= bounds.band[1] <= bounds.upper
+
+
+def test_a_rise_does_not_limit_adagrad_whose_steps_shrink(ramps):
+    lr = ramps.rates()
+    loss = ramps.falling(lr, half_drop=1e-3, diverging=1e9)
+    loss[lr > 3e-3] += 0.3
+    bounds = analyse(ramps.record(lr, [loss] * 3), spec=OPTIMIZERS["adagrad"])
+    assert bounds.suggested == pytest.approx(bounds.lr50 * FAMILY_FACTOR["adagrad"])
 
 
 def test_the_same_curves_and_seed_give_the_same_bounds(ramps):

@@ -43,7 +43,7 @@ def draw(result: Mapping[str, Any]) -> Figure:
     for axes in panels.flat[len(sets) :]:
         axes.set_axis_off()
     handles = [
-        Line2D([], [], color=style.BLUE, marker="o", markersize=5.5, label="Escapement: first model and delivered ones"),
+        Line2D([], [], color=style.BLUE, marker="o", markersize=5.5, label="Escapement: first model, delivered ones"),
         Line2D([], [], color=style.VERMILLION, label="bare loop: filled mean of 8 views, hollow one view"),
         *(_handle(setting, marker) for setting, marker in markers.items()),
     ]

@@ -57,8 +57,9 @@ def run(
     candidates = [Candidate(backbone, one) for backbone in backbones for one in sizes]
     chosen = choose_images(data, most=embed.max_images, several=len(candidates) > 1, seed=seed)
     with context.run.system_metrics(), task_placement(context) as place:
-        compared = _compare(context, candidates, data, chosen, configured, embed, place, size=size, seed=seed)
-    ranked, best, heads = compared
+        ranked, best, heads = _compare(
+            context, candidates, data, chosen, configured, embed, place, size=size, seed=seed
+        )
     order = best_first(ranked)
     knows = model.weights != "none" and not best.ranked.finds_nothing
     hints = find_hints(best.features, best.judged, chosen, data) if knows else NO_HINTS

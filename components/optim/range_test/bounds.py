@@ -31,13 +31,7 @@ from components.optim.range_test.curve import (
     smooth_seeds,
     smoothing_kernel,
 )
-from components.optim.range_test.reading import (
-    DROP_IN_NOISE,
-    MIN_POINTS,
-    Reading,
-    read_curve,
-    reason_to_abstain,
-)
+from components.optim.range_test.reading import DROP_IN_NOISE, MIN_POINTS, Reading, read_curve, reason_to_abstain
 from components.optim.range_test.warnings import curve_warnings, held_out_warnings, plan_warnings
 
 BAND = (5.0, 95.0)  # percentiles
@@ -182,9 +176,7 @@ def _rates(
 
     LR10 is the rate at which a tenth of the drop is reached. On a flat floor the lowest point may lie anywhere, so
     it does not limit the suggestion, which widens the bounds instead. The divergence limits it, and `risen`, the
-    log10 rate from which on the loss has clearly risen. (1,344 generated images with faint defects, AdamW, three
-    seeds: half-drop times factor 2.5e-3 to 5.4e-3, limited to 2.0e-3 to 2.4e-3; of three networks together the
-    AUROC was .887 at 1.5e-3, .938 at 2.5e-3 and .836 at 5e-3.)
+    log10 rate beyond which the loss has clearly risen.
     """
     rates, fit = aligned.log_rates, reading.fit
     end = float(rates[-1])

@@ -63,6 +63,8 @@ def _evidence(point: OperatingPoint) -> str:
     evidence = point.evidence
     if evidence.kind == "held_out":
         return "These are scores of the delivered model, on images that nothing had used before."
+    if evidence.kind == "out_of_fold" and evidence.folds == 1:
+        return "The delivered network had not seen these images."
     if evidence.kind == "out_of_fold":
         return (
             f"Each image was scored by the one of {evidence.folds} models that had not seen it: the bound is for these"

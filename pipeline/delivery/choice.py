@@ -78,8 +78,10 @@ def views_asked(networks: Networks, serving: ServingConfig) -> int:
 
 def _sizes(networks: Networks) -> dict[str, int]:
     """The number of networks by what is delivered."""
-    folds = networks.data.folds
-    return {ENSEMBLE: folds, SINGLE: 1} if folds else {SINGLE: 1}
+    if not networks.data.folds:
+        return {SINGLE: 1}
+    count = len(networks.trained)
+    return {ENSEMBLE: count, SINGLE: 1} if count > 1 else {ENSEMBLE: 1}
 
 
 def _latency(networks: Networks, serving: ServingConfig, threads: int) -> dict[str, Any]:

@@ -44,15 +44,21 @@ class Networks:
     counts: tuple[int, ...]
     frozen: np.ndarray
 
+    @property
+    def folds(self) -> np.ndarray:
+        """(M,) int, rising: those that a network was trained without."""
+        return np.array([one.fold for one in self.trained], dtype=np.int64)
+
     def out_of_fold(self) -> Unseen:
-        """Every image that is not test, scored by the network that has not seen it, in the manifest's order."""
+        """Every image that a network has not seen, but those of the test split, in the manifest's order."""
         folds = self.data.manifest["fold"].to_numpy()
+        scored = np.isin(folds, self.folds)
         scores = np.empty((len(self.views), len(folds), len(self.data.classes)), dtype=np.float32)
         for one in self.trained:
             found = one.store.best().views
             assert found is not None  # scored after the last epoch
             scores[:, folds == one.fold] = found
-        return self._unseen(folds >= 0, scores[:, folds >= 0])
+        return self._unseen(scored, scores[:, scored])
 
     def of_split(self, split: str, count: int) -> Unseen:
         """A split of the hold-out design, scored by the single network in so many views."""
@@ -70,8 +76,10 @@ class Networks:
         frozen = self.frozen[self.data.manifest["split"].eq("train").to_numpy()].astype(np.float64)
         chosen = draw_by_class(images.labels, size=SEEN_IMAGES, seed=self.learner.seed)
         scores = np.empty((count, len(chosen), len(self.data.classes)), dtype=np.float32)
-        for one in self.trained:
-            own = (folds[chosen] + 1) % len(self.trained) == one.fold
+        # Each image is scored by the network of the next fold, which has seen it: there are two or more.
+        next_fold = np.searchsorted(self.folds, folds[chosen], side="right") % len(self.trained)
+        for number, one in enumerate(self.trained):
+            own = next_fold == number
             if own.any():
                 scores[:, own] = self._scores(one, images.take(chosen[own]), count)
         known = log_softmax(frozen[chosen], axis=1)

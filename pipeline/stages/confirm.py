@@ -35,7 +35,7 @@ from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import SELECTION_FOLD, TrainingData, open_data
+from pipeline.training.build import SELECTION_FOLD, TrainingData, network_folds, open_data
 from pipeline.training.checkpoints import copy_training
 from pipeline.training.confirmed import KEPT
 from pipeline.training.job import TrainingSpec
@@ -66,7 +66,7 @@ def run(
     if WINNER not in both:
         return _conclude(context, conclusion, nothing_to_confirm(), both)
     gain = search_gain(best)
-    prior, replicates = expected_gain(gain), _replicates(data, search, seed=seed)
+    prior, replicates = expected_gain(gain), _replicates(data, search, train, seed=seed)
     foresight = _foresee(context, conclusion, replicates, data, best, prior) if replicates else None
     reason = _reason_against(search, foresight)
     if reason is not None:
@@ -85,12 +85,12 @@ def run(
     return _conclude(context, conclusion, verdict, both, foresight, results)
 
 
-def _replicates(data: TrainingData, search: SearchConfig, *, seed: int) -> list[Replicate]:
-    """Over the folds on which the search has compared nothing; there may be none."""
+def _replicates(data: TrainingData, search: SearchConfig, train: TrainConfig, *, seed: int) -> list[Replicate]:
+    """Over the folds of the networks on which the search has compared nothing; there may be none."""
     if not data.folds:
         return repeated_over_seeds(seed, search.confirm_seeds)
     compared_on = max(search.folds, SELECTION_FOLD + 1) if search.num_trials > 1 else 0
-    return repeated_over_folds(seed, range(compared_on, data.folds))
+    return repeated_over_folds(seed, [fold for fold in network_folds(data, train.networks) if fold >= compared_on])
 
 
 def _foresee(

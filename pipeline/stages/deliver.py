@@ -131,7 +131,7 @@ def _decide(
     transferred = choice.deliver == SINGLE and len(delivered) > 0
     evidence = Evidence(
         "transferred" if transferred else "out_of_fold",
-        folds=data.folds,
+        folds=len(networks.trained),
         choices=confirmed.choices,
         not_certifying=tuple(sorted({*confirmed.selection_folds, *embedding["not_certifying"]})),
     )

@@ -159,6 +159,11 @@ def fold_of(data: TrainingData, fold: int) -> TrainingData:
     return replace(data, manifest=data.manifest.assign(split=split))
 
 
+def network_folds(data: TrainingData, networks: int | None) -> range:
+    """The folds without which a network is trained: all, or the last ones, since recipes are compared on the first."""
+    return range(data.folds - min(networks or data.folds, data.folds), data.folds)
+
+
 def with_batch_size(recipe: Recipe, data: TrainingData) -> Recipe:
     """The recipe, its batch size a number: where it is `auto`, by the images of train and val together."""
     if recipe.recipe.batch_size != "auto":

@@ -220,6 +220,15 @@ def test_the_statement_names_the_kind_of_scores() -> None:
     assert "Check: thresholds chosen without a fold and applied to it let" in said["transferred"]
 
 
+def test_a_single_network_that_scored_its_fold_is_the_one_that_was_measured() -> None:
+    scores = np.append(np.linspace(0.5, 0.9, 60), [0.1, 0.2])
+    point = choose_operating_point(
+        scores, np.arange(62) < 60, escape_budget=0.05, confidence=0.95, groups=np.arange(62),
+        evidence=Evidence("out_of_fold", folds=1, choices=1), folds=None, seen=None,
+    )  # fmt: skip
+    assert "The delivered network had not seen these images." in point.statement
+
+
 def test_a_transferred_threshold_is_carried_over_to_the_scale_of_the_delivered_model() -> None:
     scores = np.append(np.linspace(-1, 0.9, 100), np.linspace(-3, -0.8, 50))
     points = [

@@ -26,6 +26,16 @@ def test_an_ensemble_needs_the_networks_of_the_folds() -> None:
         assert loaded(serving__deliver=deliver, data__design=design).serving.deliver == deliver
 
 
+def test_there_are_as_many_networks_as_folds_at_most() -> None:
+    (fault,) = faults(train__networks=4)
+    assert fault.startswith("train.networks=4: there is a network for each fold at most, and data.num_folds=3")
+    (fault,) = faults(train__networks=2, data__design="hold_out")
+    assert fault.startswith("train.networks=2: data.design=hold_out trains one network")
+    (fault,) = faults(train__networks=1, serving__deliver="single")
+    assert fault.endswith("train.networks=1; set train.networks to 2 at least, or serving.deliver to auto")
+    assert loaded(train__networks=3).train.networks == 3
+
+
 @pytest.mark.parametrize("action", ["stop", "rollback"])
 def test_a_monitor_that_ends_trainings_needs_images_that_certify_nothing(action: str) -> None:
     for design, certify in (("cross_fit", "certify"), ("auto", "may certify")):

@@ -23,6 +23,7 @@ def fake(*, folds: int = 3) -> SimpleNamespace:
     return SimpleNamespace(
         counts=(1, 2, 4),
         data=SimpleNamespace(folds=folds, classes=("bad", "good")),
+        trained=[None] * max(1, folds),
         learner=learner,
         latency=lambda count, counts, *, threads: {views: float(count * views) for views in counts},
         frozen_member=lambda part: "frozen",
@@ -88,6 +89,10 @@ def test_what_is_asked_for_is_delivered(scored, scorer) -> None:
     single = choose(fake(), scored, scorer, None, ServingConfig(deliver="single", blend="never"), threads=1)
     assert (single.deliver, single.assembly.views, single.latency["delivered"]) == ("single", 4, 4.0)
     assert single.record["blend"] is None
+    alone = fake()
+    alone.trained = alone.trained[:1]
+    found = choose(alone, scored, scorer, None, ServingConfig(blend="never"), threads=1)
+    assert (found.deliver, found.latency["delivered"]) == ("ensemble", 4.0)  # of one network
     one_view = choose(fake(), scored, scorer, None, ServingConfig(views=1), threads=1)
     assert (one_view.deliver, one_view.assembly.views) == ("ensemble", 1)
     assert [row["views"] for row in one_view.record["compared_views"]] == [1]

@@ -64,6 +64,16 @@ def test_scores_out_of_fold_lie_on_the_rows_of_their_images(networks) -> None:
     np.testing.assert_allclose(np.exp(found.views).sum(axis=2), 1, rtol=1e-5)
 
 
+def test_with_networks_of_some_folds_only_the_images_of_these_have_a_score(networks) -> None:
+    three = networks()
+    found = replace(three, trained=three.trained[1:]).out_of_fold()
+    assert set(found.folds) == {1, 2}
+    everything = three.out_of_fold()
+    some = np.isin(everything.folds, (1, 2))
+    np.testing.assert_array_equal(found.views, everything.views[:, some])
+    assert found.rows.index.tolist() == everything.rows.index[some].tolist()
+
+
 def test_a_single_image_scored_by_hand_is_found_on_its_row(networks) -> None:
     three = networks()
     found = three.out_of_fold()
@@ -90,8 +100,9 @@ def test_without_folds_a_split_is_scored_by_the_one_network(networks, split) -> 
     assert set(found.folds) == {0, 1, 2}  # parts by group
 
 
+@pytest.mark.parametrize(("folds", "teachers"), [((0, 1, 2), {0: 1, 1: 2, 2: 0}), ((1, 2), {0: 1, 1: 2, 2: 1})])
 def test_images_that_were_seen_are_scored_by_a_network_that_saw_them_and_by_the_delivered_one(
-    networks, monkeypatch
+    networks, monkeypatch, folds: tuple[int, ...], teachers: dict[int, int]
 ) -> None:
     three = networks()
     loaded, asked = [], []
@@ -102,7 +113,7 @@ def test_images_that_were_seen_are_scored_by_a_network_that_saw_them_and_by_the_
         return np.full((len(views), len(images), 2), loaded[-1], dtype=np.float32)
 
     monkeypatch.setattr(module, "view_scores", scores)
-    numbered = [SimpleNamespace(fold=one.fold, store=store_of(number)) for number, one in enumerate(three.trained)]
+    numbered = [SimpleNamespace(fold=fold, store=store_of(fold)) for fold in folds]
     given = Networks(
         data=three.data, recipe=three.recipe, trained=numbered, learner=three.learner, views=three.views,
         counts=three.counts, frozen=three.frozen,
@@ -115,7 +126,7 @@ def test_images_that_were_seen_are_scored_by_a_network_that_saw_them_and_by_the_
 
     seen = given.on_seen(SimpleNamespace(store=store_of(9)), combine, len(given.views))
     rows = three.data.manifest[three.data.manifest["split"] == "train"]
-    assert seen.folds[:, 0].tolist() == [(fold + 1) % 3 for fold in rows["fold"]]
+    assert seen.folds[:, 0].tolist() == [teachers[fold] for fold in rows["fold"]]
     assert set(seen.delivered[:, 0]) == {9}
     assert asked[-1].tolist() == rows["pack_index"].tolist()
     np.testing.assert_allclose(frozen[0], log_softmax(three.frozen[rows.index].astype(float), axis=1))

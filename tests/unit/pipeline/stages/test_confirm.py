@@ -129,9 +129,10 @@ def context(tmp_path, tracker, monkeypatch):
     return make
 
 
-def carry_out(context: StageContext, *, seed: int = 5, **search) -> dict:
+def carry_out(context: StageContext, *, seed: int = 5, networks: int | None = None, **search) -> dict:
     settings = SearchConfig(**{"confirm": "always", "confirm_seeds": 2, **search})
-    return confirm.run(context, seed=seed, model=MODEL, recipe=RECIPE, search=settings, train=TRAIN, monitor=MONITOR)
+    train = TRAIN.model_copy(update={"networks": networks})
+    return confirm.run(context, seed=seed, model=MODEL, recipe=RECIPE, search=settings, train=train, monitor=MONITOR)
 
 
 def confirmation(context: StageContext) -> dict:
@@ -318,6 +319,12 @@ def test_a_fold_on_which_nothing_was_chosen_is_compared_on_too(context) -> None:
     carry_out(here, num_trials=1)
     assert confirmation(here)["replicates"] == ["fold-0", "fold-1", "fold-2"]
     assert confirmation(here)["selection_folds"] == []
+
+
+def test_recipes_are_compared_on_the_folds_of_the_networks_alone(context) -> None:
+    here = context(BEST, data=CROSS_FIT)
+    carry_out(here, num_trials=4, networks=1)
+    assert confirmation(here)["replicates"] == ["fold-2"]
 
 
 GRID = {"num_trials": 4, "sampler": "grid", "scheduler": "none"}

@@ -324,6 +324,13 @@ def test_recipes_are_compared_on_the_first_fold_or_on_the_validation_split() -> 
     assert training.for_selection(folded()).split("val").indices.tolist() == [6, 7]
 
 
+def test_networks_are_trained_without_all_folds_or_the_last_ones_since_recipes_are_compared_on_the_first() -> None:
+    data = cross_fitted()  # of three folds
+    given = {None: [0, 1, 2], 3: [0, 1, 2], 2: [1, 2], 1: [2], 7: [0, 1, 2]}
+    assert {networks: list(training.network_folds(data, networks)) for networks in given} == given
+    assert not training.network_folds(folded(), None)
+
+
 def test_where_nothing_is_held_out_the_monitors_probe_is_of_training_images() -> None:
     probe = training.held_out_batch(cross_fitted(), size=64, seed=0)
     assert sorted(probe.images[:, 0, 0, 0].tolist()) == list(range(8))

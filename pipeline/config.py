@@ -28,9 +28,10 @@ class TrainConfig(Section):
     patience: int = Field(default=10, ge=1)
     """hold_out: stop after this many epochs without a better validation score; the best epoch's weights are kept. In
     cross_fit every training has its full length, as its fold certifies."""
-    networks: int | None = Field(default=None, ge=1)
+    networks: int | None = Field(default=None, ge=0)
     """cross_fit: for how many of the folds a network is trained, each without its fold; null: for all. With fewer, the
-    images of the other folds teach every network and certify nothing."""
+    images of the other folds teach every network and certify nothing. 0, in any design: none is trained, and the
+    classifier on frozen features is delivered."""
 
 
 class OperatingPointConfig(Section):

@@ -17,20 +17,25 @@ REMEDY = "; set data.design to hold_out, which holds images out for this"
 def design_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
     """One line for each fault. space: what is searched."""
     design, faults, networks = config.data.design, [], config.train.networks
-    if networks is not None and design == "hold_out":
+    if networks and design == "hold_out":
         faults.append(
             f"train.networks={networks}: data.design=hold_out trains one network; leave it out, or set data.design to "
             "cross_fit or auto"
         )
-    elif networks is not None and networks > config.data.num_folds:
+    elif networks and networks > config.data.num_folds:
         faults.append(
             f"train.networks={networks}: there is a network for each fold at most, and data.num_folds="
             f"{config.data.num_folds}; give at most as many"
         )
-    if networks == 1 and config.serving.deliver == "single":
+    if networks == 0 and config.search.num_trials:
+        faults.append(
+            f"search.num_trials={config.search.num_trials}: recipes of networks are searched, and train.networks=0 "
+            "trains none; set search.num_trials to 0, or leave train.networks out"
+        )
+    if networks in (0, 1) and config.serving.deliver == "single":
         faults.append(
             "serving.deliver=single: a network on all images takes over the threshold of several, and "
-            "train.networks=1; set train.networks to 2 at least, or serving.deliver to auto"
+            f"train.networks={networks}; set train.networks to 2 at least, or serving.deliver to auto"
         )
     if design == "hold_out":
         if config.serving.deliver == "ensemble":

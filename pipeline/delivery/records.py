@@ -26,10 +26,12 @@ TRAINING_FILE = "training.json"
 def write_training(context: StageContext, trained: Sequence[Trained], spec: TrainingSpec) -> dict[str, Any]:
     """Write training.json, history.parquet, steps.parquet and monitor.json, and log them; figures for the headline.
 
-    spec: recipe and monitor of all.
+    spec: recipe and monitor of all. Without a training there is training.json alone.
     """
     values = {"recipe": spec.recipe.model_dump(mode="json"), "members": [_record(one) for one in trained]}
     (context.directory / TRAINING_FILE).write_text(json.dumps(values, indent=2), encoding="utf-8")
+    if not trained:
+        return {"networks": 0}
     ledger = _write_ledger(context, trained, spec.monitor_action)
     _write_history(context, trained, ledger)
     epochs = [epoch for one in trained for epoch in one.store.progress.history]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ import pandas as pd
 from components.display import counted
 from components.report.figures_training import curves_of_member
 from components.report.html import Section
+from pipeline.delivery.frozen import FROZEN
 from pipeline.reports.page import decimal
 
 WAYS = {"ensemble": "all networks", "single": "one network"}
+VIEWS = "Views of an image, on images that the networks had not seen"
 
 
 def delivery_section(train: Path, deliver: Path) -> Section:
@@ -26,20 +28,23 @@ def delivery_section(train: Path, deliver: Path) -> Section:
     limit = "no limit is set" if latency["limit"] is None else f"the limit is {latency['limit']:g} ms"
     text = (
         f"{record['summary']}. An image takes {milliseconds(latency)}, from its pixels to its logits; {limit}. "
-        + _networks_text(record["networks"])
+        + _networks_text(record)
     )
     return Section(
         "What is delivered",
         text,
         tables=[
-            ("Views of an image, on images that the networks had not seen", _views_table(record, latency)),
+            *([(VIEWS, _views_table(record, latency))] if record["compared_views"] else []),
             *([("The networks", _members_table(members))] if members else []),
         ],
         notes=[_blend_text(record["blend"])] if record["blend"] else [],
     )
 
 
-def _networks_text(networks: Sequence[str]) -> str:
+def _networks_text(record: Mapping[str, Any]) -> str:
+    networks = record["networks"]
+    if record["deliver"] == FROZEN:
+        return "No network was trained (train.networks=0)."
     if not networks:
         return "No network is delivered, since none would gain anything beside the classifier on frozen features."
     averaged = "The logarithms of the probabilities are averaged over views and networks."
@@ -51,8 +56,8 @@ def _networks_text(networks: Sequence[str]) -> str:
     )
 
 
-def training_section(train: Path, deliver: Path) -> Section:
-    """The trainings, each with its curves, from the folders of the stages train and deliver."""
+def training_sections(train: Path, deliver: Path) -> list[Section]:
+    """The trainings, each with its curves, from the folders of the stages train and deliver; none without any."""
     figures, epochs, advice = [], 0, []
     for folder in _with_trainings(train, deliver):
         history, steps = (pd.read_parquet(folder / f"{name}.parquet") for name in ("history", "steps"))
@@ -64,6 +69,8 @@ def training_section(train: Path, deliver: Path) -> Section:
             figures.append((f"Learning curves {member['name']}", figure))
         epochs += len(history)
         advice += monitor["advice"]
+    if not figures:
+        return []
     recipe = {
         key: value
         for values in _read(train, "training.json")["recipe"].values()
@@ -71,13 +78,14 @@ def training_section(train: Path, deliver: Path) -> Section:
         if value is not None
     }
     shown = {key: f"{value:.3g}" if isinstance(value, float) else str(value) for key, value in recipe.items()}
-    return Section(
+    section = Section(
         "Training",
         f"{counted(len(figures), 'network')}, {counted(epochs, 'epoch')} together, by the recipe below.",
         tables=[("Recipe", pd.DataFrame({"setting": list(shown), "value": list(shown.values())}))],
         figures=figures,
         notes=[f"The monitor: {line}" for line in advice],
     )
+    return [section]
 
 
 def milliseconds(latency: Mapping[str, Any]) -> str:
@@ -88,7 +96,7 @@ def milliseconds(latency: Mapping[str, Any]) -> str:
 
 def _with_trainings(*folders: Path) -> list[Path]:
     """Those of the stages that have trained something."""
-    return [folder for folder in folders if (folder / "training.json").is_file()]
+    return [folder for folder in folders if (folder / "history.parquet").is_file()]
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from components.report.galleries import gallery
 from components.report.html import Section
 from components.serving.card import ModelCard
 from pipeline.reports.confirmation import confirmation_section
-from pipeline.reports.delivery import delivery_section, training_section
+from pipeline.reports.delivery import delivery_section, training_sections
 from pipeline.reports.page import decimal, interval, share, write_page
 from pipeline.reports.search import search_section
 from pipeline.stage import StageContext
@@ -65,10 +65,10 @@ def write_report(report: EvaluationReport, *, gallery_size: int) -> None:
             *(_decision_sections(report, gallery_size) if report.metrics["ranking"] else []),
             _class_section(report),
             delivery_section(train, deliver),
-            training_section(train, deliver),
+            *training_sections(train, deliver),
             search_section(report.context.inputs["search"].directory),
             confirmation_section(report.context.inputs["confirm"].directory),
-            _range_test_section(report),
+            *_range_test_sections(report),
             Section("Provenance", tables=[("What this was made from", pd.DataFrame(provenance))]),
         ],
     )
@@ -171,12 +171,14 @@ def _class_section(report: EvaluationReport) -> Section:
     return Section("Classes", text, tables=tables, figures=figures)
 
 
-def _range_test_section(report: EvaluationReport) -> Section:
-    """The range tests of the backbone that was trained in the end, by optimizer."""
+def _range_test_sections(report: EvaluationReport) -> list[Section]:
+    """The range tests of the backbone that was trained in the end, by optimizer; none where they were left out."""
     curves = pd.read_parquet(report.context.input("lr_range_test", "curves.parquet"))
     training = json.loads(report.context.input("train", "training.json").read_text(encoding="utf-8"))
     backbone = training["recipe"]["model"]["backbone"]
     curves = curves[curves["backbone"] == backbone]
+    if curves.empty:
+        return []
     text = report.context.input("lr_range_test", "backbone_bounds.json").read_text(encoding="utf-8")
     figures = [
         (
@@ -185,9 +187,10 @@ def _range_test_section(report: EvaluationReport) -> Section:
         )
         for name, record in json.loads(text)[backbone].items()
     ]
-    return Section(
+    section = Section(
         "Learning-rate range test",
         "Short runs under a rising rate show where this model starts to learn and where it diverges. "
         "They find a stable range, not the optimum.",
         figures=figures,
     )
+    return [section]

@@ -17,8 +17,8 @@ class RangeTestConfig(Section):
     """On which backbones, if `embed` keeps them; always on the model's own; null: also on those that are searched."""
     ramp: tuple[float, float] | None = None
     """Lowest and highest rate of the ramp, for every optimizer tested; null: six decades that suit each optimizer."""
-    num_seeds: int = Field(default=3, ge=1)
-    """Curves per optimizer; the analysis takes their median."""
+    num_seeds: int = Field(default=3, ge=0)
+    """Curves per optimizer; the analysis takes their median. 0: no test, and the usual rates of each optimizer."""
     steps_per_decade: int = Field(default=20, ge=5)
     """Optimizer steps while the rate rises tenfold; the ramp sweeps about six decades."""
     weight_decays: tuple[float, ...] = ()
@@ -46,6 +46,12 @@ class RangeTestConfig(Section):
         if len(value) == 1:
             raise ValueError("one weight decay is no comparison; give two or more, or none")
         return value
+
+    @model_validator(mode="after")
+    def _tested(self) -> RangeTestConfig:
+        if self.weight_decays and not self.num_seeds:
+            raise ValueError("num_seeds=0 tests nothing, and weight_decays are to be compared; leave one of them out")
+        return self
 
 
 class MonitorConfig(Section):

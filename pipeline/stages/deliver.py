@@ -17,22 +17,24 @@ from components.errors import InputError
 from components.evaluation.calibration import Calibration
 from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.models.heads import read_heads
-from pipeline.compute.device import set_up_process
-from pipeline.compute.resources import cpu_threads
+from components.serving.bundle import load_ensemble
+from components.serving.latency import REPEATS, latency_ms
+from pipeline.compute.device import resolve_target, set_up_process
+from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.assembly import Scorer, Unseen
 from pipeline.delivery.choice import SINGLE, Choice, choose, views_asked
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import export_model, model_card
-from pipeline.delivery.frozen import frozen_part
+from pipeline.delivery.frozen import FROZEN, export_frozen, frozen_part
 from pipeline.delivery.members import Trained, range_test_says, train_members
 from pipeline.delivery.networks import Networks, load_networks
 from pipeline.delivery.records import read_training, write_training
 from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data, recipe_objective
+from pipeline.training.build import TrainingData, open_data, recipe_objective
 from pipeline.training.confirmed import read_confirmed
 from pipeline.training.job import REMEDY, TrainingSpec, on_all, with_head
 
@@ -52,13 +54,15 @@ def run(
     data = open_data(prepared)
     set_up_process(cpu_threads(context.compute))
     recipe, trained = read_training(context.inputs["train"].directory)
+    threads = serving.num_threads or cpu_threads(context.compute)
+    if not trained:
+        return _deliver_frozen(context, data, operating_point, threads, limit=serving.max_latency_ms)
     spec = TrainingSpec(recipe=recipe, seed=seed, epochs=train.epochs, monitor=monitor)
     networks = load_networks(context, data, spec, trained)
     scored = networks.out_of_fold() if data.folds else networks.of_split("val", views_asked(networks, serving))
     _check_finite(context, networks, scored)
     objective = recipe_objective(recipe)
     scorer = Scorer(objective=objective, classes=data.classes, good_classes=data.good_classes, seed=seed)
-    threads = serving.num_threads or cpu_threads(context.compute)
     frozen = frozen_part(context)
     choice = choose(networks, scored, scorer, frozen, serving, threads=threads)
     delivered = _delivered(context, networks, choice, spec)
@@ -74,6 +78,39 @@ def run(
         "networks": [one.name for one in delivered],
         **choice.record,
     }
+    return _report(context, record, point)
+
+
+def _deliver_frozen(
+    context: StageContext, data: TrainingData, settings: OperatingPointConfig, threads: int, *, limit: float | None
+) -> dict[str, Any]:
+    """The classifier on frozen features alone: no network was trained."""
+    model_id, card, point = export_frozen(context, data, settings, name="model")
+    target = resolve_target(driver_compute(context.compute))
+    _, ensemble = load_ensemble(context.directory / "model", target)
+    milliseconds = latency_ms(ensemble, side=data.pack.size, threads=threads, repeats=REPEATS)
+    if limit is not None and milliseconds > limit:
+        raise InputError(
+            f"serving.max_latency_ms={limit:g}: {card.summary} takes {milliseconds:.3g} ms for an image on this "
+            "machine; raise the limit or serving.num_threads, or choose a smaller model.backbone or recipe.image_size"
+        )
+    candidates = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["candidates"]
+    record = {
+        "model_id": model_id,
+        "summary": card.summary,
+        "networks": [],
+        "deliver": FROZEN,
+        "views": 1,
+        "score": candidates[0]["score"],
+        "blend": None,
+        "compared_views": [],
+        "latency_ms": {"delivered": milliseconds, "threads": threads, "device": target.type, "limit": limit},
+    }
+    return _report(context, record, point)
+
+
+def _report(context: StageContext, record: dict[str, Any], point: OperatingPoint | None) -> dict[str, Any]:
+    """Write delivery.json, say what is delivered; figures for the headline."""
     (context.directory / "delivery.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     context.run.log_artifact(context.directory / "delivery.json")
     _say(context, record, point)

@@ -8,43 +8,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import numpy as np
-
-from components.evaluation.operating_point import Evidence, OperatingPoint
+from components.evaluation.operating_point import OperatingPoint
 from pipeline.config import OperatingPointConfig
 from pipeline.data.sources import log_lineage
-from pipeline.delivery.decision import decide
-from pipeline.delivery.export import export_model, model_card
-from pipeline.delivery.frozen import frozen_part
+from pipeline.delivery.frozen import export_frozen
 from pipeline.stage import StageContext
 from pipeline.training.build import open_data
 
 
 def run(context: StageContext, *, operating_point: OperatingPointConfig) -> dict[str, Any]:
-    """Calibrate the classifier's scores, choose the threshold, write model/ and operating_point.json, log the model.
-
-    The scores are out of fold, without the fold on which candidates were compared, or those of the calibration split.
-    """
+    """Export the classifier as a model, and say how good it is."""
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="first model")
-    data = open_data(prepared)
+    model_id, _, point = export_frozen(context, open_data(prepared), operating_point, name="first_model")
     record = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
-    logits = np.load(context.input("embed", "frozen_logits.npy")).astype(np.float64)
-    scored = np.isfinite(logits).all(axis=1)
-    evidence = Evidence("held_out", folds=0, choices=1)
-    if data.folds:
-        compared_on = tuple(record["not_certifying"])
-        evidence = Evidence("out_of_fold", folds=data.folds, choices=1, not_certifying=compared_on)
-    else:
-        scored &= data.manifest["split"].eq("calibration").to_numpy()
-    calibration, point = decide(
-        context, data, logits[scored], data.manifest[scored], operating_point, evidence=evidence
-    )
-    part = frozen_part(context)
-    card = model_card(
-        context, data, [part.member], recipe=None, precision="float32", calibration=calibration, point=point
-    )
-    model_id = export_model(context, data, card, [part], name="first_model")
     _announce(context, record, point)
     return {
         "first_model_id": model_id,

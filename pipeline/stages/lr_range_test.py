@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import pandas as pd
 
 from components.optim.optimizers import batch_factor, optimizer_spec
-from components.optim.range_test.bounds import LrBounds, analyse_curves
+from components.optim.range_test.bounds import LrBounds, analyse_curves, untested
 from components.optim.range_test.weight_decay import DecayVerdict, choose_weight_decay
+from components.training.ramp import RampStep
 from pipeline.data.sources import log_lineage
 from pipeline.overriding import override
 from pipeline.range_test.ramps import Curve, RangeTest, measure
@@ -69,9 +70,12 @@ def run(
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
     backbones = _to_test(embedding["kept"], lr_range_test, own=model.backbone)
-    with context.run.system_metrics(), task_placement(context) as place:
-        say_conditions(context.console, configured, ramped=ramped)
-        found = _test_all(context, data, configured, lr_range_test, place, backbones, seed, ramped=ramped)
+    if lr_range_test.num_seeds:
+        with context.run.system_metrics(), task_placement(context) as place:
+            say_conditions(context.console, configured, ramped=ramped)
+            found = _test_all(context, data, configured, lr_range_test, place, backbones, seed, ramped=ramped)
+    else:
+        found = _untested(configured, data, backbones, lr_range_test.optimizers)
     report_tests(context, found.bounds)
     _write_results(context, configured, found)
     return _headline(found, backbones)
@@ -80,6 +84,14 @@ def run(
 def _to_test(kept: Sequence[str], settings: RangeTestConfig, *, own: str) -> list[str]:
     """Those of the kept backbones that trainings may use. kept: the model's own first."""
     return [name for name in kept if settings.backbones is None or name in (own, *settings.backbones)]
+
+
+def _untested(configured: Recipe, data: TrainingData, backbones: Sequence[str], optimizers: Sequence[str]) -> _Found:
+    """The usual rates of each optimizer."""
+    loss, reason = loss_of_constant(configured, data), "it was left out, lr_range_test.num_seeds=0"
+    own = {name: untested(optimizer_spec(name), constant_loss=loss, reason=reason) for name in optimizers}
+    columns = [*(column.name for column in fields(RampStep)), "optimizer", "backbone"]
+    return _Found(bounds=dict.fromkeys(backbones, own), curves=[pd.DataFrame(columns=columns)])
 
 
 def _test_all(

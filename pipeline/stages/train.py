@@ -18,7 +18,7 @@ from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import network_folds, open_data
+from pipeline.training.build import TrainingData, network_folds, open_data
 from pipeline.training.confirmed import WHOLE, read_confirmed
 from pipeline.training.job import TrainingSpec, left_out, with_head
 
@@ -39,14 +39,18 @@ def run(
     chosen = override(Recipe(model=model, recipe=recipe), confirmed.overrides)
     spec = TrainingSpec(recipe=chosen, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     with context.run.system_metrics():
-        trained = _train(context, spec, confirmed.kept, network_folds(open_data(prepared), train.networks))
+        trained = _train(context, spec, confirmed.kept, open_data(prepared), train.networks)
     return write_training(context, trained, spec)
 
 
-def _train(context: StageContext, spec: TrainingSpec, kept: Mapping[str, str], folds: range) -> list[Trained]:
-    """The network without each of these folds, or the one network of the design hold_out."""
+def _train(
+    context: StageContext, spec: TrainingSpec, kept: Mapping[str, str], data: TrainingData, networks: int | None
+) -> list[Trained]:
+    """The network without each of these folds, or the one network of the design hold_out; none of 0 networks."""
+    if networks == 0:
+        return []
     heads = read_heads(context.inputs["embed"].directory)
-    if not folds:
+    if not data.folds:
         return [train_one(context, WHOLE, with_head(spec, heads), kept)]
-    specs = {f"fold-{fold}": with_head(left_out(spec, fold), heads) for fold in folds}
+    specs = {f"fold-{fold}": with_head(left_out(spec, fold), heads) for fold in network_folds(data, networks)}
     return train_members(context, specs, kept, stage="train")

@@ -161,7 +161,7 @@ def fold_of(data: TrainingData, fold: int) -> TrainingData:
 
 def network_folds(data: TrainingData, networks: int | None) -> range:
     """The folds without which a network is trained: all, or the last ones, since recipes are compared on the first."""
-    return range(data.folds - min(networks or data.folds, data.folds), data.folds)
+    return range(data.folds - min(data.folds if networks is None else networks, data.folds), data.folds)
 
 
 def with_batch_size(recipe: Recipe, data: TrainingData) -> Recipe:

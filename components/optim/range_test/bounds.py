@@ -159,6 +159,15 @@ def analyse_curves(
     return LrBounds(**seen, **rates, **found, warnings=tuple(warnings))
 
 
+def untested(spec: OptimizerSpec, *, constant_loss: float, reason: str) -> LrBounds:
+    """Return the optimizer's defaults, for the reason that nothing was measured."""
+    nothing: dict[str, Any] = dict.fromkeys(("lr_min", "lr_div", "valley", "drop", "noise"))
+    return LrBounds(
+        **_defaults(spec), **nothing, optimizer=spec.name, constant_loss=constant_loss, reason=reason, warnings=(),
+        fit={"lr": [], "loss": []},
+    )  # fmt: skip
+
+
 def factor_family(optimizer: str) -> str:
     """Return the optimizer's key in FAMILY_FACTOR: AdaGrad's own, else its spec's family."""
     return "adagrad" if optimizer.startswith("adagrad") else optimizer_spec(optimizer).family

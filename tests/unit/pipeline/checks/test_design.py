@@ -33,6 +33,9 @@ def test_there_are_as_many_networks_as_folds_at_most() -> None:
     assert fault.startswith("train.networks=2: data.design=hold_out trains one network")
     (fault,) = faults(train__networks=1, serving__deliver="single")
     assert fault.endswith("train.networks=1; set train.networks to 2 at least, or serving.deliver to auto")
+    (fault,) = faults(train__networks=0)
+    assert fault.startswith("search.num_trials=4: recipes of networks are searched, and train.networks=0 trains none")
+    assert loaded(train__networks=0, search__num_trials=0).train.networks == 0
     assert loaded(train__networks=3).train.networks == 3
 
 

@@ -92,6 +92,12 @@ def test_a_members_figure_has_the_findings_of_its_own(context, monkeypatch) -> N
     assert [(one["rows"], one["best_epoch"], one["ledger"]) for one in drawn] == [(2, 2, []), (2, 2, found)]
 
 
+def test_without_a_training_the_recipe_alone_is_on_record(context) -> None:
+    assert records.write_training(context, [], SPEC) == {"networks": 0}
+    recipe, trained = records.read_training(context.directory)
+    assert (recipe, trained) == (SPEC.recipe, [])
+
+
 def test_a_later_stage_reads_the_trainings_as_they_were_written(context, monkeypatch) -> None:
     both = [member("fold-0"), member("fold-1", trained_in="confirm")]
     headline = records.write_training(context, both, SPEC)

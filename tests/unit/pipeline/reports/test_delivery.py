@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from components.report import figures_training
-from pipeline.reports.delivery import delivery_section, training_section
+from pipeline.reports.delivery import delivery_section, training_sections
 
 SUMMARY = "2 networks (resnet18 at 128 px, 2 views) and 1 frozen classifier (resnet18 at 128 px, 1 view)"
 BLEND = {
@@ -133,7 +133,7 @@ def test_every_network_has_its_curves_with_the_epoch_that_was_kept_and_its_own_f
     drawn = []
     monkeypatch.setattr(figures_training, "learning_curves", lambda history, **given: drawn.append(given))
     found = {"member": "fold-1", "step": 20, "kind": "spike", "action": "none"}
-    section = training_section(*write(networks=["all"], ledger=[found]))
+    (section,) = training_sections(*write(networks=["all"], ledger=[found]))
     assert [caption.removeprefix("Learning curves ") for caption, _ in section.figures] == ["fold-0", "fold-1", "all"]
     assert [given["best_epoch"] for given in drawn] == [2, 4, 4]
     assert [given["ledger"] for given in drawn] == [[], [found], []]
@@ -145,4 +145,5 @@ def test_every_network_has_its_curves_with_the_epoch_that_was_kept_and_its_own_f
 
 
 def test_the_curves_are_drawn(write) -> None:
-    assert len(training_section(*write()).figures) == 2
+    (section,) = training_sections(*write())
+    assert len(section.figures) == 2

@@ -105,7 +105,7 @@ def decided(context, monkeypatch):
         monkeypatch.setattr(stage, "read_confirmed", lambda path: confirmed or Confirmed(overrides={}, kept={}))
         record = {"not_certifying": compared_on}
         context.input("embed", "embedding.json").write_text(json.dumps(record))
-        networks = Scores(data=SimpleNamespace(folds=folds), asked=[])
+        networks = Scores(data=SimpleNamespace(folds=folds), trained=[None] * folds, asked=[])
         assembly = Assembly(views=1, network=0.5, frozen=2.0, logits=np.full((3, 2), 8.0), record={"score": 0.9})
         choice = Choice(deliver=deliver, assembly=assembly, latency={"delivered": 1.0})
         stage._decide(context, networks, unseen(3.0), choice, delivered, "settings")

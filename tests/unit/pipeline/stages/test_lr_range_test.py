@@ -219,6 +219,20 @@ def test_weight_decays_are_compared_on_the_models_own_backbone() -> None:
     assert groups[2:] == [[("vit", "sgd", 0.01)], [("vit", "adamw", 0.01)]]
 
 
+def test_a_test_that_is_left_out_leaves_the_usual_rates_and_no_curve(monkeypatch) -> None:
+    monkeypatch.setattr(lr_range_test, "loss_of_constant", lambda *args: 0.7)
+    found = lr_range_test._untested(recipe(), None, ["net", "other"], ("adamw", "sgd"))  # type: ignore[arg-type]
+    assert list(found.bounds) == ["net", "other"]
+    bounds = found.bounds["net"]["sgd"]
+    assert (bounds.lower, bounds.suggested, bounds.upper, bounds.abstained) == (1e-3, 1e-2, 3e-1, True)
+    assert bounds.reason == "it was left out, lr_range_test.num_seeds=0"
+    (curves,) = found.curves
+    assert curves.empty
+    assert {"seed", "step", "lr", "loss", "optimizer", "backbone"} <= set(curves.columns)
+    with pytest.raises(ValueError, match="num_seeds=0 tests nothing"):
+        RangeTestConfig(num_seeds=0, weight_decays=(0.1, 0.2))
+
+
 def test_the_headline_names_other_backbones() -> None:
     found = lr_range_test._Found(
         bounds={"a": {"sgd": bounds("sgd", suggested=0.1)}, "b@x": {"sgd": bounds("sgd", suggested=0.2)}}

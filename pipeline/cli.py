@@ -46,6 +46,7 @@ SHORT_OPTIONS = {"lr_range_test": "optimizers", "compare_lr": "entries"}
 ConfigOption = Annotated[str, typer.Option("--config", help="A YAML file, or: default, demo, smoke, cluster.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override, as key=value; repeatable.")]
 ForceOption = Annotated[list[str] | None, typer.Option("--force", help="Run this stage anew; repeatable.")]
+BudgetOption = Annotated[str | None, typer.Option("--budget", help="Time for the whole run: 90s, 10min, 2h.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show the configuration and the plan; run no stage.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
 
@@ -77,13 +78,14 @@ def _stage_command(name: str, until: str, help_text: str) -> None:
         config: ConfigOption = "default",
         set_: SetOption = None,
         force: ForceOption = None,
+        budget: BudgetOption = None,
         dry_run: DryRunOption = False,
         json_: JsonOption = False,
     ) -> None:
         with _ready(as_json=json_) as attempt:
             from pipeline import commands
 
-            overrides = _overrides(context, set_)
+            overrides = _overrides(context, [*(set_ or []), *([f"budget={budget}"] if budget is not None else [])])
             if (names := overrides.pop(SHORT_OPTIONS.get(until, ""), None)) is not None:
                 chosen = ",".join(name.strip() for name in names.split(",") if name.strip())
                 overrides[f"{until}.{SHORT_OPTIONS[until]}"] = f"[{chosen}]"

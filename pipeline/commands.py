@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -10,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.table import Table
 from rich.text import Text
 
 from components.display import one_line
 from components.errors import InputError, ModelError
+from pipeline.timed_plan import check_budget, has_budget, later, whole_plan
 from pipeline.checks.run import COMPARISON, checked_plan, connect, run_checks
 from pipeline.config import Config, ProjectConfig
 from pipeline.console import Console, Terminal, duration
@@ -22,6 +25,7 @@ from pipeline.loading import for_comparison, load
 from pipeline.plan import make_plan
 from pipeline.run_notes import run_name
 from pipeline.runner import PipelineRun, Summary, shown_config
+from pipeline.sections.time import seconds_of
 from pipeline.stages import STAGES
 from pipeline.yaml_text import write_yaml
 
@@ -39,15 +43,19 @@ def run(
 
     `starting` is told the run before it starts, so that the caller can say how far it got when it fails.
     """
-    console = Console()
+    console, begun = Console(), psutil.Process().create_time()
     config = _configuration(config_source, overrides, until)
     plan = checked_plan(config, until=until, force=force, console=console)
+    ends_at = begun + seconds_of(config.budget) if config.budget else None
+    follow = None
+    if ends_at is not None and has_budget(config, until):
+        follow = functools.partial(later, config, until=until, force=force, ends_at=ends_at)
     from components.tracking import DEFAULT_EXPERIMENT_ID
 
     tracker = connect(config)
     if tracker.experiment_id == DEFAULT_EXPERIMENT_ID:  # only `mlflow run` puts a run there
         console.say("this run is in the experiment Default; `mlflow run --experiment-name NAME` puts it in another")
-    pipeline = PipelineRun(plan, config, tracker, console)
+    pipeline = PipelineRun(plan, config, tracker, console, ends_at=ends_at, later=follow)
     starting(pipeline)
     summary = pipeline.execute(run_name(config.project.name, until if until != STAGES[-1].name else None))
     console.table(summary_table(summary))
@@ -80,6 +88,7 @@ def show_plan(
 
 def _configuration(config_source: str, overrides: Mapping[str, str], until: str) -> Config:
     config = load(config_source, overrides, trains=until not in ("prepare", "embed", "first_model", "lr_range_test"))
+    check_budget(config)
     return for_comparison(config) if until == COMPARISON else config
 
 
@@ -138,7 +147,7 @@ def predict(
 def show_status(config_source: str, overrides: Mapping[str, str], *, as_json: bool) -> None:
     """Print the state of each stage, the registered aliases and the runs that are running."""
     config = load(config_source, overrides)
-    plan = make_plan(config, STAGES, until=STAGES[-1].name)
+    plan = whole_plan(config, until=STAGES[-1].name)
     from components.registry import Registry
 
     tracker = connect(config)
@@ -184,7 +193,7 @@ def clean(config_source: str | None, overrides: Mapping[str, str], *, remove: bo
             f"project.name={config.project.name}: the name that all configurations without one have, so that their "
             "results cannot be told apart; give the project a name of its own, and remove older results by hand"
         )
-    plan = make_plan(config, STAGES, until=STAGES[-1].name)
+    plan = whole_plan(config, until=STAGES[-1].name)
     plan += make_plan(for_comparison(config), STAGES, until=COMPARISON, settled=plan[:1])  # the images are the same
     used = {item.directory for item in plan}
     storage = Path(config.storage.root).absolute()

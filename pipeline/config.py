@@ -15,6 +15,7 @@ from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.learning_rate import CompareConfig, MonitorConfig, RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.sections.search import SearchConfig
+from pipeline.sections.time import Duration
 
 
 class ProjectConfig(Section):
@@ -150,6 +151,9 @@ class Config(Section):
     """The whole configuration; a stage receives the sections that it declares."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
+    budget: Duration | None = None
+    """Time for the whole run, with a unit: `90s`, `10min`, `2h`. The stage `budget` then chooses, by the pace that it
+    measures, how many networks are trained, how long, and whether a range test precedes them; null: as configured."""
     project: ProjectConfig = ProjectConfig()
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

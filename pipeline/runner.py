@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -71,11 +71,31 @@ class Summary:
         return json.dumps(asdict(self), allow_nan=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Later:
+    """Stages whose configuration the earlier ones have found. ends_at: see `StageContext`."""
+
+    plan: Sequence[PlannedStage]
+    config: Config
+    ends_at: float
+
+
 class PipelineRun:
     """Carries a plan out under one root run, and can say at any time how far it got."""
 
-    def __init__(self, plan: Sequence[PlannedStage], config: Config, tracker: Tracker, console: Console) -> None:
-        self._plan, self._config, self._tracker, self._console = plan, config, tracker, console
+    def __init__(
+        self,
+        plan: Sequence[PlannedStage],
+        config: Config,
+        tracker: Tracker,
+        console: Console,
+        *,
+        ends_at: float | None = None,
+        later: Callable[[Sequence[PlannedStage]], Later] | None = None,
+    ) -> None:
+        """ends_at: see `StageContext`. later: asked after the last stage of the plan for what is to follow."""
+        self._plan, self._config, self._tracker, self._console = list(plan), config, tracker, console
+        self._ends_at, self._later = ends_at, later
         self._commit = current_commit()
         self._started = time.monotonic()
         self._root: Run | None = None
@@ -101,7 +121,7 @@ class PipelineRun:
             if artifacts is not None:
                 mark_folder(artifacts)  # its figures are no images of parts, should it lie among those
             with self._tracker.heartbeat(root):
-                for number, item in enumerate(self._plan, 1):
+                for number, item in enumerate(self._stages(), 1):
                     self._console.say(f"[{number}/{len(self._plan)}] {item.stage.name}: {item.reason}", "bold")
                     done, record = self._carry_out(item, root)
                     self._records[item.stage.name] = record
@@ -141,6 +161,15 @@ class PipelineRun:
             headline={key: value for stage in self._summaries for key, value in stage.headline.items()},
             error=error,
         )
+
+    def _stages(self) -> Iterator[PlannedStage]:
+        """Those of the plan, then those that follow from their results."""
+        yield from self._plan
+        if self._later is not None:
+            later = self._later(self._plan)
+            self._config, self._ends_at = later.config, later.ends_at
+            self._plan += later.plan
+            yield from later.plan
 
     def _note(self, root: Run, summary: Summary) -> None:
         root.set_note(root_note(self._config.project.name, summary, self._records, planned=len(self._plan)))
@@ -242,6 +271,7 @@ class PipelineRun:
             compute=self._config.compute,
             console=self._console,
             commit=self._commit,
+            ends_at=self._ends_at,
         )
         begun = {"project": self._config.project.name, "inputs": inputs}
         (context.work / INPUTS_FILE).write_text(json.dumps(begun), encoding="utf-8")

@@ -87,7 +87,8 @@ class StageRecord:
 class StageContext:
     """What a stage is given beside its sections.
 
-    afterwards: what is to be done once the result stands, such as removing what it went on from elsewhere.
+    ends_at: when a run with a budget has to end, by `time.time`; in the stages after `budget` when its trainings have
+    to. afterwards: what is to be done once the result stands, such as removing what it went on from elsewhere.
     """
 
     directory: Path
@@ -97,6 +98,7 @@ class StageContext:
     compute: ComputeConfig
     console: Console
     commit: str
+    ends_at: float | None = None
     afterwards: list[Callable[[], None]] = field(default_factory=list)
 
     @property

@@ -25,8 +25,9 @@ from components.optim.schedules import PlateauRule, Schedule, multiplier
 class Stepper:
     """Drives one optimizer over one model.
 
-    optimizer: as it was given. schedule: as it was given. steps: successful ones so far. scale: factor beside the
-    schedule, for whoever watches the training. group_names: of the parameter groups, unique and stable. averages:
+    optimizer: as it was given. schedule: as it was given. steps: successful ones so far. skipped: steps that
+    were not taken, and that the schedule counts all the same. scale: factor beside the schedule, for whoever watches
+    the training. group_names: of the parameter groups, unique and stable. averages:
     whether `averaged` does anything. gradients: of the backward pass that was measured last.
     grad_norm: () norm of all of them together, before clipping, on the device.
     """
@@ -56,6 +57,7 @@ class Stepper:
         self.optimizer = optimizer
         self.schedule = schedule
         self.steps = 0
+        self.skipped = 0
         self.scale = 1.0
         self.gradients: list[torch.Tensor] = []
         self.grad_norm = torch.tensor(math.nan)
@@ -84,7 +86,7 @@ class Stepper:
 
     def rates(self) -> tuple[float, ...]:
         """Return the rate of every group in the coming step."""
-        factor = multiplier(self.schedule, self.steps) * self._plateau.factor * self.scale
+        factor = multiplier(self.schedule, self.steps + self.skipped) * self._plateau.factor * self.scale
         return tuple(
             0.0 if self._body.frozen and _in_body(group) else peak * factor
             for peak, group in zip(self._peaks, self.optimizer.param_groups, strict=True)
@@ -198,6 +200,7 @@ class Stepper:
         return {
             "optimizer": self.optimizer.state_dict(),
             "steps": self.steps,
+            "skipped": self.skipped,
             "scale": self.scale,
             "plateau": self._plateau.state_dict(),
         }
@@ -206,7 +209,7 @@ class Stepper:
         """Resume where a stepper of the same recipe was; the model's own state is loaded separately."""
         # A copy: torch would share the tensors with the state, and change them.
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
-        self.steps, self.scale = state["steps"], state["scale"]
+        self.steps, self.skipped, self.scale = state["steps"], state["skipped"], state["scale"]
         self._plateau.load_state_dict(state["plateau"])
         self._failed = None
         self._match_steps()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from components.display import counted
 from components.errors import InputError
+from pipeline.timed_plan import has_budget, plan_until
 from pipeline.compute.resources import (
     check_compute,
     cpu_count,
@@ -82,11 +83,11 @@ def checked_plan(config: Config, *, until: str, force: Sequence[str], console: C
     plan: list[PlannedStage] = []
     try:
         storage = check_storage(config)  # which the plan writes to
-        plan = make_plan(config, STAGES, until=until, force=force, console=console)
+        plan = make_plan(config, STAGES, until=plan_until(config, until), force=force, console=console)
     except InputError as error:
         faults += str(error).splitlines()
     running = {item.stage.name for item in plan if item.action != "reused"}
-    if faults:  # as if all had to run
+    if faults or has_budget(config, until):  # as if all had to run
         running = {stage.name for stage in upstream(STAGES, until)} if until in ALL else set()
     notes: list[str] = [] if faults else [*storage[1:]]
     for check in CHECKS:

@@ -15,9 +15,6 @@ from pipeline.delivery.export import Part, export_model, model_card
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData
 
-#: What is delivered where no network is trained.
-FROZEN = "frozen"
-
 
 def frozen_part(context: StageContext) -> Part:
     """With a weight of 1, as in a model of its own."""

@@ -6,8 +6,10 @@ one. Trainings of the confirmation are taken over.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -78,7 +80,7 @@ def train_members(
 
             def jobs() -> Iterator[Job]:
                 runs = ChildRuns(context.tracker, context.run, TAG_ENTRY, TAG_SEED)
-                for name, spec in left.items():
+                for name, spec in in_time(context, left, at_once=1 if place.share is None else place.share.concurrent):
                     job = open_job(runs, name, spec, _folder(context, name), stage="member")
                     trained[name] = _trained(name, spec, kept, job.store, stage=stage, run_id=job.run_id)
                     yield job
@@ -90,7 +92,30 @@ def train_members(
     if failed:
         known = range_test_says(context, specs[failed[0].name].recipe)
         raise InputError(f"{failed[0].name}: {failed[0].ended.failure}{known}")
-    return [trained[name] for name in specs]
+    return [trained[name] for name in specs if name in trained]
+
+
+def in_time(
+    context: StageContext, specs: Mapping[str, TrainingSpec], *, at_once: int
+) -> Iterator[tuple[str, TrainingSpec]]:
+    """The trainings, each with its share of the time that is left where the run has a budget; at_once: of them.
+
+    Trainings for which no time is left are dropped, but not the first.
+    """
+    begins = time.time()
+    for number, (name, spec) in enumerate(specs.items()):
+        if context.ends_at is None:
+            yield name, spec
+            continue
+        if at_once == 1:
+            begins = time.time()
+        rounds = math.ceil((len(specs) - number) / at_once)
+        if number and begins >= context.ends_at:
+            context.console.warn(f"no time is left for {name} and the networks after it (budget)")
+            return
+        yield name, replace(spec, ends_at=begins + (context.ends_at - begins) / rounds)
+        if (number + 1) % at_once == 0:
+            begins += (context.ends_at - begins) / rounds
 
 
 def range_test_says(context: StageContext, recipe: Recipe) -> str:

@@ -12,7 +12,6 @@ import pandas as pd
 from components.display import counted
 from components.report.figures_training import curves_of_member
 from components.report.html import Section
-from pipeline.delivery.frozen import FROZEN
 from pipeline.reports.page import decimal
 
 WAYS = {"ensemble": "all networks", "single": "one network"}
@@ -43,7 +42,7 @@ def delivery_section(train: Path, deliver: Path) -> Section:
 
 def _networks_text(record: Mapping[str, Any]) -> str:
     networks = record["networks"]
-    if record["deliver"] == FROZEN:
+    if not record["compared_views"]:
         return "No network was trained (train.networks=0)."
     if not networks:
         return "No network is delivered, since none would gain anything beside the classifier on frozen features."

@@ -76,6 +76,15 @@ STAGES: tuple[Stage, ...] = (
         version=2,
         run=_lazily("pipeline.stages.first_model", "run"),
     ),
+    # → budget.json (what fits into the time of the run); the stages after it then have this configuration
+    Stage(
+        name="budget",
+        help="Measure the pace; choose what fits into the time of a run with --budget.",
+        inputs=("prepare", "embed", "first_model"),
+        sections=("seed", "budget", "model", "recipe", "lr_range_test"),
+        version=1,
+        run=_lazily("pipeline.stages.budget", "run"),
+    ),
     # → curves.parquet, lr_bounds.json, backbone_bounds.json; weight_decay.json where asked for
     Stage(
         name="lr_range_test",
@@ -131,8 +140,9 @@ STAGES: tuple[Stage, ...] = (
         name="train",
         help="Train the networks of the confirmed recipe.",
         inputs=("prepare", "embed", "lr_range_test", "confirm"),
-        sections=("seed", "model", "recipe", "train", "monitor"),
-        version=10,
+        # budget: trainings that the clock has shortened are not those of a run without it.
+        sections=("seed", "budget", "model", "recipe", "train", "monitor"),
+        version=11,
         run=_lazily("pipeline.stages.train", "run"),
         resumes=True,
     ),

@@ -27,7 +27,7 @@ from pipeline.delivery.assembly import Scorer, Unseen
 from pipeline.delivery.choice import SINGLE, Choice, choose, views_asked
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import export_model, model_card
-from pipeline.delivery.frozen import FROZEN, export_frozen, frozen_part
+from pipeline.delivery.frozen import export_frozen, frozen_part
 from pipeline.delivery.members import Trained, range_test_says, train_members
 from pipeline.delivery.networks import Networks, load_networks
 from pipeline.delivery.records import read_training, write_training
@@ -99,7 +99,7 @@ def _deliver_frozen(
         "model_id": model_id,
         "summary": card.summary,
         "networks": [],
-        "deliver": FROZEN,
+        "deliver": "frozen",
         "views": 1,
         "score": candidates[0]["score"],
         "blend": None,

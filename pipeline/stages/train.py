@@ -27,12 +27,13 @@ def run(
     context: StageContext,
     *,
     seed: int,
+    budget: str | None,
     model: ModelConfig,
     recipe: RecipeConfig,
     train: TrainConfig,
     monitor: MonitorConfig,
 ) -> dict[str, Any]:
-    """Train, and write the records of the trainings."""
+    """Train, and write the records of the trainings. budget: the context knows when it is over."""
     prepared = context.inputs["prepare"].directory
     log_lineage(context.run, prepared, used_for="training")
     confirmed = read_confirmed(context.input("confirm", "confirmation.json"))

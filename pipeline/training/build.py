@@ -7,7 +7,8 @@ reads the test split.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -254,9 +255,12 @@ def run_epochs(
     on_steps: Callable[[Sequence[StepRecord]], None] = lambda records: None,
     on_scored: Callable[[nn.Module, np.ndarray], None] = lambda module, logits: None,
     watcher: Watcher | None = None,
+    ends_at: float | None = None,
 ) -> Generator[EpochRecord, None, None]:
     """Train up to epoch `until`; after each epoch from `score_from` on, score the images that are held out, if any are.
 
+    ends_at: when the last epoch has to end, by `time.time`; None: whenever. Each epoch has its share of the time that
+    is left; where that is too short, the rest of its batches is left out, and the schedule goes on with the next epoch.
     The scores are `val_loss` and `val_score`. workers: processes that make the batches, for as long as this iterator.
     on_scored: gets the module with the scored weights, in eval mode, and the validation logits (N, K); the module has
     these weights only during the call.
@@ -269,15 +273,30 @@ def run_epochs(
         return scores_of(logits, val.labels, learner, recipe, data) if len(val) else {}
 
     with train_loader(recipe, data, seed=learner.seed, device=learner.device, workers=workers) as loader:
+
+        def in_time(number: int) -> Iterator[Batch]:
+            assert ends_at is not None
+            share = (ends_at - time.time()) / (until - number)
+            return _until(time.time() + share, loader.epoch(number), learner, steps_per_epoch(recipe, data))
+
         yield from train_epochs(
             learner,
             until=until,
-            batches=loader.epoch,
+            batches=loader.epoch if ends_at is None else in_time,
             evaluate=evaluate,
             evaluate_from=score_from,
             on_steps=on_steps,
             watcher=watcher,
         )
+
+
+def _until(due: float, batches: Iterable[Batch], learner: Learner, count: int) -> Iterator[Batch]:
+    """The batches of an epoch, the first at least, until the time is due; the others count as steps of the schedule."""
+    for number, batch in enumerate(batches):
+        if number and time.time() > due:
+            learner.stepper.skipped += count - number
+            return
+        yield batch
 
 
 def scores_of(

@@ -58,7 +58,7 @@ class TrainingSpec:
     the design cross_fit. score_last: score the last epoch only. views: in which the validation images
     are scored at the end (see `turned`). patience: epochs without a better validation score
     after which the training stops; None: never. keep: the epoch whose scored weights are yielded; None: none.
-    decision_metrics: whether each epoch is also measured by `decision_metrics`.
+    decision_metrics: whether each epoch is also measured by `decision_metrics`. ends_at: see `run_epochs`.
     """
 
     recipe: Recipe
@@ -72,6 +72,7 @@ class TrainingSpec:
     monitor: MonitorConfig | None = None
     keep: Literal["best", "last"] | None = "best"
     decision_metrics: bool = False
+    ends_at: float | None = None
 
     @property
     def monitor_action(self) -> str:
@@ -185,6 +186,7 @@ class TrainingJob:
                 on_steps=self._add_steps,
                 on_scored=self._add_scored,
                 watcher=self._monitor,
+                ends_at=self.spec.ends_at,
             )
             with contextlib.closing(epochs):
                 for record in epochs:

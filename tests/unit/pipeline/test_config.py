@@ -198,7 +198,7 @@ def test_a_misspelt_key_of_a_searched_dimension_is_answered_too() -> None:
 
 
 def test_an_unknown_key_that_is_like_no_other_lists_those_that_are_known() -> None:
-    assert faults_of({"train.zzz": "1"}) == ["train.zzz: unknown key; known here: epochs, patience"]
+    assert faults_of({"train.zzz": "1"}) == ["train.zzz: unknown key; known here: epochs, patience, networks"]
 
 
 @pytest.mark.parametrize("key", ["", "train.", ".epochs", "train..epochs", "train.epochs.deep", "seed.deep"])

@@ -176,6 +176,16 @@ def test_the_rate_that_is_logged_is_the_one_that_moves_the_weights(schedule):
             stepper.epoch_ended(VAL_LOSSES[stepper.steps // EPOCH - 1])
 
 
+def test_steps_that_are_left_out_count_for_the_schedule_and_are_kept():
+    stepper = stepper_over(network(), schedule="cosine", total_steps=10, warmup_steps=0, layer_decay=1.0, head=1.0)
+    stepper.skipped += 5
+    half = 0.01 * (0.01 + 0.99 / 2)
+    assert stepper.rates() == pytest.approx([half] * len(stepper.group_names))
+    resumed = stepper_over(network(), schedule="cosine", total_steps=10, warmup_steps=0, layer_decay=1.0, head=1.0)
+    resumed.load_state_dict(stepper.state_dict())
+    assert (resumed.skipped, resumed.rates()) == (5, stepper.rates())
+
+
 def test_the_plateau_rule_replays_as_torch_has_it():
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
     theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, min_lr=0.01)

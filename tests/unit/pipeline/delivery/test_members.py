@@ -23,9 +23,13 @@ def context(tmp_path) -> SimpleNamespace:
         inputs={"confirm": SimpleNamespace(directory=tmp_path)},
         run=SimpleNamespace(id="own"),
         tracker=None,
+        ends_at=None,
         console=SimpleNamespace(say=said.append),
         said=said,
     )
+
+
+HERE = SimpleNamespace(share=None)
 
 
 @pytest.fixture
@@ -49,10 +53,10 @@ def trained(monkeypatch) -> SimpleNamespace:
 
     def placement(context, *, trainings):
         seen.places = trainings
-        return contextlib.nullcontext("here")
+        return contextlib.nullcontext(HERE)
 
     def train_shown(context, title, jobs, place, *, trainings, epochs) -> None:
-        assert (place, trainings, epochs) == ("here", seen.places, 2)
+        assert (place, trainings, epochs) == (HERE, seen.places, 2)
         seen.made += [job.name for job in jobs]
 
     monkeypatch.setattr(members, "TrainingStore", open_store)
@@ -92,6 +96,34 @@ def test_one_that_fails_is_an_error_with_what_the_range_test_knows_and_starts_ag
         train_members(context, SPECS, {}, stage="train")
     assert trained.made == ["fold-0", "fold-1", "fold-2"]
     assert trained.discarded == ["fold-1"]
+
+
+def ends(monkeypatch, ends_at: float | None, *, at_once: int, pace: float) -> dict[str, float | None]:
+    """When each of four trainings has to end, if each takes `pace` seconds from second 100 on."""
+    clock = [100.0]
+    monkeypatch.setattr(members.time, "time", lambda: clock[0])
+    context = SimpleNamespace(ends_at=ends_at, console=SimpleNamespace(warn=lambda text: None))
+    found = {}
+    for name, spec in members.in_time(context, {f"fold-{n}": SPEC for n in range(4)}, at_once=at_once):
+        found[name] = spec.ends_at
+        if at_once == 1:
+            clock[0] += pace
+    return found
+
+
+def test_each_training_has_its_share_of_the_time_that_is_left(monkeypatch) -> None:
+    one_by_one = ends(monkeypatch, 180.0, at_once=1, pace=20.0)
+    assert list(one_by_one.values()) == [120, 140, 160, 180]
+    fast = ends(monkeypatch, 180.0, at_once=1, pace=8.0)  # leaves the others more
+    assert list(fast.values()) == [120, 132, 148, 180]
+    assert list(ends(monkeypatch, 180.0, at_once=2, pace=0.0).values()) == [140, 140, 180, 180]
+    assert list(ends(monkeypatch, 180.0, at_once=8, pace=0.0).values()) == [180] * 4
+    assert list(ends(monkeypatch, None, at_once=1, pace=5.0).values()) == [None] * 4
+
+
+def test_when_the_time_is_over_no_further_training_begins_but_the_first_does(monkeypatch) -> None:
+    assert list(ends(monkeypatch, 180.0, at_once=1, pace=50.0)) == ["fold-0", "fold-1"]
+    assert list(ends(monkeypatch, 90.0, at_once=1, pace=50.0)) == ["fold-0"]
 
 
 def test_a_single_network_has_the_run_of_its_stage_or_of_the_confirmation(context, trained, folder) -> None:

@@ -359,6 +359,18 @@ def test_epochs_are_scored_from_the_one_that_is_asked_for() -> None:
     assert [sorted(record.metrics) for record in records] == [[], [], ["val_loss", "val_score"]]
 
 
+@pytest.mark.usefixtures("tiny")
+def test_an_epoch_ends_when_its_share_of_the_time_is_over_and_the_schedule_goes_on(monkeypatch) -> None:
+    """Of two epochs of two batches the first is too slow: its second batch is left out, and nothing of the second."""
+    images, settings = cross_fitted(), recipe(batch_size=4)
+    built = training.new_learner(settings, images, total_epochs=2, seed=0, compute=ComputeConfig(device="cpu"))
+    clock = iter([0.0, 0.0, 9.0, 10.0, 10.0, 10.5])  # asked for the share and its begin, then after each batch
+    monkeypatch.setattr(training.time, "time", lambda: next(clock))
+    records = list(training.run_epochs(built, settings, images, until=2, workers=0, ends_at=16.0))
+    assert [record.step for record in records] == [1, 3]
+    assert (built.step, built.stepper.skipped) == (3, 1)
+
+
 class Corner(nn.Module):
     """Logits by the pixel in the upper left corner."""
 

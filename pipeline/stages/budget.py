@@ -1,0 +1,114 @@
+"""budget: what fits into the time that a run has, by the pace of its first minute; a configuration without the clock.
+
+A stage of runs with `budget` alone. The stages after it have the configuration that it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+from components.errors import InputError
+from components.models.views import allowed_views
+from pipeline.budget.allotment import Allotment, Work, allot
+from pipeline.compute.resources import check_compute
+from pipeline.console import duration
+from pipeline.sections.learning_rate import RangeTestConfig
+from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.time import seconds_of
+from pipeline.stage import StageContext
+from pipeline.training.build import TrainingData, fold_of, for_selection, open_data, with_batch_size
+from pipeline.training.pace import Pace, measure_pace
+from pipeline.training.tasks import Place, run_tasks, task_placement
+
+#: A rate that changes no weight much, since only the pace is measured.
+ANY_RATE = 1e-6
+
+
+def run(
+    context: StageContext,
+    *,
+    seed: int,
+    budget: str | None,
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    lr_range_test: RangeTestConfig,
+) -> dict[str, Any]:
+    """Measure the pace, choose, write budget.json: `changes` of the configuration, `afterwards`, and why."""
+    if budget is None:
+        raise InputError("budget: the stage needs a time; give --budget 10min")
+    data = open_data(context.inputs["prepare"].directory)
+    configured = with_batch_size(Recipe(model=model, recipe=recipe), data)
+    pace = _measured(context, configured, data, seed)
+    now = time.time()
+    left = seconds_of(budget) if context.ends_at is None else context.ends_at - now
+    work = _work(context, configured, data, pace)
+    found = allot(left, work)
+    record = {
+        "budget": budget,
+        "left": left,
+        "work": asdict(work),
+        **asdict(found),
+        "changes": _changes(found, data, recipe, lr_range_test),
+    }
+    (context.directory / "budget.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    context.run.log_artifact(context.directory / "budget.json")
+    _say(context, found, left)
+    return {"networks_planned": found.networks, "epochs_planned": found.epochs if found.networks else 0}
+
+
+def _measured(context: StageContext, recipe: Recipe, data: TrainingData, seed: int) -> Pace:
+    """Where trainings run."""
+    with task_placement(context) as place:
+        ((_, pace),) = run_tasks(_pace, [(recipe, seed, place)], place)
+    return pace
+
+
+def _pace(task: tuple[Recipe, int, Place]) -> Pace:
+    recipe, seed, place = task
+    timed = recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"lr": ANY_RATE})})
+    return measure_pace(timed, for_selection(place.open()), seed=seed, compute=place.compute)
+
+
+def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace) -> Work:
+    one = fold_of(data, data.folds - 1) if data.folds else data
+    share = check_compute(context.compute)
+    several = context.compute.ray_address is not None or share.gpus
+    return Work(
+        teach=len(one.split("train")),
+        held_out=len(one.split("val")),
+        tested=len(data.split("test")),
+        folds=data.folds,
+        views=max(allowed_views(recipe.recipe.augment, recipe.recipe.augment_strength)),
+        at_once=share.concurrent if several else 1,
+        needs_rate=recipe.recipe.lr == "auto",
+        training=pace.training,
+        scoring=pace.scoring,
+        start=pace.start,
+    )
+
+
+def _changes(
+    found: Allotment, data: TrainingData, recipe: RecipeConfig, lr_range_test: RangeTestConfig
+) -> dict[str, Any]:
+    """Dotted keys of the configuration without the clock."""
+    networks = found.networks if data.folds or not found.networks else None
+    return {
+        "search.num_trials": 0,
+        "lr_range_test.num_seeds": min(1, lr_range_test.num_seeds) if found.range_test else 0,
+        "lr_range_test.weight_decays": [],
+        "train.networks": None if networks == data.folds else networks,
+        "train.epochs": found.epochs,
+    }
+
+
+def _say(context: StageContext, found: Allotment, left: float) -> None:
+    say = context.console.say
+    if found.networks:
+        rate = "after a range test" if found.range_test else "without a range test"
+        networks = "1 network" if found.networks == 1 else f"{found.networks} networks"
+        say(f"  {duration(max(left, 0))} left: {networks} of {found.epochs} epochs, {rate}: {found.why}")
+    else:
+        say(f"  {duration(max(left, 0))} left: {found.why}")

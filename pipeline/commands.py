@@ -17,7 +17,6 @@ from rich.text import Text
 
 from components.display import one_line
 from components.errors import InputError, ModelError
-from pipeline.timed_plan import check_budget, has_budget, later, whole_plan
 from pipeline.checks.run import COMPARISON, checked_plan, connect, run_checks
 from pipeline.config import Config, ProjectConfig
 from pipeline.console import Console, Terminal, duration
@@ -27,6 +26,7 @@ from pipeline.run_notes import run_name
 from pipeline.runner import PipelineRun, Summary, shown_config
 from pipeline.sections.time import seconds_of
 from pipeline.stages import STAGES
+from pipeline.timed_plan import check_budget, has_budget, later, whole_plan
 from pipeline.yaml_text import write_yaml
 
 

@@ -61,7 +61,8 @@ class Learner:
 
     model: on the device. averaged: the moving average of the weights, if the recipe has one. calibration: gives
     training batches without augmentation, for the norms of weights that a schedule-free optimizer has averaged.
-    eval_batch: images per batch of an evaluation. fetch_every: steps from one read of their values to the next; None:
+    eval_batch: images per batch of an evaluation. early, early_steps: how images are resized in the first steps of the
+    schedule; None: as in evaluation. fetch_every: steps from one read of their values to the next; None:
     `FETCH_STEPS` on a GPU, and 1 on a CPU, where a read costs nothing. With 1 the host checks each step before the
     weights change.
     """
@@ -76,11 +77,14 @@ class Learner:
     calibration: Callable[[], Iterable[Batch]]
     eval_batch: int = EVAL_BATCH
     epoch: int = 0
+    early: Preprocessing | None = None
+    early_steps: int = 0
     fetch_every: int | None = None
 
     def __post_init__(self) -> None:
         """Put the constants of each step onto the device."""
         self.preprocessing = self.preprocessing.to(self.device.target)
+        self.early = self.early and self.early.to(self.device.target)
         if self.fetch_every is None:
             self.fetch_every = 1 if self.device.target.type == "cpu" else FETCH_STEPS
 
@@ -88,6 +92,12 @@ class Learner:
     def step(self) -> int:
         """Successful optimizer steps so far."""
         return self.stepper.steps
+
+    @property
+    def training_preprocessing(self) -> Preprocessing:
+        """That of the coming step."""
+        begins = self.stepper.steps + self.stepper.skipped < self.early_steps
+        return self.early if self.early is not None and begins else self.preprocessing
 
     @contextmanager
     def scoring(self) -> Iterator[nn.Module]:
@@ -329,7 +339,7 @@ def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
     """One optimizer step. The gradient norm is before clipping; if it or the loss is not finite, no weight changes."""
     stepper, number = learner.stepper, learner.step + 1
     stepper.zero_grad()
-    logits = learner.device.forward(learner.model, batch, learner.preprocessing)
+    logits = learner.device.forward(learner.model, batch, learner.training_preprocessing)
     loss = learner.loss(logits, batch.labels.to(learner.device.target, non_blocking=True))
     loss.backward()
     stepper.measure_gradients()

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from components.display import counted
 from components.errors import InputError
-from pipeline.timed_plan import has_budget, plan_until
 from pipeline.compute.resources import (
     check_compute,
     cpu_count,
@@ -36,6 +35,7 @@ from pipeline.sections.embedding import backbones_in_question
 from pipeline.sections.recipe import Recipe
 from pipeline.stages import STAGE_NAMES, STAGES
 from pipeline.storage import claim_storage
+from pipeline.timed_plan import has_budget, plan_until
 
 if TYPE_CHECKING:
     from components.tracking import Tracker
@@ -312,6 +312,8 @@ def _backbones(config: Config, running: Set[str]) -> Findings:
     faults, said = [], []
     for backbone in backbones_in_question(config.embed, config.model):
         sizes = image_sizes(config, backbone, compared=COMPARISON in running)
+        if config.recipe.grow_from is not None:
+            sizes[f"recipe.grow_from={config.recipe.grow_from}"] = config.recipe.grow_from
         try:
             check_rates(
                 backbone,

@@ -199,9 +199,16 @@ def _listed(values: tuple[Any, ...]) -> str:
 
 def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
     """One line for each size that exceeds that of the packed images. space: what is searched."""
-    packed = config.data.image_size
+    packed, begin = config.data.image_size, config.recipe.grow_from
     own = {f"{IMAGE_SIZE}={config.recipe.image_size}": config.recipe.image_size} | _embedded(config)
-    return [
+    faults = []
+    full = config.recipe.image_size or packed
+    if begin is not None and begin >= full:
+        faults.append(
+            f"recipe.grow_from={begin}: trainings begin at it and grow to {full} px; give a smaller size, or null for "
+            "one size"
+        )
+    return faults + [
         f"{where}: must not exceed data.image_size={packed}, the size of the packed images; "
         f"use {packed} at most, or raise data.image_size"
         for where, size in (own | _searched(space) | _compared(config.compare_lr.entries)).items()
@@ -210,7 +217,7 @@ def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
 
 
 def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, int]:
-    """All sizes that a backbone must accept, by key. compared: whether those of the comparison count as well."""
+    """All sizes that a backbone may be evaluated at, by key. compared: whether those of the comparison count as well."""
     own = config.recipe.image_size
     asked = {f"{IMAGE_SIZE}={own}": own} | _embedded(config) | _searched(config.search.space, backbone)
     if compared:

@@ -96,7 +96,7 @@ def _run(ramp: _Ramp, on_step: Callable[[RampStep], None] = lambda step: None) -
     """Run one ramp: a new head, a new order of the images, a new augmentation."""
     test, data, compute = ramp.test, for_selection(ramp.place.open()), ramp.place.compute
     rates = ramp_rates(*test.ramp, test.settings.steps_per_decade)
-    settings = {"optimizer": test.optimizer, "lr": float(rates[-1]), "ema_decay": None}
+    settings = {"optimizer": test.optimizer, "lr": float(rates[-1]), "ema_decay": None, "grow_from": None}
     recipe = test.recipe.model_copy(update={"recipe": test.recipe.recipe.model_copy(update=settings)})
     seed = test.seed + ramp.number
     learner = new_learner(recipe, data, total_epochs=1, seed=seed, compute=compute, schedule=ramp_schedule(rates))

@@ -146,6 +146,11 @@ class RecipeConfig(Section):
     image_size: int | None = Field(default=None, ge=32)
     """Side, px, to which images are resized before the model sees them, in training and on the line; null:
     `data.image_size`, which it must not exceed."""
+    grow_from: int | None = Field(default=None, ge=32)
+    """Side, px, to which images are resized in the first part of a training, which then costs less; null: they have
+    their full size from the start. Evaluation is always at full size."""
+    grow_share: float = Field(default=0.6, gt=0, lt=1)
+    """Share of the steps that are taken at that size."""
     schedule: ScheduleName = "auto"
     """How the rate changes over a training of full length, after warmup: `fixed`, `step`, `exponential`, `cosine`,
     `cosine_restarts`, `triangular`, `triangular2`, `exp_range`, `one_cycle`, `wsd` or `plateau`. `auto`: cosine, and

@@ -195,6 +195,8 @@ def new_learner(
     if head is not None:
         start_classifier(built.model, recipe.model.backbone, head)
     model = built.model.to(device.target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    early, size = settings.grow_from, settings.image_size or data.split("train").side
+    steps = steps_per_epoch(recipe, data) * total_epochs
     stepper = Stepper(
         model,
         build_optimizer(
@@ -224,6 +226,10 @@ def new_learner(
         seed=seed,
         averaged=averaged,
         calibration=functools.partial(_calibration_batches, recipe, data, seed),
+        early=None
+        if early is None or early >= size
+        else Preprocessing.from_unit_scale(built.mean, built.std, size=early),
+        early_steps=round(settings.grow_share * steps),
         eval_batch=eval_batch_size(data.split("train").side, trained=settings.images_per_step),
     )
 

@@ -33,7 +33,8 @@ class Pace:
 
 
 def measure_pace(recipe: Recipe, data: TrainingData, *, seed: int, compute: ComputeConfig) -> Pace:
-    """Time the training of a few batches and the evaluation of a part of the images that are held out."""
+    """Time the training of a few batches at full size, and the evaluation of a part of the images that are held out."""
+    recipe = recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"grow_from": None})})
     few = _excerpt(data, train=(1 + TIMED_STEPS) * recipe.recipe.images_per_step, val=TIMED_IMAGES, seed=seed)
     started = time.perf_counter()
     learner = new_learner(recipe, few, total_epochs=1, seed=seed, compute=compute)

@@ -12,9 +12,10 @@ from filelock import FileLock
 from components.data.image_files import MARKER
 from components.errors import InputError
 from pipeline import provenance, runner
+from pipeline.loading import load
 from pipeline.plan import make_plan
 from pipeline.provenance import PACKAGES, current_commit
-from pipeline.runner import PipelineRun, is_interruption
+from pipeline.runner import Later, PipelineRun, is_interruption
 from pipeline.stage import read_record
 
 
@@ -35,6 +36,25 @@ def test_stages_run_once_in_order_and_read_what_is_upstream(execute, toys, plan)
     assert (plan()["third"].directory / "out.txt").read_text() == "first;first;second;third;"
     execute()
     assert toys.ran == ["first", "second", "third"]
+
+
+def test_stages_that_follow_from_a_result_have_the_configuration_that_it_gives(
+    toys, config, fake_tracker, console
+) -> None:
+    first = make_plan(config, toys.stages, until="first")
+    changed, seen = load("smoke", {"storage.root": config.storage.root, "train.epochs": 9}), []
+    toys.during = {name: lambda context: seen.append(context.ends_at) for name in ("first", "second", "third")}
+
+    def later(plan) -> Later:
+        assert read_record(plan[-1].directory) is not None  # its result stands
+        rest = make_plan(changed, toys.stages, until="third", settled=plan)[1:]
+        return Later(plan=rest, config=changed, ends_at=80.0)
+
+    summary = PipelineRun(first, config, fake_tracker, console, ends_at=100.0, later=later).execute("toys")
+    assert [stage.name for stage in summary.stages] == toys.ran == ["first", "second", "third"]
+    assert toys.seen["third"]["train"].epochs == 9
+    assert seen == [100.0, 80.0, 80.0]
+    assert [item.action for item in make_plan(changed, toys.stages, until="third")] == ["reused"] * 3
 
 
 def test_a_stage_receives_the_sections_that_it_declares_and_no_others(execute, toys, config) -> None:

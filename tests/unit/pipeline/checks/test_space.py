@@ -247,6 +247,14 @@ def test_a_size_up_to_that_of_the_packed_images_is_taken(text: str, size: int | 
     assert load("smoke", {"data.image_size": "64", "recipe.image_size": text}).recipe.image_size == size
 
 
+def test_trainings_grow_from_a_smaller_size() -> None:
+    assert load("smoke", {"data.image_size": "64", "recipe.grow_from": "32"}).recipe.grow_from == 32
+    assert faults_of({"recipe.grow_from": "64"}) == [
+        "recipe.grow_from=64: trainings begin at it and grow to 64 px; give a smaller size, or null for one size"
+    ]
+    assert len(faults_of({"recipe.image_size": "32", "recipe.grow_from": "48"})) == 1
+
+
 def test_a_larger_size_is_refused_with_the_remedy() -> None:
     assert faults_of({"recipe.image_size": "65"}) == [
         "recipe.image_size=65: must not exceed data.image_size=64, the size of the packed images; "

@@ -26,8 +26,8 @@ def positional(function) -> list[str]:
 
 def test_the_stages_stand_in_the_order_in_which_they_run() -> None:
     assert STAGE_NAMES == (
-        "prepare", "embed", "first_model", "budget", "lr_range_test", "compare_lr", "search", "confirm", "train", "deliver",
-        "evaluate", "promote",
+        "prepare", "embed", "first_model", "budget", "lr_range_test", "compare_lr", "search", "confirm", "train",
+        "deliver", "evaluate", "promote",
     )  # fmt: skip
 
 

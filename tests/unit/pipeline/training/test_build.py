@@ -201,6 +201,17 @@ def test_the_size_of_the_recipe_reaches_the_model() -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+def test_images_grow_after_a_share_of_the_steps_also_of_those_that_were_left_out() -> None:
+    grown = learner(recipe(image_size=64, grow_from=32, grow_share=0.5), total_epochs=6)  # of two steps each
+    assert grown.training_preprocessing.size == 32
+    grown.stepper.steps = 5
+    assert grown.training_preprocessing.size == 32
+    grown.stepper.skipped = 1
+    assert (grown.training_preprocessing.size, grown.preprocessing.size) == (64, 64)
+    assert learner(recipe(image_size=32, grow_from=32)).early is None  # a searched size may be as small
+
+
+@pytest.mark.usefixtures("tiny")
 def test_averaging_follows_its_key() -> None:
     assert learner(recipe()).averaged is None
     averaged = learner(recipe(ema_decay=0.7)).averaged

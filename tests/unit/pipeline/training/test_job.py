@@ -198,7 +198,7 @@ def install(monkeypatch) -> Callable:
     ) -> None:
         done = evaluations
 
-        def run_epochs(learner, recipe, data, *, until, workers, score_from, on_steps, on_scored, watcher):
+        def run_epochs(learner, recipe, data, *, until, workers, score_from, on_steps, on_scored, watcher, ends_at):
             def evaluate(module: nn.Module) -> dict[str, float]:
                 nonlocal done
                 done += 1

@@ -217,7 +217,7 @@ def image_size_faults(config: Config, space: Iterable[Dimension]) -> list[str]:
 
 
 def image_sizes(config: Config, backbone: str, *, compared: bool) -> dict[str, int]:
-    """All sizes that a backbone may be evaluated at, by key. compared: whether those of the comparison count as well."""
+    """All sizes that a backbone may be evaluated at, by key. compared: whether those of the comparison count, too."""
     own = config.recipe.image_size
     asked = {f"{IMAGE_SIZE}={own}": own} | _embedded(config) | _searched(config.search.space, backbone)
     if compared:

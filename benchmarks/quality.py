@@ -71,6 +71,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ours", nargs="*", choices=LENGTHS, default=list(LENGTHS), help="lengths of the pipeline's run"
     )
+    parser.add_argument("--budgets", nargs="*", default=[], metavar="TIME", help="runs of ours with such a budget")
     parser.add_argument(
         "--loop", nargs="*", type=_loop, default=LOOPS, metavar="SIDExEPOCHS", help="settings of the loop"
     )
@@ -131,7 +132,8 @@ def _turns(
 ) -> list[tuple[str, Callable[[Path], Rows]]]:
     """Name and command of each measurement of a seed, the pipeline's and the loop's in turn."""
     ours = [
-        (f"ours {length}", lambda at, it=length: run_ours(images, split, it, seed, at)) for length in arguments.ours
+        (f"ours {length}", lambda at, it=length: run_ours(images, split, it, seed, at))
+        for length in [*arguments.ours, *arguments.budgets]
     ]
     loop = [
         (f"loop {one.name}", lambda at, it=one: run_loop(split, it, seed, at, lr=arguments.loop_lr))

@@ -44,10 +44,15 @@ class Loop(NamedTuple):
 
 
 def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path) -> list[dict[str, Any]]:
-    """Start the pipeline as a user does, with nothing made before; rows of the delivered and of the first model."""
+    """Start the pipeline as a user does, with nothing made before; rows of the delivered and of the first model.
+
+    length: a key of `LENGTHS`, or a time for the whole run, such as 10min.
+    """
     storage = place / "storage"
     config = load(images.config, images.changes)
-    changes: dict[str, Any] = {"train__epochs": max(1, round(LENGTHS[length] * config.train.epochs)), "seed": seed}
+    changes: dict[str, Any] = {"seed": seed, "budget": length}
+    if length in LENGTHS:
+        changes = {"train__epochs": max(1, round(LENGTHS[length] * config.train.epochs)), "seed": seed}
     if config.data.earlier_manifest is None:  # the splits depend on the seed
         changes["data__earlier_manifest"] = split.test
     command = [sys.executable, "-m", "pipeline", "run", *images.options(storage, **changes), "--json"]
@@ -63,6 +68,9 @@ def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path
         | _scored(predictions, metrics)
         | {"latency_ms": _latency(served, split)}
     ]
+    if "budget" in folders:
+        found = json.loads((folders["budget"] / "budget.json").read_text(encoding="utf-8"))
+        rows[0]["planned"] = {key: found[key] for key in ("networks", "epochs", "range_test")}
     if length == "demo":
         made = first_model(folders["first_model"] / "model", split)
         rows.append({"who": f"ours, {FIRST}", "seconds": announced, **made})

@@ -1,12 +1,14 @@
-"""What fits into a time: so many networks, so long, with or without a range test.
+"""What fits into a time: the size of the images, so many networks, so long, with or without a range test.
 
 The order in which time is worth something was measured (docs/budget.md): first one network, without one of the folds,
-up to its full length; then a range test for its rate; then networks without the other folds; then longer trainings.
+up to its full length, at a smaller size if need be; then a range test for its rate; then networks without the other
+folds; then longer trainings.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 #: Images that a network is to see until its training has its full length, and the bounds of that length in epochs.
@@ -14,10 +16,10 @@ IMAGES_SEEN, EPOCHS = 16_000, (8, 24)
 #: With fewer epochs than that a network is worse than the classifier on frozen features, and so many times the full
 #: length gain nothing.
 LEAST_EPOCHS, MOST_LENGTHS = 2, 3
-#: Steps and images per step of a ramp of the range test.
-RAMP_STEPS, RAMP_BATCH = 121, 32
-#: A range test may take this share of the time of the trainings.
-RAMP_SHARE = 0.15
+#: Steps and images per step of a ramp of the range test, and the share of the trainings' time that it may take.
+RAMP_STEPS, RAMP_BATCH, RAMP_SHARE = 121, 32, 0.15
+#: Trainings begin at this share of the side, in whole steps of so many px, for this share of their steps.
+GROW_FROM, SIDE_STEP, GROW_SHARE = 0.75, 32, 0.6
 #: Seconds that delivery, report and registration take beside their predictions.
 FIXED_SECONDS = 14.0
 #: Share of the time that is kept back, since a pace that was measured over a few seconds varies.
@@ -28,7 +30,8 @@ RESERVE = 0.04
 class Work:
     """What a run has to do. teach: images that a network learns from; held_out: that it is scored on; tested: of the
     test split. folds: 0 in the design hold_out. views: in which images are scored. at_once: networks that train beside
-    each other. needs_rate: whether a range test would be of use.
+    each other. needs_rate: whether a range test would be of use. sizes: sides that may be trained at, px, the largest
+    first; the pace is of that.
 
     training, scoring, start: seconds for an image that is trained on, for one view of an image that is scored, and to
     build a network.
@@ -41,6 +44,7 @@ class Work:
     views: int
     at_once: int
     needs_rate: bool
+    sizes: tuple[int, ...]
     training: float
     scoring: float
     start: float
@@ -51,26 +55,15 @@ class Work:
         low, high = EPOCHS
         return min(max(round(IMAGES_SEEN / self.teach), low), high)
 
-    @property
-    def range_test(self) -> float:
-        """Seconds of one ramp."""
-        return self.start + RAMP_STEPS * RAMP_BATCH * self.training
-
-    def afterwards(self, networks: int) -> float:
-        """Seconds from the last training to the end of the run."""
-        return FIXED_SECONDS + self.tested * self.scoring * (1 + networks * self.views)
-
-    def epochs(self, networks: int, seconds: float) -> int:
-        """Those of each of so many networks for which there is time."""
-        rounds = math.ceil(networks / self.at_once)
-        each = seconds / rounds - self.start - self.held_out * self.views * self.scoring
-        return max(0, math.floor(each / (self.teach * self.training)))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Allotment:
-    """What is done in the time. epochs: of each network. why: in words."""
+    """What is done in the time. size: px; grow_from: where trainings begin, None for the size itself. epochs: of each
+    network. afterwards: seconds from the last training to the end. why: in words.
+    """
 
+    size: int
+    grow_from: int | None
     networks: int
     epochs: int
     range_test: bool
@@ -80,35 +73,83 @@ class Allotment:
 
 def allot(seconds: float, work: Work) -> Allotment:
     """Spend the seconds that are left of a run."""
-    seconds *= 1 - RESERVE
-    full = work.full_epochs
-    for networks in range(max(work.folds, 1), 0, -1):
-        left = seconds - work.afterwards(networks)
-        tested = work.needs_rate and work.range_test <= RAMP_SHARE * left
-        epochs = work.epochs(networks, left - work.range_test * tested)
-        if epochs >= full or (networks == 1 and epochs >= LEAST_EPOCHS):
-            most = MOST_LENGTHS * full
-            return Allotment(
-                networks=networks,
-                epochs=min(epochs, most),
-                range_test=tested,
-                afterwards=work.afterwards(networks),
-                why=_reason(networks, epochs, full, work),
-            )
+    options = list(_options(seconds * (1 - RESERVE), work))
+    full = next((one for one in options if one.epochs >= work.full_epochs), None)
+    some = [one for one in options if one.networks == 1 and one.epochs >= LEAST_EPOCHS]
+    if full is not None:
+        return full
+    if some:
+        return some[-1]  # of the smallest images
     return Allotment(
+        size=work.sizes[0],
+        grow_from=None,
         networks=0,
         epochs=1,
         range_test=False,
-        afterwards=work.afterwards(0),
+        afterwards=_afterwards(work, 0, 1.0),
         why=f"no time for a network of {LEAST_EPOCHS} epochs, so the classifier on frozen features is delivered",
     )
 
 
-def _reason(networks: int, epochs: int, full: int, work: Work) -> str:
+def begins_at(size: int) -> int | None:
+    """The side at which trainings with images of this size begin, px; None where it would be the size itself."""
+    side = round(GROW_FROM * size / SIDE_STEP) * SIDE_STEP
+    return side if SIDE_STEP < side < size else None
+
+
+def smaller_size(size: int) -> int | None:
+    """About half of the side, px; None where images are small already."""
+    side = math.ceil(size / 2 / SIDE_STEP) * SIDE_STEP
+    return side if size >= 160 else None
+
+
+def _options(seconds: float, work: Work) -> Iterator[Allotment]:
+    """The largest images first, of each size the most networks."""
+    for size in work.sizes:
+        pixels, begin = (size / work.sizes[0]) ** 2, begins_at(size)
+        grown = 1.0 if begin is None else 1 - GROW_SHARE * (1 - (begin / size) ** 2)
+        ramp = work.start + RAMP_STEPS * RAMP_BATCH * work.training * pixels
+        for networks in range(max(work.folds, 1), 0, -1):
+            afterwards = _afterwards(work, networks, pixels)
+            left = seconds - afterwards
+            tested = work.needs_rate and ramp <= RAMP_SHARE * left
+            rounds = math.ceil(networks / work.at_once)
+            each = (left - ramp * tested) / rounds - work.start
+            each -= work.held_out * work.views * work.scoring * pixels
+            epochs = max(0, math.floor(each / (work.teach * work.training * pixels * grown)))
+            yield Allotment(
+                size=size,
+                grow_from=begin,
+                networks=networks,
+                epochs=min(epochs, MOST_LENGTHS * work.full_epochs),
+                range_test=tested,
+                afterwards=afterwards,
+                why=_reason(networks, epochs, size, work),
+            )
+
+
+def _afterwards(work: Work, networks: int, pixels: float) -> float:
+    return FIXED_SECONDS + work.tested * work.scoring * pixels * (1 + networks * work.views)
+
+
+def _reason(networks: int, epochs: int, size: int, work: Work) -> str:
+    full, largest = work.full_epochs, work.sizes[0]
+    smaller = "" if size == largest else f"images of {largest} px would leave it fewer epochs; "
     if epochs < full:
-        return f"one network first, up to {full} epochs; there is time for {epochs}"
+        return f"{smaller}one network comes first, with up to {full} epochs"
     if networks < work.folds:
-        return f"a network has {full} epochs or more before another one is trained"
+        return f"{smaller}a network has {full} epochs before there is another one"
     if epochs > MOST_LENGTHS * full:
-        return f"more than {MOST_LENGTHS * full} epochs gain nothing; the rest of the time is not used"
-    return "every fold has its network, and what is left of the time makes them longer"
+        return f"{smaller}more than {MOST_LENGTHS * full} epochs would gain nothing, so time is left"
+    return f"{smaller}each fold has its network, and the rest of the time makes them longer"
+
+
+def close_sizes(scores: Sequence[tuple[int, float, float | None]]) -> tuple[int, ...]:
+    """The sides, the largest first, at which frozen features score as well as at the largest, up to its noise.
+
+    scores: side, px, score, and lower end of its interval, of each.
+    """
+    ordered = sorted(scores, reverse=True)
+    _, score, low = ordered[0]
+    least = score if low is None else (score + low) / 2  # half of the way to a bound of 95 %: one standard error
+    return tuple(side for position, (side, found, _) in enumerate(ordered) if not position or found >= least)

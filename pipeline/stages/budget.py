@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from components.errors import InputError
 from components.models.views import allowed_views
-from pipeline.budget.allotment import Allotment, Work, allot
+from pipeline.budget.allotment import GROW_SHARE, Allotment, Work, allot, close_sizes
 from pipeline.compute.resources import check_compute
 from pipeline.console import duration
 from pipeline.sections.learning_rate import RangeTestConfig
@@ -41,22 +42,40 @@ def run(
         raise InputError("budget: the stage needs a time; give --budget 10min")
     data = open_data(context.inputs["prepare"].directory)
     configured = with_batch_size(Recipe(model=model, recipe=recipe), data)
-    pace = _measured(context, configured, data, seed)
-    now = time.time()
-    left = seconds_of(budget) if context.ends_at is None else context.ends_at - now
-    work = _work(context, configured, data, pace)
+    candidates = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["candidates"]
+    own = [one for one in candidates if one["backbone"] == model.backbone]
+    ends_at = time.time() + seconds_of(budget) if context.ends_at is None else context.ends_at
+    pace = _estimated(own)
+    if pace.training * len(data.split("train")) < ends_at - time.time():  # an epoch by a rough estimate
+        pace = _measured(context, configured, data, seed)
+    left = ends_at - time.time()
+    work = _work(context, configured, data, pace, _sizes(own, recipe, data))
     found = allot(left, work)
+    changes = _changes(found, data, recipe, lr_range_test)
     record = {
         "budget": budget,
         "left": left,
         "work": asdict(work),
         **asdict(found),
-        "changes": _changes(found, data, recipe, lr_range_test),
+        "changes": changes,
     }
     (context.directory / "budget.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     context.run.log_artifact(context.directory / "budget.json")
-    _say(context, found, left)
+    _say(context, found, changes, left)
     return {"networks_planned": found.networks, "epochs_planned": found.epochs if found.networks else 0}
+
+
+def _estimated(candidates: Sequence[Mapping[str, Any]]) -> Pace:
+    """From the embedding of the images at the largest size, a training step being three passes."""
+    scoring = 1 / max(candidates, key=lambda one: one["image_size"])["images_per_second"]
+    return Pace(training=3 * scoring, scoring=scoring, start=1.0)
+
+
+def _sizes(candidates: Sequence[Mapping[str, Any]], recipe: RecipeConfig, data: TrainingData) -> tuple[int, ...]:
+    """Those that trainings may have: their own, and the smaller ones at which frozen features are as good."""
+    full = recipe.image_size or data.pack.size
+    scores = [(one["image_size"], one["score"], one["low"]) for one in candidates if one["image_size"] <= full]
+    return close_sizes(scores) if any(side == full for side, _, _ in scores) else (full,)
 
 
 def _measured(context: StageContext, recipe: Recipe, data: TrainingData, seed: int) -> Pace:
@@ -72,7 +91,7 @@ def _pace(task: tuple[Recipe, int, Place]) -> Pace:
     return measure_pace(timed, for_selection(place.open()), seed=seed, compute=place.compute)
 
 
-def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace) -> Work:
+def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace, sizes: tuple[int, ...]) -> Work:
     one = fold_of(data, data.folds - 1) if data.folds else data
     share = check_compute(context.compute)
     several = context.compute.ray_address is not None or share.gpus
@@ -84,6 +103,7 @@ def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace)
         views=max(allowed_views(recipe.recipe.augment, recipe.recipe.augment_strength)),
         at_once=share.concurrent if several else 1,
         needs_rate=recipe.recipe.lr == "auto",
+        sizes=sizes,
         training=pace.training,
         scoring=pace.scoring,
         start=pace.start,
@@ -96,6 +116,9 @@ def _changes(
     """Dotted keys of the configuration without the clock."""
     networks = found.networks if data.folds or not found.networks else None
     return {
+        "recipe.image_size": recipe.image_size if found.size == data.pack.size else found.size,
+        "recipe.grow_from": found.grow_from,
+        "recipe.grow_share": GROW_SHARE,
         "search.num_trials": 0,
         "lr_range_test.num_seeds": min(1, lr_range_test.num_seeds) if found.range_test else 0,
         "lr_range_test.weight_decays": [],
@@ -104,11 +127,12 @@ def _changes(
     }
 
 
-def _say(context: StageContext, found: Allotment, left: float) -> None:
-    say = context.console.say
+def _say(context: StageContext, found: Allotment, changes: Mapping[str, Any], left: float) -> None:
+    what = "no network"
     if found.networks:
-        rate = "after a range test" if found.range_test else "without a range test"
         networks = "1 network" if found.networks == 1 else f"{found.networks} networks"
-        say(f"  {duration(max(left, 0))} left: {networks} of {found.epochs} epochs, {rate}: {found.why}")
-    else:
-        say(f"  {duration(max(left, 0))} left: {found.why}")
+        rate = "after a range test" if found.range_test else "without a range test"
+        what = f"{networks} of {found.epochs} epochs at {found.size} px, {rate}"
+    context.console.say(f"  {duration(max(left, 0))} left: {what}; {found.why}")
+    shown = " ".join(f"--set {key}={'null' if value is None else value}" for key, value in changes.items())
+    context.console.say(f"  the same without the clock: {shown}")

@@ -349,6 +349,23 @@ def test_another_budget_or_latency_limit_trains_nothing_again_and_one_that_nothi
     assert done.summary["headline"]["model_version"] == "2"
 
 
+def test_a_time_for_the_run_is_spent_from_the_first_model_on_and_its_plan_is_kept(copy_of_finished):
+    place = copy_of_finished()
+    done = place.run("run", {"budget": "1min"})
+    timed = [*STAGES[:3], "budget", *STAGES[3:]]
+    assert done.actions == {stage: "reused" if stage in STAGES[:3] else "run" for stage in timed}
+    found = json.loads((place.result(done, "budget") / "budget.json").read_text())
+    training = json.loads((place.result(done, "train") / "training.json").read_text())
+    assert len(training["members"]) == found["networks"] > 0
+    assert {one["epochs"] for one in training["members"]} == {found["epochs"]}
+    assert "the same without the clock: --set " in done.stderr
+
+    again = place.run("run", {"budget": "1min"})
+    assert again.actions == {**dict.fromkeys(timed, "reused"), "promote": "run"}
+    plain = place.run("train", found["changes"])  # what a clock may have shortened is another result
+    assert plain.stage("train")["action"] == "run"
+
+
 def test_another_number_of_epochs_reruns_training_and_what_follows(copy_of_finished, finished):
     place = copy_of_finished()
     changed = place.run("run", {"train.epochs": 1})

@@ -73,11 +73,17 @@ def find_group_pattern(paths: Sequence[str], labels: Sequence[str]) -> FoundGrou
             len(sizes) >= _LEAST_GROUPS
             and max(sizes.values()) <= _LARGEST_GROUP
             and several >= _GROUPED_SHARE * len(paths)
-            and not sizes.keys() <= set(labels)  # which are the class folders themselves
+            and not _are_classes(names, labels)
         ):
             example, images = min(sizes.items(), key=lambda item: (-item[1], item[0]))
             return FoundGroups(chosen, len(sizes), example, images)
     return None
+
+
+def _are_classes(names: Sequence[str | None], labels: Sequence[str]) -> bool:
+    """Whether the names tell a class rather than a part: most classes are a single group, or all groups are classes."""
+    held = set(zip(names, labels, strict=True))
+    return len(held) < 2 * len(set(labels)) or set(names) <= set(labels)
 
 
 def _names(pattern: str, paths: Sequence[str] | pd.Series) -> list[str | None]:

@@ -65,6 +65,7 @@ def test_a_folder_of_each_part_is_found():
         [f"good/2024-05-{1 + number // 6:02}_{number:04}.png" for number in range(72)],  # serial numbers
         [f"cam{number % 2}/day{number % 5}/{number}.png" for number in range(100)],  # few large ones
         [f"{number % 12}/{number}.png" for number in range(60)],  # classes 0 to 11
+        [f"class {number // 6}/{number // 6:02}_{number % 6}.png" for number in range(72)],  # the class in each name
         [f"good/part{part}_1.png" for part in range(60)],  # one image of each
         [],
     ],

@@ -1,4 +1,4 @@
-"""The command line: run, each stage, predict, status, clean, doctor.
+"""The command line: init, run, each stage, predict, status, clean, doctor.
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once. Results go to standard output,
 everything for human eyes to standard error.
@@ -101,6 +101,20 @@ _stage_command("run", "promote", "Run the whole pipeline; what is unchanged is r
 
 for _stage in STAGES:
     _stage_command(_stage.name.replace("_", "-"), _stage.name, _stage.help)
+
+
+@app.command()
+def init(
+    folder: Annotated[str, typer.Argument(help="The folder of the images, or an address of one.")] = ".",
+    output: Annotated[Path | None, typer.Option("--output", help="The file to write; else FOLDER.yaml here.")] = None,
+    good: Annotated[list[str] | None, typer.Option("--good", help="A class of good parts; repeatable.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Look at a folder of images, and write a first configuration for it."""
+    with _ready(as_json=json_):
+        from pipeline.init import command
+
+        command.init(folder, output=output, good=good or [], as_json=json_)
 
 
 @app.command()

@@ -104,7 +104,7 @@ def predict(
     given = list_given(images)
     files = given.paths
     if output is not None:
-        _check_output(output)
+        check_output(output)
     console = Console()
     for note in given.notes:
         (console.warn if given.holds_images else console.say)(note)
@@ -271,7 +271,7 @@ def where_to_look(shown_uri: str) -> str:
     return shown_uri
 
 
-def _check_output(output: Path) -> None:
+def check_output(output: Path) -> None:
     """Raise `InputError` beforehand for a file that could not be written in the end."""
     target = output if output.exists() else output.parent
     if output.is_dir() or not output.parent.is_dir() or not os.access(target, os.W_OK):

@@ -77,6 +77,22 @@ def check_weights(backbone: str, weights: str) -> str:
     raise InputError(f"{KEY}={weights!r} is unknown; use one of {KINDS}")
 
 
+def packages_at_hand() -> dict[str, PackagedWeights]:
+    """The backbones whose weight package is installed, and that package; nothing is loaded."""
+    return {name: package for name, package in WEIGHT_PACKAGES.items() if importlib.util.find_spec(package.module)}
+
+
+def is_cached(backbone: str) -> bool:
+    """Whether the hub's weights of the backbone are on this machine; the network is not asked.
+
+    Raises InputError for an unknown backbone.
+    """
+    record = describe_backbone(backbone)
+    repo, _, revision = (record.hf_hub_id or "").partition("@")
+    files = _hub_files(record) if repo else ()
+    return any(isinstance(try_to_load_from_cache(repo, name, revision=revision or None), str) for name in files)
+
+
 def packaged_weights(backbone: str) -> PackagedWeights:
     """Return the package that carries this backbone's weights. Raises InputError where there is none."""
     package = WEIGHT_PACKAGES.get(architecture(backbone))
@@ -133,13 +149,14 @@ def _check_hub(backbone: str, record: PretrainedCfg) -> str:
         raise InputError(f"{KEY}='pretrained': timm has no weights for {backbone!r}; use {KEY}=none or file:…")
     if not record.hf_hub_id:
         return "at a plain URL, which only the download can check"
-    repo, _, revision = record.hf_hub_id.partition("@")
-    names = (record.hf_hub_filename,) if record.hf_hub_filename else HUB_FILES
-    if any(isinstance(try_to_load_from_cache(repo, name, revision=revision or None), str) for name in names):
+    if is_cached(backbone):
         return "cached from the hub"
+    repo, _, revision = record.hf_hub_id.partition("@")
     _check_cache()
     try:  # one attempt: timm's own download would repeat it for most of a minute before it gives up
-        get_hf_file_metadata(hf_hub_url(repo, names[0], revision=revision or None), timeout=HUB_TIMEOUT_SECONDS)
+        get_hf_file_metadata(
+            hf_hub_url(repo, _hub_files(record)[0], revision=revision or None), timeout=HUB_TIMEOUT_SECONDS
+        )
     except RemoteEntryNotFoundError:
         pass  # the repository answers and has its weights under another name, which timm tries next
     except Exception as error:  # proxies, TLS, DNS, offline mode, access rights: the remedy is the same
@@ -151,6 +168,10 @@ def _check_hub(backbone: str, record: PretrainedCfg) -> str:
             "or none for a random start"
         ) from error
     return "to be downloaded from the hub"
+
+
+def _hub_files(record: PretrainedCfg) -> tuple[str, ...]:
+    return (record.hf_hub_filename,) if record.hf_hub_filename else HUB_FILES
 
 
 def _check_cache() -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from components.data.file_index import content_digest, file_sha256, table_sha256
 from components.data.manifest import SplitRules, check_listing, load_earlier, load_manifest
 from components.data.sources.catalogue import list_source
+from components.data.sources.group_names import group_by_name
 from components.data.sources.listing import Listing, SourceOptions
 from components.data.sources.spelling import settle_spelling
 from components.errors import InputError
@@ -43,6 +44,8 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         cache_dir=storage / GENERATED_FOLDER,
     )
     listing = list_source(data.source, options)
+    if data.group_pattern is not None:
+        listing = group_by_name(listing, data.group_pattern)
     return settle_spelling(listing, good_labels=data.good_labels, labels=data.label_spelling)
 
 

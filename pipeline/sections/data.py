@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -15,6 +16,13 @@ def _name(value: str) -> str:
     if not name:
         raise ValueError("is empty; give a name")
     return name
+
+
+def _groups_in(pattern: str) -> int:
+    try:
+        return re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"is no regular expression ({error}); write it as Python's re takes it") from error
 
 
 #: A label or a column, as labels and columns of a source are read.
@@ -99,6 +107,9 @@ class DataConfig(Section):
     """csv/parquet: the column with the class."""
     group_column: Name | None = None
     """csv/parquet: the column naming the part, lot or board; images of a group never cross a split."""
+    group_pattern: str | None = None
+    """The part in an image's path, where no column names it: a regular expression with one group that holds it, such as
+    `(part[0-9]+)_` for part012_1.png; images of a group never cross a split."""
     split_column: Name | None = None
     """csv/parquet: the column with a given split, which is honoured."""
     mask_column: Name | None = None
@@ -115,6 +126,13 @@ class DataConfig(Section):
     def _each_once(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         key = spelling if info.data.get("label_spelling") == "merge" else str
         return tuple({key(label): label for label in reversed(value)}.values())[::-1]
+
+    @field_validator("group_pattern")
+    @classmethod
+    def _has_one_group(cls, value: str | None) -> str | None:
+        if value is not None and _groups_in(value) != 1:
+            raise ValueError("put what names the part, and nothing else, into ( ), such as (part[0-9]+)_")
+        return value
 
     @field_validator("num_folds")
     @classmethod

@@ -45,6 +45,7 @@ STAGES: tuple[Stage, ...] = (
         unhashed=(
             "data.source",
             "data.root",
+            "data.group_pattern",
             "data.earlier_manifest",
             "data.max_quarantined_fraction",
             "data.pack",

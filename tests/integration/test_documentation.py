@@ -29,6 +29,7 @@ RUN_BY_CI = {
 #: Run by the tests below, in one place, in this order.
 RUN_HERE = (
     "mlflow run . --env-manager local --experiment-name solar-cells",
+    "escapement init /data/castings",
     "escapement run --config castings.yaml --dry-run",
     "escapement run --config castings.yaml",
     "escapement predict --model models:/castings@champion new_images/",
@@ -266,6 +267,17 @@ def test_the_readmes_commands_on_the_users_own_images(castings, smoke_options, u
     predicted = escapement(castings, "escapement predict --model models:/castings@champion new_images/", ["--json"])
     assert len(predicted.summary["predictions"]) == 3
     assert_serves(castings, unused_port(), until_served)
+
+
+def test_a_first_configuration_is_written_and_prepares(castings, smoke_options):
+    command = f"escapement init {castings.folder}/data/castings --output first.yaml"
+    found = escapement(castings, command, ["--json"]).summary
+    assert found["good_labels"] == ["ok"]
+    assert "data.group_pattern" in found["settings"]
+    kept = [option for option in smoke_options if "data.image_size" not in option]
+    prepared = escapement(castings, "escapement prepare --config first.yaml", [*kept, "--json"])
+    assert prepared.summary["headline"]["images"] == found["images"]
+    assert prepared.summary["headline"]["groups"] <= found["groups"]
 
 
 def test_the_commands_of_the_page_on_frozen_features(castings, smoke_options):

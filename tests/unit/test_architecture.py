@@ -32,6 +32,7 @@ SHARED: dict[str, set[str]] = {
     "checks": {"sections", "compute", "training", "data", "stages"},
     "reports": {"sections", "compute", "training", "data"},
     "delivery": {"sections", "compute", "training"},
+    "init": {"sections", "compute", "data"},
 }
 PACKAGES = {*PARTS, *SHARED, "stages"}
 

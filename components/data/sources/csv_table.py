@@ -9,7 +9,7 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from components.data.sources.cells import Cells, find_columns, has_columns, other_kind
 from components.errors import InputError
@@ -69,6 +69,16 @@ def read_csv(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
         empty = len(rows) - len(again) - len(filled)
         notes.append(f"Rows of the table that hold nothing but separators are left out: {empty}.")
     return Cells(columns, rows=[number for number, _ in filled], unit="line", notes=tuple(notes))
+
+
+def csv_header(data: bytes, accepts: Callable[[Sequence[str]], bool]) -> list[str] | None:
+    """The cells of the first of the upper lines that `accepts` takes for a header, split by any of the separators; None
+    where it takes none. Raises ValueError as `read_csv` does for the encoding."""
+    for line in itertools.islice(io.StringIO(_decode(data), newline=""), _HEAD):
+        found = next((cells for separator in _SEPARATORS if accepts(cells := _split(line, separator))), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _decode(data: bytes) -> str:

@@ -22,7 +22,7 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
     tree = read_tree(files)
     source = f"data.source='folder:{redact(place)}'"
     _refuse_mvtec(tree, source, place)
-    is_split = _has_split_folders(tree, source)
+    is_split = has_split_folders(tree, source)
     images, left_out = class_images(tree, depth=2 if is_split else 1)
     if not images:
         raise InputError(
@@ -43,8 +43,11 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
     )
 
 
-def _has_split_folders(tree: Tree, source: str) -> bool:
-    """A folder named train means that the top level is the splits. Raises InputError when others hold images, too."""
+def has_split_folders(tree: Tree, source: str) -> bool:
+    """A folder named train means that the top level is the splits. source: for errors.
+
+    Raises InputError when others hold images, too.
+    """
     if not any(_split_name(folder) == "train" for folder in tree.folders_in("")):
         return False
     filled = {path.partition("/")[0] for path in tree.paths if "/" in path and is_image(path)}

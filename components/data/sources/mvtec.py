@@ -65,6 +65,11 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
     )
 
 
+def is_mvtec(tree: Tree) -> bool:
+    """Whether the folders are those of one category: the good images alone to train on, and others to test."""
+    return tree.folders_in("train") == ["good"] and bool(tree.folders_in("test"))
+
+
 def _top(path: str) -> str:
     return path.partition("/")[0]
 

@@ -40,6 +40,11 @@ def read_parquet_file(data: bytes, wanted: Sequence[tuple[str, str]]) -> Cells:
     return _joined([columns], notes)
 
 
+def parquet_header(data: bytes) -> list[str]:
+    """The names of the columns. Raises ValueError for what is not parquet."""
+    return list(pq.read_schema(io.BytesIO(data)).names)
+
+
 def read_parquet_folder(folder: Files, names: Sequence[str], wanted: Sequence[tuple[str, str]]) -> Cells:
     """The wanted columns of all parts together; those that the folders' names hold (`label=good/`) among them.
 

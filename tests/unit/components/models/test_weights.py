@@ -137,3 +137,12 @@ def test_a_repository_without_safetensors_still_counts_as_reachable(monkeypatch)
     monkeypatch.setattr(weights_module, "get_hf_file_metadata", missing)
     monkeypatch.setattr(weights_module, "try_to_load_from_cache", lambda *args, **kwargs: None)
     check_weights("resnet18", "pretrained")
+
+
+def test_what_is_at_hand_is_found_without_the_network(monkeypatch):
+    monkeypatch.setattr(weights_module, "get_hf_file_metadata", lambda *_, **__: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if "lite1" in name else None)
+    assert list(weights_module.packages_at_hand()) == ["tf_efficientnet_lite1"]
+    for cached in ("/cache/model.safetensors", None):
+        monkeypatch.setattr(weights_module, "try_to_load_from_cache", lambda *_, cached=cached, **__: cached)
+        assert weights_module.is_cached("resnet18") == (cached is not None)

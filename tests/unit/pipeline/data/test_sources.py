@@ -1,12 +1,15 @@
 """What prepare says of a source before any image is decoded."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from components.errors import InputError
 from pipeline.console import Console
-from pipeline.data.sources import source_digest
+from pipeline.data.sources import list_images, source_digest
+from pipeline.overriding import validate
 from pipeline.sections.data import DataConfig
 
 
@@ -53,3 +56,25 @@ def test_files_that_are_not_there_are_refused_before_any_is_decoded(table, tmp_p
         InputError, match=r"1 of 30 files \(3\.3%\) are not there or cannot be read, .* 3\.png; correct"
     ):
         source_digest(tmp_path / "storage", Console(), seed=0, data=data)
+
+
+def test_groups_in_the_names_of_files_are_read_and_make_another_result(tmp_path) -> None:
+    for number in range(24):
+        folder = tmp_path / "images" / ("good" if number % 2 else "crack")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), number, np.uint8)).save(folder / f"part{number // 3}_{number}.png")
+    plain = DataConfig(source=f"folder:{tmp_path}/images")
+    grouped = DataConfig(source=plain.source, group_pattern="(part[0-9])_")
+    assert list_images(grouped, tmp_path).table["group"].value_counts().tolist() == [3] * 8
+    storage = tmp_path / "storage"
+    assert source_digest(storage, Console(), seed=0, data=plain) != source_digest(
+        storage, Console(), seed=0, data=grouped
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [("part", "into ( )"), ("(a)(b)", "into ( )"), ("(a", "no regular expression")]
+)
+def test_a_pattern_of_groups_has_one_group(pattern, said) -> None:
+    with pytest.raises(InputError, match=rf"group_pattern={re.escape(pattern)}: .*{re.escape(said)}"):
+        validate(DataConfig, {"group_pattern": pattern})

@@ -73,6 +73,7 @@ COVERED = {
     "escapement compare-lr --config castings.yaml",
     "escapement compare-lr --config demo --set compute.concurrent_trials=2",
     "escapement run --config castings.yaml --set search.num_trials=64",
+    "escapement run --config castings.yaml --budget 10min",
     "escapement run --config best.yaml",
     "python benchmarks/search_peers.py --runs 14 --json",
     "python benchmarks/search_peers.py --first 19 --runs 16 --json",

@@ -63,6 +63,8 @@ RUN_HERE = (
 COVERED = {
     "mlflow run",
     "mlflow ui",
+    "escapement init",
+    "escapement init FOLDER",
     "escapement predict",
     "escapement relocate",
     "escapement clean --config castings.yaml",

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
-from quality_runs import FIRST, VIEWS
+from quality_runs import VIEWS
 
 from components.report import style
 
@@ -24,8 +24,6 @@ TITLES = {
 TICKS = {5: "5 s", 10: "10 s", 30: "30 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min", 1800: "30 min"}
 TICKS |= {3600: "1 h", 7200: "2 h", 18000: "5 h"}
 OURS, LOOP = "ours, ", "loop, "
-SHOWN = (FIRST, "half", "demo", "three times")
-"""Names of the pipeline's points, in the order of their seconds."""
 MARKERS = ("s", "^", "D", "v", "P", "X")
 ROOM = 0.15
 """Share of the height, above and below the points, for their labels."""
@@ -71,7 +69,7 @@ def _panel(axes: Axes, name: str, found: Mapping[str, Any], markers: Mapping[str
     ranks = found["tested_defective"] is not None
     key = "auroc" if ranks else "balanced_accuracy"
     medians = found["medians"]
-    ours = [OURS + length for length in SHOWN if OURS + length in medians]
+    ours = sorted((who for who in medians if who.startswith(OURS)), key=lambda who: medians[who]["seconds"])
     one = [f"{LOOP}{setting}" for setting in markers if f"{LOOP}{setting}" in medians]
     _line(axes, found, one, key, markers, filled=False)
     _line(axes, found, [who + VIEWS for who in one], key, markers, filled=True)

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 #: Images that a network is to see until its training has its full length, and the bounds of that length in epochs.
-IMAGES_SEEN, EPOCHS = 16_000, (8, 24)
+IMAGES_SEEN, EPOCHS = 30_000, (12, 40)
 #: With fewer epochs than that a network is worse than the classifier on frozen features, and so many times the full
 #: length gain nothing.
-LEAST_EPOCHS, MOST_LENGTHS = 2, 3
-#: Steps and images per step of a ramp of the range test, and the share of the trainings' time that it may take.
-RAMP_STEPS, RAMP_BATCH, RAMP_SHARE = 121, 32, 0.15
+LEAST_EPOCHS, MOST_LENGTHS = 2, 2
+#: Steps of a ramp of the range test until it diverges, images per step; the share of the trainings' time for it.
+RAMP_STEPS, RAMP_BATCH, RAMP_SHARE = 100, 32, 0.15
 #: Trainings begin at this share of the side, in whole steps of so many px, for this share of their steps.
 GROW_FROM, SIDE_STEP, GROW_SHARE = 0.75, 32, 0.6
+#: Decay of the averaged weights that are scored and delivered.
+EMA_DECAY = 0.99
 #: Seconds that delivery, report and registration take beside their predictions.
 FIXED_SECONDS = 14.0
 #: Share of the time that is kept back, since a pace that was measured over a few seconds varies.

@@ -13,11 +13,11 @@ from typing import Any
 
 from components.errors import InputError
 from components.models.views import allowed_views
-from pipeline.budget.allotment import GROW_SHARE, Allotment, Work, allot, close_sizes
+from pipeline.budget.allotment import EMA_DECAY, GROW_SHARE, Allotment, Work, allot, close_sizes
 from pipeline.compute.resources import check_compute
 from pipeline.console import duration
 from pipeline.sections.learning_rate import RangeTestConfig
-from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.recipe import SCHEDULE_FREE, ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.time import seconds_of
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, fold_of, for_selection, open_data, with_batch_size
@@ -119,6 +119,7 @@ def _changes(
         "recipe.image_size": recipe.image_size if found.size == data.pack.size else found.size,
         "recipe.grow_from": found.grow_from,
         "recipe.grow_share": GROW_SHARE,
+        "recipe.ema_decay": recipe.ema_decay or (None if recipe.optimizer in SCHEDULE_FREE else EMA_DECAY),
         "search.num_trials": 0,
         "lr_range_test.num_seeds": min(1, lr_range_test.num_seeds) if found.range_test else 0,
         "lr_range_test.weight_decays": [],

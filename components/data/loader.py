@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
@@ -41,38 +41,51 @@ class Pixels(Protocol):
 class Batch:
     """images: (B, 3, S, S) uint8 in channels-last memory. labels: (B,) int64, positions in the classes.
 
-    index: (B,) int64, positions in the image set that the batch was drawn from.
+    index: (B,) int64, positions in the image set that the batch was drawn from. targets: (B, K) float32, of soft
+    labels; None where each label is certain.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     index: torch.Tensor
+    targets: torch.Tensor | None = None
+
+    @property
+    def taught(self) -> torch.Tensor:
+        """What a training's loss compares the logits with: the targets, else the labels."""
+        return self.labels if self.targets is None else self.targets
 
     def to(self, device: torch.device) -> "Batch":
         """The same on the device, whose work on it begins when the copy is there."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in (self.images, self.labels, self.index)))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, part: slice) -> "Batch":
-        return Batch(self.images[part], self.labels[part], self.index[part])
+        return self._each(lambda tensor: tensor[part])
 
     def pin_memory(self) -> "Batch":
         """The same in page-locked memory, from which a GPU copies while it computes."""
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.index.pin_memory())
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        targets = None if self.targets is None else change(self.targets)
+        return Batch(change(self.images), change(self.labels), change(self.index), targets)
 
 
 @dataclass(frozen=True)
 class ImageSet:
     """Some images of a pack, with labels.
 
-    pack: of M images. indices: (N,) int64, rows of the pack. labels: (N,) int64.
+    pack: of M images. indices: (N,) int64, rows of the pack. labels: (N,) int64. targets: (N, K) float32, of soft
+    labels; None where each label is certain.
     """
 
     pack: Pixels
     indices: np.ndarray
     labels: np.ndarray
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -84,7 +97,8 @@ class ImageSet:
 
     def take(self, chosen: np.ndarray) -> "ImageSet":
         """The images at these positions."""
-        return ImageSet(self.pack, self.indices[chosen], self.labels[chosen])
+        targets = None if self.targets is None else self.targets[chosen]
+        return ImageSet(self.pack, self.indices[chosen], self.labels[chosen], targets)
 
 
 def image_set(manifest: pd.DataFrame, pack: Pixels, split: str, classes: Sequence[str]) -> ImageSet:
@@ -252,6 +266,7 @@ def _batch(images: ImageSet, positions: np.ndarray, pixels: np.ndarray) -> Batch
         images=torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2),
         labels=torch.from_numpy(images.labels[positions]),
         index=torch.from_numpy(positions.astype(np.int64)),
+        targets=None if images.targets is None else torch.from_numpy(images.targets[positions]),
     )
 
 

@@ -17,7 +17,7 @@ from components.data.lookup import local_place
 from components.data.names import spelling, told_apart
 from components.data.sources.listing import Listing
 from components.data.splits import SplitResult, assign_folds, assign_splits, choose_design
-from components.display import listed
+from components.display import counted, listed
 from components.errors import InputError
 
 _COLUMNS = (
@@ -82,7 +82,8 @@ def build_manifest(
 
     The table has the columns image_id (the path, with #box for a tile), path, label, is_defect (missing throughout
     without good labels), group, split, fold (-1 where there is none), sha256, width, height, mode, format,
-    pack_index, mask where the source has masks, and meta_<name>; sorted by path and image_id. Raises InputError: good
+    pack_index, mask where the source has masks, confidence (float in [0, 1], that the label is right) where it has
+    those, and meta_<name>; sorted by path and image_id. Raises InputError: good
     labels that are no class or all classes, tiles of a defective image without a mask, label conflicts under "stop",
     and whatever the splits and folds refuse.
     """
@@ -100,13 +101,14 @@ def build_manifest(
     folds = assign_folds(table, num_folds=num_folds, design=design, seed=rules.seed)
     table["fold"] = folds.fold
     masks = ["mask"] if table["mask"].notna().any() else []
+    confidence = [name for name in table.columns if name == "confidence"]
     metadata = [name for name in table.columns if name.startswith("meta_")]
     return Manifest(
-        table=_typed(table[[*_COLUMNS, *masks, *metadata]]),
+        table=_typed(table[[*_COLUMNS, *masks, *confidence, *metadata]]),
         conflicts=conflicts,
         largest_groups=groups.largest_groups(table, table["part"], _pair_rows(table, pairs), count=_GROUPS_SHOWN),
         left_out=left_out[["image_id", "label", "pack_index"]],
-        notes=(*notes, *done, *splits.notes),
+        notes=(*notes, *done, *splits.notes, *_confidence_notes(table)),
         shortages=(*spilled, *splits.shortages, *folds.notes),
     )
 
@@ -203,7 +205,20 @@ def _label_tiles(table: pd.DataFrame, good_labels: Sequence[str]) -> tuple[pd.Da
             f"No tile shows the defect of {len(spared)} defective images, as their masks are black or lie outside "
             f"data.region (the first: {spared[0]}): all their tiles count as {good_labels[0]}."
         )
-    return table.assign(label=table["label"].mask(defective & ~hit, good_labels[0])), notes
+    relabelled = {"label": table["label"].mask(defective & ~hit, good_labels[0])}
+    if "confidence" in table:  # a tile without the doubtful spot is good whatever that is
+        relabelled["confidence"] = table["confidence"].mask(defective & ~hit, "1.0")
+    return table.assign(**relabelled), notes
+
+
+def _confidence_notes(table: pd.DataFrame) -> list[str]:
+    if "confidence" not in table:
+        return []
+    confidence = table["confidence"].astype("float64")
+    return [
+        f"{counted(int((confidence < 1).sum()), 'image')} of {len(table):,} with a confidence below 1 in the label (on "
+        f"average over all {confidence.mean():.3f}): networks learn from soft targets, and are judged by the labels."
+    ]
 
 
 def _leave_out(
@@ -307,6 +322,7 @@ def _check_kinds(table: pd.DataFrame, used: Sequence[str]) -> None:
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     types = {name: "int64" if name in _INTEGERS else "str" for name in table.columns}
+    types |= {name: "float64" for name in table.columns if name == "confidence"}
     # A plain bool wherever the question has an answer; the nullable kind only where it has none.
     types["is_defect"] = "boolean" if table["is_defect"].isna().any() else "bool"
     return table.astype(types)

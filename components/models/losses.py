@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import optimize, special
 from torch import nn
+from torch.nn import functional
 
 from components.errors import InputError
 
@@ -50,11 +51,27 @@ def effective_number_weights(labels: np.ndarray, num_classes: int, beta: float) 
 def build_loss(weights: torch.Tensor | None, label_smoothing: float, *, focal_gamma: float) -> nn.Module:
     """Return the loss, from logits (B, K) and labels (B,) to its mean over the batch, weighted by class.
 
+    Of targets (B, K) float, each class's term is weighted, and the mean divided by the sum of the weighted targets, as
+    with labels, which are targets of a single class.
+
     weights: (K,) float or None. label_smoothing: in [0, 1). focal_gamma: at least 0; 0 for torch's cross-entropy.
     """
     if focal_gamma == 0:
-        return nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+        return CrossEntropy(weight=weights, label_smoothing=label_smoothing)
     return FocalLoss(weights, label_smoothing, focal_gamma)
+
+
+class CrossEntropy(nn.CrossEntropyLoss):
+    """torch's, which divides by the number of images where targets are soft; here by the sum of their weights."""
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the weighted mean, a scalar. logits: (B, K); labels: (B,) int64 or (B, K) float."""
+        if self.weight is None or not labels.is_floating_point():
+            return super().forward(logits, labels)
+        total = functional.cross_entropy(
+            logits, labels, self.weight, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return total / (labels @ self.weight).sum()
 
 
 class FocalLoss(nn.Module):
@@ -72,14 +89,17 @@ class FocalLoss(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the weighted mean, a scalar. logits: (B, K); labels: (B,) int64."""
+        """Return the weighted mean, a scalar. logits: (B, K); labels: (B,) int64 or (B, K) float."""
         log_p = logits.log_softmax(dim=1)
         # Kept above 0, where the power of a gamma below 1 has an infinite slope; the term itself is 0 there.
         rest = (-log_p.expm1()).clamp_min(torch.finfo(logits.dtype).tiny ** 0.5)
         costs = rest.pow(self.gamma) * -log_p
         weight = logits.new_ones(logits.shape[1]) if self.weight is None else self.weight
-        own = weight[labels]
-        terms = own * costs.gather(1, labels[:, None]).squeeze(1)
+        if labels.is_floating_point():
+            own, terms = labels @ weight, (labels * costs) @ weight
+        else:
+            own = weight[labels]
+            terms = own * costs.gather(1, labels[:, None]).squeeze(1)
         if self.label_smoothing:
             spread = (costs @ weight) / logits.shape[1]
             terms = (1 - self.label_smoothing) * terms + self.label_smoothing * spread
@@ -87,40 +107,45 @@ class FocalLoss(nn.Module):
 
 
 def constant_predictor_loss(
-    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float, *, focal_gamma: float
+    class_counts: Sequence[float], weights: torch.Tensor | None, label_smoothing: float, *, focal_gamma: float
 ) -> float:
     """Return the lowest loss that constant logits reach on these labels: that of knowing the class balance.
 
     With counts n, weights w and smoothing s over K classes, the loss is Σ a_c (1 - p_c)^gamma (-log p_c) / W with
     a_c = (1 - s) w_c n_c + (s / K) w_c N and W = Σ w_c n_c. Its terms are convex in p; with gamma 0 it is lowest where
     p = a / Σa, and without weights and smoothing it is then the entropy of the class balance. The weighted mean is
-    taken over all labels at once. class_counts: (K,) images per class, their sum at least 1; the rest as `build_loss`.
+    taken over all labels at once. class_counts: (K,) images per class, or the sum of their targets; their sum is at
+    least 1; the rest as `build_loss`.
     """
     counts, weight, targets = _balance(class_counts, weights, label_smoothing)
     return float(targets @ _constant_costs(targets, focal_gamma) / (weight @ counts))
 
 
 def constant_predictor_spread(
-    class_counts: Sequence[int],
+    class_counts: Sequence[float],
     weights: torch.Tensor | None,
     label_smoothing: float,
     *,
     focal_gamma: float,
     batch_size: int,
+    targets: np.ndarray | None = None,
 ) -> float:
     """Return the standard deviation of that prediction's loss from batch to batch.
 
     A batch's loss is a ratio, the sum of its images' terms t_y over that of their weights w_y; to first order it varies
     as the mean of (t_y - L w_y) / E[w] over the batch, L being the loss on all. It is 0 where all classes have the same
-    share of the whole weight: the loss of a constant is then the same on every batch.
+    share of the whole weight: the loss of a constant is then the same on every batch. targets: (N, K), of the images
+    whose labels are soft, of which class_counts is the sum; an image then has the terms of its classes.
     """
-    counts, weight, targets = _balance(class_counts, weights, label_smoothing)
-    costs = _constant_costs(targets, focal_gamma)
+    counts, weight, sums = _balance(class_counts, weights, label_smoothing)
+    costs = _constant_costs(sums, focal_gamma)
     smoothed = label_smoothing / len(counts) * np.sum(weight * costs)
-    terms = (1 - label_smoothing) * weight * costs + smoothed
+    terms = (1 - label_smoothing) * weight * costs
     loss = constant_predictor_loss(class_counts, weights, label_smoothing, focal_gamma=focal_gamma)
     share = counts / counts.sum()
-    variance = np.sum(share * (terms - loss * weight) ** 2) / np.sum(share * weight) ** 2
+    if targets is not None:
+        terms, weight, share = targets @ terms, targets @ weight, np.full(len(targets), 1 / len(targets))
+    variance = np.sum(share * (terms + smoothed - loss * weight) ** 2) / np.sum(share * weight) ** 2
     return float(np.sqrt(variance / batch_size))
 
 
@@ -134,7 +159,7 @@ def _counted(labels: np.ndarray, num_classes: int, *, what: str, remedy: str) ->
 
 
 def _balance(
-    class_counts: Sequence[int], weights: torch.Tensor | None, label_smoothing: float
+    class_counts: Sequence[float], weights: torch.Tensor | None, label_smoothing: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each class, (K,): its images, its weight, and its factor in the loss of a constant prediction."""
     counts = np.asarray(class_counts, dtype=np.float64)

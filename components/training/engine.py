@@ -59,12 +59,12 @@ class Device:
 class Learner:
     """The state of a training, and what a step needs.
 
-    model: on the device. averaged: the moving average of the weights, if the recipe has one. calibration: gives
-    training batches without augmentation, for the norms of weights that a schedule-free optimizer has averaged.
-    eval_batch: images per batch of an evaluation. early, early_steps: how images are resized in the first steps of the
-    schedule; None: as in evaluation. fetch_every: steps from one read of their values to the next; None:
-    `FETCH_STEPS` on a GPU, and 1 on a CPU, where a read costs nothing. With 1 the host checks each step before the
-    weights change.
+    model: on the device. loss: of logits (B, K) and labels (B,) or targets (B, K), a scalar. averaged: the moving
+    average of the weights, if the recipe has one. calibration: gives training batches without augmentation, for the
+    norms of weights that a schedule-free optimizer has averaged. eval_batch: images per batch of an evaluation. early,
+    early_steps: how images are resized in the first steps of the schedule; None: as in evaluation. fetch_every: steps
+    from one read of their values to the next; None: `FETCH_STEPS` on a GPU, and 1 on a CPU, where a read costs nothing.
+    With 1 the host checks each step before the weights change.
     """
 
     model: nn.Module
@@ -340,7 +340,7 @@ def _step(learner: Learner, batch: Batch, watcher: Watcher | None) -> _Step:
     stepper, number = learner.stepper, learner.step + 1
     stepper.zero_grad()
     logits = learner.device.forward(learner.model, batch, learner.training_preprocessing)
-    loss = learner.loss(logits, batch.labels.to(learner.device.target, non_blocking=True))
+    loss = learner.loss(logits, batch.taught.to(learner.device.target, non_blocking=True))
     loss.backward()
     stepper.measure_gradients()
     if watcher is not None:

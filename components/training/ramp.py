@@ -176,7 +176,7 @@ def _held_out_loss(learner: Learner, batch: Batch) -> torch.Tensor:
     for norm in norms:
         norm.train()
         norm.momentum = 0.0  # uses batch statistics without a change of the running averages
-    loss: torch.Tensor = learner.loss(learner.device.forward(learner.model, batch, learner.preprocessing), batch.labels)
+    loss: torch.Tensor = learner.loss(learner.device.forward(learner.model, batch, learner.preprocessing), batch.taught)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     learner.stepper.train()

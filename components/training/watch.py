@@ -175,7 +175,7 @@ class MonitorWatcher:
             logits = learner.device.forward(learner.model, self._probe, learner.preprocessing)
         finally:
             learner.stepper.train()
-        loss: torch.Tensor = learner.loss(logits, self._probe.labels)
+        loss: torch.Tensor = learner.loss(logits, self._probe.taught)
         return loss
 
     def _act_on(self, learner: Learner, verdict: Verdict | None) -> Request:

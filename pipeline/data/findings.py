@@ -189,13 +189,15 @@ def _plain(record: dict[Any, Any]) -> dict[str, Any]:
 def file_warnings(
     statistics: pd.DataFrame, listed: pd.DataFrame, good_labels: Sequence[str], *, significant_bits: int | None
 ) -> tuple[str, ...]:
-    """Sentences on 16-bit files whose range is not used, and on masks that are inverted, empty or on good images.
+    """Sentences on 16-bit files whose range is not used, on labels that are more likely wrong than right, and on masks
+    that are inverted, empty or on good images.
 
-    statistics: a row per framed image: path, peak (see `DecodedImage`) and defect_area. listed: path, label and mask of
-    each file, as its source names them.
+    statistics: a row per framed image: path, peak (see `DecodedImage`) and defect_area. listed: path, label, mask and,
+    where there is such, confidence of each file, as its source names them.
     """
     found = [
         bit_depth_warning(statistics.drop_duplicates("path")["peak"].dropna(), significant_bits),
+        _confidence_warning(listed),
         *_mask_warnings(statistics, listed, good_labels),
     ]
     return tuple(sentence for sentence in found if sentence)
@@ -227,6 +229,20 @@ def bit_depth_warning(peaks: pd.Series, significant_bits: int | None) -> str | N
                 f"images are far too dark; data.significant_bits: {bits} is for all files, so store them in one way."
             )
     return None
+
+
+def _confidence_warning(listed: pd.DataFrame) -> str | None:
+    """Of two classes the other one is then the likely one; of more, none may be."""
+    if "confidence" not in listed or listed["label"].nunique() != 2:
+        return None
+    doubtful = listed[listed["confidence"] < 0.5]
+    if doubtful.empty:
+        return None
+    return (
+        f"{counted(len(doubtful), 'image')} with a confidence below 0.5, whose label is less likely right than wrong "
+        f"(the first: {doubtful['path'].iloc[0]}): correct the labels, or data.confidence_column if it does not hold "
+        "the probability that the label is right."
+    )
 
 
 def _mask_warnings(statistics: pd.DataFrame, listed: pd.DataFrame, good_labels: Sequence[str]) -> list[str]:

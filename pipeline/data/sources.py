@@ -38,6 +38,7 @@ def list_images(data: DataConfig, storage: Path) -> Listing:
         group_column=data.group_column,
         split_column=data.split_column,
         mask_column=data.mask_column,
+        confidence_column=data.confidence_column,
         metadata_columns=data.metadata_columns,
         root=data.root,
         defect_threshold=data.defect_threshold,

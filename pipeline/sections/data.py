@@ -114,6 +114,9 @@ class DataConfig(Section):
     """csv/parquet: the column with a given split, which is honoured."""
     mask_column: Name | None = None
     """csv/parquet: the column with the path of a mask, a picture that is not black where the defect is."""
+    confidence_column: Name | None = None
+    """csv/parquet, and `confidence` of elpv: the column with the probability, from 0 to 1, that the label is right, or
+    the share of the labellers who agree; empty: 1. Networks learn from targets softened by it."""
     metadata_columns: tuple[Name, ...] = ()
     """csv/parquet: further columns to keep (camera, lighting, product)."""
     root: Location | None = None

@@ -22,6 +22,7 @@ from torch import nn
 from components.data.loader import Batch, ImageSet, TrainLoader, eval_batch_size, eval_batches, image_set
 from components.data.manifest import classes_of, load_manifest
 from components.data.pack.reader import Pack, open_pack
+from components.data.soft_labels import soft_targets
 from components.errors import InputError
 from components.evaluation.objectives import Objective, objective_score
 from components.models.backbones import BuiltModel, build_model
@@ -75,7 +76,21 @@ class TrainingData:
     good_classes: tuple[str, ...]
 
     def split(self, name: str) -> ImageSet:
-        return image_set(self.manifest, self.pack, name, self.classes)
+        """Some images; where training labels have a confidence below 1, with soft targets.
+
+        Trainings learn from these, and what is compared with a training's loss is measured on them: the range test's
+        and the monitor's held-out batch. All scores, `val_loss` among them, are of the labels.
+        """
+        images = image_set(self.manifest, self.pack, name, self.classes)
+        if "confidence" not in self.manifest:
+            return images
+        confidence, split = self.manifest["confidence"], self.manifest["split"]
+        if (confidence[split == "train"] == 1).all():
+            return images
+        good = [self.classes.index(label) for label in self.good_classes]
+        certain = confidence[split == name].to_numpy()
+        targets = soft_targets(images.labels, certain, class_counts=self.class_counts, good=good)
+        return replace(images, targets=targets)
 
     @property
     def folds(self) -> int:
@@ -86,7 +101,14 @@ class TrainingData:
     @property
     def class_counts(self) -> np.ndarray:
         """Images of each class in the train split, (K,) int."""
-        return np.bincount(self.split("train").labels, minlength=len(self.classes))
+        train = image_set(self.manifest, self.pack, "train", self.classes)
+        return np.bincount(train.labels, minlength=len(self.classes))
+
+    @property
+    def target_sums(self) -> np.ndarray:
+        """Of the train split, (K,): the images of each class, or the sum of their soft targets."""
+        targets = self.split("train").targets
+        return self.class_counts if targets is None else targets.sum(axis=0, dtype=np.float64)
 
 
 @functools.lru_cache(maxsize=2)
@@ -124,7 +146,7 @@ def loss_of_constant(recipe: Recipe, data: TrainingData) -> float:
     """The loss of the best constant prediction."""
     settings = recipe.recipe
     return constant_predictor_loss(
-        data.class_counts.tolist(),
+        data.target_sums.tolist(),
         _weights(recipe, data),
         settings.label_smoothing,
         focal_gamma=settings.loss_gamma,
@@ -135,11 +157,12 @@ def spread_of_constant(recipe: Recipe, data: TrainingData) -> float:
     """The standard deviation of that loss between batches."""
     settings = recipe.recipe
     return constant_predictor_spread(
-        data.class_counts.tolist(),
+        data.target_sums.tolist(),
         _weights(recipe, data),
         settings.label_smoothing,
         focal_gamma=settings.loss_gamma,
         batch_size=settings.images_per_step,
+        targets=data.split("train").targets,
     )
 
 
@@ -308,7 +331,7 @@ def _until(due: float, batches: Iterable[Batch], learner: Learner, count: int) -
 def scores_of(
     logits: np.ndarray, labels: np.ndarray, learner: Learner, recipe: Recipe, data: TrainingData
 ) -> dict[str, float]:
-    """`val_loss` and `val_score` of validation logits (N, K)."""
+    """`val_loss` and `val_score` of validation logits (N, K), both by the labels (N,)."""
     device = learner.device.target
     loss = learner.loss(torch.from_numpy(logits).to(device), torch.from_numpy(labels).to(device))
     return {"val_loss": float(loss), "val_score": validation_score(logits, labels, recipe, data)}

@@ -231,6 +231,7 @@ def _faulty_images(folder: Path) -> Path:
         group_column=None,
         split_column=None,
         mask_column=None,
+        confidence_column=None,
         metadata_columns=(),
         root=None,
         defect_threshold=0.5,

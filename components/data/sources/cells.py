@@ -58,6 +58,7 @@ def wanted_columns(options: SourceOptions) -> list[tuple[str, str]]:
         ("data.group_column", options.group_column),
         ("data.split_column", options.split_column),
         ("data.mask_column", options.mask_column),
+        ("data.confidence_column", options.confidence_column),
         *(("data.metadata_columns", name) for name in options.metadata_columns),
     ]
     return [(key, name) for key, name in named if name]

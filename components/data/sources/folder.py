@@ -17,7 +17,7 @@ def list_folder(place: str, options: SourceOptions) -> Listing:
     Raises InputError: no such folder, no class folders, split folders beside others with images, MVTec-AD's layout,
     links that leave the folder.
     """
-    refuse_table_options(f"folder:{place}", options, group=None, metadata=())
+    refuse_table_options(f"folder:{place}", options, group=None, metadata=(), confidence=None)
     files = open_files(place, key="data.source", kind="folder:")
     tree = read_tree(files)
     source = f"data.source='folder:{redact(place)}'"

@@ -56,7 +56,7 @@ def list_generated(place: str, options: SourceOptions) -> Listing:
 
     Raises InputError: an unknown name, a value out of range.
     """
-    refuse_table_options(f"generated:{place}", options, group="group", metadata=("camera", "lot"))
+    refuse_table_options(f"generated:{place}", options, group="group", metadata=("camera", "lot"), confidence=None)
     parameters = _parse(place)
     root = _cached(parameters, options.cache_dir)
     table = pd.read_csv(root / "labels.csv", dtype=str, keep_default_na=False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from components.data.files import Files
@@ -26,6 +27,8 @@ class SourceOptions:
     split_column: str | None
     mask_column: str | None
     """Path of a picture that is not black where the defect is, of the image's size; relative to the same root."""
+    confidence_column: str | None
+    """The probability that the label is right; empty: 1."""
     metadata_columns: tuple[str, ...]
     root: str | None
     """Folder or address that a table's paths are relative to; None: the table's own folder."""
@@ -40,9 +43,9 @@ class Listing:
     """Labelled images that are not read yet.
 
     table: path (posix, relative to the root, unique), label; group, split and mask (a path like the image's), None
-    where there is none; then meta_<name> columns of text; sorted by path, with a range index. description: one line
-    for reports, with what was left out. notes: what the user should know of how the source was read, a sentence each.
-    left_out: files and folders that lie beside the images.
+    where there is none; confidence, in [0, 1], where the labels have one; then meta_<name> columns of text; sorted by
+    path, with a range index. description: one line for reports, with what was left out. notes: what the user should
+    know of how the source was read, a sentence each. left_out: files and folders that lie beside the images.
     """
 
     files: Files
@@ -56,13 +59,15 @@ def make_listing(
     files: Files,
     columns: Mapping[str, Sequence[str | None] | None],
     *,
+    confidences: Sequence[float] | None = None,
     description: str,
     notes: Sequence[str] = (),
     left_out: LeftOut | None = None,
 ) -> Listing:
     """Assemble and sort the table: labels, groups, splits and metadata in their normal form, paths as they are.
 
-    columns: path, label, and what the source has of the other columns of a listing; None for what it has not.
+    columns: path, label, and what the source has of the other columns of text of a listing; None for what it has not.
+    confidences: in [0, 1], of each label.
 
     Raises InputError: a path that text cannot hold, labels of which nothing is visible.
     """
@@ -85,6 +90,9 @@ def make_listing(
         )
     table = pd.DataFrame({"path": path, **named, "mask": mask}, dtype=object)
     metadata = [name for name in named if name.startswith("meta_")]
+    if confidences is not None:
+        table["confidence"] = np.asarray(confidences, dtype=np.float64)
+        metadata.insert(0, "confidence")
     table = table[["path", "label", "group", "split", "mask", *metadata]]
     left_out = left_out or LeftOut()
     return Listing(
@@ -96,7 +104,14 @@ def make_listing(
     )
 
 
-def refuse_table_options(source: str, options: SourceOptions, *, group: str | None, metadata: tuple[str, ...]) -> None:
+def refuse_table_options(
+    source: str,
+    options: SourceOptions,
+    *,
+    group: str | None,
+    metadata: tuple[str, ...],
+    confidence: str | None,
+) -> None:
     """Raise InputError when options ask a source without a table of the user's for columns it has not."""
     faults = []
     if options.group_column not in (None, group):
@@ -105,12 +120,14 @@ def refuse_table_options(source: str, options: SourceOptions, *, group: str | No
         faults.append(f"data.split_column={options.split_column!r}")
     if options.mask_column is not None:
         faults.append(f"data.mask_column={options.mask_column!r}")
+    if options.confidence_column not in (None, confidence):
+        faults.append(f"data.confidence_column={options.confidence_column!r}")
     if not set(options.metadata_columns) <= set(metadata):
         faults.append(f"data.metadata_columns={list(options.metadata_columns)}")
     if options.root is not None:
         faults.append(f"data.root={redact(options.root)!r}")
     if faults:
-        columns = ", ".join([*([group] if group else []), *metadata]) or "none"
+        columns = ", ".join(filter(None, [group, *metadata, confidence])) or "none"
         raise InputError(
             f"{', '.join(faults)}: not with data.source={redact(source)!r}, whose columns are: {columns}; "
             "leave these keys out, or list the images in a table (csv:… or parquet:…)"

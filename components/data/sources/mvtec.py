@@ -27,7 +27,7 @@ def list_mvtec(place: str, options: SourceOptions) -> Listing:
 
     Raises InputError: no such folder, another layout, several categories, links that leave the folder.
     """
-    refuse_table_options(f"mvtec:{place}", options, group=None, metadata=("original_split",))
+    refuse_table_options(f"mvtec:{place}", options, group=None, metadata=("original_split",), confidence=None)
     files = open_files(place, key="data.source", kind="mvtec:")
     tree = read_tree(files)
     _check_layout(tree, place)

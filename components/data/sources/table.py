@@ -15,6 +15,7 @@ from components.data.files import Files, open_files, split_address
 from components.data.image_files import is_image
 from components.data.lookup import DiskNames, by_normal_form, only_one, windows_hint
 from components.data.names import normal_form, normal_path
+from components.data.soft_labels import read_confidence
 from components.data.sources.cells import Cells, wanted_columns
 from components.data.sources.csv_table import read_csv
 from components.data.sources.listing import Listing, SourceOptions, make_listing
@@ -59,7 +60,8 @@ def list_parquet(place: str, options: SourceOptions) -> Listing:
 
 
 def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[Files, str, Wanted], Cells]) -> Listing:
-    """Raises InputError: no such file, unreadable, no such column, empty cells, paths repeated or outside.
+    """Raises InputError: no such file, unreadable, no such column, empty cells, paths repeated or outside, a confidence
+    that is none.
 
     place and the root: local or addresses, each by itself.
     """
@@ -83,10 +85,12 @@ def _list_table(kind: str, place: str, options: SourceOptions, read: Callable[[F
     named = {"group": options.group_column, "split": options.split_column}
     named |= {f"meta_{name}": name for name in options.metadata_columns}
     others = {name: _values(cells, column) for name, column in named.items() if column is not None}
+    confidences = _confidences(cells, options.confidence_column, relative)
     classes = len(set(map(normal_form, label)))
     return make_listing(
         root,
         {"path": relative, "label": label, "mask": mask, **others},
+        confidences=confidences,
         description=f"table {name}, images in {root.name}: {classes} classes, {len(path)} files",
         notes=[*cells.notes, *_doubts(cells, options), *moved, *masks_moved],
     )
@@ -158,6 +162,13 @@ def _masks(
     relative, notes = _below_root([path for path in given if path is not None], root, resolver, key="data.mask_column")
     following = iter(relative)
     return [None if path is None else next(following) for path in given], notes
+
+
+def _confidences(cells: Cells, column: str | None, paths: Sequence[str]) -> list[float] | None:
+    if column is None:
+        return None
+    images = [f"{path} in {cells.unit} {row}" for path, row in zip(paths, cells.rows, strict=True)]
+    return read_confidence(_values(cells, column), images, column=column)
 
 
 def _below_root(paths: list[str], root: Files, resolver: Resolver, *, key: str) -> tuple[list[str], list[str]]:

@@ -111,6 +111,7 @@ def options(tmp_path):
             "group_column": None,
             "split_column": None,
             "mask_column": None,
+            "confidence_column": None,
             "metadata_columns": (),
             "root": None,
             "defect_threshold": 0.5,

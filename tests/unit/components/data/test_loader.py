@@ -1,6 +1,7 @@
 """Batches: a function of seed, epoch and number, whoever makes them, and no process outlives its use."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -145,6 +146,37 @@ def test_batches_are_bytes_in_channels_last_memory(images):
         assert batch.images.shape == (4, 3, 8, 8)
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
         assert batch.labels.dtype == batch.index.dtype == torch.int64
+
+
+@pytest.fixture
+def soft(images):
+    """The same images; each target holds the image's position."""
+    positions = np.arange(len(images), dtype=np.float32)
+    return dataclasses.replace(images, targets=np.stack([positions, 1 - positions], axis=1))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_soft_targets_go_with_their_images_and_change_nothing_else(images, soft, workers):
+    batches = train(soft, strength=0.5, workers=workers)
+    assert bytes_of(batches) == bytes_of(train(images, strength=0.5))
+    for batch in [*batches, *eval_batches(soft, batch_size=4), *eval_batches(soft.take(np.arange(3)), batch_size=4)]:
+        assert batch.taught is batch.targets
+        assert batch.targets.dtype == torch.float32
+        assert batch.targets.tolist() == [[number, 1 - number] for number in batch.index.tolist()]
+
+
+def test_a_part_of_a_batch_has_its_part_of_the_targets(soft, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)  # which needs a GPU
+    (batch,) = eval_batches(soft, batch_size=10)
+    assert batch[2:4].targets.tolist() == [[2, -1], [3, -2]]
+    assert torch.equal(batch.to(torch.device("cpu")).targets, batch.targets)
+    assert torch.equal(batch.pin_memory().targets, batch.targets)
+
+
+def test_without_soft_targets_the_labels_teach(images):
+    (batch,) = eval_batches(images, batch_size=10)
+    assert batch.targets is batch[:3].targets is batch.to(torch.device("cpu")).targets is None
+    assert batch.taught is batch.labels
 
 
 def test_image_label_and_index_stay_together_in_training(images):

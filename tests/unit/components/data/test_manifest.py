@@ -37,11 +37,11 @@ SETTINGS = {
 PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 
-def listing_of(label, *, path=None, group=None, split=None, mask=None, metadata=None):
+def listing_of(label, *, path=None, group=None, split=None, mask=None, confidence=None, metadata=None):
     path = [f"{number:02d}.png" for number in range(len(label))] if path is None else path
     columns = {"path": path, "label": label, "group": group, "split": split, "mask": mask}
     columns |= {f"meta_{name}": values for name, values in (metadata or {}).items()}
-    return make_listing(Files("/images"), columns, description="")
+    return make_listing(Files("/images"), columns, confidences=confidence, description="")
 
 
 def files_of(path, *, sha256=None, box=None, defect_area=None, pack_index=None):
@@ -97,6 +97,20 @@ def test_it_has_a_row_for_each_image_that_was_read_and_all_columns(parts):
     assert not manifest.drop(columns="meta_camera").isna().any().any()
     assert set(manifest["split"]) == {"train", "val", "calibration", "test"}
     assert ((manifest["fold"] >= 0) == manifest["split"].isin(["train", "val"])).all()
+
+
+def test_a_confidence_is_a_number_in_the_manifest_and_told_in_its_notes(parts, tmp_path):
+    label, files_table = parts[0].table["label"].tolist(), parts[1]
+    listing = listing_of(label, confidence=[2 / 3, 1.0] + [0.25] + [1.0] * 15)
+    manifest = build(listing, files_table)
+    assert manifest.table["confidence"].dtype == np.float64
+    assert manifest.table["confidence"].tolist() == [2 / 3] + [1.0] * 16  # the third was set aside
+    said = "1 image of 17 with a confidence below 1 in the label (on average over all 0.980): networks learn from soft"
+    assert manifest.notes[-1].startswith(said)
+    manifest.table.to_parquet(tmp_path / "manifest.parquet", index=False)
+    pd.testing.assert_frame_equal(load_manifest(tmp_path / "manifest.parquet"), manifest.table)
+    other = build(listing_of(label, confidence=[0.5] + [1.0] * 17), files_table)
+    assert manifest_digest(other.table) != manifest_digest(manifest.table)
 
 
 def test_is_defect_is_a_plain_bool_and_true_for_every_class_that_is_not_good(parts):
@@ -320,6 +334,14 @@ def test_a_tile_of_a_defective_image_is_as_its_mask_says(tiles):
     cracked = manifest[manifest["label"] == "crack"]
     assert cracked["image_id"].tolist() == [f"{n:02d}.png#16,0,24,8" for n in range(8, 16)]
     assert (manifest["is_defect"] == (manifest["label"] == "crack")).all()
+
+
+def test_a_tile_that_the_mask_leaves_free_is_certainly_good(tiles):
+    listing, files_table = tiles
+    doubted = listing_of(listing.table["label"], mask=listing.table["mask"], confidence=[0.8] * 16)
+    table = build(doubted, files_table).table.set_index("image_id")["confidence"]
+    assert table["15.png#8,0,16,8"] == 1.0
+    assert table["15.png#16,0,24,8"] == table["00.png#8,0,16,8"] == table["00.png#16,0,24,8"] == 0.8
 
 
 def test_tiles_of_one_image_are_never_torn_apart_nor_called_contradictory(tiles):

@@ -196,6 +196,86 @@ def test_an_effective_number_of_no_image_is_refused():
         effective_number_weights(np.array([0, 2]), 3, 0.9)
 
 
+# --- soft targets
+
+
+PROBABILITIES = torch.tensor([[0.8, 0.2], [0.75, 0.25]])
+TARGETS = torch.tensor([[0.75, 0.25], [0.0, 1.0]])
+OWN, OTHER = (math.log(1.25), math.log(5)), (math.log(4 / 3), math.log(4))  # of each class, of either image
+
+
+def test_a_loss_of_soft_targets_by_hand():
+    found = build_loss(None, 0.0, focal_gamma=0.0)(PROBABILITIES.log(), TARGETS)
+    assert float(found) == pytest.approx((0.75 * OWN[0] + 0.25 * OWN[1] + OTHER[1]) / 2)
+
+
+def test_a_weighted_loss_of_soft_targets_is_divided_by_their_weights():
+    """Class 1 has the weight 3: 0.75 + 0.75 of the first image, 3 of the second."""
+    found = build_loss(torch.tensor([1.0, 3.0]), 0.0, focal_gamma=0.0)(PROBABILITIES.log(), TARGETS)
+    assert float(found) == pytest.approx((0.75 * OWN[0] + 0.75 * OWN[1] + 3 * OTHER[1]) / 4.5)
+
+
+def test_smoothing_comes_on_top_of_soft_targets():
+    """Of 0.2, a tenth goes to each class: 0.7 and 0.3 are left of the first target, 0.1 and 0.9 of the second."""
+    found = build_loss(torch.tensor([1.0, 3.0]), 0.2, focal_gamma=0.0)(PROBABILITIES.log(), TARGETS)
+    expected = 0.7 * OWN[0] + 3 * 0.3 * OWN[1] + 0.1 * OTHER[0] + 3 * 0.9 * OTHER[1]
+    assert float(found) == pytest.approx(expected / 4.5)
+
+
+def test_a_focal_loss_of_soft_targets_by_hand():
+    found = build_loss(torch.tensor([1.0, 3.0]), 0.0, focal_gamma=2.0)(PROBABILITIES.log(), TARGETS)
+    expected = 0.75 * 0.2**2 * OWN[0] + 0.75 * 0.8**2 * OWN[1] + 3 * 0.75**2 * OTHER[1]
+    assert float(found) == pytest.approx(expected / 4.5)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 3.0, 1.0])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_labels_give_torchs_own_bits_and_targets_of_one_class_the_same_loss(weights, smoothing):
+    logits, labels = (torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3)
+    loss = build_loss(weights, smoothing, focal_gamma=0.0)
+    own = torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=smoothing)
+    assert torch.equal(loss(logits, labels), own(logits, labels))
+    certain = torch.eye(3)[labels]
+    for gamma in (0.0, 2.0):
+        loss = build_loss(weights, smoothing, focal_gamma=gamma)
+        assert float(loss(logits, certain)) == pytest.approx(float(loss(logits, labels)), rel=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 3.0, 1.0])])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_the_best_constant_of_soft_targets_is_that_of_their_sum(weights, smoothing, gamma):
+    targets = torch.tensor([[1, 0, 0]] * 60 + [[0.5, 0.3, 0.2]] * 20 + [[0.4, 0.6, 0]] * 15 + [[0, 0, 1.0]] * 5)
+    sums = targets.sum(0).tolist()
+    loss = build_loss(None if weights is None else weights.double(), smoothing, focal_gamma=gamma)
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-12, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(logits.expand(100, 3), targets.double())
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    best = logits.detach()
+    found = constant_predictor_loss(sums, weights, smoothing, focal_gamma=gamma)
+    assert found == pytest.approx(float(loss(best.expand(100, 3), targets.double())), abs=1e-7)
+    drawn = targets.double()[torch.randint(100, (4000, 64), generator=torch.Generator().manual_seed(0))]
+    losses = torch.stack([loss(best.expand(64, 3), batch) for batch in drawn])
+    spread = constant_predictor_spread(
+        sums, weights, smoothing, focal_gamma=gamma, batch_size=64, targets=targets.numpy()
+    )
+    assert spread == pytest.approx(float(losses.std()), rel=0.05)
+
+
+def test_the_spread_of_targets_of_one_class_is_that_of_the_labels():
+    settings = {"label_smoothing": 0.1, "focal_gamma": 0.0, "batch_size": 16}
+    targets = np.eye(2)[np.repeat([0, 1], [80, 20])]
+    found = constant_predictor_spread([80, 20], None, **settings, targets=targets)
+    assert found == pytest.approx(constant_predictor_spread([80, 20], None, **settings))
+
+
 # --- the focal loss
 
 

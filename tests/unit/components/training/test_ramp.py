@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,20 @@ def ramp(
         interval=held_out_interval(per_decade),
         num_classes=2,
     )
+
+
+def test_both_losses_are_of_soft_targets_where_there_are_any() -> None:
+    """Of even targets, the loss of no prediction falls below log 2; the labels are easily told apart."""
+
+    def even(one: Batch) -> Batch:
+        return replace(one, targets=torch.full((len(one), 2), 0.5))
+
+    steps = ramp(
+        batches=lambda epoch: map(even, epoch_of(*range(7))(epoch)), held_out=even(batch(999, size=32)), dropout=0.0
+    )
+    assert min(step.loss for step in steps) >= math.log(2) - 1e-6
+    assert np.nanmin([step.heldout_loss for step in steps]) >= math.log(2) - 1e-6
+    assert min(step.loss for step in ramp(dropout=0.0)) < 0.5
 
 
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "lion", "lamb", "adopt"])

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,6 +230,16 @@ def test_the_probe_loss_is_that_of_the_weights_after_the_step_in_eval_mode(seen)
     learner.model.eval()
     with torch.no_grad():
         expected = learner.loss(CPU.forward(learner.model, some_batch(99), HALF), some_batch(99).labels)
+    assert seen[-1].probe_loss == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_the_probe_loss_is_of_soft_targets_where_there_are_any(seen) -> None:
+    probe = replace(some_batch(99), targets=torch.full((SIZE, 2), 0.5))
+    learner = new_learner()
+    train(learner, 1, MonitorWatcher(probe, **(SETTINGS | {"probe_every": STEPS})))
+    learner.model.eval()
+    with torch.no_grad():
+        expected = nn.CrossEntropyLoss()(CPU.forward(learner.model, probe, HALF), probe.targets)
     assert seen[-1].probe_loss == pytest.approx(float(expected), rel=1e-6)
 
 

@@ -39,6 +39,24 @@ def test_dark_images_among_bright_ones_are_no_second_way():
     assert bit_depth_warning(peaks((4000, 1), (60000, 99)), None) is None  # a single one
 
 
+def doubted(confidence, labels):
+    paths = [f"{number}.png" for number in range(len(labels))]
+    statistics = pd.DataFrame({"path": paths, "peak": np.nan, "defect_area": np.nan})
+    listed = pd.DataFrame({"path": paths, "label": labels, "confidence": confidence})
+    return file_warnings(statistics, listed, ["good"], significant_bits=None)
+
+
+def test_of_two_classes_labels_that_are_less_likely_right_than_wrong_are_warned_of():
+    (said,) = doubted([0.5, 0.4, 0.3, 1.0], ["good", "pit", "good", "pit"])
+    assert said.startswith(
+        "2 images with a confidence below 0.5, whose label is less likely right than wrong (the first:"
+    )
+    assert "1.png" in said
+    assert "data.confidence_column" in said
+    assert doubted([0.5, 1.0], ["good", "pit"]) == ()
+    assert doubted([0.4, 1.0, 1.0], ["good", "pit", "crack"]) == ()  # where another one need not be likelier
+
+
 def masked(covers, labels):
     """A file of each cover, in two tiles; None: it has no mask."""
     paths = [f"{number}.png" for number in range(len(covers))]

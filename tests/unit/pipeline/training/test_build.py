@@ -194,6 +194,82 @@ def test_a_constant_prediction_costs_what_the_loss_of_the_training_says(loss: st
     assert training.spread_of_constant(settings, images) == pytest.approx(spread, rel=0.15, abs=2e-3)
 
 
+# --- soft labels
+
+
+def doubted(confidence: float = 0.75, *, val: float = 1.0) -> TrainingData:
+    """80 good images, 20 pits of that confidence, two for validation."""
+    images = weighed(80, 20)
+    column = [1.0] * 80 + [confidence] * 20 + [val] * 2
+    return replace(images, manifest=images.manifest.assign(confidence=column))
+
+
+def test_where_training_labels_are_doubted_all_splits_have_soft_targets() -> None:
+    train, val = doubted().split("train"), doubted(val=0.5).split("val")
+    assert train.targets is not None
+    assert val.targets is not None
+    assert train.targets[[0, 99]].tolist() == [[1, 0], [0.25, 0.75]]
+    assert val.targets.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert train.labels.tolist() == [0] * 80 + [1] * 20
+
+
+def test_labels_that_are_certain_in_training_and_manifests_without_the_column_have_none() -> None:
+    for images in (weighed(80, 20), doubted(1.0), doubted(1.0, val=0.5)):
+        assert images.split("train").targets is images.split("val").targets is None
+        assert training.held_out_batch(images, size=2, seed=0).targets is None
+
+
+def test_a_good_image_that_is_doubted_may_be_a_defect_as_frequent_as_in_the_training_without_the_fold() -> None:
+    classes = ("crack", "good", "pit")
+    labels = ["good"] * 4 + ["crack"] * 6 + ["pit"] * 4
+    manifest = pd.DataFrame({"label": labels, "split": "train", "pack_index": range(14), "confidence": 0.5})
+    manifest["fold"] = [0, 1, 1, 1] + [0] * 3 + [1] * 3 + [0] * 3 + [1]
+    images = TrainingData(manifest, np.zeros((14, 8, 8, 3), np.uint8), classes, ("good",))
+    targets = training.fold_of(images, 0).split("train").targets  # three cracks, one pit
+    assert targets is not None
+    assert targets[0].tolist() == [0.375, 0.5, 0.125]
+    assert targets[3].tolist() == [0.5, 0.5, 0]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "focal", "class_balanced"])
+def test_the_best_constant_prediction_is_that_of_the_soft_targets(loss: str) -> None:
+    images, settings = doubted(), recipe(loss=loss, label_smoothing=0.1, batch_size=25)
+    targets = torch.from_numpy(images.split("train").targets)
+    module = training.new_loss(settings, images)
+    gaps = torch.linspace(-4, 4, 2001)
+    losses = torch.stack([module(torch.stack([torch.zeros(()), gap]).expand(100, 2), targets) for gap in gaps])
+    assert training.loss_of_constant(settings, images) == pytest.approx(float(losses.min()), abs=1e-6)
+    assert training.loss_of_constant(settings, images) != pytest.approx(
+        training.loss_of_constant(settings, weighed(80, 20)), abs=1e-3
+    )
+    best = torch.stack([torch.zeros(()), gaps[losses.argmin()]]).expand(25, 2)
+    drawn = torch.randint(100, (3000, 25), generator=torch.Generator().manual_seed(0))
+    spread = float(torch.stack([module(best, targets[index]) for index in drawn]).std())
+    assert training.spread_of_constant(settings, images) == pytest.approx(spread, rel=0.15, abs=2e-3)
+
+
+def test_the_weights_of_the_classes_are_those_of_the_labels() -> None:
+    weights = [training.new_loss(recipe(), images).weight.tolist() for images in (doubted(), weighed(80, 20))]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_training_learns_from_soft_targets_and_is_scored_by_the_labels(monkeypatch) -> None:
+    images, settings = doubted(0.25, val=0.25), recipe(batch_size=20, schedule="fixed", augment_strength=0)
+    one = training.new_learner(settings, images, total_epochs=1, seed=0, compute=ComputeConfig(device="cpu"))
+    given: list[torch.Tensor] = []
+    own = type(one.loss).forward
+    monkeypatch.setattr(
+        type(one.loss), "forward", lambda loss, logits, labels: given.append(labels) or own(loss, logits, labels)
+    )
+    (record,) = training.run_epochs(one, settings, images, until=1, workers=0)
+    *taught, scored = given
+    assert [len(labels) for labels in taught] == [20] * 5
+    assert {tuple(target) for labels in taught for target in labels.tolist()} == {(1.0, 0.0), (0.75, 0.25)}
+    assert scored.tolist() == [0, 1]
+    assert np.isfinite(record.metrics["val_loss"])
+
+
 @pytest.mark.usefixtures("tiny")
 def test_the_size_of_the_recipe_reaches_the_model() -> None:
     assert learner(recipe()).preprocessing.size is None

@@ -40,6 +40,13 @@ def test_probability_and_type_are_metadata(package, options):
     assert table["meta_type"].tolist() == ["poly", "mono", "poly", "mono"]
 
 
+@pytest.mark.parametrize(("threshold", "confidence"), [(0.5, [1, 2 / 3, 2 / 3, 1]), (0.3, [1, 1 / 3, 2 / 3, 1])])
+def test_the_confidence_is_the_probability_of_the_label_in_exact_thirds(package, options, threshold, confidence):
+    chosen = options(confidence_column="confidence", defect_threshold=threshold)
+    assert list_source("elpv", chosen).table["confidence"].tolist() == pytest.approx(confidence, abs=1e-12)
+    assert "confidence" not in list_source("elpv", options()).table
+
+
 def test_a_missing_package_says_how_to_install_it(options, monkeypatch):
     monkeypatch.setattr(elpv.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(InputError, match=r"pip install -e '\.\[demo\]'"):
@@ -47,8 +54,10 @@ def test_a_missing_package_says_how_to_install_it(options, monkeypatch):
 
 
 def test_a_group_column_that_the_set_has_not_is_refused(package, options):
-    with pytest.raises(InputError, match=r"data\.group_column='module'.*probability, type"):
+    with pytest.raises(InputError, match=r"data\.group_column='module'.*probability, type, confidence"):
         list_source("elpv", options(group_column="module"))
+    with pytest.raises(InputError, match=r"data\.confidence_column='probability'.*probability, type, confidence"):
+        list_source("elpv", options(confidence_column="probability"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("elpv_dataset") is None, reason="needs the demo extra")

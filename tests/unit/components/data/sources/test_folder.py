@@ -168,6 +168,8 @@ def test_columns_that_a_folder_cannot_have_are_refused(tmp_path, options, write_
     chosen = options(group_column="part", split_column="split", mask_column="m", metadata_columns=("c",), root="/")
     with pytest.raises(InputError, match=r"group_column.*split_column.*mask_column.*metadata_columns.*data\.root.*csv"):
         list_source(f"folder:{tmp_path}", chosen)
+    with pytest.raises(InputError, match=r"data\.confidence_column='c': not with .*folder.*list the images in a table"):
+        list_source(f"folder:{tmp_path}", options(confidence_column="c"))
 
 
 def test_a_linked_folder_that_is_hidden_does_not_matter(tmp_path, options, write_image):

@@ -49,6 +49,25 @@ def test_group_split_and_metadata_columns_are_taken_and_gaps_are_none(images, op
     assert table.loc[1].tolist() == ["b.png", "crack", None, None, None, None]
 
 
+def test_a_confidence_is_read_as_a_number_from_both_kinds_of_tables(images, options):
+    chosen = options(confidence_column="agreement", metadata_columns=("agreement",))
+    text = "path,label,Agreement\na.png,good,0.6666666666666666\nb.png,crack,\nü.png,good,1\n"
+    table = list_source(csv(images, text), chosen).table
+    assert list(table.columns) == ["path", "label", "group", "split", "mask", "confidence", "meta_agreement"]
+    assert table["confidence"].tolist() == [2 / 3, 1, 1]
+    frame = pd.DataFrame({"path": ["a.png", "b.png"], "label": ["good", "crack"], "agreement": [2 / 3, np.nan]})
+    frame.to_parquet(images / "list.parquet")
+    assert list_source(f"parquet:{images / 'list.parquet'}", chosen).table["confidence"].tolist() == [2 / 3, 1]
+
+
+def test_a_confidence_that_is_none_is_refused_with_its_line(images, options):
+    source = csv(images, "path,label,agreement\na.png,good,1\nb.png,crack,80\nü.png,crack,often\n")
+    with pytest.raises(InputError, match=r"2 images .*\('80' of b\.png in line 3, 'often' of ü\.png in line 4\)"):
+        list_source(source, options(confidence_column="agreement"))
+    with pytest.raises(InputError, match=r"data\.confidence_column='trust': no such column; the table has: path"):
+        list_source(source, options(confidence_column="trust"))
+
+
 def test_text_stays_text_in_a_csv(images, options):
     table = list_source(csv(images, "path,label\na.png,001\nb.png,NA\nü.png,none\n"), options()).table
     assert table["label"].tolist() == ["001", "NA", "none"]

@@ -11,7 +11,7 @@ import numpy as np
 from components.optim.range_test.bounds import factor_family
 
 PEERS = ("steepest", "valley")
-FACTORS = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+FACTORS = (0.5, 0.7, 1.0, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 TIE = 0.1  # seed-sd
 AS_GOOD = 0.5  # seed-sd below the best that a rate of the grid may score and count as good
 

@@ -5,9 +5,9 @@
 On each setting (model, optimizer, data; see `lr_settings`) a 13-point log grid is trained for real, its best trained
 again on fresh seeds, and the regret of each rule's suggestion told in standard deviations of the seeds (`lr_regret`):
 our suggestion, torch-lr-finder's steepest descent, fastai's valley. Then: whether it abstains where there is nothing to
-learn, how the suggestion scatters, and what a curve costs over a bare loop (`lr_cost`). Twenty minutes on one core that
-nobody shares; `--quick` ends in seconds and says nothing about quality; `--folder PATH` keeps each finished setting, so
-that a second call goes on.
+learn, how the suggestion scatters, and what a curve costs over a bare loop (`lr_cost`). The settings of a pretrained
+network have a smaller plan, without the peers. Fifty minutes on one core that nobody shares; `--quick` ends in seconds
+and says nothing about quality; `--folder PATH` keeps each finished setting, so that a second call goes on.
 
 `--fit` prints the factors per optimizer family that the settings marked `fit` ask for (`FAMILY_FACTOR` in
 components/optim/range_test/bounds.py); the others judge them.
@@ -25,12 +25,13 @@ from typing import Any
 import torch
 from lr_cost import measure_cost
 from lr_regret import RULES, Plan, measure_abstention, measure_regret
-from lr_settings import COST_SETTINGS, SETTINGS, UNLEARNABLE, Setting, make_problem
+from lr_settings import COST_SETTINGS, PRETRAINED_SETTINGS, SETTINGS, UNLEARNABLE, Setting, make_problem
 from lr_verdicts import fit_factors, verdicts
 from rich.console import Console
 from rich.table import Table
 
 FULL = Plan(grid_points=13, grid_seeds=3, tests=10, fresh=6)
+PRETRAINED = Plan(grid_points=6, grid_seeds=2, tests=3, fresh=3, peers=False)
 QUICK = Plan(grid_points=4, grid_seeds=1, tests=2, fresh=2)
 QUICK_STEPS = 20
 
@@ -75,7 +76,10 @@ def _measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 
     return {
         "plan": vars(plan),
-        "learnable": [measured("regret", s, lambda s=s: measure_regret(s, problem(s), plan)) for s in learnable],
+        "learnable": [
+            measured("regret", s, lambda s=s: measure_regret(s, problem(s), PRETRAINED if s.pretrained else plan))
+            for s in learnable
+        ],
         "unlearnable": [
             measured("abstention", s, lambda s=s: measure_abstention(s, problem(s), repeats=plan.tests))
             for s in unlearnable
@@ -86,7 +90,7 @@ def _measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 
 def _chosen(arguments: argparse.Namespace) -> list[tuple[Setting, ...]]:
     """Learnable, unlearnable and cost settings."""
-    kinds = [SETTINGS, UNLEARNABLE, COST_SETTINGS]
+    kinds = [(*SETTINGS, *PRETRAINED_SETTINGS), UNLEARNABLE, COST_SETTINGS]
     if arguments.quick:
         kinds = [tuple(s.shortened(QUICK_STEPS) for s in SETTINGS if s.model == "mlp")[:2]] + [k[:1] for k in kinds[1:]]
     return [tuple(setting for setting in kind if arguments.only in setting.name) for kind in kinds]
@@ -105,7 +109,7 @@ def _show(result: dict[str, Any]) -> None:
             f"{_geometric_mean(ours['rates']):.1e}",
             f"{ours['spread_decades']:.2f}",
             f"{found['abstained']}/{found['tests']}",
-            *(f"{found['rules'][rule]['regret']:+.2f}" for rule in RULES),
+            *(f"{found['rules'][rule]['regret']:+.2f}" if rule in found["rules"] else "" for rule in RULES),
         )
     console.print(table)
     console.print(

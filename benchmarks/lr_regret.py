@@ -29,17 +29,25 @@ FRESH, TESTS = 100, 1000  # first seeds, apart from the grid's, which count from
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is trained. tests: range tests of ours. fresh: fresh seeds, at most as many, and tests of each peer."""
+    """How much is trained. tests: range tests of ours. fresh: fresh seeds, at most as many, and tests of each peer.
+
+    peers: whether the peers' rules are measured, too.
+    """
 
     grid_points: int
     grid_seeds: int
     tests: int
     fresh: int
+    peers: bool = True
 
 
 def measure_regret(setting: Setting, problem: Problem, plan: Plan) -> dict[str, Any]:
-    """Train the grid, run all rules' range tests, train what they suggest."""
-    low, high = OPTIMIZERS[setting.optimizer].ramp
+    """Train the grid, run all rules' range tests, train what they suggest.
+
+    The grid spans the ramp, or for a pretrained network, whose trainings take longer, the optimizer's default bounds.
+    """
+    spec = OPTIMIZERS[setting.optimizer]
+    low, high = spec.default_bounds if setting.pretrained else spec.ramp
     grid = np.geomspace(low, high, plan.grid_points).tolist()
     on_grid = [_scores(setting, problem, [lr] * plan.grid_seeds, first_seed=0) for lr in grid]
     best = grid[int(np.argmax([_mean(scores, 0) for scores in on_grid]))]
@@ -67,7 +75,7 @@ def measure_regret(setting: Setting, problem: Problem, plan: Plan) -> dict[str, 
         "abstained": sum(bounds.abstained for bounds in tests),
         "reasons": sorted({bounds.reason for bounds in tests if bounds.abstained}),
         "tests": len(tests),
-        "half_drops": [bounds.lr50 for bounds in tests if bounds.lr50 is not None],
+        "centres": [bounds.centre for bounds in tests if bounds.centre is not None],
         "diverging": [bounds.lr_div for bounds in tests if bounds.lr_div is not None],
         "outside_bounds": sum(not bounds.lower <= best <= bounds.upper for bounds in tests),
         "rules": found,
@@ -76,7 +84,7 @@ def measure_regret(setting: Setting, problem: Problem, plan: Plan) -> dict[str, 
 
 def suggestions(setting: Setting, problem: Problem, plan: Plan) -> tuple[dict[str, list[float]], list[LrBounds]]:
     """Each rule's rates from range tests on seeds that do not overlap, and our bounds."""
-    rates: dict[str, list[float]] = {rule: [] for rule in RULES}
+    rates: dict[str, list[float]] = {rule: [] for rule in (RULES if plan.peers else RULES[:1])}
     tests = []
     for number in range(plan.tests):
         seeds = range(TESTS + SEEDS * number, TESTS + SEEDS * (number + 1))
@@ -84,7 +92,7 @@ def suggestions(setting: Setting, problem: Problem, plan: Plan) -> tuple[dict[st
         bounds = read(setting, problem, curves)
         tests.append(bounds)
         rates["ours"].append(bounds.suggested)
-        if number >= plan.fresh:
+        if number >= plan.fresh or not plan.peers:
             continue
         rates["steepest"].append(statistics.median(steepest_rate(setting, problem, seed=seed) for seed in seeds))
         rates["valley"].append(statistics.median(valley_rate(curve) for _, curve in curves.groupby("seed")))

@@ -17,11 +17,13 @@ import cv2
 import numpy as np
 import timm
 import torch
+from lr_pretrained import pretrained_model
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GroupShuffleSplit
 from torch import nn
 
 from components.data.loader import Batch
+from components.models.forward import turned
 from components.models.losses import (
     build_loss,
     class_shares,
@@ -33,13 +35,15 @@ from pipeline.data.sources import list_images
 from pipeline.sections.data import DataConfig
 
 BATCH_SIZE = 32
+PRETRAINED = "pretrained tf_efficientnet_lite0"
 
 
 @dataclass(frozen=True)
 class Problem:
     """Images and labels, the loss, and what the best constant prediction costs: mean, and spread from batch to batch.
 
-    train, val: (N, C, S, S) float32 of mean 0 and spread 1. train_labels, val_labels: (N,) int64 in [0, classes).
+    train, val: (N, C, S, S) float32, normalised. train_labels, val_labels: (N,) int64 in [0, classes). turned: whether
+    each image of a batch is in a random view of the eight symmetries of the square.
     """
 
     train: torch.Tensor
@@ -50,30 +54,44 @@ class Problem:
     loss: nn.Module
     constant_loss: float
     constant_spread: float
+    turned: bool = False
 
-    def batches(self, seed: int) -> Iterator[Batch]:
+    def batches(self, seed: int, size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Endless training batches, epoch after epoch in a new order."""
         generator = torch.Generator().manual_seed(seed)
         while True:
             order = torch.randperm(len(self.train), generator=generator)
-            for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
-                index = order[start : start + BATCH_SIZE]
-                yield Batch(self.train[index], self.train_labels[index], index)
+            for start in range(0, len(order) - size + 1, size):
+                index = order[start : start + size]
+                images = self.train[index]
+                if self.turned:
+                    views = torch.randint(8, (size,), generator=generator)
+                    images = torch.stack([turned(image, int(view)) for image, view in zip(images, views, strict=True)])
+                    images = images.contiguous(memory_format=torch.channels_last)
+                yield Batch(images, self.train_labels[index], index)
 
     def held_out(self) -> Batch:
-        """The fixed batch that a ramp looks at."""
-        return Batch(self.val[:64], self.val_labels[:64], torch.arange(len(self.val[:64])))
+        """The fixed batch that a ramp looks at: as large as the pipeline's."""
+        return Batch(self.val[:BATCH_SIZE], self.val_labels[:BATCH_SIZE], torch.arange(BATCH_SIZE))
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One model, optimizer and problem. `half`: where the fit of a factor uses it (fit) or does not (judge)."""
+    """One model, optimizer and problem. `half`: where the fit of a factor uses it (fit) or does not (judge).
+
+    batch_size: of trainings and ramps.
+    """
 
     model: str
     optimizer: str
     data: str
     steps: int
     half: str
+    batch_size: int = BATCH_SIZE
+
+    @property
+    def pretrained(self) -> bool:
+        return self.model == PRETRAINED
 
     @property
     def name(self) -> str:
@@ -100,6 +118,21 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("linear", "adagrad", "digits", 300, "judge"),
     Setting("mlp", "schedulefree_adamw", "digits", 300, "fit"),
     Setting("convnet", "schedulefree_adamw", "rare digits", 300, "judge"),
+    Setting("test_resnet", "sgd", "digits", 120, "fit"),
+    Setting("convnet", "sgd", "rare digits", 300, "judge"),
+    Setting("convnet", "sgd", "small surfaces", 300, "fit"),
+    Setting("convnet", "adam", "small surfaces", 300, "judge"),
+)
+
+# A pretrained network, as in the product, on images with faint defects: many parts, and few parts with many images.
+PRETRAINED_SETTINGS: tuple[Setting, ...] = tuple(
+    Setting(PRETRAINED, optimizer, data, 100, half, batch_size=16)
+    for optimizer, data, half in (
+        ("adamw", "faint surfaces", "fit"),
+        ("sgd", "faint surfaces", "judge"),
+        ("sgd", "few parts", "fit"),
+        ("adamw", "few parts", "judge"),
+    )
 )
 
 # Where nothing can be learned, and no rate may be suggested.
@@ -128,6 +161,11 @@ def make_problem(name: str, place: Path) -> Problem:
     """Load or draw the data of that name. place: folder for what is drawn."""
     if name.endswith("digits"):
         return _digits(rare=name.startswith("rare"))
+    if name in _FAINT:
+        return _faint(place, name)
+    if name.startswith("small"):
+        pixels, labels, validation = _generated(place, _SMALL, share=0.5)
+        return _problem(pixels, labels, validation=validation, balanced=True)
     if "surfaces" in name:
         large = name.endswith("96 px")
         rate = 0.15 if name.startswith("rare") else 0.5
@@ -141,6 +179,8 @@ def make_model(name: str, problem: Problem, seed: int) -> nn.Module:
     channels, side = problem.train.shape[1], problem.train.shape[-1]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        if name == PRETRAINED:
+            return pretrained_model(problem.classes, seed)
         if name in _MODELS:
             return _MODELS[name](channels, side, problem.classes)
         return timm.create_model(name, in_chans=channels, num_classes=problem.classes)
@@ -186,15 +226,36 @@ def _digits(*, rare: bool) -> Problem:
 @functools.cache
 def _surfaces(place: Path, *, count: int, side: int, defect_rate: float) -> Problem:
     """Good and defective generated images; the views of a part stay on one side."""
-    source = f"generated:count={count},size={side},defect_rate={defect_rate}"
-    listing = list_images(DataConfig(source=source), place)
+    source = f"count={count},size={side},defect_rate={defect_rate}"
+    pixels, labels, validation = _generated(place, source, share=0.3)
+    return _problem(pixels, labels, validation=validation, balanced=True)
+
+
+#: What is generated, half of it for training: 400 images of 50 parts, 600 of 100, 400 of 50.
+_SMALL = "count=800,size=24,parts=100,defect_rate=0.5"
+_FAINT = {
+    "faint surfaces": "count=1200,size=64,parts=200,defect_rate=0.4,strength=0.3",
+    "few parts": "count=800,size=64,parts=100,defect_rate=0.5,strength=0.4",
+}
+
+
+@functools.cache
+def _faint(place: Path, name: str) -> Problem:
+    pixels, labels, validation = _generated(place, _FAINT[name], share=0.5)
+    problem = _problem(pixels, labels, validation=validation, balanced=True, normalised=pixels / 127.5 - 1)
+    return replace(problem, turned=True)
+
+
+def _generated(place: Path, source: str, *, share: float) -> tuple[np.ndarray, np.ndarray, int]:
+    """Pixels (N, 3, S, S) uint8, whether each shows a defect, and how many of the last are held out."""
+    listing = list_images(DataConfig(source=f"generated:{source}"), place)
     table = listing.table
     pixels = np.stack([cv2.imread(str(listing.files.local(name))) for name in table["path"]]).transpose(0, 3, 1, 2)
     labels = (table["label"] != "good").to_numpy(dtype=np.int64)
-    split = GroupShuffleSplit(n_splits=1, test_size=0.3, random_state=0)
+    split = GroupShuffleSplit(n_splits=1, test_size=share, random_state=0)
     train, val = next(split.split(pixels, labels, groups=table["group"]))
     order = np.concatenate([train, val])
-    return _problem(pixels[order], labels[order], validation=len(val), balanced=True)
+    return pixels[order], labels[order], len(val)
 
 
 @functools.cache
@@ -207,10 +268,13 @@ def _unlearnable(kind: str, share: float) -> Problem:
     return _problem(pixels, labels, validation=600, balanced=False)
 
 
-def _problem(pixels: np.ndarray, labels: np.ndarray, *, validation: int, balanced: bool) -> Problem:
-    """The last `validation` images are held out."""
+def _problem(
+    pixels: np.ndarray, labels: np.ndarray, *, validation: int, balanced: bool, normalised: np.ndarray | None = None
+) -> Problem:
+    """The last `validation` images are held out. normalised: the pixels; None: to mean 0 and spread 1."""
     spread = float(pixels.std()) or 1.0
-    images = torch.from_numpy(((pixels - pixels.mean()) / spread).astype(np.float32))
+    given = (pixels - pixels.mean()) / spread if normalised is None else normalised
+    images = torch.from_numpy(given.astype(np.float32))
     targets = torch.from_numpy(labels.astype(np.int64))
     cut, classes = len(labels) - validation, int(labels.max()) + 1
     weights = class_weights(labels[:cut], class_shares(classes, ())) if balanced else None

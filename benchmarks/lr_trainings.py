@@ -19,6 +19,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import torch
+from lr_pretrained import start_from_features
 from lr_settings import BATCH_SIZE, Problem, Setting, forward, make_model
 from sklearn.metrics import balanced_accuracy_score
 from torch.nn.functional import cross_entropy
@@ -54,6 +55,8 @@ class Score:
 def train(setting: Setting, problem: Problem, *, lr: float, seed: int) -> Score:
     """Train from the seed at this peak rate and score the validation split."""
     model = make_model(setting.model, problem, seed)
+    if setting.pretrained:
+        start_from_features(model, problem.train, problem.train_labels)
     stepper = Stepper(
         model,
         new_optimizer(setting.optimizer, model, lr),
@@ -62,7 +65,7 @@ def train(setting: Setting, problem: Problem, *, lr: float, seed: int) -> Score:
         freeze_steps=0,
     )
     stepper.train()
-    for batch in itertools.islice(problem.batches(seed), setting.steps):
+    for batch in itertools.islice(problem.batches(seed, setting.batch_size), setting.steps):
         stepper.zero_grad()
         loss = problem.loss(forward(model, batch), batch.labels)
         if not math.isfinite(loss.item()):
@@ -106,7 +109,12 @@ def ramp(setting: Setting, problem: Problem, *, seed: int, low: float, high: flo
     classes = int(max(problem.train_labels)) + 1
     interval = held_out_interval(STEPS_PER_DECADE)
     return run_ramp(
-        learner, lambda epoch: problem.batches(seed), held_out, rates=rates, interval=interval, num_classes=classes
+        learner,
+        lambda epoch: problem.batches(seed, setting.batch_size),
+        held_out,
+        rates=rates,
+        interval=interval,
+        num_classes=classes,
     )
 
 

@@ -79,7 +79,7 @@ def recycling_warning(*, steps: int, batch_size: int, images: int) -> str | None
         return None
     return (
         f"the ramp passes over the {images} training images {passes:.1f} times: "
-        "repeated batches flatter the loss, so the bounds may lie too high"
+        "repeated images flatter the loss; they hardly move the suggestion, but the upper bound may lie too high"
     )
 
 

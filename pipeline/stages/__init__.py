@@ -92,7 +92,7 @@ STAGES: tuple[Stage, ...] = (
         help="Find the range of learning rates, per optimizer: of all in question, or --optimizers sgd,adamw,lion.",
         inputs=("prepare", "embed"),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=9,
+        version=10,
         unhashed=(*SCHEDULE_KEYS, *OBJECTIVE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.head_start"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),

@@ -1,12 +1,12 @@
 """From the curves of a range test to a learning rate, its band and the bounds of the search, or an abstention.
 
-The half-drop rate is the rate at which the loss has fallen half-way from the best constant prediction to its lowest
-point. It varies little between range tests. It lies below the best peak rate of a training by about the same factor for
-all optimizers of a family, because a rising rate halves the loss with all the earlier, mostly too small steps. The
-suggestion is the half-drop rate times this factor, but no rate at which the loss has clearly risen again. The valley
-rule reads the same curve in another way; where the two lie far apart, or the drop is within the noise, the test
-abstains and the optimizer's default bounds are used. The result is a range in which training is stable and the loss
-moves. It is not the optimum of a long training: a short one favours rates that pay at once (Wu et al., arXiv
+The suggestion is the centre of the drop (`drop_centre`) times a factor of the optimizer's family, but no rate at which
+the loss has clearly risen again. The centre contains both sides of the drop: where a network starts to learn, and where
+it becomes unstable. The rate of half the drop (LR50) is one side alone: with SGD the best peak rate of a training was 2
+times as high for a perceptron, and 12 times for a network with batch norm; and images that return in the ramp move LR50
+up. The valley rule reads the same curve in another way; where the two lie far apart, or the drop is within the noise,
+the test abstains and the optimizer's default bounds are used. The result is a range in which training is stable and the
+loss moves. It is not the optimum of a long training: a short one favours rates that pay at once (Wu et al., arXiv
 1803.02021).
 """
 
@@ -24,9 +24,9 @@ from components.optim.optimizers import OptimizerSpec, optimizer_spec
 from components.optim.range_test.curve import (
     SeedCurves,
     align_seeds,
+    drop_centre,
     finite_length,
     fit_drop,
-    median_curve,
     middle_weights,
     smooth_seeds,
     smoothing_kernel,
@@ -38,10 +38,15 @@ BAND = (5.0, 95.0)  # percentiles
 MIN_WIDTH = 0.5  # decades between the bounds
 BLOCK = 5  # steps; residuals are resampled in blocks, because neighbouring steps share their weights
 
-# Best peak rate divided by half-drop rate. Fitted on the settings that benchmarks/lr_range_test.py marks `fit`, by its
-# `--fit`, and judged on its others. AdaGrad divides by all gradients so far, so that its steps shrink: a whole training
-# needs a far higher rate than a ramp.
-FAMILY_FACTOR: dict[str, float] = {"sgd": 2.0, "adaptive": 6.0, "adagrad": 15.0}
+# Best peak rate divided by the centre of the drop. Fitted on the settings that benchmarks/lr_range_test.py marks `fit`,
+# by its `--fit`, and judged on its others. AdaGrad divides by all gradients so far, so that its steps shrink: a whole
+# training needs a far higher rate than a ramp.
+FAMILY_FACTOR: dict[str, float] = {"sgd": 1.0, "adaptive": 1.2, "adagrad": 4.0}
+# Standard deviations in decades: of the best rate around centre times factor in these settings, and of the best rate
+# around the optimizer's default rate.
+FACTOR_SPREAD = 0.2
+PRIOR_SPREAD = 1.0
+NORMAL = 1.645  # of the band's percentiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +54,10 @@ class LrBounds:
     """The result of the range test of one optimizer. All rates are plain rates, not logarithms.
 
     lower ≤ suggested ≤ upper: the optimizer's defaults where it `abstained`, for the `reason` given. band: (low, high)
-    bootstrap interval of the suggestion. lr50: half-drop rate, None where it abstained. lr_min: rate of the lowest
-    loss; lr_div: rate at which half of the seeds have diverged; valley: of the valley rule; None where there is none.
-    drop and noise in nats. fit: `lr` and `loss` of the decreasing fit. factor: suggestion divided by lr50 before it was
-    limited; 1 where it abstained.
+    90 % interval of the suggestion, from resampled curves and the spread of the factor. lr50: half-drop rate, centre:
+    of the drop, None where it abstained. lr_min: rate of the lowest loss; lr_div: rate at which half of the seeds have
+    diverged; valley: of the valley rule; None where there is none. drop and noise in nats. fit: `lr` and `loss` of the
+    decreasing fit. factor: of the optimizer's family; 1 where it abstained.
     """
 
     optimizer: str
@@ -63,6 +68,7 @@ class LrBounds:
     abstained: bool
     reason: str
     lr50: float | None
+    centre: float | None
     lr_min: float | None
     lr_div: float | None
     valley: float | None
@@ -135,27 +141,38 @@ def analyse_curves(
         reason = f"the loss diverged within the first {MIN_POINTS} steps of the ramp; start it lower"
         return LrBounds(**seen, **_defaults(spec), reason=reason, warnings=tuple(warnings))
     warnings += curve_warnings(aligned, reading.fit, constant_loss=constant_loss)
-    half_drops = resample_half_drops(
+    resampled = resample_rates(
         aligned,
         reference=reading.fit.reference,
         until=reading.fit.cut,
         samples=bootstrap_samples,
         rng=np.random.default_rng(seed),
     )
-    band = _band(reading.half_drop, half_drops)
-    fell = len(half_drops) / bootstrap_samples if bootstrap_samples else 1.0
     family = factor_family(spec.name)
     factor = FAMILY_FACTOR[family]
-    reason = reason_to_abstain(reading, band, factor=factor, fell=fell, constant_loss=constant_loss)
+    reason = reason_to_abstain(
+        reading,
+        _percentiles(reading.half_drop, resampled[:, 0]),
+        suggested=reading.centre + math.log10(factor),
+        fell=len(resampled) / bootstrap_samples if bootstrap_samples else 1.0,
+        constant_loss=constant_loss,
+    )
     if reason:
         return LrBounds(**seen, **_defaults(spec), reason=reason, warnings=tuple(warnings))
     warnings += held_out_warnings(curves, reading.half_drop, constant_loss=constant_loss)
+    estimate = _estimate(reading.centre, resampled[:, 1], factor=factor, prior=spec.default_lr)
     # Where AdaGrad's loss rises in a ramp says nothing of a training, whose steps have shrunk by then.
     risen = math.inf if family == "adagrad" else reading.fit.floor_end(DROP_IN_NOISE * reading.noise)
-    rates = _rates(aligned, reading, band, shift=math.log10(factor), risen=risen)
+    rates = _rates(aligned, reading, estimate, risen=risen)
     if rates["suggested"] < 10**reading.half_drop:
         warnings.append("the half-drop lies above half the diverging rate, which is suggested instead")
-    found: dict[str, Any] = {"lr50": 10**reading.half_drop, "factor": factor, "abstained": False, "reason": ""}
+    found: dict[str, Any] = {
+        "lr50": 10**reading.half_drop,
+        "centre": 10**reading.centre,
+        "factor": factor,
+        "abstained": False,
+        "reason": "",
+    }
     return LrBounds(**seen, **rates, **found, warnings=tuple(warnings))
 
 
@@ -173,13 +190,30 @@ def factor_family(optimizer: str) -> str:
     return "adagrad" if optimizer.startswith("adagrad") else optimizer_spec(optimizer).family
 
 
-def _band(half_drop: float, resampled: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(resampled, BAND) if len(resampled) else (half_drop, half_drop)
-    return min(float(low), half_drop), max(float(high), half_drop)
+def _percentiles(value: float, resampled: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(resampled, BAND) if len(resampled) else (value, value)
+    return min(float(low), value), max(float(high), value)
+
+
+def _estimate(
+    centre: float, resampled: np.ndarray, *, factor: float, prior: float
+) -> tuple[float, tuple[float, float]]:
+    """Return the log10 rate to suggest and its band.
+
+    Centre times factor, and the optimizer's default rate, weighed by their precision: where the resampled centres
+    scatter, the default has a part in it. To their percentiles the spread of the factor is added in quadrature.
+    """
+    variance = float(np.var(resampled)) if len(resampled) else 0.0
+    share = variance / (variance + PRIOR_SPREAD**2)
+    read = centre + math.log10(factor)
+    suggested = read + share * (math.log10(prior) - read)
+    low, high = _percentiles(centre, resampled)
+    known = NORMAL * FACTOR_SPREAD
+    return suggested, (suggested - math.hypot(centre - low, known), suggested + math.hypot(high - centre, known))
 
 
 def _rates(
-    aligned: SeedCurves, reading: Reading, band: tuple[float, float], *, shift: float, risen: float
+    aligned: SeedCurves, reading: Reading, estimate: tuple[float, tuple[float, float]], *, risen: float
 ) -> dict[str, Any]:
     """Return [LR10, min(LR_div / 2, 3 LR_min)] around the suggestion: within the ramp, at least half a decade wide.
 
@@ -192,7 +226,8 @@ def _rates(
     if aligned.diverged_at is not None:
         end = min(end, aligned.diverged_at - math.log10(2))
     end = max(end, float(rates[0]))
-    suggested = min(reading.half_drop + shift, risen, end)
+    read, (low, high) = estimate
+    suggested = min(read, risen, end)
     upper = min(max(float(rates[fit.cut]) + math.log10(3), suggested), end)
     # After a steep drop the bounds would leave a search no room: they are widened downwards, where it is safe.
     lower = min(max(min(fit.crossing(0.1), upper - MIN_WIDTH), float(rates[0])), suggested)
@@ -200,7 +235,7 @@ def _rates(
         "lower": 10**lower,
         "suggested": 10**suggested,
         "upper": 10**upper,
-        "band": (10 ** min(band[0] + shift, suggested), 10 ** min(max(band[1] + shift, suggested), upper)),
+        "band": (10 ** min(max(low, lower), suggested), 10 ** max(min(high, upper), suggested)),
     }
 
 
@@ -208,7 +243,7 @@ def _defaults(spec: OptimizerSpec) -> dict[str, Any]:
     """Return the optimizer's default rates, for a test that abstains."""
     low, high = spec.default_bounds
     rates = {"lower": low, "suggested": spec.default_lr, "upper": high, "band": (low, high)}
-    return rates | {"abstained": True, "lr50": None, "factor": 1.0}
+    return rates | {"abstained": True, "lr50": None, "centre": None, "factor": 1.0}
 
 
 def _seen(aligned: SeedCurves, reading: Reading | None) -> dict[str, Any]:
@@ -228,10 +263,10 @@ def _seen(aligned: SeedCurves, reading: Reading | None) -> dict[str, Any]:
     }
 
 
-def resample_half_drops(
+def resample_rates(
     aligned: SeedCurves, *, reference: float, until: int, samples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the half-drop rate (log10) of each resample that fell below the reference, up to (samples,).
+    """Return the half-drop rate and the centre (log10) of each resample that fell below the reference, (n, 2).
 
     Each resample draws the seeds with replacement and then new residuals for each of them. With a handful of seeds,
     seeds alone vary too little; residuals alone do not contain the differences between seeds.
@@ -246,13 +281,14 @@ def resample_half_drops(
     for _ in range(samples):
         drawn = rng.integers(len(smooth), size=len(smooth))
         curves = np.stack([_with_new_residuals(smooth[s], residuals[s], until, rng) for s in drawn])
-        curve = median_curve(curves, kernel)
+        curves = smooth_seeds(curves, kernel)
+        curve = np.median(curves, axis=0)
         if finite_length(curve) < 2:
             continue
         fit = fit_drop(aligned.log_rates, curve, reference=reference)
         if fit.drop > 0:
-            found.append(fit.crossing(0.5))
-    return np.asarray(found)
+            found.append((fit.crossing(0.5), drop_centre(aligned.log_rates, curves, reference=reference)))
+    return np.asarray(found).reshape(-1, 2)
 
 
 def _residuals(losses: np.ndarray, smooth: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -166,6 +166,20 @@ def fit_drop(log_rates: np.ndarray, curve: np.ndarray, *, reference: float) -> C
     return CurveFit(log_rates, smooth, fitted, start, reference, float(np.median(smooth[near])))
 
 
+def drop_centre(log_rates: np.ndarray, smoothed: np.ndarray, *, reference: float) -> float:
+    """Return the mean of the log10 rates, each weighed by the square of what the loss has fallen by there.
+
+    Each seed counts up to its divergence and where it lies below the reference. As a mean over the whole curve it
+    varies less than its lowest point, which may lie anywhere on a flat floor; squares keep the flanks and the noise
+    before the drop small.
+
+    log_rates: (T,). smoothed: (S, T) of `smooth_seeds`. reference: the level from which the drop counts. NaN where no
+    seed ever lies below it.
+    """
+    fallen = np.mean(np.maximum(reference - smoothed, 0.0), axis=0)
+    return float(np.average(log_rates, weights=fallen**2)) if fallen.any() else math.nan
+
+
 def curve_noise(losses: np.ndarray, kernel: np.ndarray, *, until: int, window: int, least: float) -> float:
     """Return the standard deviation of `median_curve`, in nats.
 

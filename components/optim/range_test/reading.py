@@ -1,6 +1,5 @@
 """Reads the curves of one range test: the half-drop rate, the noise, the valley rule, and whether to believe them."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +9,10 @@ from components.optim.range_test.curve import (
     CurveFit,
     SeedCurves,
     curve_noise,
+    drop_centre,
     finite_length,
     fit_drop,
-    median_curve,
+    smooth_seeds,
     smoothing_kernel,
 )
 
@@ -27,11 +27,13 @@ MIN_POINTS = 10
 
 @dataclass(frozen=True)
 class Reading:
-    """fit: of the median curve. noise: its standard deviation, nats. half_drop, valley: log10 rates of two rules."""
+    """fit: of the median curve. noise: its standard deviation, nats. half_drop, centre, valley: log10 rates of three
+    rules; the centre is NaN where the loss never fell."""
 
     fit: CurveFit
     noise: float
     half_drop: float
+    centre: float
     valley: float
 
 
@@ -47,7 +49,8 @@ def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: fl
     """
     rates = aligned.log_rates
     kernel = smoothing_kernel(rates)
-    curve = median_curve(aligned.losses, kernel)
+    smoothed = smooth_seeds(aligned.losses, kernel)
+    curve = np.median(smoothed, axis=0)
     if finite_length(curve) < MIN_POINTS:
         return None
     window = int(np.searchsorted(rates, rates[0] + NOISE_WINDOW))
@@ -59,21 +62,22 @@ def read_curve(aligned: SeedCurves, *, constant_loss: float, constant_spread: fl
     # Above the reference the model learns the class balance; a valley there is none of the drop.
     below = np.minimum(fit.smooth, fit.reference)
     valley = valley_index(below, resolution=VALLEY_RESOLUTION * max(fit.drop, 0.0))
-    return Reading(fit, noise, fit.crossing(0.5), float(rates[valley]))
+    centre = drop_centre(rates, smoothed, reference=fit.reference)
+    return Reading(fit, noise, fit.crossing(0.5), centre, float(rates[valley]))
 
 
 def reason_to_abstain(
-    reading: Reading, band: tuple[float, float], *, factor: float, fell: float, constant_loss: float
+    reading: Reading, band: tuple[float, float], *, suggested: float, fell: float, constant_loss: float
 ) -> str:
     """Return why the curves give no suggestion, or an empty string.
 
-    reading: of the curve. band: (low, high) log10 interval of the half-drop over the resampled curves. factor:
-    suggestion divided by half-drop rate, at least 1. The valley must be near one of the two or between. fell: share of
-    the resampled curves that fell below the reference. constant_loss: loss of the best constant prediction.
+    reading: of the curve. band: (low, high) log10 interval of the half-drop over the resampled curves. suggested: log10
+    rate. The valley must be near it or the half-drop, or between. fell: share of the resampled curves that fell below
+    the reference. constant_loss: loss of the best constant prediction.
     """
     drop, noise = reading.fit.drop, reading.noise
     half, valley = reading.half_drop, reading.valley
-    apart = max(half - valley, valley - half - math.log10(factor))
+    apart = max(half - valley, valley - max(half, suggested))
     if drop <= 0:
         return (
             f"the loss never fell below that of a constant prediction ({constant_loss:.3f}): "
@@ -85,7 +89,7 @@ def reason_to_abstain(
         noisy = f"the drop of {drop:.3f} is within the noise ({DROP_IN_NOISE:.0f} × {noise:.3f})"
         return f"{noisy}; use more seeds, more steps or larger batches"
     if apart > RULES_APART:
-        rules = f"half-drop ({10**half:.1e}, which suggests {10**half * factor:.1e}) and valley ({10**valley:.1e})"
+        rules = f"half-drop ({10**half:.1e}, suggestion {10**suggested:.1e}) and valley ({10**valley:.1e})"
         return f"{rules} lie {apart:.1f} decades apart; use more seeds or steps"
     if fell < MIN_RESAMPLES:
         return f"the loss fell in {fell:.0%} of the resampled curves only; use more seeds or steps"

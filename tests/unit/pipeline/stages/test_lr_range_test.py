@@ -177,8 +177,8 @@ def test_the_backbone_is_named_where_there_are_several(backbone: str, several: b
 def bounds(optimizer: str, *, suggested: float = 1e-3) -> LrBounds:
     return LrBounds(
         optimizer=optimizer, lower=1e-4, suggested=suggested, upper=1e-2, band=(5e-4, 2e-3), abstained=False, reason="",
-        lr50=None, lr_min=None, lr_div=None, valley=None, drop=None, noise=None, constant_loss=0.69, warnings=(),
-        fit={"lr": [], "loss": []}, factor=2.0,
+        lr50=None, centre=None, lr_min=None, lr_div=None, valley=None, drop=None, noise=None, constant_loss=0.69,
+        warnings=(), fit={"lr": [], "loss": []}, factor=2.0,
     )  # fmt: skip
 
 

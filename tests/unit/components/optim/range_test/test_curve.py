@@ -8,6 +8,7 @@ import pytest
 from components.optim.range_test.curve import (
     align_seeds,
     curve_noise,
+    drop_centre,
     fit_drop,
     smooth_seeds,
     smoothing_kernel,
@@ -45,6 +46,16 @@ def test_the_filter_is_centred(ramps):
     step = (x > -3).astype(float)
     smooth = smooth_seeds(step[None], smoothing_kernel(x))[0]
     assert np.interp(0.5, smooth, x) == pytest.approx(-2.975, abs=1e-6)  # between the two sides of the step
+
+
+def test_the_centre_weighs_each_rate_by_the_square_of_the_drop_there():
+    rates = np.array([-4.0, -3.0, -2.0, -1.0])
+    # Fallen by 0, 1, 2 and -1, which counts as 0: (1 · -3 + 4 · -2) / 5
+    assert drop_centre(rates, np.array([[3.0, 2.0, 1.0, 4.0]]), reference=3.0) == pytest.approx(-2.2)
+    # A second seed diverged behind -3, where it had fallen by 1: fallen by 1 and 1 in the mean.
+    seeds = np.array([[3.0, 2.0, 1.0, 4.0], [3.0, 2.0, math.inf, math.inf]])
+    assert drop_centre(rates, seeds, reference=3.0) == pytest.approx(-2.5)
+    assert math.isnan(drop_centre(rates, np.array([[3.0, 4.0, 5.0, math.inf]]), reference=3.0))
 
 
 def test_the_estimated_noise_is_that_of_the_smoothed_median(ramps):

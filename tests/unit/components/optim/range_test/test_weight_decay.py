@@ -18,6 +18,7 @@ def found(lr_div: float | None = None, *, lr_min: float = 1e-2, abstained: bool 
         abstained=abstained,
         reason="flat" if abstained else "",
         lr50=1e-3,
+        centre=1e-3,
         lr_min=lr_min,
         lr_div=lr_div,
         valley=1e-3,

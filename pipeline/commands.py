@@ -88,7 +88,7 @@ def show_plan(
 
 def _configuration(config_source: str, overrides: Mapping[str, str], until: str) -> Config:
     config = load(config_source, overrides, trains=until not in ("prepare", "embed", "first_model", "lr_range_test"))
-    check_budget(config)
+    check_budget(config, until)
     return for_comparison(config) if until == COMPARISON else config
 
 

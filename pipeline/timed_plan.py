@@ -61,8 +61,12 @@ def _read(folder: Path) -> dict[str, Any]:
     return values
 
 
-def check_budget(config: Config) -> None:
-    """Raise `InputError` for what a budget cannot have beside it."""
+def check_budget(config: Config, until: str) -> None:
+    """Raise `InputError` for what cannot have a budget, or cannot be beside one."""
+    if config.budget is not None and until == "compare_lr":
+        raise InputError(
+            "budget: a comparison has lengths of its own, compare_lr.epochs and num_seeds; set budget to null for it"
+        )
     if config.budget is not None and config.serving.deliver == "single":
         raise InputError(
             "serving.deliver=single: with a budget the networks of the folds are delivered, since one more on all "

@@ -66,10 +66,12 @@ def test_up_to_the_first_model_and_without_a_budget_nothing_differs(timed) -> No
     assert names(timed_plan.whole_plan(load("smoke"), until="promote")) == [*BEFORE[:3], *AFTER]
 
 
-def test_one_more_network_on_all_images_does_not_go_with_a_budget(timed) -> None:
-    timed_plan.check_budget(timed)
+def test_neither_one_more_network_on_all_images_nor_a_comparison_goes_with_a_budget(timed) -> None:
+    timed_plan.check_budget(timed, "promote")
     with pytest.raises(InputError, match=r"^serving\.deliver=single: with a budget the networks of the folds"):
-        timed_plan.check_budget(load("smoke", {"budget": "5min", "serving.deliver": "single"}))
+        timed_plan.check_budget(load("smoke", {"budget": "5min", "serving.deliver": "single"}), "promote")
+    with pytest.raises(InputError, match=r"^budget: a comparison has lengths of its own"):
+        timed_plan.check_budget(timed, "compare_lr")
 
 
 def test_every_stage_before_the_budget_is_needed_by_it() -> None:

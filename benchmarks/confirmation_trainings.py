@@ -61,6 +61,7 @@ SETTINGS = {
             "data.splits.val": 0.05,
             "data.splits.calibration": 0.4,
             "data.splits.test": 0.4,
+            "recipe.grow_from": None,
             "recipe.batch_size": 16,
         },
         epochs=(2, 5),

@@ -72,6 +72,7 @@ SETTINGS = {
                 "data.splits.val": 0.2,
                 "data.splits.calibration": 0.34,
                 "data.splits.test": 0.34,
+                "recipe.grow_from": None,
             },
             training={"recipe.batch_size": 16},
             epochs=3,

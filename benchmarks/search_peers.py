@@ -81,6 +81,7 @@ TRIALS_PER_SECOND = 0.4
 SECONDS_PER_RANDOM_TRIAL = 15
 SETTINGS = {
     "data.image_size": "48",
+    "recipe.grow_from": "null",
     "data.splits.train": "0.7",
     "data.splits.val": "0.2",
     "data.splits.calibration": "0.05",

@@ -20,10 +20,11 @@ LEAST_EPOCHS, MOST_LENGTHS = 2, 2
 RAMP_STEPS, RAMP_BATCH, RAMP_SHARE = 100, 32, 0.15
 #: Trainings begin at this share of the side, in whole steps of so many px, for this share of their steps.
 GROW_FROM, SIDE_STEP, GROW_SHARE = 0.75, 32, 0.6
-#: Decay of the averaged weights that are scored and delivered.
-EMA_DECAY = 0.99
+#: Decay of the averaged weights that are scored and delivered, and the steps of a training from which they are: in a
+#: shorter one the average still holds weights of high rates.
+EMA_DECAY, EMA_STEPS = 0.99, 300
 #: Seconds that delivery, report and registration take beside their predictions.
-FIXED_SECONDS = 14.0
+FIXED_SECONDS = 10.0
 #: Share of the time that is kept back, since a pace that was measured over a few seconds varies.
 RESERVE = 0.04
 

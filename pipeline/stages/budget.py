@@ -13,7 +13,7 @@ from typing import Any
 
 from components.errors import InputError
 from components.models.views import allowed_views
-from pipeline.budget.allotment import EMA_DECAY, GROW_SHARE, Allotment, Work, allot, close_sizes
+from pipeline.budget.allotment import EMA_DECAY, EMA_STEPS, GROW_SHARE, Allotment, Work, allot, close_sizes
 from pipeline.compute.resources import check_compute
 from pipeline.console import duration
 from pipeline.sections.learning_rate import RangeTestConfig
@@ -51,7 +51,7 @@ def run(
     left = ends_at - time.time()
     work = _work(context, configured, data, pace, _sizes(own, recipe, data))
     found = allot(left, work)
-    changes = _changes(found, data, recipe, lr_range_test)
+    changes = _changes(found, work, data, configured, lr_range_test)
     record = {
         "budget": budget,
         "left": left,
@@ -111,15 +111,18 @@ def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace,
 
 
 def _changes(
-    found: Allotment, data: TrainingData, recipe: RecipeConfig, lr_range_test: RangeTestConfig
+    found: Allotment, work: Work, data: TrainingData, configured: Recipe, lr_range_test: RangeTestConfig
 ) -> dict[str, Any]:
     """Dotted keys of the configuration without the clock."""
+    recipe = configured.recipe
     networks = found.networks if data.folds or not found.networks else None
+    steps = found.epochs * work.teach // configured.recipe.images_per_step
+    averages = recipe.optimizer not in SCHEDULE_FREE
     return {
         "recipe.image_size": recipe.image_size if found.size == data.pack.size else found.size,
         "recipe.grow_from": found.grow_from,
         "recipe.grow_share": GROW_SHARE,
-        "recipe.ema_decay": recipe.ema_decay or (None if recipe.optimizer in SCHEDULE_FREE else EMA_DECAY),
+        "recipe.ema_decay": recipe.ema_decay or (EMA_DECAY if averages and steps >= EMA_STEPS else None),
         "search.num_trials": 0,
         "lr_range_test.num_seeds": min(1, lr_range_test.num_seeds) if found.range_test else 0,
         "lr_range_test.weight_decays": [],

@@ -9,7 +9,6 @@ from typing import Any
 
 from components.errors import InputError
 from pipeline.config import Config
-from pipeline.console import Console
 from pipeline.overriding import override
 from pipeline.plan import PlannedStage, make_plan, upstream
 from pipeline.runner import Later
@@ -29,9 +28,9 @@ def plan_until(config: Config, until: str) -> str:
     return BUDGET if has_budget(config, until) else until
 
 
-def whole_plan(config: Config, *, until: str, console: Console | None = None) -> list[PlannedStage]:
+def whole_plan(config: Config, *, until: str) -> list[PlannedStage]:
     """All stages up to `until`; of a run with a budget only those up to `budget` where it has no result yet."""
-    plan = make_plan(config, STAGES, until=plan_until(config, until), console=console)
+    plan = make_plan(config, STAGES, until=plan_until(config, until))
     if not has_budget(config, until) or plan[-1].action != "reused":
         return plan
     return [*plan, *_rest(_without_clock(config, plan[-1].directory), plan, until=until, force=())]

@@ -25,11 +25,11 @@ from components.optim.schedules import PlateauRule, Schedule, multiplier
 class Stepper:
     """Drives one optimizer over one model.
 
-    optimizer: as it was given. schedule: as it was given. steps: successful ones so far. skipped: steps that
-    were not taken, and that the schedule counts all the same. scale: factor beside the schedule, for whoever watches
-    the training. group_names: of the parameter groups, unique and stable. averages:
-    whether `averaged` does anything. gradients: of the backward pass that was measured last.
-    grad_norm: () norm of all of them together, before clipping, on the device.
+    optimizer: as it was given. schedule: as it was given. steps: successful ones so far. skipped: steps that were not
+    taken, and that the schedule counts all the same. scale: factor beside the schedule, for whoever watches the
+    training. group_names: of the parameter groups, unique and stable. averages: whether `averaged` does anything.
+    gradients: of the backward pass that was measured last. grad_norm: () norm of all of them together, before clipping,
+    on the device.
     """
 
     def __init__(

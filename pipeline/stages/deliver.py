@@ -18,7 +18,7 @@ from components.evaluation.calibration import Calibration
 from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.models.heads import read_heads
 from components.serving.bundle import load_ensemble
-from components.serving.latency import REPEATS, latency_ms
+from components.serving.latency import REPEATS, Candidate, choose_delivery, latency_ms
 from pipeline.compute.device import resolve_target, set_up_process
 from pipeline.compute.resources import cpu_threads, driver_compute
 from pipeline.config import OperatingPointConfig, ServingConfig, TrainConfig
@@ -89,11 +89,9 @@ def _deliver_frozen(
     target = resolve_target(driver_compute(context.compute))
     _, ensemble = load_ensemble(context.directory / "model", target)
     milliseconds = latency_ms(ensemble, side=data.pack.size, threads=threads, repeats=REPEATS)
-    if limit is not None and milliseconds > limit:
-        raise InputError(
-            f"serving.max_latency_ms={limit:g}: {card.summary} takes {milliseconds:.3g} ms for an image on this "
-            "machine; raise the limit or serving.num_threads, or choose a smaller model.backbone or recipe.image_size"
-        )
+    none = np.zeros((1, 1))
+    only = Candidate(name=card.summary, passes=1, scores=none[0], resampled=none, latency_ms=milliseconds)
+    choose_delivery([only], limit_ms=limit)  # which refuses one that is too slow
     candidates = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["candidates"]
     record = {
         "model_id": model_id,

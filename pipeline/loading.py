@@ -12,12 +12,13 @@ from typing import Any
 
 from components.data.lookup import local_place
 from components.errors import InputError, faults_of
-from pipeline.budget.allotment import smaller_size
+from pipeline.budget.allotment import LEAST_FOLDS, smaller_size
 from pipeline.checks.design import design_faults
 from pipeline.checks.space import image_size_faults, space_faults, with_parsed_values
 from pipeline.checks.views import views_faults
 from pipeline.config import Config
 from pipeline.overriding import merge, override, validate
+from pipeline.sections.data import DataConfig
 from pipeline.sections.learning_rate import CompareEntry
 from pipeline.sections.recipe import Recipe, RecipeConfig
 from pipeline.sections.search import Dimension
@@ -112,6 +113,7 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
         raise InputError("\n".join(faults))
     return config.model_copy(
         update={
+            "data": _with_folds(config, pinned),
             "recipe": _with_escape_budget(config),
             "search": config.search.model_copy(update={"space": space}),
             "embed": embed.model_copy(
@@ -128,6 +130,14 @@ def _resolve(config: Config, *, pinned: set[str], trains: bool) -> Config:
             ),
         }
     )
+
+
+def _with_folds(config: Config, pinned: set[str]) -> DataConfig:
+    """With a budget there is seldom a network for each fold, and the fewer folds, the less each network learns from."""
+    data = config.data
+    if config.budget is None or "data.num_folds" in pinned or data.design == "hold_out":
+        return data
+    return data.model_copy(update={"num_folds": max(data.num_folds, LEAST_FOLDS)})
 
 
 def _sizes_in_question(config: Config) -> tuple[int, ...] | None:

@@ -20,6 +20,8 @@ LEAST_EPOCHS, MOST_LENGTHS = 2, 2
 RAMP_STEPS, RAMP_BATCH, RAMP_SHARE = 100, 32, 0.15
 #: Trainings begin at this share of the side, in whole steps of so many px, for this share of their steps.
 GROW_FROM, SIDE_STEP, GROW_SHARE = 0.75, 32, 0.6
+#: With fewer folds a network would learn from too few of the images.
+LEAST_FOLDS = 5
 #: Decay of the averaged weights that are scored and delivered, and the steps of a training from which they are: in a
 #: shorter one the average still holds weights of high rates.
 EMA_DECAY, EMA_STEPS = 0.99, 300

@@ -51,7 +51,8 @@ def run(
     left = ends_at - time.time()
     work = _work(context, configured, data, pace, _sizes(own, recipe, data))
     found = allot(left, work)
-    changes = _changes(found, work, data, configured, lr_range_test)
+    num_folds = context.inputs["prepare"].sections["data"]["num_folds"]  # as asked for, which the groups may not allow
+    changes = _changes(found, work, data, configured, lr_range_test, num_folds=num_folds)
     record = {
         "budget": budget,
         "left": left,
@@ -111,7 +112,13 @@ def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace,
 
 
 def _changes(
-    found: Allotment, work: Work, data: TrainingData, configured: Recipe, lr_range_test: RangeTestConfig
+    found: Allotment,
+    work: Work,
+    data: TrainingData,
+    configured: Recipe,
+    lr_range_test: RangeTestConfig,
+    *,
+    num_folds: int,
 ) -> dict[str, Any]:
     """Dotted keys of the configuration without the clock."""
     recipe = configured.recipe
@@ -123,6 +130,7 @@ def _changes(
         "recipe.grow_from": found.grow_from,
         "recipe.grow_share": GROW_SHARE,
         "recipe.ema_decay": recipe.ema_decay or (EMA_DECAY if averages and steps >= EMA_STEPS else None),
+        "data.num_folds": num_folds,
         "search.num_trials": 0,
         "lr_range_test.num_seeds": min(1, lr_range_test.num_seeds) if found.range_test else 0,
         "lr_range_test.weight_decays": [],

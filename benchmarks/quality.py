@@ -6,7 +6,8 @@ On each set (`quality_sets`) the pipeline is started as a user does, in a new st
 that set and with half and three times its training's length; the loop (`quality_loop`, plain, without search or
 certificate) takes turns with it, at four sides and lengths. Both have the same weights and the same test
 images. Reported are medians over the seeds, and seconds as multiples of the loop's eight epochs at 128 px of the same
-sitting; those of the first model count from the start of the command.
+sitting; those of the first model count from the start of the command. `--budgets 1min 10min` adds runs with such a
+`--budget`, each beside a loop of as many epochs as that time allows, and the best of the loops within it.
 
 A machine that does nothing else needs four hours for two sets; `--folder PATH` keeps each finished command, so that a
 second call with the same settings goes on. `--output PATH` writes the results, `--results PATH` takes them from there
@@ -25,7 +26,7 @@ from typing import Any
 
 import quality_measures as measures
 from quality_figure import draw
-from quality_runs import LENGTHS, REFERENCE, Loop, run_loop, run_ours
+from quality_runs import LENGTHS, PACE, REFERENCE, SIDE, VIEWS, Loop, loop_within, run_loop, run_ours
 from quality_sets import X_SDD, ImageSet, Split, find_sets, make_split
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +34,7 @@ from rich.table import Table
 from pipeline.cli import parse_overrides
 from pipeline.compute.resources import cpu_count
 from pipeline.loading import load
+from pipeline.sections.time import seconds_of
 
 LOOPS = (Loop(128, 3), Loop(128, 8), Loop(176, 6), Loop(224, 8))
 MEASURES = ("auroc", "average_precision", "balanced_accuracy", "overkill", "overkill_at_budget", "escape_rate")
@@ -103,21 +105,30 @@ def _measure(arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
 def _measure_set(images: ImageSet, arguments: argparse.Namespace, place: Path) -> dict[str, Any]:
     split, digest = make_split(images, place), settings_digest(images, loop_lr=arguments.loop_lr)
     rows: Rows = []
+
+    def add(name: str, seed: int, run: Callable[[Path], Rows]) -> None:
+        kept = place / f"{name} {seed} {digest}.json"
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(prefix="escapement-bench-") as work:
+                found = run(Path(work) / "run")
+            kept.write_text(json.dumps(found), encoding="utf-8")
+        rows.extend(json.loads(kept.read_text(encoding="utf-8")))
+
     for seed in arguments.seeds:
         for name, run in _turns(images, split, seed, arguments):
-            kept = place / f"{name} {seed} {digest}.json"
-            if not kept.exists():
-                with tempfile.TemporaryDirectory(prefix="escapement-bench-") as work:
-                    found = run(Path(work) / "run")
-                kept.write_text(json.dumps(found), encoding="utf-8")
-            rows += json.loads(kept.read_text(encoding="utf-8"))
-    tested = split.tested
+            add(name, seed, run)
+        for budget in arguments.budgets:
+            loop = loop_within(budget, [row for row in rows if row["seed"] == seed])
+            add(f"ours {budget}", seed, lambda at, it=budget, s=seed: run_ours(images, split, it, s, at))
+            add(f"loop {loop.name}", seed, lambda at, it=loop, s=seed: run_loop(split, it, s, at, lr=arguments.loop_lr))
+    tested, medians = split.tested, summarise(rows)
     return {
         "images": len(split.table),
         "tested": len(tested),
         "tested_defective": int(tested["is_defect"].sum()) if split.has_good else None,
         "rows": rows,
-        "medians": summarise(rows),
+        "medians": medians,
+        "budgets": [beside_loops(budget, medians, ranks=split.has_good) for budget in arguments.budgets],
     }
 
 
@@ -132,12 +143,11 @@ def _turns(
 ) -> list[tuple[str, Callable[[Path], Rows]]]:
     """Name and command of each measurement of a seed, the pipeline's and the loop's in turn."""
     ours = [
-        (f"ours {length}", lambda at, it=length: run_ours(images, split, it, seed, at))
-        for length in [*arguments.ours, *arguments.budgets]
+        (f"ours {length}", lambda at, it=length: run_ours(images, split, it, seed, at)) for length in arguments.ours
     ]
+    loops = dict.fromkeys([*arguments.loop, *(PACE if arguments.budgets else ())])
     loop = [
-        (f"loop {one.name}", lambda at, it=one: run_loop(split, it, seed, at, lr=arguments.loop_lr))
-        for one in arguments.loop
+        (f"loop {one.name}", lambda at, it=one: run_loop(split, it, seed, at, lr=arguments.loop_lr)) for one in loops
     ]
     both = [pair for pair in zip(ours, loop, strict=False) for pair in pair]
     return both + ours[len(loop) :] + loop[len(ours) :]
@@ -159,6 +169,31 @@ def summarise(rows: Rows) -> dict[str, dict[str, Any]]:
     return found
 
 
+def beside_loops(budget: str, medians: dict[str, dict[str, Any]], *, ranks: bool) -> dict[str, Any]:
+    """A run of ours with a budget, and the best of the loops that took no longer than it, with one view or with eight.
+
+    kept: seconds of ours as a share of the budget. ranks: whether models are compared by AUROC, else by balanced
+    accuracy. A loop that was made for this time counts, though it may have taken a little longer.
+    """
+    seconds, key = seconds_of(budget), "auroc" if ranks else "balanced_accuracy"
+    ours = medians[f"ours, {budget}"]
+    own = {f"loop, {Loop(SIDE, 0, budget).name}{views}" for views in ("", VIEWS)}
+    within = {
+        who: row[key]
+        for who, row in medians.items()
+        if who.startswith("loop, ") and (row["seconds"] <= seconds or who in own)
+    }
+    best = max(within, key=lambda who: within[who])
+    return {
+        "budget": budget,
+        "measure": key,
+        "ours": ours[key],
+        "loop": within[best],
+        "loops_setting": best.removeprefix("loop, "),
+        "kept": ours["seconds"] / seconds,
+    }
+
+
 def _show(result: dict[str, Any]) -> None:
     console = Console()
     for name, found in result["sets"].items():
@@ -171,6 +206,11 @@ def _show(result: dict[str, Any]) -> None:
         for who, row in found["medians"].items():
             table.add_row(who, *_cells(row))
         console.print(table)
+        for row in found["budgets"]:
+            console.print(
+                f"{row['budget']}: {row['measure']} {row['ours']:.3f} in {row['kept']:.2f} of the time; the best loop "
+                f"within it {row['loop']:.3f} ({row['loops_setting']})"
+            )
     console.print(
         "Medians of the seeds. Balanced accuracy with * is at the threshold that suits the test best. Kept: no more of "
         "the test's defectives escaped than the budget allows."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -20,12 +21,11 @@ from quality_sets import REPOSITORY, ImageSet, Split
 from components.serving.bundle import find_bundle
 from components.serving.pyfunc import InspectionModel
 from pipeline.loading import load
+from pipeline.sections.time import seconds_of
 
 LENGTHS = {"half": 0.5, "demo": 1.0, "three times": 3.0}
 """Of the pipeline's trainings, in those of the configuration."""
 FIRST = "first model"
-REFERENCE = "128 px, 8 epochs"
-"""The loop whose seconds, with one view, are the unit of time."""
 VIEWS = ", 8 views"
 TIMED = 20
 ANNOUNCED = "the first model is there"
@@ -33,14 +33,33 @@ ANNOUNCED = "the first model is there"
 
 
 class Loop(NamedTuple):
-    """A setting of the loop. size: side of its images, px."""
+    """A setting of the loop. size: side of its images, px. within: the time that its length was chosen for."""
 
     size: int
     epochs: int
+    within: str | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.size} px, {self.epochs} epochs"
+        return f"{self.size} px, " + (f"{self.epochs} epochs" if self.within is None else f"within {self.within}")
+
+
+SIDE = 128
+PACE = (Loop(SIDE, 3), Loop(SIDE, 8))
+"""The two loops by which the time of another length is known."""
+REFERENCE = PACE[1].name
+"""The loop whose seconds, with one view, are the unit of time."""
+
+
+def loop_within(budget: str, rows: list[dict[str, Any]]) -> Loop:
+    """As many epochs at the reference's side as fit into the time, eight views included, but one at least.
+
+    rows: of a seed, those of `PACE` among them.
+    """
+    seconds = {row["who"]: row["seconds"] for row in rows}
+    short, long = (seconds[f"loop, {loop.name}{VIEWS}"] for loop in PACE)
+    each = (long - short) / (PACE[1].epochs - PACE[0].epochs)
+    return Loop(SIDE, max(1, math.floor(PACE[1].epochs + (seconds_of(budget) - long) / each)), budget)
 
 
 def run_ours(images: ImageSet, split: Split, length: str, seed: int, place: Path) -> list[dict[str, Any]]:
@@ -170,7 +189,8 @@ def run_loop(split: Split, loop: Loop, seed: int, place: Path, *, lr: float) -> 
     labels = {name: number for number, name in enumerate(split.classes)}
     target = split.table["is_defect"].astype(int) if split.has_good else split.table["label"].map(labels)
     split.table.assign(target=target)[["path", "split", "target"]].to_parquet(place / "images.parquet")
-    task = {"root": split.root, "framing": split.framing, **loop._asdict(), "lr": lr, "seed": seed}
+    setting = {"size": loop.size, "epochs": loop.epochs, "lr": lr, "seed": seed}
+    task = {"root": split.root, "framing": split.framing, **setting}
     (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
     command = [sys.executable, str(REPOSITORY / "benchmarks" / "quality_loop.py"), str(place)]
     subprocess.run(command, check=True, env=_environment())
@@ -178,7 +198,8 @@ def run_loop(split: Split, loop: Loop, seed: int, place: Path, *, lr: float) -> 
         scores = {"": found["one_view"], VIEWS: found["eight_views"]}
         seconds, latency = found["seconds"].tolist(), found["latency"].tolist()
     return [
-        {"seed": seed, "who": f"loop, {loop.name}{views}", "seconds": seconds[number], "latency_ms": latency[number]}
+        {"seed": seed, "who": f"loop, {loop.name}{views}", "epochs": loop.epochs, "seconds": seconds[number]}
+        | {"latency_ms": latency[number]}
         | _loop_scored(log_probabilities, split)
         for number, (views, log_probabilities) in enumerate(scores.items())
     ]

@@ -11,7 +11,7 @@ import quality_loop
 import quality_runs
 import torch
 from PIL import Image
-from quality import settings_digest, summarise
+from quality import beside_loops, settings_digest, summarise
 from quality_figure import draw
 from quality_measures import best_balanced_accuracy, overkill_at, ranking
 from quality_sets import ImageSet, Split, find_sets
@@ -151,6 +151,19 @@ def test_medians_over_the_seeds_and_multiples_of_the_loops_seconds_in_the_same_s
     assert found["loop, 128 px, 8 epochs"]["overkill"] is None
     alone = summarise([row("ours, demo", 0, 200.0, 0.9)])
     assert alone["ours, demo"]["ratio"] is None
+
+
+def test_a_run_with_a_budget_stands_beside_the_best_loop_of_that_time():
+    times = {"128 px, 3 epochs": 70.0, "128 px, 8 epochs": 170.0}  # 20 s an epoch, with eight views
+    rows = [row(f"loop, {name}, 8 views", 0, seconds, 0.9) for name, seconds in times.items()]
+    assert quality_runs.loop_within("5min", rows) == (128, 14, "5min")
+    assert quality_runs.loop_within("20s", rows) == (128, 1, "20s")
+    rows += [row("loop, 128 px, within 5min", 0, 303.0, 0.92), row("loop, 176 px, 9 epochs", 0, 310.0, 0.99)]
+    rows.append(row("ours, 5min", 0, 294.0, 0.925))
+    assert beside_loops("5min", summarise(rows), ranks=True) == {
+        "budget": "5min", "measure": "auroc", "ours": 0.925, "loop": 0.92, "loops_setting": "128 px, within 5min",
+        "kept": 0.98,
+    }  # fmt: skip
 
 
 def test_the_figure_has_a_panel_for_each_set_and_a_mark_for_each_setting():

@@ -240,6 +240,15 @@ def test_the_range_test_covers_the_recipe_and_the_searched_optimizers() -> None:
     assert load("smoke", {"search.space": space}).lr_range_test.optimizers == ("adamw", "sgd", "adam")
 
 
+@pytest.mark.parametrize(
+    ("changes", "folds"),
+    [({}, 3), ({"budget": "5min"}, 5), ({"budget": "5min", "data.num_folds": 4}, 4),
+     ({"budget": "5min", "data.design": "hold_out"}, 3)],
+)  # fmt: skip
+def test_with_a_budget_each_network_learns_from_four_fifths_unless_folds_are_given(changes, folds) -> None:
+    assert load("demo", changes).data.num_folds == folds
+
+
 def test_without_a_search_only_the_optimizer_of_the_recipe_is_range_tested() -> None:
     choices = [{"sets": "recipe.lr", "bounds": "range_test"}, {"sets": "recipe.optimizer", "choices": ["sgd", "adamw"]}]
     backbones = [*choices, {"sets": "model.backbone", "choices": ["resnet18", "test_resnet"]}]

@@ -25,7 +25,7 @@ def check_latency(config: Config, *, threads: int) -> None:
     """
     compute, asked = driver_compute(config.compute), config.recipe.precision
     device = resolve_device(compute, asked)
-    precisions = ("float32", "bfloat16") if is_timed(compute, asked) else (device.precision,)
+    precisions = ("float32", "bfloat16") if is_timed(compute, asked, config.budget) else (device.precision,)
     views = 1 if config.serving.views == "auto" else config.serving.views
     candidates = []
     for backbone in backbones_in_question(config.embed, config.model):

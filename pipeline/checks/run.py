@@ -207,7 +207,7 @@ def _compute(config: Config, running: Set[str]) -> Findings:
         # On a cluster the workers train, and each checks its own GPU.
         precision = "auto" if config.compute.ray_address is not None else config.recipe.precision
         device = resolve_device(driver_compute(config.compute), precision)
-        timed = is_timed(driver_compute(config.compute), config.recipe.precision)
+        timed = is_timed(driver_compute(config.compute), config.recipe.precision, config.budget)
         said.append(f"{device.target}, {device.precision}{', or bfloat16 if it trains faster' if timed else ''}")
         if config.recipe.precision == "auto" and lacks_bfloat16(device.target):
             notes.append("recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32")

@@ -14,6 +14,7 @@ from typing import Any
 from components.errors import InputError
 from components.models.views import allowed_views
 from pipeline.budget.allotment import EMA_DECAY, EMA_STEPS, GROW_SHARE, Allotment, Work, allot, close_sizes
+from pipeline.compute.device import LEAST_TO_TIME
 from pipeline.compute.resources import check_compute
 from pipeline.console import duration
 from pipeline.overriding import override
@@ -25,9 +26,6 @@ from pipeline.training.build import TrainingData, fold_of, for_selection, open_d
 from pipeline.training.pace import Pace, measure_pace
 from pipeline.training.precision import ANY_RATE, PrecisionChoice, choose_precision
 from pipeline.training.tasks import Place, run_tasks, task_placement
-
-#: Seconds of a budget from which on it is worth some of them to time bfloat16 on a CPU; float32 with less.
-LEAST_TO_CHOOSE = 180.0
 
 
 def run(
@@ -49,7 +47,7 @@ def run(
     ends_at = time.time() + seconds_of(budget) if context.ends_at is None else context.ends_at
     pace, choice = _estimated(own), PrecisionChoice(precision=recipe.precision)
     if pace.training * len(data.split("train")) < ends_at - time.time():  # an epoch by a rough estimate
-        pace, choice = _measured(context, configured, seed, choose=seconds_of(budget) >= LEAST_TO_CHOOSE)
+        pace, choice = _measured(context, configured, seed, choose=seconds_of(budget) >= LEAST_TO_TIME)
     left = ends_at - time.time()
     work = _work(context, configured, data, pace, _sizes(own, recipe, data))
     found = allot(left, work)

@@ -56,6 +56,9 @@ def test_a_precision_that_timed_steps_will_decide_on_is_said_to_be_open(monkeypa
     open_yet = smoke(compute__device="cpu", recipe__precision="auto")
     assert checks._compute(open_yet, {"evaluate"}) == ("cpu, float32, or bfloat16 if it trains faster",)
     assert checks._compute(smoke(compute__device="cpu"), {"evaluate"}) == ("cpu, float32",)
+    for budget, expected in (("179s", "cpu, float32"), ("3min", "cpu, float32, or bfloat16 if it trains faster")):
+        short = smoke(compute__device="cpu", recipe__precision="auto", budget=budget)
+        assert checks._compute(short, {"evaluate"}) == (expected,)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert checks._compute(open_yet, {"evaluate"}) == ("cpu, float32",)
 

@@ -202,12 +202,13 @@ def _compute(config: Config, running: Set[str]) -> Findings:
         share = check_compute(config.compute)
         said.append(f"{share.concurrent} trainings at a time, with {share.cpus} cores and {share.gpus:g} GPUs each")
     if running - {"prepare"}:  # all others run the model
-        from pipeline.compute.device import lacks_bfloat16, resolve_device
+        from pipeline.compute.device import is_timed, lacks_bfloat16, resolve_device
 
         # On a cluster the workers train, and each checks its own GPU.
         precision = "auto" if config.compute.ray_address is not None else config.recipe.precision
         device = resolve_device(driver_compute(config.compute), precision)
-        said.append(f"{device.target}, {device.precision}")
+        timed = is_timed(driver_compute(config.compute), config.recipe.precision, config.budget)
+        said.append(f"{device.target}, {device.precision}{', or bfloat16 if it trains faster' if timed else ''}")
         if config.recipe.precision == "auto" and lacks_bfloat16(device.target):
             notes.append("recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32")
     return ("; ".join(reversed(said)) or "no model is run", *notes)

@@ -11,9 +11,14 @@ import torch
 from components.errors import InputError
 from components.training.engine import Device
 from pipeline.config import ComputeConfig
+from pipeline.sections.time import seconds_of
 
 #: Compute capability from which a CUDA GPU has bfloat16 units (Ampere).
 BFLOAT16_CAPABILITY = (8, 0)
+#: What a CPU has that computes in bfloat16 by itself, as torch names it: x86 AVX-512 and AMX, ARM NEON and SVE.
+BFLOAT16_UNITS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+#: Seconds of a budget from which on two of them may go to timing bfloat16 on a CPU; float32 with less.
+LEAST_TO_TIME = 180.0
 #: For mallopt(3), by number: no block is mapped by itself (M_MMAP_MAX), up to 2 GiB at the top of the heap stay
 #: (M_TRIM_THRESHOLD), which grows by 256 MiB at a time (M_TOP_PAD).
 GLIBC_SETTINGS = {-4: 0, -1: 2**31 - 1, -2: 2**28}
@@ -32,8 +37,19 @@ def lacks_bfloat16(target: torch.device) -> bool:
     return target.type == "cuda" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY
 
 
+def is_timed(compute: ComputeConfig, precision: str, budget: str | None = None) -> bool:
+    """Whether timed steps decide on the precision: that is left open, and a CPU computes in bfloat16 by itself."""
+    if budget is not None and seconds_of(budget) < LEAST_TO_TIME:
+        return False
+    if precision != "auto" or resolve_target(compute).type != "cpu":
+        return False
+    has = torch.cpu.get_capabilities()
+    return any(has.get(unit, False) for unit in BFLOAT16_UNITS)
+
+
 def resolve_device(compute: ComputeConfig, precision: str) -> Device:
-    """The device and the precision of a training. precision: `recipe.precision`.
+    """The device and the precision of a training. precision: `recipe.precision`, explicit where `choose_precision` has
+    timed it.
 
     Raises `InputError` for a device that does not exist or would emulate bfloat16.
     """

@@ -130,7 +130,7 @@ def _outcome(
     ended_early: str,
 ) -> dict[str, Any]:
     """The content of best.json."""
-    found = {"recipe.lr": searched.default.recipe.lr, "recipe.batch_size": searched.default.recipe.batch_size}
+    found = {f"recipe.{key}": getattr(searched.default.recipe, key) for key in ("lr", "batch_size", "precision")}
     notes = [*searched.notes] if records else []
     if best and best.number:
         notes.insert(0, SELECTED)

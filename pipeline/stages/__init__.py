@@ -83,16 +83,17 @@ STAGES: tuple[Stage, ...] = (
         help="Measure the pace; choose what fits into the time of a run with --budget.",
         inputs=("prepare", "embed", "first_model"),
         sections=("seed", "budget", "model", "recipe", "lr_range_test"),
-        version=1,
+        version=2,
         run=_lazily("pipeline.stages.budget", "run"),
     ),
-    # → curves.parquet, lr_bounds.json, backbone_bounds.json; weight_decay.json where asked for
+    # → curves.parquet, lr_bounds.json, backbone_bounds.json, resolved.json (batch size and precision of all trainings);
+    #   weight_decay.json where asked for
     Stage(
         name="lr_range_test",
         help="Find the range of learning rates, per optimizer: of all in question, or --optimizers sgd,adamw,lion.",
         inputs=("prepare", "embed"),
         sections=("seed", "model", "recipe", "lr_range_test"),
-        version=10,
+        version=11,
         unhashed=(*SCHEDULE_KEYS, *OBJECTIVE_KEYS, "recipe.lr", "recipe.warmup_epochs", "recipe.head_start"),
         run=_lazily("pipeline.stages.lr_range_test", "run"),
     ),
@@ -121,7 +122,7 @@ STAGES: tuple[Stage, ...] = (
             "search.checkpoint_quota_gb",
         ),
         external=schedule_digest,
-        version=6,
+        version=7,
         run=_lazily("pipeline.stages.search", "run"),
         resumes=True,
     ),

@@ -14,18 +14,18 @@ from typing import Any
 from components.errors import InputError
 from components.models.views import allowed_views
 from pipeline.budget.allotment import EMA_DECAY, EMA_STEPS, GROW_SHARE, Allotment, Work, allot, close_sizes
+from pipeline.compute.device import LEAST_TO_TIME
 from pipeline.compute.resources import check_compute
 from pipeline.console import duration
+from pipeline.overriding import override
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import SCHEDULE_FREE, ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.time import seconds_of
 from pipeline.stage import StageContext
 from pipeline.training.build import TrainingData, fold_of, for_selection, open_data, with_batch_size
 from pipeline.training.pace import Pace, measure_pace
+from pipeline.training.precision import ANY_RATE, PrecisionChoice, choose_precision
 from pipeline.training.tasks import Place, run_tasks, task_placement
-
-#: A rate that changes no weight much, since only the pace is measured.
-ANY_RATE = 1e-6
 
 
 def run(
@@ -45,23 +45,26 @@ def run(
     candidates = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["candidates"]
     own = [one for one in candidates if one["backbone"] == model.backbone]
     ends_at = time.time() + seconds_of(budget) if context.ends_at is None else context.ends_at
-    pace = _estimated(own)
+    pace, choice = _estimated(own), PrecisionChoice(precision=recipe.precision)
     if pace.training * len(data.split("train")) < ends_at - time.time():  # an epoch by a rough estimate
-        pace = _measured(context, configured, data, seed)
+        pace, choice = _measured(context, configured, seed, choose=seconds_of(budget) >= LEAST_TO_TIME)
     left = ends_at - time.time()
     work = _work(context, configured, data, pace, _sizes(own, recipe, data))
     found = allot(left, work)
     num_folds = context.inputs["prepare"].sections["data"]["num_folds"]  # as asked for, which the groups may not allow
     changes = _changes(found, work, data, configured, lr_range_test, num_folds=num_folds)
+    changes["recipe.precision"] = choice.precision
     record = {
         "budget": budget,
         "left": left,
         "work": asdict(work),
         **asdict(found),
+        "bfloat16_share": choice.share,
         "changes": changes,
     }
     (context.directory / "budget.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     context.run.log_artifact(context.directory / "budget.json")
+    choice.say(context.console)
     _say(context, found, changes, left)
     return {"networks_planned": found.networks, "epochs_planned": found.epochs if found.networks else 0}
 
@@ -79,17 +82,19 @@ def _sizes(candidates: Sequence[Mapping[str, Any]], recipe: RecipeConfig, data: 
     return close_sizes(scores) if any(side == full for side, _, _ in scores) else (full,)
 
 
-def _measured(context: StageContext, recipe: Recipe, data: TrainingData, seed: int) -> Pace:
-    """Where trainings run."""
+def _measured(context: StageContext, recipe: Recipe, seed: int, *, choose: bool) -> tuple[Pace, PrecisionChoice]:
+    """Where trainings run, in the precision that they will have. choose: whether it may be bfloat16 on a CPU."""
     with task_placement(context) as place:
-        ((_, pace),) = run_tasks(_pace, [(recipe, seed, place)], place)
-    return pace
+        ((_, measured),) = run_tasks(_pace, [(recipe, seed, choose, place)], place)
+    return measured
 
 
-def _pace(task: tuple[Recipe, int, Place]) -> Pace:
-    recipe, seed, place = task
-    timed = recipe.model_copy(update={"recipe": recipe.recipe.model_copy(update={"lr": ANY_RATE})})
-    return measure_pace(timed, for_selection(place.open()), seed=seed, compute=place.compute)
+def _pace(task: tuple[Recipe, int, bool, Place]) -> tuple[Pace, PrecisionChoice]:
+    recipe, seed, choose, place = task
+    data, compute = for_selection(place.open()), place.compute
+    choice = choose_precision(recipe, data, seed=seed, compute=compute, timed=choose)
+    timed = override(recipe, {"recipe.lr": ANY_RATE, "recipe.precision": choice.precision})
+    return measure_pace(timed, data, seed=seed, compute=compute), choice
 
 
 def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace, sizes: tuple[int, ...]) -> Work:

@@ -38,7 +38,7 @@ from pipeline.reports.comparison import console_table, rate_notes, write_compari
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import for_selection, open_data, with_batch_size
+from pipeline.training.build import for_selection, open_data, resolved
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
@@ -53,7 +53,7 @@ def run(
     """Forecast, choose the rates, train, write tables, figures and report."""
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="comparison")
     bounds = read_bounds(context.input("lr_range_test", "lr_bounds.json"))
-    base = with_batch_size(Recipe(model=model, recipe=recipe), open_data(context.inputs["prepare"].directory))
+    base = resolved(Recipe(model=model, recipe=recipe), context.input("lr_range_test", "resolved.json"))
     methods = methods_of(base, compare_lr, bounds)
     trials = rate_trials(methods, compare_lr, seed=seed)
     with context.run.system_metrics(), training_session(context.compute) as share:

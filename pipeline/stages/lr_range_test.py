@@ -40,6 +40,7 @@ from pipeline.training.build import (
     spread_of_constant,
     with_batch_size,
 )
+from pipeline.training.precision import PrecisionChoice, choose_where_trained
 from pipeline.training.tasks import Place, task_placement
 
 
@@ -58,6 +59,8 @@ def run(
 ) -> dict[str, Any]:
     """Run the ramps, analyse them, write curves.parquet and the bounds.
 
+    resolved.json: `overrides`, the batch size and the precision of all trainings; `bfloat16_share`, by which the
+    precision was chosen, null where it was given.
     lr_bounds.json: of the model's backbone, by optimizer. backbone_bounds.json: of all tested backbones, by backbone
     and optimizer. With `weight_decays` also weight_decay.json and weight_decay_curves.parquet, of the model's backbone.
     """
@@ -70,12 +73,19 @@ def run(
     assert lr_range_test.optimizers is not None  # resolved when the configuration was loaded
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
     backbones = _to_test(embedding["kept"], lr_range_test, own=model.backbone)
-    if lr_range_test.num_seeds:
+    choice, found = PrecisionChoice(precision=recipe.precision), None
+    undecided = recipe.precision == "auto" and context.ends_at is None  # with a budget its stage has decided
+    if lr_range_test.num_seeds or undecided:
         with context.run.system_metrics(), task_placement(context) as place:
-            say_conditions(context.console, configured, ramped=ramped)
-            found = _test_all(context, data, configured, lr_range_test, place, backbones, seed, ramped=ramped)
-    else:
-        found = _untested(configured, data, backbones, lr_range_test.optimizers)
+            if undecided:
+                choice = choose_where_trained(configured, place, context.console, seed=seed)
+                configured = override(configured, {"recipe.precision": choice.precision})
+            if lr_range_test.num_seeds:
+                say_conditions(context.console, configured, ramped=ramped)
+                found = _test_all(context, data, configured, lr_range_test, place, backbones, seed, ramped=ramped)
+    found = found or _untested(configured, data, backbones, lr_range_test.optimizers)
+    settled = {f"recipe.{key}": getattr(configured.recipe, key) for key in ("batch_size", "precision")}
+    _write(context, "resolved", {"overrides": settled, "bfloat16_share": choice.share})
     report_tests(context, found.bounds)
     _write_results(context, configured, found)
     return _headline(found, backbones)

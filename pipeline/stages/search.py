@@ -17,7 +17,7 @@ from pipeline.search_space import rate_warnings, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data, with_batch_size
+from pipeline.training.build import resolved
 
 
 def run(
@@ -26,8 +26,8 @@ def run(
     """Run the trials; write trials.parquet, scores.parquet, search.json, best.json, best.yaml and search.html."""
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="search")
     found = read_backbone_bounds(context.input("lr_range_test", "backbone_bounds.json"))
-    data = open_data(context.inputs["prepare"].directory)
-    searched = searched_space(with_batch_size(Recipe(model=model, recipe=recipe), data), search, found)
+    configured = resolved(Recipe(model=model, recipe=recipe), context.input("lr_range_test", "resolved.json"))
+    searched = searched_space(configured, search, found)
     for warning in rate_warnings(searched, search, found):
         context.console.warn(warning)
     if not search.num_trials:

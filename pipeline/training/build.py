@@ -7,6 +7,7 @@ reads the test split.
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -195,6 +196,11 @@ def with_batch_size(recipe: Recipe, data: TrainingData) -> Recipe:
     images = int(data.manifest["split"].isin(("train", "val")).sum())
     size = next(size for size, least in BATCH_SIZES.items() if images >= least)
     return override(recipe, {"recipe.batch_size": size})
+
+
+def resolved(recipe: Recipe, path: Path) -> Recipe:
+    """The recipe as the range test had it, its batch size a number and its precision settled. path: of resolved.json"""
+    return override(recipe, json.loads(path.read_text(encoding="utf-8"))["overrides"])
 
 
 def new_learner(

@@ -48,6 +48,7 @@ RUN_HERE = (
     "escapement run --config castings.yaml --set recipe.optimizer=adamw",
     "python docs/configuration.py > docs/configuration.md",
     "python benchmarks/engine.py --json",
+    "python benchmarks/precision.py --json",
     "python benchmarks/tracking.py --json",
     "python benchmarks/data.py --json",
     "python benchmarks/lr_range_test.py --json",
@@ -128,6 +129,15 @@ def test_the_benchmark_of_the_engine_gives_ratios(workplace):
     (found,) = done.summary["results"]
     assert found.keys() == {"setting", "bare", "bare, fused", "engine", "monitored"}
     assert found["monitored"]["processor"] > 0
+
+
+def test_the_benchmark_of_the_precision_gives_the_share_of_each_work(workplace):
+    tiny = shlex.split("--backbones test_efficientnet --batch-size 2 --repeats 1 --json")
+    done = workplace.execute(sys.executable, REPOSITORY / "benchmarks" / "precision.py", *tiny)
+    assert done.code == 0, done.stderr[-2000:]
+    (found,) = done.summary["results"]
+    assert found["training"]["share"] > 0
+    assert found["inference"].keys() == {"float32", "bfloat16", "share"}
 
 
 def test_the_benchmark_of_data_gives_ratios(workplace):

@@ -174,7 +174,7 @@ def test_the_range_test_on_a_cluster_gives_what_it_gives_here(session, record, t
     monkeypatch.setenv(SHIP_VARIABLE, "always")
     sections = {
         "model": ModelConfig(backbone="test_efficientnet", weights="none"),
-        "recipe": RecipeConfig(optimizer="sgd", batch_size=16),
+        "recipe": RecipeConfig(optimizer="sgd", batch_size=16, precision="float32"),
         "lr_range_test": RangeTestConfig(optimizers=("sgd",), num_seeds=2, steps_per_decade=5, bootstrap_samples=20),
     }
     embedded = tmp_path / "embed"

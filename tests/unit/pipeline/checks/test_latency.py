@@ -42,6 +42,12 @@ def test_a_smaller_size_or_backbone_that_may_be_found_counts(timed) -> None:
     assert len(timed) == 3
 
 
+def test_both_precisions_are_timed_where_it_is_not_known_which_is_trained(timed, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    check(3.0, **{"recipe.precision": "auto", "compute.device": "cpu"})
+    assert [precision for _, _, precision in timed] == ["float32", "bfloat16"]
+
+
 def test_views_that_are_asked_for_are_all_timed() -> None:
     augmented = {"serving.views": 2, "recipe.augment": "[horizontal_flip]"}
     check(6.0, **augmented)

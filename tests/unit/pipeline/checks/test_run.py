@@ -42,13 +42,25 @@ def test_computing_power_that_is_not_there_is_refused_where_something_is_trained
 def test_a_gpu_without_bfloat16_is_said_before_the_run_or_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
-    assert checks._compute(smoke(compute__device="auto"), {"evaluate"}) == (
+    assert checks._compute(smoke(compute__device="auto", recipe__precision="auto"), {"evaluate"}) == (
         "cuda, float32",
         "recipe.precision=auto: this GPU has no bfloat16 units, so trainings compute in float32",
     )
     assert len(checks._compute(smoke(compute__device="auto", recipe__precision="float32"), {"evaluate"})) == 1
     with pytest.raises(InputError, match=r"recipe\.precision=bfloat16"):
         checks._compute(smoke(compute__device="auto", recipe__precision="bfloat16"), {"train"})
+
+
+def test_a_precision_that_timed_steps_will_decide_on_is_said_to_be_open(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    open_yet = smoke(compute__device="cpu", recipe__precision="auto")
+    assert checks._compute(open_yet, {"evaluate"}) == ("cpu, float32, or bfloat16 if it trains faster",)
+    assert checks._compute(smoke(compute__device="cpu"), {"evaluate"}) == ("cpu, float32",)
+    for budget, expected in (("179s", "cpu, float32"), ("3min", "cpu, float32, or bfloat16 if it trains faster")):
+        short = smoke(compute__device="cpu", recipe__precision="auto", budget=budget)
+        assert checks._compute(short, {"evaluate"}) == (expected,)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert checks._compute(open_yet, {"evaluate"}) == ("cpu, float32",)
 
 
 def test_a_cluster_that_does_not_answer_is_refused_where_it_is_used(monkeypatch) -> None:

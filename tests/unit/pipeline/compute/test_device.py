@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from components.errors import InputError
-from pipeline.compute.device import resolve_device
+from pipeline.compute.device import is_timed, resolve_device
 from pipeline.config import ComputeConfig
 
 
@@ -46,6 +46,25 @@ def test_bfloat16_is_refused_where_a_gpu_would_emulate_it_and_taken_on_a_cpu(gpu
     assert precision_of("bfloat16", "cpu") == ("cpu", "bfloat16")
     gpu(8, 0)
     assert precision_of("bfloat16") == ("cuda", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("has", "expected"),
+    [
+        ({"avx512_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"neon": True, "bf16": True}, True),
+        ({"avx512_f": True, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_steps_are_timed_on_a_cpu_that_has_bfloat16_where_the_precision_is_open(gpu, monkeypatch, has, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    assert is_timed(ComputeConfig(device="cpu"), "auto") is expected
+    assert not is_timed(ComputeConfig(device="cpu"), "float32")
+    assert not is_timed(ComputeConfig(device="cpu"), "bfloat16")
+    gpu(8, 0)
+    assert not is_timed(ComputeConfig(device="auto"), "auto")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these settings")

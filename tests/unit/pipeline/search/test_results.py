@@ -185,7 +185,9 @@ def found(*optimizers: str, backbones: tuple[str, ...] = ("resnet18",)) -> dict:
 
 
 def searched(search: SearchConfig, optimizer: str = "adamw", **keys) -> SearchedSpace:
-    recipe = Recipe(model=ModelConfig(), recipe=RecipeConfig(optimizer=optimizer, batch_size=32, **keys))
+    recipe = Recipe(
+        model=ModelConfig(), recipe=RecipeConfig(optimizer=optimizer, batch_size=32, precision="bfloat16", **keys)
+    )
     return searched_space(recipe, search, found(optimizer))
 
 
@@ -205,7 +207,7 @@ def outcome(
     return results._outcome(searched(search, optimizer, **keys), search, best, [trial(0, {})], ended)
 
 
-HANDED_ON = {"recipe.lr": 1e-2, "recipe.batch_size": 32}
+HANDED_ON = {"recipe.lr": 1e-2, "recipe.batch_size": 32, "recipe.precision": "bfloat16"}
 
 
 def test_the_best_sets_what_its_trial_did_and_the_rate_of_the_defaults_where_it_did_not() -> None:

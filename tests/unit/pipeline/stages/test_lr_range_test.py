@@ -1,6 +1,8 @@
 """The range test's stage, where it needs no training: its held-out batch, what it recommends."""
 
+import contextlib
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import lr_range_test
 from pipeline.training.build import held_out_batch
+from pipeline.training.precision import PrecisionChoice
 
 
 @dataclass
@@ -134,6 +137,77 @@ def test_a_weight_decay_test_that_abstains_says_why() -> None:
     said = told(None, "all are flat")
     assert said.lines == ["warning: a/b: the weight-decay range test abstains (all are flat)"]
     assert said.metrics == {"a_b_weight_decay": None}
+
+
+# --- what later trainings have in place of auto
+
+
+@pytest.fixture
+def carried_out(monkeypatch, tmp_path):
+    """`carried_out(chosen, ends_at, **recipe)`: the precision of the ramps, resolved.json, and how often was asked."""
+    directory = tmp_path / "result"
+    (tmp_path / "embedding.json").write_text(json.dumps({"kept": ["net"]}))
+    manifest = pd.DataFrame({"split": ["train"] * 10, "fold": -1})
+
+    def run(chosen: PrecisionChoice | None, *, ends_at: float | None = None, seeds: int = 1, **settings: Any):
+        directory.mkdir(exist_ok=True)
+        ramps: list[str] = []
+
+        def test_all(context, data, configured, *args, **given):
+            ramps.append(configured.recipe.precision)
+            return lr_range_test._Found(bounds={"net": {}}, curves=[pd.DataFrame({"lr": [0.1]})])
+
+        asked: list[Recipe] = []
+        data = SimpleNamespace(manifest=manifest, folds=0)
+        monkeypatch.setattr(lr_range_test, "open_data", lambda folder: data)
+        monkeypatch.setattr(lr_range_test, "log_lineage", lambda *args, **given: None)
+        monkeypatch.setattr(lr_range_test, "task_placement", lambda context: contextlib.nullcontext("here"))
+        monkeypatch.setattr(
+            lr_range_test, "choose_where_trained", lambda recipe, *args, **given: asked.append(recipe) or chosen
+        )
+        monkeypatch.setattr(lr_range_test, "_test_all", test_all)
+        monkeypatch.setattr(lr_range_test, "loss_of_constant", lambda recipe, data: 0.7)
+        monkeypatch.setattr(lr_range_test, "report_tests", lambda context, bounds: None)
+        said = Said()
+        context = SimpleNamespace(
+            directory=directory, inputs={"prepare": SimpleNamespace(directory=tmp_path)}, console=said,
+            input=lambda stage, name: tmp_path / name, ends_at=ends_at,
+            run=SimpleNamespace(system_metrics=contextlib.nullcontext, log_artifact=said.log_artifact),
+        )  # fmt: skip
+        lr_range_test.run(
+            context,  # type: ignore[arg-type]
+            seed=0,
+            model=ModelConfig(backbone="net"),
+            recipe=RecipeConfig(**settings),
+            lr_range_test=RangeTestConfig(num_seeds=seeds, optimizers=("adamw",)),
+        )
+        return ramps, json.loads((directory / "resolved.json").read_text()), len(asked)
+
+    return run
+
+
+def test_the_chosen_precision_is_that_of_the_ramps_and_recorded_with_the_batch_size(carried_out) -> None:
+    ramps, resolved, asked = carried_out(PrecisionChoice(precision="bfloat16", share=0.6))
+    assert (ramps, asked) == (["bfloat16"], 1)
+    assert resolved == {
+        "overrides": {"recipe.batch_size": 8, "recipe.precision": "bfloat16"},
+        "bfloat16_share": 0.6,
+    }
+
+
+def test_without_ramps_it_is_chosen_all_the_same(carried_out) -> None:
+    ramps, resolved, _ = carried_out(PrecisionChoice(precision="float32", share=1.2), seeds=0, batch_size=16)
+    assert ramps == []
+    assert resolved["overrides"] == {"recipe.batch_size": 16, "recipe.precision": "float32"}
+
+
+def test_a_precision_that_is_given_or_a_budget_leaves_nothing_to_choose(carried_out) -> None:
+    ramps, resolved, asked = carried_out(None, precision="bfloat16")
+    assert (ramps, asked) == (["bfloat16"], 0)
+    assert resolved["bfloat16_share"] is None
+    ramps, resolved, asked = carried_out(None, ends_at=1.0)
+    assert (ramps, asked) == (["auto"], 0)
+    assert resolved["overrides"]["recipe.precision"] == "auto"
 
 
 # --- batch sizes

@@ -8,6 +8,7 @@ import pytest
 from components.errors import InputError
 from pipeline.config import Config
 from pipeline.loading import load
+from pipeline.plan import upstream
 from pipeline.stage import Stage, fingerprint, section_values
 from pipeline.stages import STAGE_NAMES, STAGES
 
@@ -70,6 +71,12 @@ def test_trainings_in_another_precision_are_other_results(name: str) -> None:
     configs = [load("smoke", {"recipe.precision": value}) for value in ("auto", "float32", "bfloat16")]
     stage = BY_NAME[name]
     assert len({fingerprint(stage, section_values(config, stage.sections), {}) for config in configs}) == 3
+
+
+def test_all_that_trains_hangs_on_the_range_test_where_the_precision_is_chosen() -> None:
+    """Else a range test that is made anew, and may choose another, would not void it."""
+    for name in ("compare_lr", "search", "confirm", "train", "deliver"):
+        assert "lr_range_test" in {stage.name for stage in upstream(STAGES, name)}, name
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=STAGE_NAMES)

@@ -1,5 +1,6 @@
 """From recipe keys to optimizer, schedule and calibration batches."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -61,6 +62,13 @@ def test_the_fewer_images_teach_the_smaller_are_the_batches(count, expected) -> 
     found = training.with_batch_size(recipe(batch_size="auto"), images)
     assert found == recipe(batch_size=expected)
     assert training.with_batch_size(recipe(batch_size=5), images) == recipe(batch_size=5)
+
+
+def test_later_trainings_have_what_the_range_test_had_in_place_of_auto(tmp_path) -> None:
+    settled = {"recipe.batch_size": 16, "recipe.precision": "bfloat16"}
+    (tmp_path / "resolved.json").write_text(json.dumps({"overrides": settled, "bfloat16_share": 0.5}))
+    found = training.resolved(recipe(batch_size="auto"), tmp_path / "resolved.json")
+    assert found == recipe(batch_size=16, precision="bfloat16")
 
 
 def learner(settings: Recipe, *, total_epochs: int = 6, count: int = 10, seed: int = 0):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import mlflow.artifacts
 from mlflow import MlflowClient
-from mlflow.entities import DatasetInput, Experiment, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: What MLflow records of a data set.
+DataSet = Dataset
 MAX_PARAM_CHARS, MAX_NOTE_CHARS = 500, 8000
 #: Of the experiment "Default", where `mlflow run` puts a run that names none.
 DEFAULT_EXPERIMENT_ID = "0"
@@ -127,11 +129,10 @@ class Run(MetricWriter):
         else:
             self.client.log_table(self.id, table, name)
 
-    def log_dataset(self, table: pd.DataFrame, *, name: str, source: str, digest: str, context: str) -> None:
-        """Record which data set the run used: its schema, source and digest (at most 36 characters are kept)."""
-        dataset = mlflow.data.from_pandas(table, source=source, name=name, digest=digest[:36])  # type: ignore[attr-defined]
+    def log_dataset(self, dataset: DataSet, *, context: str) -> None:
+        """Record which data set the run used."""
         tags = [InputTag("mlflow.data.context", context)]
-        self.client.log_inputs(self.id, [DatasetInput(dataset._to_mlflow_entity(), tags)])
+        self.client.log_inputs(self.id, [DatasetInput(dataset, tags)])
 
     def finish(self, status: Status = "FINISHED") -> None:
         self.client.set_terminated(self.id, status)
@@ -465,6 +466,13 @@ def is_away(error: Exception) -> bool:
     # MLflow's own words, after all its attempts: of a connection that failed, or of answers such as 503; and what it
     # says of a database that is locked or gone.
     return "API request to" in str(error) or error.error_code == "TEMPORARILY_UNAVAILABLE"
+
+
+def describe_dataset(table: pd.DataFrame, *, name: str, source: str, digest: str) -> DataSet:
+    """The schema, the source and the digest of a data set (at most 36 characters of it); looks at every value."""
+    dataset = mlflow.data.from_pandas(table, source=source, name=name, digest=digest[:36])  # type: ignore[attr-defined]
+    described: DataSet = dataset._to_mlflow_entity()
+    return described
 
 
 def save_pyfunc(

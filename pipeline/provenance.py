@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Mapping
@@ -57,6 +58,7 @@ def _git(folder: Path, *args: str) -> str:
     return done.stdout.strip()
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Versions of the packages that shape a result."""
     versions = {}

@@ -26,7 +26,7 @@ from components.data.fixed_splits import (
     fix_splits,
     given_codes,
 )
-from components.data.stratify import Demand, Groups, absent_classes, count_groups, spread_groups
+from components.data.stratify import Demand, Groups, absent_classes, count_groups, draw_folds, spread_groups
 from components.display import counted, listed
 from components.errors import InputError
 
@@ -268,7 +268,7 @@ def _validation_folds(table: pd.DataFrame, num_folds: int, seed: int) -> tuple[n
             f"most frequent, {held.idxmax()}, has {most}); use {use}, or add images of other parts."
         )
         return np.full(len(table), -1), (note,)
-    fold = _draw_folds(table, num_folds, seed)
+    fold = draw_folds(table["label"].to_numpy(), table["group"].to_numpy(), num_folds, seed=seed)
     return fold, _absence_notes(table, fold, num_folds)
 
 
@@ -284,7 +284,7 @@ def _cross_fit_folds(table: pd.DataFrame, num_folds: int, seed: int) -> tuple[np
     lacking = f"a fold would have no {by_kind.index[1]} image ({counted(int(by_kind.iloc[1]), 'group')})"
     reason = lacking
     for count in range(min(num_folds, int(by_kind.iloc[1])), 1, -1):
-        fold = _draw_folds(table, count, seed)
+        fold = draw_folds(table["label"].to_numpy(), table["group"].to_numpy(), count, seed=seed)
         spread = table.assign(fold=fold, kind=kind).groupby("fold")["kind"].nunique().min()
         folds_of = table.assign(fold=fold).groupby("label")["fold"].nunique()
         alone = folds_of.index[folds_of == 1]
@@ -301,16 +301,6 @@ def _cross_fit_folds(table: pd.DataFrame, num_folds: int, seed: int) -> tuple[np
         f"{f'; few groups: {rarest}' if rarest else ''}; add images of other parts, merge or leave out the classes "
         "with one group, or give a finer data.group_column"
     )
-
-
-def _draw_folds(table: pd.DataFrame, num_folds: int, seed: int) -> np.ndarray:
-    """(N,) int64."""
-    group, _ = pd.factorize(table["group"], sort=True)
-    label, labels = pd.factorize(table["label"], sort=True)
-    groups = count_groups(group, label, [])
-    lack = np.tile(groups.images.sum(axis=0) / num_folds, (num_folds, 1))
-    demand = Demand(lack, np.zeros((num_folds, len(labels)), dtype=np.int64))
-    return np.asarray(spread_groups(groups, demand, seed=seed)[group])
 
 
 def _absence_notes(table: pd.DataFrame, fold: np.ndarray, num_folds: int) -> tuple[str, ...]:

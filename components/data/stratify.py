@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import csr_array
 
 _ATTEMPTS = 20
@@ -81,6 +82,18 @@ def spread_groups(groups: Groups, demand: Demand, *, seed: int) -> np.ndarray:
         if fewest <= needed:
             break
     return best
+
+
+def draw_folds(labels: np.ndarray, groups: np.ndarray, folds: int, *, seed: int) -> np.ndarray:
+    """(N,) int64, a fold in [0, folds) for each image: whole groups, and each fold its share of every class.
+
+    labels, groups: (N,) str or int.
+    """
+    label, group = (pd.factorize(names, sort=True)[0] for names in (labels, groups))
+    counted = count_groups(group, label, [])
+    lack = np.tile(counted.images.sum(axis=0) / folds, (folds, 1))
+    demand = Demand(lack, np.zeros((folds, counted.classes), dtype=np.int64))
+    return np.asarray(spread_groups(counted, demand, seed=seed)[group])
 
 
 def absent_classes(groups: Groups, demand: Demand, parts: np.ndarray) -> np.ndarray:

@@ -31,13 +31,12 @@ def sample_grid(images_by_class: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     figure, grid = pictures.places(
         len(rows), columns, fitting=max(columns, MIN_SAMPLE_COLUMNS), left=0.2 + INCHES_PER_CHAR * longest
     )
-    for axes, (name, images) in zip(grid, rows.items(), strict=True):
-        for place, image in zip(axes, images, strict=False):
+    for places, (name, images) in zip(grid, rows.items(), strict=True):
+        for place, image in zip(places, images, strict=False):
             pictures.show(place, image)
-        style.note(
-            axes[0], pictures.wrapped(name, pictures.NAME_CHARS), (0, 0.5), offset=(-8, 0), at="axes fraction",
-            ha="right", size=style.TEXT_SIZE, bold=True,
-        )  # fmt: skip
+        first, text = places[0], pictures.wrapped(name, pictures.NAME_CHARS)
+        middle = (first.left, first.bottom + first.height / 2)
+        style.note(first.axes, text, middle, offset=(-8, 0), ha="right", size=style.TEXT_SIZE, bold=True)
     pictures.heading(figure, "Samples of each class")
     return style.finish(figure)
 
@@ -49,8 +48,8 @@ def augmentation_grid(rows: Sequence[Sequence[np.ndarray]]) -> Figure:
         return style.empty_figure("Augmentation", "training sees every image unchanged")
     columns = max(len(row) for row in rows)
     figure, grid = pictures.places(len(rows), columns, fitting=max(columns, MIN_VERSION_COLUMNS), apart=0.25, top=0.2)
-    for axes, images in zip(grid, rows, strict=True):
-        for place, image in zip(axes, images, strict=False):
+    for places, images in zip(grid, rows, strict=True):
+        for place, image in zip(places, images, strict=False):
             pictures.show(place, image)
     pictures.title_above(grid[0, 0], "original", color=style.MUTED)
     pictures.title_above(grid[0, 1], "augmented", color=style.MUTED)
@@ -70,9 +69,9 @@ def gallery(images: Sequence[np.ndarray], captions: Sequence[str], title: str, *
     below = pictures.LINE * pictures.line_count(captions) + 0.1
     aspect = images[0].shape[1] / images[0].shape[0]
     figure, grid = pictures.places(-(-len(images) // columns), columns, fitting=fitting, aspect=aspect, below=below)
-    for axes, image, caption in zip(grid.flat, images, captions, strict=False):
-        pictures.show(axes, image)
-        pictures.caption(axes, str(caption))
+    for place, image, caption in zip(grid.flat, images, captions, strict=False):
+        pictures.show(place, image)
+        pictures.caption(place, str(caption))
     pictures.heading(figure, title)
     return style.finish(figure)
 
@@ -100,11 +99,12 @@ def groups_gallery(
     figure, grid = pictures.places(
         len(groups), columns, fitting=max(columns, MIN_GROUP_COLUMNS), above=0.26, below=below
     )
-    for row, images, name, texts in zip(grid, groups, names, captions, strict=True):
-        for axes, image, text in zip(row, images, texts, strict=False):
-            pictures.show(axes, image)
-            pictures.caption(axes, text)
-        pictures.title_above(row[0], name)
+    for places, images, name, texts in zip(grid, groups, names, captions, strict=True):
+        for place, image, text in zip(places, images, texts, strict=False):
+            pictures.show(place, image)
+            if text:
+                pictures.caption(place, text)
+        pictures.title_above(places[0], name)
     pictures.heading(figure, title)
     return style.finish(figure)
 

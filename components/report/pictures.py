@@ -1,11 +1,13 @@
-"""What figures of photographs share: a grid of places in exact inches, an image without axes, captions and names.
+"""What figures of photographs share: a grid of places in exact inches, an image in its place, captions and names.
 
-Constrained layout would stretch a column for a long caption, and takes seconds for a hundred places.
+All places share one pair of axes, which counts in inches: a pair for each place would take seconds for a hundred of
+them, as would constrained layout, which would also stretch a column for a long caption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +26,21 @@ NAME_CHARS = 18
 """A class name beside a row is broken into lines of this many characters."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an image goes: inches from the lower left corner of the figure, and the axes that count in them."""
+
+    axes: Axes
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+    @property
+    def top(self) -> float:
+        return self.bottom + self.height
+
+
 def places(
     rows: int,
     columns: int,
@@ -36,7 +53,7 @@ def places(
     apart: float = 0.0,
     top: float = 0.0,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of the report's width and its (rows, columns) axes, sized so that `fitting` of them fill a row.
+    """A figure of the report's width and its (rows, columns) places, sized so that `fitting` of them fill a row.
 
     Every figure has one width, so that texts are of one size throughout a page. aspect: width of a place by its height.
     In inches: left, room beside each row; above and below, over and under each image; apart, behind the first column;
@@ -48,34 +65,39 @@ def places(
     total = HEADING + top + rows * pitch - GAP + MARGIN
     figure = style.new_figure(style.WIDTH, total)
     figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set(xlim=(0, style.WIDTH), ylim=(0, total))
     grid = np.empty((rows, columns), dtype=object)
     for row, column in np.ndindex(rows, columns):
-        x = MARGIN + left + column * (width + GAP) + (apart if column else 0.0)
-        lower = total - HEADING - top - row * pitch - above - height
-        axes = figure.add_axes((x / style.WIDTH, lower / total, width / style.WIDTH, height / total))
-        axes.set_axis_off()
-        axes.set(xticks=[], yticks=[])  # hidden ones would be made all the same, at 5 ms an image
-        grid[row, column] = axes
+        grid[row, column] = Place(
+            axes=axes,
+            left=MARGIN + left + column * (width + GAP) + (apart if column else 0.0),
+            bottom=total - HEADING - top - row * pitch - above - height,
+            width=width,
+            height=height,
+        )
     return figure, grid
 
 
-def show(axes: Axes, image: np.ndarray | None) -> None:
-    """Draw one image, (H, W, 3) uint8, at the upper left of its place; None leaves the place empty."""
-    if image is not None:
-        axes.imshow(image, interpolation="antialiased", aspect="equal")
-        axes.set_anchor("NW")
+def show(place: Place, image: np.ndarray) -> None:
+    """Draw one image, (H, W, 3) uint8, as large as it fits, at the upper left of its place."""
+    height, width = image.shape[:2]
+    scale = min(place.width / width, place.height / height)
+    extent = (place.left, place.left + width * scale, place.top - height * scale, place.top)
+    place.axes.imshow(image, interpolation="antialiased", aspect="auto", extent=extent)
 
 
-def caption(axes: Axes, text: str) -> None:
+def caption(place: Place, text: str) -> None:
     """Lines of text below an image, flush with its left edge and no wider than its place."""
-    text = _fitted(text, _inches(axes, axes.get_position().x1), style.SMALL_SIZE)
-    style.note(axes, text, (0, 0), offset=(0, -4), at="axes fraction", va="top", color=style.MUTED)
+    text = _fitted(text, place.width, style.SMALL_SIZE)
+    style.note(place.axes, text, (place.left, place.bottom), offset=(0, -4), va="top", color=style.MUTED)
 
 
-def title_above(axes: Axes, text: str, *, color: str = style.INK) -> None:
+def title_above(place: Place, text: str, *, color: str = style.INK) -> None:
     """One line over an image, flush with its left edge; it may run over the images beside it."""
-    text = _fitted(text, _inches(axes, 1.0), style.TEXT_SIZE)
-    style.note(axes, text, (0, 1), offset=(0, 4), at="axes fraction", va="bottom", size=style.TEXT_SIZE, color=color)
+    text = _fitted(text, style.WIDTH - place.left, style.TEXT_SIZE)
+    style.note(place.axes, text, (place.left, place.top), offset=(0, 4), va="bottom", size=style.TEXT_SIZE, color=color)
 
 
 def heading(figure: Figure, text: str) -> None:
@@ -107,11 +129,6 @@ def line_count(texts: Iterable[str]) -> int:
 def wrapped(text: str, columns: int, *, lines: int = 3) -> str:
     """A name on at most that many lines of at most so many columns, its middle left out where it is too long."""
     return display.wrapped(letters.shown(text), columns, lines=lines)
-
-
-def _inches(axes: Axes, right: float) -> float:
-    """From the left edge of a place to a share of the figure's width."""
-    return float(right - axes.get_position().x0) * style.WIDTH
 
 
 def _fitted(text: str, inches: float, size: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.storage import GENERATED_FOLDER
 
 if TYPE_CHECKING:
-    from components.tracking import Run
+    from components.tracking import DataSet, Run
     from pipeline.console import Console
 
 
@@ -110,5 +111,12 @@ def weights_digest(
 def log_lineage(run: Run, prepared: Path, *, used_for: str) -> None:
     """Record on a run which data set it used: schema, source and digest of the manifest."""
     report = json.loads((prepared / "data_report.json").read_text(encoding="utf-8"))
+    run.log_dataset(_dataset(prepared, report["root"], report["digest"]), context=used_for)
+
+
+@functools.lru_cache(maxsize=1)  # every stage asks for the same one
+def _dataset(prepared: Path, root: str, digest: str) -> DataSet:
+    from components.tracking import describe_dataset
+
     manifest = load_manifest(prepared / "manifest.parquet")
-    run.log_dataset(manifest, name="manifest", source=report["root"], digest=report["digest"], context=used_for)
+    return describe_dataset(manifest, name="manifest", source=root, digest=digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -16,7 +17,6 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
-from pipeline.search.run import JOURNAL, SearchOutcome
 from pipeline.search.view import short_settings
 from pipeline.search_space import SearchedSpace, settings_of
 from pipeline.sections.recipe import Recipe
@@ -24,6 +24,8 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.yaml_text import write_yaml
 
+#: The file in the stage's work folder from which an interrupted search resumes.
+JOURNAL = "journal.jsonl"
 FILES = (JOURNAL, "best.json", "best.yaml", "search.json", "trials.parquet", "scores.parquet", "search.html")
 SELECTED = "The winner was selected by its score, so that its gain is overestimated: the stage confirm decides."
 BEST_HEAD = """# The recipe that the search found, and its data:
@@ -36,6 +38,19 @@ GOODLESS_HEAD = (
 )
 #: Columns of the table of trials that have a name of their own.
 NAMED = {"model.backbone": "backbone", "recipe.optimizer": "optimizer", "recipe.lr": "lr"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOutcome:
+    """The trials of a search that has ended.
+
+    rungs: epochs at which trials were compared. gpus: a trial's share of a GPU. ended_early: why, or empty.
+    """
+
+    records: list[TrialRecord]
+    rungs: tuple[int, ...] = ()
+    gpus: float = 0.0
+    ended_early: str = ""
 
 
 def write_results(

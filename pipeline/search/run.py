@@ -6,7 +6,6 @@ import functools
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from components.cluster import live_nodes
@@ -26,6 +25,7 @@ from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import local_folder, seen_by_nodes, ship
 from pipeline.config import ComputeConfig
 from pipeline.console import duration
+from pipeline.search.results import JOURNAL, SearchOutcome
 from pipeline.search.runs import TrialRuns
 from pipeline.search.trial import TrialPlan, open_session
 from pipeline.search.view import SearchView
@@ -35,23 +35,8 @@ from pipeline.stage import StageContext
 from pipeline.training.build import for_selection, open_data
 from pipeline.training.pace import measure_pace
 
-#: The file in the stage's work folder from which an interrupted search resumes.
-JOURNAL = "journal.jsonl"
 #: How long the tracking server may be unavailable before the search fails.
 AWAY_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchOutcome:
-    """The trials of a search that has ended.
-
-    rungs: epochs at which trials were compared. gpus: a trial's share of a GPU. ended_early: why, or empty.
-    """
-
-    records: list[TrialRecord]
-    rungs: tuple[int, ...] = ()
-    gpus: float = 0.0
-    ended_early: str = ""
 
 
 def run_search(context: StageContext, searched: SearchedSpace, search: SearchConfig, *, seed: int) -> SearchOutcome:

@@ -39,7 +39,7 @@ STAGES: tuple[Stage, ...] = (
         help="Images to a manifest with splits and folds, a pack and a data report.",
         inputs=(),
         sections=("seed", "data"),
-        version=6,
+        version=7,
         run=_lazily("pipeline.stages.prepare", "run"),
         # The digest covers what the source and the earlier manifest hold, wherever they lie.
         unhashed=(

@@ -11,8 +11,7 @@ from typing import Any
 from components.optim.range_test.bounds import read_backbone_bounds
 from pipeline.data.sources import log_lineage
 from pipeline.reports.search import write_report
-from pipeline.search.results import log_results, write_results
-from pipeline.search.run import SearchOutcome, run_search
+from pipeline.search.results import SearchOutcome, log_results, write_results
 from pipeline.search_space import rate_warnings, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
@@ -34,6 +33,8 @@ def run(
         headline = write_results(context, searched, search, SearchOutcome(records=[]))
         write_report(context)
         return headline
+    from pipeline.search.run import run_search  # Ray takes a second
+
     for note in searched.notes:
         context.console.say(f"  {note}")
     finished = run_search(context, searched, search, seed=seed)

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from components.cluster import stream_on_cluster
 from components.display import counted
 from components.errors import InputError
 from components.training.checkpoint import on_cpu
@@ -155,6 +154,8 @@ def _train_here(jobs: Iterable[Job], place: Place, on_steps: OnSteps) -> Iterato
 def _train_on_workers(
     jobs: Sequence[Job], place: Place, warn: Callable[[str], None]
 ) -> Iterator[tuple[Job, Event | Failed]]:
+    from components.cluster import stream_on_cluster  # Ray takes a second, and one training at a time does without
+
     share = place.share
     assert share is not None
     by_name = {job.name: job for job in jobs}

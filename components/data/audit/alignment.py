@@ -16,6 +16,7 @@ from components.data.audit.descriptors import SYMMETRIES, normalise, transform_i
 from components.data.audit.neighbours import nearest
 
 Thumbnails = Callable[[int, int], np.ndarray]  # read(start, stop) -> (n, 64, 64) uint8
+Details = Callable[[int], np.ndarray | None]  # details(row) -> (64, 64) float32, normalised; None where it is flat
 
 _SHIFT = 3  # px of the thumbnail, each way
 _FLAT = 0.01  # standard deviation of normalised details below which there is nothing to compare
@@ -26,17 +27,23 @@ _GAP = 50  # times as far: what lies beyond is background, and what lies before 
 _AVERAGED = 3  # background images a row
 
 
-def align(read: Thumbnails, pairs: Iterable[tuple[int, int, int]]) -> np.ndarray:
+def read_details(read: Thumbnails) -> Details:
+    """The details of single thumbnails, kept for the next time."""
+
+    @lru_cache(maxsize=_CACHED)
+    def details(row: int) -> np.ndarray | None:
+        found: np.ndarray = normalise(read(row, row + 1))[0]
+        return None if _middle(found).std() < _FLAT else found
+
+    return details
+
+
+def align(details: Details, pairs: Iterable[tuple[int, int, int]]) -> np.ndarray:
     """(P,) float32 in [−1, 1]: the correlation of two normalised thumbnails at the best of all shifts of ±3 px.
 
     pairs: first row, second row, number of the symmetry that the first is laid out by; in an order in which rows
     come again soon, for the cache. A flat thumbnail correlates with nothing: 0.
     """
-
-    @lru_cache(maxsize=_CACHED)
-    def details(row: int) -> np.ndarray:
-        return np.asarray(normalise(read(row, row + 1))[0])
-
     return np.array([_best_shift(details(i), details(j), symmetry) for i, j, symmetry in pairs], dtype=np.float32)
 
 
@@ -73,19 +80,24 @@ def find_references(descriptors: np.ndarray, rows: np.ndarray) -> tuple[np.ndarr
     return references, np.where(alone, far_value, near_value).astype(np.float32)
 
 
-def measure_backgrounds(read: Thumbnails, rows: np.ndarray, references: np.ndarray) -> np.ndarray:
+def measure_backgrounds(details: Details, rows: np.ndarray, references: np.ndarray) -> np.ndarray:
     """(r,) float32: the mean correlation of each row with its references, zero where there are none."""
     if not references.size:
         return np.zeros(len(rows), dtype=np.float32)
     pairs = ((int(row), int(other), 0) for row, others in zip(rows, references, strict=True) for other in others)
-    return np.asarray(align(read, pairs).reshape(references.shape).mean(axis=1))
+    return np.asarray(align(details, pairs).reshape(references.shape).mean(axis=1))
 
 
-def _best_shift(first: np.ndarray, second: np.ndarray, symmetry: int) -> float:
-    middle = transform_image(first, SYMMETRIES[symmetry])[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
-    if middle.std() < _FLAT or second[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT].std() < _FLAT:
+def _best_shift(first: np.ndarray | None, second: np.ndarray | None, symmetry: int) -> float:
+    if first is None or second is None:
         return 0.0
-    return _peak(cv2.matchTemplate(second, np.ascontiguousarray(middle), cv2.TM_CCOEFF_NORMED))
+    middle = transform_image(_middle(first), SYMMETRIES[symmetry])
+    return _peak(cv2.matchTemplate(second, middle, cv2.TM_CCOEFF_NORMED))
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    """What is left of it however it is moved."""
+    return image[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
 
 
 def _peak(table: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Sampling, folds and intervals that treat a group of images, not an image, as what is independent.
+"""Sampling and intervals that treat a group of images, not an image, as what is independent.
 
 Intervals: the between-group variance of a mean (Liang & Zeger 1986), and for shares the exact binomial limits on the
 effective number of observations (Korn & Graubard 1998), which stay honest where all or none are right.
@@ -7,7 +7,6 @@ effective number of observations (Korn & Graubard 1998), which stay honest where
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 Estimate = tuple[float, float, float]
 
@@ -41,21 +40,6 @@ def sample_groups(labels: np.ndarray, groups: np.ndarray, *, max_images: int, se
 
 def groups_per_class(labels: np.ndarray, groups: np.ndarray) -> pd.Series:
     return pd.DataFrame({"label": labels, "group": groups}).drop_duplicates()["label"].value_counts().sort_index()
-
-
-def split_by_image(labels: np.ndarray, *, folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(rows to learn from, rows to test) of each stratified fold, drawn image by image."""
-    return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(labels, labels))
-
-
-def split_by_group(
-    labels: np.ndarray, groups: np.ndarray, *, folds: int, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The same, with whole groups in one fold; each class needs as many groups as there are folds."""
-    if len(np.unique(groups)) == len(groups):
-        return split_by_image(labels, folds=folds, seed=seed)  # the same, without 0.2 ms of search per group
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return list(splitter.split(labels, labels, groups))
 
 
 def mean_interval(values: np.ndarray, groups: np.ndarray, *, confidence: float) -> Estimate:

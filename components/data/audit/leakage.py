@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.metrics import pairwise_distances_chunked
+from sklearn.model_selection import StratifiedKFold
 
 from components.data.audit.groupwise import (
     Estimate,
     groups_per_class,
     mean_interval,
     share_interval,
-    split_by_group,
-    split_by_image,
 )
+from components.data.stratify import draw_folds
 from components.display import listed
 
 _FOLDS = 5
@@ -98,10 +98,10 @@ def _draw_folds(y: np.ndarray, group: np.ndarray | None, *, folds: int, seed: in
     """(draws, N) int: the fold of each image, by image, or by group where groups are given."""
     drawn = np.zeros((_REPEATS, len(y)), dtype=np.int64)
     for row, draw in zip(drawn, np.random.default_rng(seed).integers(2**31, size=_REPEATS), strict=True):
-        if group is None:
-            cuts = split_by_image(y, folds=folds, seed=int(draw))
-        else:
-            cuts = split_by_group(y, group, folds=folds, seed=int(draw))
+        if group is not None:
+            row[:] = draw_folds(y, group, folds, seed=int(draw))
+            continue
+        cuts = StratifiedKFold(folds, shuffle=True, random_state=int(draw)).split(y, y)
         for number, (_, test) in enumerate(cuts):
             row[test] = number
     return drawn

@@ -13,7 +13,15 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from components.data.audit.alignment import Thumbnails, align, excess, find_references, measure_backgrounds
+from components.data.audit.alignment import (
+    Details,
+    Thumbnails,
+    align,
+    excess,
+    find_references,
+    measure_backgrounds,
+    read_details,
+)
 from components.data.audit.descriptors import DESCRIPTOR_SIZE, SYMMETRIES, describe, inverse
 from components.data.audit.neighbours import Neighbours, find_neighbours, nearest
 
@@ -51,9 +59,10 @@ def find_near_duplicates(read: Thumbnails, count: int, *, symmetric: bool) -> Ne
     for start in range(0, count, _BLOCK):
         descriptors[start : start + _BLOCK] = describe(read(start, min(start + _BLOCK, count)))
     proposed = propose_pairs(find_neighbours(descriptors, k=_NEIGHBOURS, floor=_PROPOSED, symmetric=symmetric))
-    backgrounds = _Backgrounds(read, descriptors)
-    beyond = _correlate(read, descriptors, proposed, backgrounds)
-    background = _sample_background(read, descriptors, backgrounds)
+    details = read_details(read)
+    backgrounds = _Backgrounds(details, descriptors)
+    beyond = _correlate(details, descriptors, proposed, backgrounds)
+    background = _sample_background(details, descriptors, backgrounds)
     threshold = _FLOOR
     if len(background):
         threshold = min(max(_FLOOR, float(np.quantile(background, _QUANTILE))), _CEILING)
@@ -149,15 +158,15 @@ def _components(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
 class _Backgrounds:
     """What the thumbnail of each image reaches with unrelated ones; measured when it is first asked for."""
 
-    def __init__(self, read: Thumbnails, descriptors: np.ndarray) -> None:
-        self._read, self._descriptors = read, descriptors
+    def __init__(self, details: Details, descriptors: np.ndarray) -> None:
+        self._details, self._descriptors = details, descriptors
         self._known = np.full(len(descriptors), np.nan, dtype=np.float32)
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         missing = np.unique(rows)
         missing = missing[np.isnan(self._known[missing])]
         references, _ = find_references(self._descriptors, missing)
-        self._known[missing] = measure_backgrounds(self._read, missing, references)
+        self._known[missing] = measure_backgrounds(self._details, missing, references)
         return np.asarray(self._known[rows])
 
     def count_from(self, level: float) -> int:
@@ -165,7 +174,7 @@ class _Backgrounds:
 
 
 def _correlate(
-    read: Thumbnails, descriptors: np.ndarray, proposed: pd.DataFrame, backgrounds: _Backgrounds
+    details: Details, descriptors: np.ndarray, proposed: pd.DataFrame, backgrounds: _Backgrounds
 ) -> np.ndarray:
     """(P,) float32, the correlation of each proposed pair beyond its background; nan for those not worth aligning."""
     ends = proposed[["first", "second"]].to_numpy()
@@ -173,13 +182,13 @@ def _correlate(
     looks = find_references(descriptors, rows)[1][places.reshape(ends.shape)]
     promising = excess(proposed["described"].to_numpy(), looks.max(axis=1)) >= _PROMISING
     pairs = proposed.loc[promising, ["first", "second", "symmetry"]]
-    aligned = align(read, pairs.itertuples(index=False, name=None))
+    aligned = align(details, pairs.itertuples(index=False, name=None))
     beyond = np.full(len(proposed), np.nan, dtype=np.float32)
     beyond[promising] = excess(aligned, backgrounds.of(ends[promising]).max(axis=1))
     return beyond
 
 
-def _sample_background(read: Thumbnails, descriptors: np.ndarray, backgrounds: _Backgrounds) -> np.ndarray:
+def _sample_background(details: Details, descriptors: np.ndarray, backgrounds: _Backgrounds) -> np.ndarray:
     """(M,) float32: what an even sample of images reach with their 9th to 16th nearest, beyond the background."""
     count = len(descriptors)
     rows = np.unique(np.linspace(0, count - 1, min(count, _ASKED)).round().astype(np.int64))
@@ -189,7 +198,7 @@ def _sample_background(read: Thumbnails, descriptors: np.ndarray, backgrounds: _
     # Each row finds itself first; a flat one finds anything.
     others = nearest(descriptors, descriptors[rows], k=_FAR + 1)[0][:, _NEAR:]
     pairs = ((int(row), int(other), 0) for row, line in zip(rows, others, strict=True) for other in line)
-    return excess(align(read, pairs).reshape(others.shape), own[:, None]).ravel()
+    return excess(align(details, pairs).reshape(others.shape), own[:, None]).ravel()
 
 
 def _notes(pairs: pd.DataFrame, *, proposed: int, threshold: float, look_alikes: int) -> list[str]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from components.data.audit.cues import CUES, Cue, make_cues
-from components.data.audit.groupwise import groups_per_class, share_interval, split_by_group
+from components.data.audit.groupwise import groups_per_class, share_interval
+from components.data.stratify import draw_folds
 
 _FOLDS = 5
 _CONFIDENCE = 0.95
@@ -68,7 +69,7 @@ def audit_shortcuts(
         return [_unmeasured(name, "Not tested: it takes two classes with two groups each.") for name in CUES]
     y, _ = pd.factorize(labels[tested], sort=True)
     group, _ = pd.factorize(groups[tested], sort=True)
-    folds = split_by_group(y, group, folds=min(_FOLDS, int(spread.min())), seed=seed)
+    folds = PredefinedSplit(draw_folds(y, group, min(_FOLDS, int(spread.min())), seed=seed))
     cues = make_cues(statistics.iloc[tested], np.asarray(paths, dtype=object)[tested].tolist(), labels[tested])
     found = [_judge(cue, y, list(spread.index), group, folds, seed) for cue in cues]
     return sorted(found, key=lambda shortcut: (not shortcut.suspicious, -shortcut.score, shortcut.name))
@@ -79,7 +80,7 @@ def _judge(
     y: np.ndarray,
     names: list[str],
     group: np.ndarray,
-    folds: list[tuple[np.ndarray, np.ndarray]],
+    folds: PredefinedSplit,
     seed: int,
 ) -> Shortcut:
     if not cue.numbers.shape[1]:

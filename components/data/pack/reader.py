@@ -68,7 +68,8 @@ class Pack:
         for shard in np.unique(shards):
             where = np.flatnonzero(shards == shard)
             shape = (self._rows[shard], THUMBNAIL_SIDE, THUMBNAIL_SIDE)
-            mapped = np.memmap(self._file(shard, THUMBNAILS), np.uint8, "r", shape=shape)
+            # A string: of a path numpy looks up every folder on the way.
+            mapped = np.memmap(str(self._file(shard, THUMBNAILS)), np.uint8, "r", shape=shape)
             found[where] = mapped[indices[where] - self._first(shard)]
         return found
 

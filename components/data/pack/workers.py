@@ -1,10 +1,11 @@
 """Tasks spread over the cores of this machine."""
 
+import math
 import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
@@ -21,43 +22,54 @@ class MapTasks(Protocol):
 
 
 _QUEUED_PER_WORKER = 4
-_ALONE_SECONDS = 1.0
+_THREADS_SECONDS = 4.0
 
 
 def on_cores(workers: int) -> MapTasks:
-    """A process for each core: decoding holds Python's lock for too much of its time for threads.
+    """Threads for the first seconds, then a process for each core.
 
-    The processes are spawned, not forked: a fork would copy the locks of threads (MLflow's, BLAS') that are not there
-    in the copy. Starting them takes a second or two, so the first second of work is done here, and with it all of a
-    small job, as is a job for a single worker. What a task raises is raised here, and the rest is cancelled; a worker
-    that dies is an InputError about memory.
+    Decoding leaves Python's lock alone for about two thirds of its time: enough for two threads, too little for one on
+    each core. The processes are spawned, not forked: a fork would copy the locks of threads (MLflow's, BLAS') that are
+    not there in the copy. Starting one takes a second or two of a core, in which a small job is done. What a task
+    raises is raised here, and the rest is cancelled; a worker that dies is an InputError about memory.
     """
 
     def run(function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        started, rest = time.monotonic(), deque(tasks)
-        while rest and (time.monotonic() - started < _ALONE_SECONDS or workers == 1 or len(rest) == 1):
-            yield function(rest.popleft())
+        rest = deque(tasks)
+        until = math.inf if workers == 1 else time.monotonic() + _THREADS_SECONDS
+        with ThreadPoolExecutor(workers) as threads:
+            yield from _spread(threads, function, rest, queued=workers, until=until)
         if not rest:
             return
         count = min(workers, len(rest))
         with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
-            waiting: set[Future[R]] = set()
             try:
-                for task in rest:
-                    waiting.add(pool.submit(function, task))
-                    if len(waiting) >= _QUEUED_PER_WORKER * count:
-                        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                        yield from (future.result() for future in done)
-                while waiting:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                yield from _spread(pool, function, rest, queued=_QUEUED_PER_WORKER * count)
             except BrokenProcessPool as error:
                 raise InputError(
                     f"compute.num_threads: one of {count} processes that decode images could not start or was killed, "
                     "mostly for want of memory; use fewer, or take the largest images out of data.source"
                 ) from error
-            finally:
-                for future in waiting:
-                    future.cancel()
 
     return run
+
+
+def _spread(
+    pool: Executor, function: Callable[[T], R], rest: deque[T], *, queued: int, until: float = math.inf
+) -> Iterator[R]:
+    """Take tasks from the rest and yield their results; so many are with the pool at a time, none is new after `until`.
+
+    until: by `time.monotonic`.
+    """
+    waiting: set[Future[R]] = set()
+    try:
+        while True:
+            while rest and len(waiting) < queued and time.monotonic() < until:
+                waiting.add(pool.submit(function, rest.popleft()))
+            if not waiting:
+                return
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    finally:
+        for future in waiting:
+            future.cancel()

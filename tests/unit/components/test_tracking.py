@@ -25,7 +25,7 @@ from components import liveness, tracking, tracking_store
 from components.errors import InputError, ModelError
 from components.home import environment
 from components.registry import Registry
-from components.tracking import Run, Tracker
+from components.tracking import Run, Tracker, describe_dataset
 
 
 def status(tracker: Tracker, run: Run) -> str:
@@ -555,7 +555,8 @@ def test_nothing_to_log_is_no_fault(tracker) -> None:
 def test_a_data_set_is_recorded_with_its_digest_source_and_context(tracker) -> None:
     run = tracker.start_root("r", {})
     table = pd.DataFrame({"path": ["a.png"], "is_defect": [True]})
-    run.log_dataset(table, name="manifest", source="/images", digest="d" * 64, context="prepare")
+    dataset = describe_dataset(table, name="manifest", source="/images", digest="d" * 64)
+    run.log_dataset(dataset, context="prepare")
     (entry,) = tracker.client.get_run(run.id).inputs.dataset_inputs
     assert (entry.dataset.name, entry.dataset.digest) == ("manifest", "d" * 36)
     assert "/images" in entry.dataset.source

@@ -405,11 +405,11 @@ def test_cross_fit_has_fewer_folds_where_a_fold_would_lack_a_kind():
 
 
 def test_cross_fit_has_fewer_folds_where_a_class_would_be_in_one_fold_only(monkeypatch):
-    def together(table, num_folds, seed):
-        fold = np.arange(len(table)) % num_folds
-        return np.where((table["label"] == "hole") & (num_folds > 3), 0, fold)
+    def together(labels, groups, folds, *, seed):
+        fold = np.arange(len(labels)) % folds
+        return np.where((labels == "hole") & (folds > 3), 0, fold)
 
-    monkeypatch.setattr("components.data.splits._draw_folds", together)
+    monkeypatch.setattr("components.data.splits.draw_folds", together)
     result = cross_fit_folds(["good"] * 30 + ["crack"] * 12 + ["hole"] * 2)
     assert result.notes[0] == (
         "There are 3 folds instead of data.num_folds=5: with more, all images of class hole would be in one fold."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
-from components.data.stratify import Demand, absent_classes, count_groups, draw_by_class, spread_groups
+from components.data.stratify import Demand, absent_classes, count_groups, draw_by_class, draw_folds, spread_groups
 
 SHARES = np.array([0.6, 0.1, 0.15, 0.15])
 
@@ -114,3 +114,15 @@ def test_a_seed_gives_the_same_images_and_another_one_others() -> None:
 
 def test_labels_need_not_begin_at_zero() -> None:
     assert len(draw_by_class(np.array([5] * 8 + [7] * 2), size=5, seed=0)) == 5
+
+
+def test_folds_are_even_and_no_group_is_torn():
+    sizes = np.random.default_rng(0).integers(1, 6, 40)
+    groups = np.repeat(np.array([f"part {number}" for number in range(40)], dtype=object), sizes)
+    labels = np.repeat(np.array(["good", "pit"], dtype=object)[np.arange(40) % 2], sizes)
+    fold = draw_folds(labels, groups, 5, seed=0)
+    assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
+    for label in ("good", "pit"):
+        counts = np.bincount(fold[labels == label], minlength=5)
+        assert counts.max() - counts.min() <= 2
+    assert (fold != draw_folds(labels, groups, 5, seed=1)).any()

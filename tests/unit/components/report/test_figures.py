@@ -58,7 +58,7 @@ def test_importing_the_figures_leaves_pyplot_alone() -> None:
 def test_sample_grid_has_one_row_per_class_that_has_images() -> None:
     image = np.zeros((8, 8, 3), dtype=np.uint8)
     figure = sample_grid({"good": [image, image], "pit": [image], "crack": []})
-    assert len(figure.axes) == 2 * 2
+    assert len(figure.axes[0].images) == 3
     assert {"good", "pit"} <= _words(figure)
     assert "crack" not in _words(figure)
 

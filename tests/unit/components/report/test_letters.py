@@ -114,7 +114,7 @@ def test_captions_and_titles_lose_their_middle_where_they_are_too_long() -> None
     figure, grid = pictures.places(1, 2, fitting=8)
     pictures.caption(grid[0, 0], "img/" + "n" * 80 + "7.png\n$a$")
     pictures.heading(figure, "Range test of " + "b" * 200 + "!")
-    caption, title = grid[0, 0].texts[0].get_text(), figure.texts[0].get_text()
+    caption, title = figure.axes[0].texts[0].get_text(), figure.texts[0].get_text()
     assert caption.startswith("img/")
     assert caption.endswith("7.png\n$a$")
     assert len(caption) < 40

@@ -338,5 +338,5 @@ def test_of_many_classes_some_are_sampled_and_the_caption_says_how_many(
     table = pd.concat([clean.manifest] * 10, ignore_index=True)
     labels = [f"PN-{row:03}" for row in range(len(table))]
     page, context = _page(dataclasses.replace(clean, manifest=table.assign(label=labels)), pack, tmp_path)
-    assert len(context.figures["figures/samples.png"].axes) == 24
+    assert len(context.figures["figures/samples.png"].axes[0].images) == 24
     assert f"for 24 of {len(table)} classes" in page

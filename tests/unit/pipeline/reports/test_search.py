@@ -9,8 +9,7 @@ import pytest
 
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.reports.search import gain_in_words, search_section, write_report
-from pipeline.search.results import write_results
-from pipeline.search.run import JOURNAL, SearchOutcome
+from pipeline.search.results import JOURNAL, SearchOutcome, write_results
 from pipeline.search_space import searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig

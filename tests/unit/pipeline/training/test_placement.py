@@ -79,7 +79,7 @@ def cluster(monkeypatch):
                 else:
                     yield task, END
 
-        monkeypatch.setattr(placement, "stream_on_cluster", stream)
+        monkeypatch.setattr("components.cluster.stream_on_cluster", stream)
         return handed
 
     return install
@@ -125,7 +125,7 @@ def test_a_training_that_fails_is_raised_when_the_others_are_done(monkeypatch, p
         return ((task, item) for task in tasks for item in function(task))
 
     monkeypatch.setattr(placement, "train", train)
-    monkeypatch.setattr(placement, "stream_on_cluster", stream)
+    monkeypatch.setattr("components.cluster.stream_on_cluster", stream)
     jobs = [Job(name=f"seed {n}", spec=replace(SPEC, seed=n), store=Store()) for n in (0, 1, 2)]
     with pytest.raises(ValueError, match="no luck") as caught:
         train_all(jobs, place, warn=print, on_event=lambda *a: None)
@@ -178,7 +178,7 @@ def test_one_training_on_a_cluster_moves_its_bar_by_what_is_committed(cluster, m
     monkeypatch.setattr(placement, "open_data", lambda folder: SimpleNamespace(folds=0))
     monkeypatch.setattr(placement, "task_placement", lambda context: contextlib.nullcontext(PLACE))
     monkeypatch.setattr(
-        placement, "stream_on_cluster", lambda function, tasks, **k: iter(
+        "components.cluster.stream_on_cluster", lambda function, tasks, **k: iter(
             [(tasks[0], Saved(state={}, scored=None, epoch=saved(1).epoch, steps=[step])), (tasks[0], END)]
         )
     )  # fmt: skip

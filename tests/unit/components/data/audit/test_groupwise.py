@@ -9,7 +9,6 @@ from components.data.audit.groupwise import (
     mean_interval,
     sample_groups,
     share_interval,
-    split_by_group,
 )
 
 
@@ -50,16 +49,6 @@ def test_the_seed_decides_the_sample_and_enough_room_takes_all():
 def test_groups_are_counted_once_per_class():
     found = groups_per_class(np.array(["a", "a", "a", "b"]), np.array(["1", "1", "2", "1"]))
     assert found.to_dict() == {"a": 2, "b": 1}
-
-
-def test_no_group_is_torn_by_the_folds():
-    groups = np.repeat(np.arange(40), np.random.default_rng(0).integers(1, 6, 40))
-    labels = groups % 3
-    tested = []
-    for learn, test in split_by_group(labels, groups, folds=5, seed=0):
-        assert not set(groups[learn]) & set(groups[test])
-        tested += test.tolist()
-    assert sorted(tested) == list(range(len(groups)))
 
 
 def test_the_mean_of_single_images_has_students_interval():

@@ -50,7 +50,7 @@ def named(found, name):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_collection_without_shortcuts_raises_no_alarm(seed):
     for count in (24, 200):
-        found = audit(*collection(count, seed=seed), seed=seed)
+        found = audit(*collection(count, seed=seed))
         assert [shortcut.name for shortcut in found if shortcut.suspicious] == []
         assert sorted(shortcut.name for shortcut in found) == sorted(CUES)
 

@@ -27,7 +27,7 @@ def root(tmp_path):
 @pytest.fixture
 def at_once(monkeypatch):
     """Processes are started even for a small job."""
-    monkeypatch.setattr(workers, "_ALONE_SECONDS", 0)
+    monkeypatch.setattr(workers, "_THREADS_SECONDS", 0)
 
 
 @pytest.fixture

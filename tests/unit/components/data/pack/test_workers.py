@@ -1,6 +1,7 @@
-"""Tasks over processes: all of them, once each, and errors that arrive."""
+"""Tasks over threads and processes: all of them, once each, and errors that arrive."""
 
 import os
+import threading
 
 import pytest
 
@@ -23,6 +24,16 @@ def test_one_task_stays_in_this_process():
 
 def test_a_small_job_is_done_before_processes_would_have_started():
     assert list(on_cores(4)(eval, [WHO] * 3)) == [os.getpid()] * 3
+
+
+def test_a_small_job_is_spread_over_threads():
+    together = threading.Barrier(2, timeout=10)  # which one alone would not pass
+    assert sorted(on_cores(2)(lambda task: together.wait(), range(2))) == [0, 1]
+
+
+def test_what_a_task_raises_in_a_thread_is_raised_here():
+    with pytest.raises(FileNotFoundError, match="three"):
+        list(on_cores(2)(eval, [WHO, FAIL, WHO]))
 
 
 def test_no_task_is_no_result():

@@ -14,6 +14,7 @@ from typing import Any
 from components.errors import InputError
 
 ONE_CYCLE_START = 1 / 25  # of the peak; torch's and fastai's usual div_factor
+ONE_CYCLE_MOMENTUM = 0.85, 0.95  # at the peak, and at both ends; torch's and fastai's usual ones
 PLATEAU_THRESHOLD = 1e-4  # relative; a smaller gain counts as none, as in torch
 
 
@@ -71,6 +72,20 @@ def multiplier(schedule: Schedule, step: int) -> float:
     if schedule.total_steps is None:
         return form(schedule, 0.0)
     return form(schedule, min(1.0, (step - schedule.warmup_steps) / (schedule.total_steps - schedule.warmup_steps)))
+
+
+def cycled_momentum(schedule: Schedule, step: int) -> float | None:
+    """Return the momentum of the optimizer step with this number; None for the optimizer's own.
+
+    One-cycle lowers it while the rate rises (Smith & Topin; cosines as in torch). In Adam and its kin it is beta1.
+    """
+    if schedule.name != "one_cycle" or schedule.total_steps is None:
+        return None
+    low, high = ONE_CYCLE_MOMENTUM
+    progress = max(0.0, (step - schedule.warmup_steps) / (schedule.total_steps - schedule.warmup_steps))
+    if progress < schedule.rise_fraction:
+        return _anneal(high, low, progress / schedule.rise_fraction)
+    return _anneal(low, high, min(1.0, (progress - schedule.rise_fraction) / (1 - schedule.rise_fraction)))
 
 
 class PlateauRule:

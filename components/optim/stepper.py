@@ -19,7 +19,7 @@ from components.errors import InputError
 from components.optim.averaging import preserved, recalibrate
 from components.optim.freezing import FrozenBody, norms_with_statistics
 from components.optim.optimizers import ScheduleFree
-from components.optim.schedules import PlateauRule, Schedule, multiplier
+from components.optim.schedules import PlateauRule, Schedule, cycled_momentum, multiplier
 
 
 class Stepper:
@@ -112,8 +112,11 @@ class Stepper:
         `uncount_steps`.
         """
         groups, rates = self.optimizer.param_groups, self.rates()
+        momentum = cycled_momentum(self.schedule, self.steps + self.skipped)
         for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate
+            if momentum is not None:
+                _set_momentum(group, momentum)
         if not self.gradients:
             self.measure_gradients()
         checked = [self.grad_norm] if batch_loss is None else [self.grad_norm, batch_loss.detach()]
@@ -240,6 +243,14 @@ class Stepper:
             self._body.release(training=self._model.training)
         elif not self._body.frozen:
             self._body.freeze()
+
+
+def _set_momentum(group: dict[str, Any], momentum: float) -> None:
+    """Of an optimizer that has one."""
+    if "betas" in group:
+        group["betas"] = (momentum, *group["betas"][1:])
+    elif group.get("momentum"):
+        group["momentum"] = momentum
 
 
 def _in_body(group: Mapping[str, Any]) -> bool:

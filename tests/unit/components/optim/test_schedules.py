@@ -9,7 +9,7 @@ from schedules import schedule_of
 from torch.optim import lr_scheduler
 
 from components.errors import InputError
-from components.optim.schedules import SCHEDULES, PlateauRule, multiplier
+from components.optim.schedules import SCHEDULES, PlateauRule, cycled_momentum, multiplier
 
 PLAN = {"total_steps": 110, "warmup_steps": 10}
 START = {"triangular": 0.25, "triangular2": 0.25, "exp_range": 0.25, "one_cycle": 0.04}  # the others: 1
@@ -173,6 +173,18 @@ def test_one_cycle_agrees_with_torch():
 
     ours = plan("one_cycle", total_steps=100, warmup_steps=0)
     assert [multiplier(ours, step) for step in range(100)] == pytest.approx(torch_values(build, 100))
+
+
+def test_the_momentum_of_one_cycle_agrees_with_torch_and_the_others_have_none():
+    ours = plan("one_cycle", total_steps=100, warmup_steps=0)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    theirs = lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=101, pct_start=31 / 101)
+    for step in range(100):
+        assert cycled_momentum(ours, step) == pytest.approx(optimizer.param_groups[0]["betas"][0])
+        optimizer.step()
+        theirs.step()
+    assert cycled_momentum(plan("one_cycle", total_steps=100, warmup_steps=10), 0) == pytest.approx(0.95)
+    assert cycled_momentum(plan("cosine"), 0) is None
 
 
 @pytest.mark.parametrize("patience", [0, 2])

@@ -218,6 +218,17 @@ def test_the_scale_works_beside_every_schedule_and_is_kept(schedule):
     assert (resumed.scale, resumed.rates()) == (0.5, stepper.rates())
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value"), [("adamw", "betas", (0.85, 0.999)), ("sgd", "momentum", 0.85), ("rmsprop", "momentum", 0)]
+)
+def test_one_cycle_lowers_the_momentum_of_what_has_one_while_its_rate_is_high(name, key, value):
+    model = network()
+    stepper = stepper_over(model, name=name, schedule="one_cycle")
+    advance(stepper, model, 11)  # 4 steps of warmup, and 6 up to the peak
+    for group in stepper.optimizer.param_groups:
+        assert group[key] == pytest.approx(value)
+
+
 @pytest.mark.parametrize("name", ["sgd", "schedulefree_adamw"])
 def test_the_norm_is_that_of_all_gradients_before_clipping(name):
     model = network()

@@ -126,7 +126,7 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
     recipe = Recipe(model=config.model, recipe=config.recipe)
     found = {(config.model.backbone, "adamw"): range_test(config, recipe, prepared, run)}
     searched = searched_space(recipe, config.search, found)
-    rungs = Rungs(config.search.grace_epochs, config.search.reduction_factor, config.search.max_epochs)
+    rungs = Rungs(config.search.first_rung, config.search.reduction_factor, config.search.max_epochs)
     state = SearchState(
         Journal(folder / "journal.jsonl"),
         build_sampler(

@@ -16,6 +16,7 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
+from pipeline.search.portfolio import portfolio_recipe
 from pipeline.search.run import JOURNAL, SearchOutcome
 from pipeline.search.view import short_settings
 from pipeline.search_space import SearchedSpace, settings_of
@@ -196,7 +197,24 @@ def _analysis(
         "survival": survival(trials, rungs) if stops else [],
         "importances": importances(points, scores, searched.space, seed=len(records)).to_dict(),
         "pareto_front": pareto_front(trials),
+        "portfolio": _portfolio(records),
     }
+
+
+def _portfolio(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The recipes of the portfolio that were tried, each with its trial, score and reason."""
+    found = [(record, portfolio_recipe(record.suggestion.phase)) for record in records]
+    return [
+        {
+            "recipe": recipe.name,
+            "trial": record.number,
+            "epochs": record.epochs,
+            "score": record.score,
+            "reason": recipe.reason,
+        }
+        for record, recipe in found
+        if recipe is not None
+    ]
 
 
 def _say(

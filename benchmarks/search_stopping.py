@@ -250,7 +250,7 @@ def slope(epochs: Sequence[float], regret: Sequence[float]) -> float:
 def verdicts(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Whether ASHA needs no more than the target, at every number of trials and workers where that has an answer."""
     return {
-        f"{result['study']}, {row['trials']} trials, {row['workers']} workers: {row['rule']} needs at most two thirds": {
+        f"{result['study']}, {row['trials']} trials, {row['workers']} workers: {row['rule']} needs two thirds": {
             "met": row["ratio"] <= TARGET,
             "measured": f"{shown(row)}; its rungs ask for {row['least_share']:.2f}",
         }

@@ -32,7 +32,7 @@ FACTOR = 3
 class Plan:
     """A search to be simulated. grace: the first rung. seed: of the sampler, the rule and the trainings' luck.
 
-    portfolio: hybrid: whether it begins with it, halved at once. noise: the search ends where no more than that is to
+    portfolio: hybrid: whether it begins with it, halved at once. least: the search ends where less than that is to
     be gained; 0: never.
     """
 
@@ -44,7 +44,7 @@ class Plan:
     unstopped_fraction: float
     seed: int
     portfolio: bool = True
-    noise: float = 0.0
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def simulate(
         seed=plan.seed,
         clock=clock,
         enough=functools.partial(
-            too_little_to_gain, epoch=plan.grace, first=1 + len(first), num_trials=plan.trials, noise=plan.noise
+            too_little_to_gain, epoch=plan.grace, first=1 + len(first), num_trials=plan.trials, least=plan.least
         )
-        if plan.noise
+        if plan.least
         else lambda records: "",
     )
     rungs = Rungs(plan.grace, FACTOR, problem.epochs)

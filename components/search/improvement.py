@@ -28,11 +28,11 @@ def expected_improvement(scores: Sequence[float], *, trials: int) -> float:
     return min(sd * float(np.trapezoid(1 - norm.cdf(above) ** trials, above)), 1 - best)
 
 
-def too_little_to_gain(records: Sequence[TrialRecord], *, epoch: int, first: int, num_trials: int, noise: float) -> str:
+def too_little_to_gain(records: Sequence[TrialRecord], *, epoch: int, first: int, num_trials: int, least: float) -> str:
     """A message why the remaining trials are not worth their time; empty if they are, or nothing can be said yet.
 
-    epoch: at which trials are compared. first: so many trials are tried in any case. noise: standard deviation of the
-    difference of two trials that differ by their seed.
+    epoch: at which trials are compared. first: so many trials are tried in any case. least: what the remaining ones
+    together have to be expected to add.
     """
     remaining = num_trials - len(records)
     if remaining <= 0 or len(records) < first or not all(r.ended or r.epochs >= epoch for r in records[:first]):
@@ -41,9 +41,9 @@ def too_little_to_gain(records: Sequence[TrialRecord], *, epoch: int, first: int
     if len(scores) < FEWEST_SCORES:
         return ""
     gain = expected_improvement(scores, trials=remaining)
-    if gain >= noise:
+    if gain >= least:
         return ""
     return (
         f"the remaining {remaining} trials are expected to raise the best score after epoch {epoch} by {gain:.4f}, "
-        f"which is below the noise between seeds ({noise:g})"
+        f"too little to show above the noise between seeds (at least {least:g})"
     )

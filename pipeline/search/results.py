@@ -46,7 +46,7 @@ def write_results(
     records, folder = finished.records, context.directory
     number = winner(search.sampler, records)
     best = None if number is None else records[number]
-    outcome = _outcome(searched, search, best, records, finished.ended_early)
+    outcome = _outcome(searched, search, best, finished)
     keys = [dimension.sets for dimension in searched.space.dimensions]
     trials, scores = trial_table(searched.default, records, keys, gpus=finished.gpus), score_table(records)
     analysis = _analysis(searched, search, records, trials, scores, finished.rungs) if records else {}
@@ -127,10 +127,10 @@ def _outcome(
     searched: SearchedSpace,
     search: SearchConfig,
     best: TrialRecord | None,
-    records: Sequence[TrialRecord],
-    ended_early: str,
+    finished: SearchOutcome,
 ) -> dict[str, Any]:
     """The content of best.json."""
+    records, ended_early = finished.records, finished.ended_early
     found = {"recipe.lr": searched.default.recipe.lr, "recipe.batch_size": searched.default.recipe.batch_size}
     notes = [*searched.notes] if records else []
     if best and best.number:
@@ -142,12 +142,23 @@ def _outcome(
         "defaults": found,
         "trial": best.number if best else None,
         **gain_over_defaults(best, records),
+        "at_rung": _at_rung(best, records, finished.rungs),
         "fold_means": _mean_over_folds(best, records),
         "last_score": best.score if best else None,
         "objective": searched.default.recipe.objective,
         "lr_ranges": _labelled(searched),
         "note": " ".join(notes),
     }
+
+
+def _at_rung(best: TrialRecord | None, records: Sequence[TrialRecord], rungs: Sequence[int]) -> dict[str, Any] | None:
+    """Scores of the best trial and the defaults at the first rung; None where they are one, or one has no score."""
+    if best is None or not best.number or not rungs:
+        return None
+    winner_score, score_of_defaults = best.scores.get(rungs[0]), records[0].scores.get(rungs[0])
+    if winner_score is None or score_of_defaults is None:
+        return None
+    return {"epoch": rungs[0], "winner": winner_score, "defaults": score_of_defaults}
 
 
 def _mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) -> dict[str, Any] | None:

@@ -102,8 +102,8 @@ class SearchConfig(Section):
     """The first rung: no trial is stopped before it. `auto`: a third of `max_epochs`, and three epochs at least (the
     score after one says nothing of the final one)."""
     stop_at_noise: bool = True
-    """tpe, hybrid: end the search where the remaining trials are expected to raise the best score by less than the
-    noise between seeds, but not before the portfolio has been tried."""
+    """tpe, hybrid: end the search where the remaining trials are expected to raise the best score by less than half of
+    the noise between seeds, but not before the portfolio has been tried."""
     reduction_factor: int = Field(default=3, ge=2)
     """At each rung one trial in this many continues."""
     unstopped_fraction: float = Field(default=0.1, ge=0, le=1)

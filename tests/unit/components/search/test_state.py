@@ -162,7 +162,7 @@ def test_a_trial_that_is_held_takes_no_place_and_runs_again_before_others_when_i
 
 def test_it_begins_no_further_trial_where_it_has_had_enough(begin) -> None:
     state = begin(num_trials=3, concurrent=1, enough=lambda records: "enough" if len(records) == 2 else "")
-    for number in range(2):
+    for _ in range(2):
         finish(state, trial_of(state).number)
     assert state.next_trial() == "done"
     assert (len(state.records), state.enough()) == (2, "enough")

@@ -16,8 +16,8 @@ PHASE = "portfolio: "
 
 @dataclass(frozen=True, kw_only=True)
 class PortfolioRecipe:
-    """What a recipe changes in the configured one. sets: key → value; scales: key → factor. Another optimizer has the
-    rate that the range test suggests for it.
+    """What a recipe changes in the configured one. sets: key → value; scales: key → factor; the first key is what it is
+    about. Another optimizer has the rate that the range test suggests for it.
     """
 
     name: str
@@ -70,8 +70,8 @@ PORTFOLIO = (
 def portfolio_trials(space: Space, suggested: Rates, *, batch_size: int, epochs: int) -> tuple[Suggestion, ...]:
     """The trials of the portfolio within a space, which decides what may be changed, and how far.
 
-    A recipe is left out where a key that it changes is not searched, its value is outside of the space or is the
-    configured one, or its optimizer was not tested. suggested: rates of the range test, measured at `batch_size`.
+    A recipe is left out where a key that it changes is not searched, a value is outside of the space, that of its first
+    key is the configured one, or its optimizer was not tested. suggested: rates of the range test, measured at `batch_size`.
     """
     found = ((recipe, _overrides(recipe, space, suggested, batch_size)) for recipe in PORTFOLIO)
     return tuple(
@@ -91,12 +91,11 @@ def portfolio_recipe(phase: str) -> PortfolioRecipe | None:
 def _overrides(recipe: PortfolioRecipe, space: Space, suggested: Rates, batch_size: int) -> Mapping[str, Any] | None:
     """What the recipe changes; None where it does not apply."""
     defaults, searched = space.defaults, {dimension.sets: dimension for dimension in space.dimensions}
-    changes = {
-        **recipe.sets,
-        **{key: defaults[key] * factor for key, factor in recipe.scales.items() if key in searched},
-    }
-    keys = {*recipe.sets, *recipe.scales}
-    if not keys <= searched.keys() or any(changes[key] == defaults[key] for key in changes):
+    if not {*recipe.sets, *recipe.scales} <= searched.keys():
+        return None
+    changes = {**recipe.sets, **{key: defaults[key] * factor for key, factor in recipe.scales.items()}}
+    first = next(iter(changes))
+    if changes[first] == defaults[first]:
         return None
     if OPTIMIZER in changes:
         tested = (defaults[BACKBONE], changes[OPTIMIZER])

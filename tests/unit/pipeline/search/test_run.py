@@ -85,6 +85,35 @@ def test_a_search_goes_on_from_the_journal_in_its_scratch_folder(context) -> Non
     assert again.next_trial().suggestion == trials[1].suggestion
 
 
+def test_the_portfolio_comes_after_the_defaults_and_before_what_is_drawn(context) -> None:
+    some = state(context, num_trials=16)
+    for number in range(4):
+        some.next_trial()
+        some.ended(number, "completed")
+    phases = [record.suggestion.phase for record in some.records]
+    assert phases == [
+        "defaults",
+        "portfolio: a third of the rate",
+        "portfolio: three times the rate",
+        "latin hypercube",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [({}, True), ({"stop_at_noise": False}, False), ({"sampler": "random"}, False), ({"max_epochs": 18}, False)],
+)
+def test_a_search_ends_where_trials_at_the_first_rung_are_alike(context, settings, ends) -> None:
+    some = state(context, num_trials=16, **settings)
+    for number in range(6):
+        some.next_trial()
+        for epoch in range(1, 6):  # the first rung is at epoch 3 of 5, and 6 of 18
+            some.scored(number, epoch, 0.9 + 0.001 * (number % 2), seconds=1.0)
+        some.ended(number, "completed")
+    assert bool(some.enough()) == ends
+    assert (some.next_trial() == "done") == ends
+
+
 # --- what is said
 
 

@@ -71,7 +71,7 @@ def portfolio_trials(space: Space, suggested: Rates, *, batch_size: int, epochs:
     """The trials of the portfolio within a space, which decides what may be changed, and how far.
 
     A recipe is left out where a key that it changes is not searched, a value is outside of the space, that of its first
-    key is the configured one, or its optimizer was not tested. suggested: rates of the range test, measured at `batch_size`.
+    key is the configured one, or its optimizer was not tested. suggested: rates of the range test, at `batch_size`.
     """
     found = ((recipe, _overrides(recipe, space, suggested, batch_size)) for recipe in PORTFOLIO)
     return tuple(

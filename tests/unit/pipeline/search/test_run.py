@@ -105,7 +105,7 @@ def test_the_portfolio_comes_after_the_defaults_and_before_what_is_drawn(context
 )
 def test_a_search_ends_where_trials_at_the_first_rung_are_alike(context, settings, ends) -> None:
     some = state(context, num_trials=16, **settings)
-    for number in range(6):
+    for number in range(5):
         some.next_trial()
         for epoch in range(1, 6):  # the first rung is at epoch 3 of 5, and 6 of 18
             some.scored(number, epoch, 0.9 + 0.001 * (number % 2), seconds=1.0)

@@ -26,7 +26,6 @@ from pipeline.compute.device import set_up_process
 from pipeline.compute.resources import TrainingShare, training_session
 from pipeline.compute.shipping import local_folder, seen_by_nodes, ship
 from pipeline.config import ComputeConfig
-from pipeline.confirmation.prior import SEED_SD
 from pipeline.console import duration
 from pipeline.search.runs import TrialRuns
 from pipeline.search.trial import TrialPlan, open_session
@@ -39,9 +38,9 @@ from pipeline.training.pace import measure_pace
 
 #: The file in the stage's work folder from which an interrupted search resumes.
 JOURNAL = "journal.jsonl"
-#: What the remaining trials have to be expected to add: half of the noise between seeds. On simulated curves with that
-#: noise nothing was lost by it that could be told from none; by the whole of it .002 of 32 trials.
-LEAST_IMPROVEMENT = SEED_SD / 2
+#: What the remaining trials have to be expected to add: half of the noise between seeds (`SEED_SD` of the confirmation).
+#: On simulated curves nothing was lost by it that could be told from nothing; with the whole noise 32 trials lost .002.
+LEAST_IMPROVEMENT = 0.015
 #: How long the tracking server may be unavailable before the search fails.
 AWAY_SECONDS = 3600.0
 

@@ -9,6 +9,7 @@ from components.search.rungs import Rungs
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.compute.resources import TrainingShare
 from pipeline.config import ComputeConfig
+from pipeline.confirmation.prior import SEED_SD
 from pipeline.search import run as stage
 from pipeline.search.run import expected_epochs, seconds_left
 from pipeline.search_space import searched_space
@@ -97,6 +98,10 @@ def test_the_portfolio_comes_after_the_defaults_and_before_what_is_drawn(context
         "portfolio: three times the rate",
         "latin hypercube",
     ]
+
+
+def test_the_least_improvement_is_half_of_the_noise_between_seeds() -> None:
+    assert stage.LEAST_IMPROVEMENT == SEED_SD / 2
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ from pipeline.training.pace import measure_pace
 
 #: The file in the stage's work folder from which an interrupted search resumes.
 JOURNAL = "journal.jsonl"
-#: What the remaining trials have to be expected to add: half of the noise between seeds (`SEED_SD` of the confirmation).
-#: On simulated curves nothing was lost by it that could be told from nothing; with the whole noise 32 trials lost .002.
+#: What the remaining trials have to be expected to add: half of the noise between seeds (the confirmation's `SEED_SD`).
+#: On simulated curves nothing was lost by it that could be told from nothing; with the whole noise .002 of 32 trials.
 LEAST_IMPROVEMENT = 0.015
 #: How long the tracking server may be unavailable before the search fails.
 AWAY_SECONDS = 3600.0

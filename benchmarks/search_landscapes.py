@@ -14,6 +14,7 @@ from the mean of its rate.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,20 @@ from typing import ClassVar, Protocol
 import numpy as np
 from scipy.stats import qmc
 
-from components.search.space import BACKBONE, BATCH_SIZE, LR, OPTIMIZER, Choice, Interval, RateInterval, Space
+from components.search.space import (
+    BACKBONE,
+    BATCH_SIZE,
+    LR,
+    OPTIMIZER,
+    Choice,
+    Interval,
+    RateBounds,
+    RateInterval,
+    Rates,
+    Space,
+)
 from components.search.trial import Point, Suggestion
+from pipeline.search.portfolio import portfolio_trials
 
 WEIGHT_DECAY, LAYER_DECAY, AUGMENT = "recipe.weight_decay", "recipe.layer_decay", "recipe.augment_strength"
 SETTINGS = {BACKBONE: "any", OPTIMIZER: "adamw", BATCH_SIZE: 32}
@@ -64,11 +77,16 @@ class Problem(Protocol):
         """Trial 0."""
         ...
 
+    def portfolio(self) -> tuple[Suggestion, ...]:
+        """The trials after it, for the sampler hybrid."""
+        ...
+
 
 class FineTuning:
     """Five dimensions, or some of them. The longer the trainings, the slower: nobody grants epochs without need.
 
-    searched: the keys of the space; the others stay at the defaults. None: all.
+    searched: the keys of the space; the others stay at the defaults. None: all. noise: standard deviation of a
+    training's final score around its recipe's, and as much again of each epoch's.
     """
 
     DEFAULTS: ClassVar[dict[str, float | int]] = {
@@ -79,20 +97,21 @@ class FineTuning:
         AUGMENT: 0.5,
     }
 
-    def __init__(self, *, epochs: int, seed: int, searched: Sequence[str] | None = None) -> None:
+    def __init__(self, *, epochs: int, seed: int, searched: Sequence[str] | None = None, noise: float = 0.005) -> None:
         draw = np.random.default_rng([seed, 1])
-        self.epochs = epochs
-        bounds = {("any", "adamw"): (1e-5, 1e-5 * 10**WIDTH), ("any", "sgd"): (1e-3, 1e-3 * 10**WIDTH)}
+        self.epochs, self._noise = epochs, noise
+        self._bounds = {("any", "adamw"): (1e-5, 1e-5 * 10**WIDTH), ("any", "sgd"): (1e-3, 1e-3 * 10**WIDTH)}
         dimensions = (
             Choice(OPTIMIZER, ("adamw", "sgd")),
-            RateInterval(LR, bounds, 32),
+            RateInterval(LR, self._bounds, 32),
             Interval(WEIGHT_DECAY, 1e-5, 0.1, True),
             Choice(LAYER_DECAY, (1.0, 0.9, 0.75)),
             Interval(AUGMENT, 0.0, 1.0, False),
         )
         self._searched = tuple(self.DEFAULTS) if searched is None else tuple(searched)
         chosen = tuple(dimension for dimension in dimensions if dimension.sets in self._searched)
-        self.space = Space(chosen, {**SETTINGS, WEIGHT_DECAY: 0.01, LAYER_DECAY: 1.0, AUGMENT: 0.5})
+        rate = _middles(self._bounds)["any", "adamw"]
+        self.space = Space(chosen, {**SETTINGS, LR: rate, WEIGHT_DECAY: 0.01, LAYER_DECAY: 1.0, AUGMENT: 0.5})
         self._peak = draw.uniform(0.35, 0.75, size=2)  # of the rate, for each optimizer, in the unit interval
         self._cliff = draw.uniform(0.5, 0.9, size=2)  # decades above it
         self._handicap = draw.permutation([0.0, draw.uniform(0.0, 0.015)])
@@ -107,9 +126,9 @@ class FineTuning:
     def train(self, point: Point, *, seed: int) -> Training:
         luck = np.random.default_rng([seed, 2])
         ceiling, pace, cliff = (float(value) for value in self._traits(self._row(point)))
-        ceiling += luck.normal(0, 0.005)
+        ceiling += luck.normal(0, self._noise)
         progress = _progress(np.arange(1, self.epochs + 1), pace * 10 ** luck.normal(0, 0.06))
-        noise = luck.normal(0, 0.005, self.epochs) * (1 + 2 * (1 - progress))
+        noise = luck.normal(0, self._noise, self.epochs) * (1 + 2 * (1 - progress))
         scores = np.clip(FLOOR + (ceiling - FLOOR) * progress + noise, 0, 1)
         seconds = 10 ** luck.normal(0, 0.03)
         diverges = luck.uniform() < _sigmoid((cliff - 0.2) / 0.05)
@@ -122,6 +141,9 @@ class FineTuning:
     def defaults(self) -> Suggestion:
         point = {key: value for key, value in self.DEFAULTS.items() if key in self._searched}
         return Suggestion(point=point, overrides={}, epochs=self.epochs, phase="defaults")
+
+    def portfolio(self) -> tuple[Suggestion, ...]:
+        return portfolio_trials(self.space, _middles(self._bounds), batch_size=32, epochs=self.epochs)
 
     def _row(self, point: Point) -> np.ndarray:
         return np.array([point.get(key, value) for key, value in self.DEFAULTS.items()], dtype=float)
@@ -188,6 +210,9 @@ class Bump:
     def defaults(self) -> Suggestion:
         return in_the_middle(self.epochs)
 
+    def portfolio(self) -> tuple[Suggestion, ...]:
+        return portfolio_of_rates(self.space, self.epochs)
+
 
 class Recorded:
     """Real curves over the rate alone: `rates` (R,) float rising, `scores` (R, seeds, epochs) float, NaN once diverged.
@@ -239,6 +264,9 @@ class Recorded:
     def defaults(self) -> Suggestion:
         return in_the_middle(self.epochs)
 
+    def portfolio(self) -> tuple[Suggestion, ...]:
+        return portfolio_of_rates(self.space, self.epochs)
+
     def _log(self, point: Point) -> float:
         return self._low + WINDOW * float(point[LR])
 
@@ -257,12 +285,22 @@ def recordings() -> Mapping[str, Path]:
 
 
 def rate_space(low: float, high: float) -> Space:
-    return Space((RateInterval(LR, {("any", "adamw"): (low, high)}, 32),), SETTINGS)
+    bounds = {("any", "adamw"): (low, high)}
+    return Space((RateInterval(LR, bounds, 32),), {**SETTINGS, LR: _middles(bounds)["any", "adamw"]})
 
 
 def in_the_middle(epochs: int) -> Suggestion:
     """The defaults of a search over the rate alone: where the range test's bounds have their middle."""
     return Suggestion(point={LR: 0.5}, overrides={}, epochs=epochs, phase="defaults")
+
+
+def portfolio_of_rates(space: Space, epochs: int) -> tuple[Suggestion, ...]:
+    return portfolio_trials(space, {}, batch_size=32, epochs=epochs)
+
+
+def _middles(bounds: RateBounds) -> Rates:
+    """The suggested rates: in the middle of the bounds, in the logarithm."""
+    return {key: math.sqrt(low * high) for key, (low, high) in bounds.items()}
 
 
 def _progress(epoch: np.ndarray | int, pace: np.ndarray | float) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Our search against Ray Tune as it is commonly used, at the same wall-clock time, on images that no search has seen.
 
     python benchmarks/search_peers.py --json        # 4 1/2 minutes a run, on two idle cores; needs the `demo` extra
+    python benchmarks/search_peers.py --against portfolio --json    # beside each recipe of the portfolio by itself
 
 Three searches take turns on the same solar cells (real images, a small network from scratch), each with the same
 seconds and the same two slots:
 
-ours    the range test of the optimizer, then hybrid sampling with ASHA within its bounds, trial 0 the defaults
+ours    the range test of the optimizer, then trial 0 the defaults, the portfolio and hybrid sampling with ASHA within
+        its bounds; it uses all of its time (`stop_at_noise: false`)
 random  `Tuner` with random search over four decades of the rate, every trial at full length
 tpe     the same with Optuna's TPE through Ray's own OptunaSearch, no early stopping; in a minute it models after four
         trials, since its usual ten would be all that it has time for, and in more time after up to ten
@@ -14,6 +16,10 @@ They vary the same three settings and train through the same code, so that what 
 then trained anew from some seeds with the recipe's schedule and scored (average precision) on a fold that neither its
 search nor its training has seen. Runs differ in the folds and in the seed, and are compared pair by pair: Wilcoxon's
 signed-rank test and the sign test, both one-sided. Ray's start is counted for nobody; the range test is ours to pay.
+
+`--against portfolio`: instead of the peers, the defaults and each recipe of the portfolio are trained without a search,
+with the same splits and seeds. Ours should not be behind the one of them that is best on average over all runs, which
+nobody knows beforehand.
 """
 
 from __future__ import annotations
@@ -58,8 +64,9 @@ from pipeline.console import Console
 from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.range_test.ramps import RangeTest, measure
+from pipeline.search.portfolio import PHASE
 from pipeline.search.trial import TrialPlan, TrialSession
-from pipeline.search_space import searched_space
+from pipeline.search_space import SearchedSpace, searched_space
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
     TrainingData,
@@ -92,6 +99,7 @@ SETTINGS = {
     "lr_range_test.steps_per_decade": "10",
     "search.max_epochs": "9",
     "search.num_trials": "1000",
+    "search.stop_at_noise": "false",
     "search.space": "[{sets: recipe.lr, bounds: range_test}, {sets: recipe.augment_strength, low: 0, high: 1},"
     " {sets: recipe.weight_decay, low: 1e-5, high: 0.1, log: true}]",
     "compute.device": "cpu",
@@ -123,10 +131,8 @@ def open_trial(suggestion: Suggestion, *, run: int, plan: TrialPlan) -> TrialSes
 def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Path) -> tuple[dict[str, Any], int]:
     """The overrides of the winner, and the number of trials."""
     until = time.monotonic() + seconds
-    recipe = Recipe(model=config.model, recipe=config.recipe)
-    found = {(config.model.backbone, "adamw"): range_test(config, recipe, prepared, run)}
-    searched = searched_space(recipe, config.search, found)
-    rungs = Rungs(config.search.grace_epochs, config.search.reduction_factor, config.search.max_epochs)
+    searched = space_of_run(config, prepared, run)
+    rungs = Rungs(config.search.first_rung, config.search.reduction_factor, config.search.max_epochs)
     state = SearchState(
         Journal(folder / "journal.jsonl"),
         build_sampler(
@@ -139,6 +145,7 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
                 folds=0,
                 startup_trials=None,
                 seed=run,
+                portfolio=searched.portfolio,
             ),
         ),
         Limits(num_trials=1000, seconds=until - time.monotonic(), gpu_seconds=None, failure_limit=0.5),
@@ -159,10 +166,26 @@ def ours(config: Config, prepared: Path, *, run: int, seconds: float, folder: Pa
     )
     plan = plan_untried(config, prepared, searched.default, run)
     opener = functools.partial(open_trial, run=run, plan=plan)
-    run_trials(state, opener, [], settings, rule=build_rule("asha", rungs, seed=run))
+    rule = build_rule("asha", rungs, seed=run, together=1 + len(searched.portfolio))
+    run_trials(state, opener, [], settings, rule=rule)
     best = winner("hybrid", state.records)
     chosen = state.records[best].suggestion.overrides if best is not None else {}
     return {"recipe.lr": searched.default.recipe.lr, **chosen}, len(state.records)
+
+
+def space_of_run(config: Config, prepared: Path, run: int) -> SearchedSpace:
+    """The space within the bounds of the run's range test, with the portfolio."""
+    recipe = Recipe(model=config.model, recipe=config.recipe)
+    found = {(config.model.backbone, "adamw"): range_test(config, recipe, prepared, run)}
+    return searched_space(recipe, config.search, found)
+
+
+def single_recipes(config: Config, prepared: Path, *, run: int) -> dict[str, dict[str, Any]]:
+    """The overrides of the defaults and of each recipe of the portfolio, by name."""
+    searched = space_of_run(config, prepared, run)
+    rate = {"recipe.lr": searched.default.recipe.lr}
+    named = {one.phase.removeprefix(PHASE): rate | dict(one.overrides) for one in searched.portfolio}
+    return {"defaults": rate} | named
 
 
 def range_test(config: Config, recipe: Recipe, prepared: Path, run: int) -> LrBounds:
@@ -275,8 +298,13 @@ def retrain(task: tuple[dict[str, Any], int, int], *, config: Config, prepared: 
     return float(best[1])
 
 
-def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrainings: int) -> dict[str, Any]:
-    """All three searches, in an order that changes from run to run, then their winners anew."""
+def one_run(
+    config: Config, prepared: Path, *, run: int, seconds: float, retrainings: int, against: str
+) -> dict[str, Any]:
+    """The searches, in an order that changes from run to run, then their winners anew.
+
+    against: `peers`, or `portfolio`: its recipes without a search.
+    """
     at_random = max(1, min(10, round(seconds / SECONDS_PER_RANDOM_TRIAL)))
     sampler = TPESampler(n_startup_trials=at_random, seed=100 + run)
     sides = {
@@ -284,14 +312,19 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrain
         "random": functools.partial(peer, search_alg=None),
         "tpe": functools.partial(peer, search_alg=OptunaSearch(metric="score", mode="max", sampler=sampler)),
     }
-    names = list(sides)
-    order = names[run % 3 :] + names[: run % 3]
     found: dict[str, tuple[dict[str, Any], int, float]] = {}
-    for name in order:
+    if against == "portfolio":
+        sides = {"ours": ours}
+    turn = run % len(sides)
+    for name in [*list(sides)[turn:], *list(sides)[:turn]]:
         with tempfile.TemporaryDirectory() as folder:
             started = time.monotonic()
             overrides, trials = sides[name](config, prepared, run=run, seconds=seconds, folder=Path(folder))
             found[name] = overrides, trials, time.monotonic() - started
+    if against == "portfolio":
+        recipes = single_recipes(config, prepared, run=run)
+        found |= {name: (overrides, 0, 0.0) for name, overrides in recipes.items()}
+    names = sorted(found, key=lambda name: name != "ours")
     tasks = [(found[name][0], run, seed) for name in names for seed in range(retrainings)]
     scores: dict[str, list[float]] = {name: [] for name in names}
 
@@ -312,6 +345,10 @@ def one_run(config: Config, prepared: Path, *, run: int, seconds: float, retrain
         }
         for name in names
     }
+
+
+def in_every_run(runs: list[dict[str, Any]]) -> list[str]:
+    return [name for name in runs[0] if all(name in run for run in runs)]
 
 
 def compared(runs: list[dict[str, Any]], peer_name: str) -> dict[str, float]:
@@ -345,6 +382,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="wall-clock time of each search")
     parser.add_argument("--epochs", type=int, default=12, help="length of the trainings of the winners")
     parser.add_argument("--retrainings", type=int, default=2, help="seeds that each winner is trained anew from")
+    parser.add_argument(
+        "--against",
+        choices=("peers", "portfolio"),
+        default="peers",
+        help="Ray Tune, or single recipes without a search",
+    )
     parser.add_argument("--quick", action="store_true", help="few generated images, one short run: does it run")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -360,17 +403,30 @@ def main() -> None:
         config = load("demo", settings | {"train.epochs": str(arguments.epochs), "recipe.batch_size": "32"})
         with ray_session(address=None, num_cpus=SLOTS, num_gpus=0):
             for run in range(arguments.first, arguments.first + arguments.runs):
-                found = one_run(config, prepared, run=run, seconds=arguments.seconds, retrainings=arguments.retrainings)
+                found = one_run(
+                    config,
+                    prepared,
+                    run=run,
+                    seconds=arguments.seconds,
+                    retrainings=arguments.retrainings,
+                    against=arguments.against,
+                )
                 runs.append(found)
                 line = {name: (round(side["unseen_score"], 4), side["trials"]) for name, side in runs[-1].items()}
                 print(f"run {run}: {line}", file=sys.stderr, flush=True)
     result = {
         "runs": runs,
         "seconds": arguments.seconds,
-        "mean_unseen_score": {name: float(np.mean([run[name]["unseen_score"] for run in runs])) for name in runs[0]},
-        "median_trials": {name: float(np.median([run[name]["trials"] for run in runs])) for name in runs[0]},
-        "against": {name: compared(runs, name) for name in ("random", "tpe")},
+        "mean_unseen_score": {
+            name: float(np.mean([run[name]["unseen_score"] for run in runs])) for name in in_every_run(runs)
+        },
+        "median_trials": {name: float(np.median([run[name]["trials"] for run in runs])) for name in in_every_run(runs)},
+        # A recipe that lies outside of the bounds in some run is compared in no run.
+        "against": {name: compared(runs, name) for name in in_every_run(runs) if name != "ours"},
     }
+    if arguments.against == "portfolio":
+        singles = {name: score for name, score in result["mean_unseen_score"].items() if name != "ours"}
+        result["best_single_recipe"] = max(singles, key=singles.__getitem__)
     if arguments.json:
         print(json.dumps(result))
         return

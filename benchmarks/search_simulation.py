@@ -14,6 +14,8 @@ over trainings, below the best one. The parts:
   up to 64 trials on three times as many seeds;
 - bandit: the Lipschitz bandit beside random, TPE, hybrid and grid, at 8 and 20 trials of the rate alone
   (`search_bandit`), on 16 and 4 times as many seeds;
+- portfolio: hybrid with and without the portfolio and the stop below the noise, at 7, 16 and 32 trials
+  (`search_portfolio`), on three times as many seeds;
 - speed: decisions per second of each sampler, and one search of 10,000 trials (`search_speed`).
 
 All of it takes a quarter of an hour on one core. `--quick` ends in seconds and says nothing about quality.
@@ -27,12 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import search_bandit
+import search_portfolio
 import search_speed
 import search_stopping
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("stopping", "bandit", "speed")
+PARTS = ("stopping", "bandit", "portfolio", "speed")
 SEEDS = 60
 QUICK_SEEDS, QUICK_LARGE = 2, 200
 
@@ -57,6 +60,12 @@ def main() -> None:
             for trials, times in search_bandit.BUDGETS.items()
         ]
         result["verdicts"] |= search_bandit.verdicts(result["bandit"])
+    if "portfolio" in parts:
+        result["portfolio"] = [
+            row
+            for trials in search_portfolio.TRIALS
+            for row in search_portfolio.measure(trials, seeds=seeds * (1 if arguments.quick else 3))
+        ]
     if "speed" in parts:
         trials = search_speed.TRIALS[:1] if arguments.quick else search_speed.TRIALS
         large = QUICK_LARGE if arguments.quick else search_speed.LARGE.trials
@@ -88,6 +97,8 @@ def _show(result: dict[str, Any]) -> None:
         console.print(_stopping_table(study))
     if "bandit" in result:
         console.print(_bandit_table(result["bandit"]))
+    if "portfolio" in result:
+        console.print(_portfolio_table(result["portfolio"]))
     if "speed" in result:
         console.print(_speed_table([*result["speed"]["samplers"], result["speed"]["large"]]))
         console.print(f"the last one: {result['speed']['large']['peak_megabytes_more']:.0f} MB of memory")
@@ -121,6 +132,24 @@ def _bandit_table(results: list[dict[str, Any]]) -> Table:
     for found in results:
         means = [f"{found['regret'][sampler]['mean']:.4f}" for sampler in search_bandit.SAMPLERS]
         table.add_row(found["problem"], str(found["trials"]), str(found["seeds"]), *means)
+    return table
+
+
+def _portfolio_table(results: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "hybrid, ASHA", "trials", "regret", "more than with the portfolio", "epochs", "begun", "of six went on"
+    )
+    for found in results:
+        more = found["more_regret"]
+        table.add_row(
+            found["variant"],
+            str(found["trials"]),
+            f"{found['regret']['mean']:.4f}",
+            f"{more['mean']:+.4f} ({more['low']:+.4f} to {more['high']:+.4f})",
+            f"{found['epochs']:.0f}",
+            f"{found['trials_begun']:.1f}",
+            f"{found['of_the_first_six_went_on']:.1f}",
+        )
     return table
 
 

@@ -7,6 +7,7 @@ trial before its epoch has ended, so that decisions are as uninformed as they ar
 
 from __future__ import annotations
 
+import functools
 import heapq
 import time
 from collections.abc import Collection
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from search_landscapes import Problem, Training
 
+from components.search.improvement import too_little_to_gain
 from components.search.journal import Journal
 from components.search.rungs import WORST_SCORE, Rungs, StoppingRule, build_rule
 from components.search.samplers import build_sampler, winner
@@ -28,7 +30,11 @@ FACTOR = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A search to be simulated. grace: the first rung. seed: of the sampler, the rule and the trainings' luck."""
+    """A search to be simulated. grace: the first rung. seed: of the sampler, the rule and the trainings' luck.
+
+    portfolio: hybrid: whether it begins with it, halved at once. least: the search ends where less than that is to
+    be gained; 0: never.
+    """
 
     sampler: str
     scheduler: str
@@ -37,6 +43,8 @@ class Plan:
     grace: int
     unstopped_fraction: float
     seed: int
+    portfolio: bool = True
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ def simulate(
 ) -> Search:
     """Run a search to its end. journal: a file for it; None keeps it in memory. looks: see `Search.chosen_at`."""
     clock = Clock()
+    first = problem.portfolio()[: plan.trials - 1] if plan.portfolio and plan.sampler == "hybrid" else ()
     settings = SamplerSettings(
         space=problem.space,
         num_trials=plan.trials,
@@ -90,6 +99,7 @@ def simulate(
         folds=0,
         startup_trials=None,
         seed=plan.seed,
+        portfolio=first,
     )
     limits = Limits(num_trials=plan.trials, seconds=None, gpu_seconds=None, failure_limit=1.0)
     state = SearchState(
@@ -102,8 +112,14 @@ def simulate(
         unstopped_fraction=plan.unstopped_fraction,
         seed=plan.seed,
         clock=clock,
+        enough=functools.partial(
+            too_little_to_gain, epoch=plan.grace, first=1 + len(first), num_trials=plan.trials, least=plan.least
+        )
+        if plan.least
+        else lambda records: "",
     )
-    rule = build_rule(plan.scheduler, Rungs(plan.grace, FACTOR, problem.epochs), seed=plan.seed)
+    rungs = Rungs(plan.grace, FACTOR, problem.epochs)
+    rule = build_rule(plan.scheduler, rungs, seed=plan.seed, together=1 + len(first))
     return _Workshop(problem, plan, state, rule, clock).run(looks)
 
 
@@ -161,7 +177,7 @@ class _Workshop:
         training = self._problem.train(trial.suggestion.point, seed=luck)
         self._trainings[trial.number] = training
         self._idle -= 1
-        heapq.heappush(self._queue, (self._clock.now + training.seconds, trial.number, 1))
+        heapq.heappush(self._queue, (self._clock.now + training.seconds, trial.number, trial.epochs + 1))
 
     def _epoch_ended(self, number: int, epoch: int) -> None:
         training = self._trainings[number]
@@ -183,6 +199,7 @@ class _Workshop:
             state.ended(number, "diverged", seconds=seconds)
             if rule is not None:
                 rule.ended(number, epoch, WORST_SCORE)
+                self._settle(rule)
             return False
         done = epoch >= record.suggestion.epochs
         on = True
@@ -192,6 +209,19 @@ class _Workshop:
         state.scored(number, epoch, score, seconds=seconds)
         if done and rule is not None:
             rule.ended(number, epoch, score)
-        if done or not on:
-            state.ended(number, "completed" if done else "stopped")
+        if done:
+            state.ended(number, "completed")
+        elif not on:
+            state.hold(number)
+        if rule is not None:
+            self._settle(rule)
         return on and not done
+
+    def _settle(self, rule: StoppingRule) -> None:
+        """Of the trials that were stopped, end those for good that do not wait, and let go on those that may."""
+        for number in sorted(self._state.waiting):
+            verdict = rule.verdict(self._state.records[number])
+            if verdict:
+                self._state.release(number)
+            elif verdict is False:
+                self._state.ended(number, "stopped")

@@ -21,8 +21,10 @@ from components.search.space import (
     SuggestedRate,
 )
 from components.search.space import Dimension as SpaceDimension
+from components.search.trial import Suggestion
 from pipeline.overriding import override
 from pipeline.plan import flatten
+from pipeline.search.portfolio import portfolio_trials
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import Dimension, SearchConfig
 
@@ -34,12 +36,16 @@ Found = Mapping[tuple[str, str], LrBounds]
 
 @dataclass(frozen=True)
 class SearchedSpace:
-    """The space, the recipe of the defaults (with a rate that is a number), and what has to be said of both."""
+    """The space, the recipe of the defaults (with a rate that is a number), and what has to be said of both.
+
+    portfolio: the trials that follow the defaults.
+    """
 
     space: Space
     default: Recipe
     rates: RateBounds
     notes: tuple[str, ...]
+    portfolio: tuple[Suggestion, ...] = ()
 
 
 def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> SearchedSpace:
@@ -59,7 +65,13 @@ def searched_space(configured: Recipe, search: SearchConfig, found: Found) -> Se
     rate = SuggestedRate(suggested, batch_size, asked_only=not own) if own or asked else None
     space = Space(tuple(expand(dimension, rates, batch_size) for dimension in dimensions), settings_of(default), rate)
     given = bounded or asked or (own and not _searches(dimensions, LR))
-    return SearchedSpace(space, default, rates, tuple(_notes(search, dimensions, given=given, bounded=bounded)))
+    notes = tuple(_notes(search, dimensions, given=given, bounded=bounded))
+    first = (
+        portfolio_trials(space, suggested, batch_size=batch_size, epochs=search.max_epochs)[: search.num_trials - 1]
+        if search.sampler == "hybrid" and search.num_trials
+        else ()
+    )
+    return SearchedSpace(space, default, rates, notes, first)
 
 
 def rate_warnings(searched: SearchedSpace, search: SearchConfig, found: Found) -> list[str]:
@@ -97,16 +109,19 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return flatten(recipe.model_dump(mode="json"))
 
 
-def sampler_settings(search: SearchConfig, space: Space, *, seed: int) -> SamplerSettings:
+def sampler_settings(
+    search: SearchConfig, space: Space, *, seed: int, portfolio: tuple[Suggestion, ...] = ()
+) -> SamplerSettings:
     """What a sampler has to know of the section."""
     return SamplerSettings(
         space=space,
         num_trials=search.num_trials,
         max_epochs=search.max_epochs,
-        grace_epochs=search.grace_epochs,
+        grace_epochs=search.first_rung,
         folds=search.folds,
         startup_trials=search.startup_trials,
         seed=seed,
+        portfolio=portfolio,
     )
 
 

@@ -1,8 +1,8 @@
 """Early stopping: which trials continue at a rung. The schedulers are Ray's, used outside of Ray Tune.
 
 ASHA (Li et al., arXiv 1810.05934), its brackets with later first rungs (asynchronous Hyperband, the same paper), and
-the median rule (Golovin et al. 2017). Trials are identified by number, so that a resumed search can replay earlier
-scores, and a simulation can use the same rule.
+the median rule (Golovin et al. 2017). The first trials may be judged together (`cohort`). Trials are identified by
+number, so that a resumed search can replay earlier scores, and a simulation can use the same rule.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
 
+from components.search.cohort import Cohort
 from components.search.trial import TrialRecord
 
 EPOCH, SCORE = "epoch", "score"
@@ -49,10 +50,15 @@ class _TrialId:
 
 
 class StoppingRule:
-    """Decides after each epoch whether a trial continues. Each trial gets one of `members`, drawn with `weights`."""
+    """Decides after each epoch whether a trial continues. Each trial gets one of `members`, drawn with `weights`.
 
-    def __init__(self, members: Sequence[TrialScheduler], weights: Sequence[float], *, seed: int) -> None:
-        self._members, self._seed = members, seed
+    cohort: trials that wait for each other at the first rung; None: no trial waits.
+    """
+
+    def __init__(
+        self, members: Sequence[TrialScheduler], weights: Sequence[float], *, seed: int, cohort: Cohort | None = None
+    ) -> None:
+        self._members, self._seed, self._cohort = members, seed, cohort
         self._shares = np.asarray(weights, dtype=float) / sum(weights)
         self._begun: dict[int, TrialScheduler] = {}
         self._decided: dict[int, tuple[int, bool]] = {}  # the last epoch of each trial, and whether it continued
@@ -60,13 +66,26 @@ class StoppingRule:
     def continues(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
         """Record a score and decide. An `unstopped` trial always continues; the others are compared with it.
 
-        When an epoch is repeated after a worker was lost, the first decision holds.
+        When an epoch is repeated after a worker was lost, the first decision holds. A trial that does not continue may
+        wait for others: see `verdict`.
         """
         last, continued = self._decided.get(number, (0, True))
         if epoch > last:
             continued = self._judge(number, epoch, score, unstopped=unstopped)
+            if self._cohort is not None and number in self._cohort and epoch == self._cohort.rung:
+                self._cohort.arrive(number, score)
+                continued = unstopped or self._cohort.verdict(number) is True
             self._decided[number] = epoch, continued
         return continued or epoch < last
+
+    def verdict(self, record: TrialRecord) -> bool | None:
+        """Of a trial whose last epoch did not let it continue: whether it goes on all the same from its checkpoint;
+        None while it waits for others.
+        """
+        cohort = self._cohort
+        if cohort is None or record.number not in cohort or record.epochs != cohort.rung:
+            return False
+        return record.unstopped or cohort.verdict(record.number)
 
     def _judge(self, number: int, epoch: int, score: float, *, unstopped: bool) -> bool:
         member, trial, result = self._member(number), _TrialId(str(number)), {EPOCH: epoch, SCORE: score}
@@ -82,6 +101,8 @@ class StoppingRule:
         member, (last, _) = self._member(number), self._decided.get(number, (0, True))
         del self._begun[number]
         if epoch > last:
+            if self._cohort is not None and number in self._cohort:
+                self._cohort.arrive(number, score)
             member.on_trial_complete(None, _TrialId(str(number)), {EPOCH: epoch, SCORE: score})  # type: ignore[arg-type]
 
     def replay(self, records: Sequence[TrialRecord]) -> None:
@@ -106,10 +127,15 @@ class StoppingRule:
         return self._begun[number]
 
 
-def build_rule(name: str, rungs: Rungs, *, seed: int) -> StoppingRule | None:
-    """`asha`, `hyperband`, `median`; None for `none`, under which nothing is stopped."""
+def build_rule(name: str, rungs: Rungs, *, seed: int, together: int = 0) -> StoppingRule | None:
+    """`asha`, `hyperband`, `median`; None for `none`, under which nothing is stopped.
+
+    together: asha: so many first trials are judged together at the first rung.
+    """
     if name == "asha":
-        return StoppingRule([_asha(rungs, rungs.grace)], [1.0], seed=seed)
+        halved = together > 1 and rungs.grace < rungs.last
+        cohort = Cohort(together, rung=rungs.grace, factor=rungs.factor) if halved else None
+        return StoppingRule([_asha(rungs, rungs.grace)], [1.0], seed=seed, cohort=cohort)
     if name == "hyperband":
         firsts = rungs.epochs[:-1] or rungs.epochs
         # The number of trials in a bracket is Hyperband's n = ⌈(s_max + 1) ηˢ / (s + 1)⌉.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from components.search.analysis import MIN_TRIALS
 from components.search.journal import Journal
 from components.search.samplers.base import Sampler
 from components.search.trial import Status, Suggestion, TrialRecord
@@ -35,7 +36,8 @@ class Limits:
 class SearchState:
     """A search in progress, new or resumed.
 
-    defaults: the suggestion of trial 0. concurrent: trials at a time; None: no limit. gpus_per_trial: for the budget of
+    defaults: the suggestion of trial 0. enough: from the trials so far a message why no further one is worth its time;
+    empty if one is. concurrent: trials at a time; None: no limit. gpus_per_trial: for the budget of
     GPU time. clock: monotonic seconds.
     """
 
@@ -51,9 +53,10 @@ class SearchState:
         unstopped_fraction: float,
         seed: int,
         clock: Callable[[], float],
+        enough: Callable[[Sequence[TrialRecord]], str] = lambda records: "",
     ) -> None:
         self._journal, self._sampler, self._limits, self._defaults = journal, sampler, limits, defaults
-        self._concurrent, self._gpus, self._clock = concurrent, gpus_per_trial, clock
+        self._concurrent, self._gpus, self._clock, self._enough = concurrent, gpus_per_trial, clock, enough
         self._unstopped = unstopped_numbers(limits.num_trials, unstopped_fraction, seed=seed)
         self._earlier = journal.elapsed
         self._started = clock()
@@ -64,6 +67,7 @@ class SearchState:
                 journal.append("ended", record.number, values, elapsed=journal.elapsed)
         self._unfinished = [record.number for record in journal.records if not record.ended]
         self._running: set[int] = set()
+        self._waiting: set[int] = set()
         self._seconds = sum(record.seconds for record in journal.records)
         self._ended_here = 0
         self._failures: list[str] = []  # the messages of those that failed
@@ -87,23 +91,46 @@ class SearchState:
     def running(self) -> frozenset[int]:
         return frozenset(self._running)
 
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Trials at a rung that wait for others (see `hold`)."""
+        return frozenset(self._waiting)
+
     def next_trial(self) -> TrialRecord | Literal["wait", "done"]:
-        """The next trial to run: first interrupted ones, then the sampler's suggestions."""
+        """The next trial to run: first interrupted ones and those that have waited, then the sampler's suggestions."""
         if self.spent_budget() or self.common_failure():
             return "done"
         if self._concurrent is not None and len(self._running) >= self._concurrent:
             return "wait"
-        number = self._unfinished.pop(0) if self._unfinished else len(self.records)
-        if number == len(self.records):
-            if number >= self._limits.num_trials:
-                return "done"
-            suggestion = self._defaults if number == 0 else self._sampler.suggest(number, self.records)
+        if self._unfinished:
+            number = self._unfinished.pop(0)
+        else:
+            number = len(self.records)
+            suggestion = self._suggestion(number)
             if isinstance(suggestion, str):
-                return suggestion
+                # Tune does not ask again after "done", and a running trial may be held and released.
+                return "wait" if self._running or self._waiting else suggestion
             values = {"suggestion": suggestion.to_dict(), "unstopped": number in self._unstopped}
             self._journal.append("began", number, values, elapsed=self.elapsed)
         self._running.add(number)
         return self.records[number]
+
+    def _suggestion(self, number: int) -> Suggestion | Literal["wait", "done"]:
+        if number >= self._limits.num_trials or self.enough():
+            return "done"
+        return self._defaults if number == 0 else self._sampler.suggest(number, self.records)
+
+    def hold(self, number: int) -> None:
+        """Let a trial wait: it runs again after `release`, or ends."""
+        self._running.discard(number)
+        if number in self._unfinished:
+            self._unfinished.remove(number)
+        self._waiting.add(number)
+
+    def release(self, number: int) -> None:
+        """Let a trial that has waited go on, from its checkpoint."""
+        self._waiting.discard(number)
+        self._unfinished.append(number)
 
     def scored(
         self,
@@ -133,6 +160,7 @@ class SearchState:
         total = record.seconds if seconds is None else seconds
         self._seconds += total - record.seconds
         self._running.discard(number)
+        self._waiting.discard(number)
         self._ended_here += 1
         if status == "failed":
             self._failures.append(message)
@@ -148,6 +176,10 @@ class SearchState:
             return f"the budget of {limits.gpu_seconds / 3600:g} GPU hours is spent"
         return ""
 
+    def enough(self) -> str:
+        """A message why no further trial is worth its time; empty if one is."""
+        return self._enough(self.records)
+
     def common_failure(self) -> str:
         """The most common message, if too many trials of this session have failed; else empty."""
         ended, failed = self._ended_here, len(self._failures)
@@ -160,9 +192,10 @@ class SearchState:
 def unstopped_numbers(num_trials: int, fraction: float, *, seed: int) -> frozenset[int]:
     """The trials that are never stopped: the defaults and a random share of the others.
 
-    Of each 1/fraction consecutive trials one is drawn, so that a search that ends early has the same share.
+    Of each 1/fraction consecutive trials one is drawn, so that a search that ends early has the same share. None is
+    drawn where they would be too few to measure anything on.
     """
-    if not fraction or num_trials <= 1:
+    if (num_trials - 1) * fraction < MIN_TRIALS - 1e-9:
         return frozenset({0})
     drawn = {0}
     generator = np.random.default_rng([seed, num_trials])
@@ -171,6 +204,4 @@ def unstopped_numbers(num_trials: int, fraction: float, *, seed: int) -> frozens
         members = np.arange(int(np.ceil(low - 1e-9)), int(np.ceil(high - 1e-9)))
         if members.size:
             drawn.add(int(generator.choice(members)))
-    if len(drawn) == 1:  # fewer trials than 1/fraction
-        drawn.add(int(generator.integers(1, num_trials)))
     return frozenset(drawn)

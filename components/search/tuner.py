@@ -78,6 +78,7 @@ def run_trials(
     """
     if rule is not None:
         rule.replay(state.records)
+        hold_waiting(state, rule)
     callback = TuneCallback(state, observers, rule, settings, tick)
     with environment(_SWITCHES):
         tune.run(
@@ -99,7 +100,7 @@ def run_trials(
             max_failures=MAX_LOST_WORKERS,
             reuse_actors=True,
             raise_on_failed_trial=False,
-            trial_dirname_creator=lambda trial: f"trial-{number_of(trial)}",
+            trial_dirname_creator=_folder_name,
             verbose=0,
         )
     callback.end_remaining()
@@ -108,6 +109,18 @@ def run_trials(
 def number_of(trial: Trial) -> int:
     """The number of a trial of Tune in the search."""
     return int(trial.config["trial"]["number"])
+
+
+def hold_waiting(state: SearchState, rule: StoppingRule) -> None:
+    """Of the trials of an interrupted search those wait that waited when it was interrupted."""
+    for record in state.records:
+        if not record.ended and record.checkpoint_epoch == record.epochs and rule.verdict(record) is None:
+            state.hold(record.number)
+
+
+def _folder_name(trial: Trial) -> str:
+    """A trial that goes on after it has waited is another one to Tune, with a folder of its own."""
+    return f"trial-{number_of(trial)}" + ("-resumed" if trial.config["trial"]["checkpoint"] else "")
 
 
 #: Settings that Tune reads from the environment.
@@ -196,6 +209,8 @@ class TuneCallback(Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:  # noqa: ANN401
         if self._fault is not None:
             raise self._fault
+        for number in sorted(self.state.waiting):
+            self._settle(self.state.records[number])
         self.tick()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ANN401
@@ -239,8 +254,11 @@ class TuneCallback(Callback):
                 self._end(
                     record, result["outcome"], result.get("message", ""), result.get("trace", ""), seconds=seconds
                 )
+            elif _ending(record) == "completed":
+                self._end(record, "completed", "", "", seconds=None)
             else:
-                self._end(record, _ending(record), "", "", seconds=None)
+                self.state.hold(record.number)
+                self._settle(record)
         except Exception as fault:  # noqa: BLE001 - Tune would ignore it here and never end; raised in on_step_end
             self._fault = fault
 
@@ -263,6 +281,14 @@ class TuneCallback(Callback):
         for number in left:
             record = self.state.records[number]
             self._end(record, _ending(record), reason, "", seconds=None)
+
+    def _settle(self, record: TrialRecord) -> None:
+        """End a trial that the rule has stopped, let it go on, or let it wait for others."""
+        verdict = False if self.rule is None else self.rule.verdict(record)
+        if verdict:
+            self.state.release(record.number)
+        elif verdict is False:
+            self._end(record, "stopped", "", "", seconds=None)
 
     def _end(self, record: TrialRecord, status: Status, message: str, trace: str, *, seconds: float | None) -> None:
         self.state.ended(record.number, status, message=message, seconds=seconds)

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.confirmation.comparison import scores_by_recipe
 from pipeline.confirmation.foresight import Foresight
+from pipeline.confirmation.rung import order_at_rung
 from pipeline.confirmation.trainings import LABELS, Result
 from pipeline.confirmation.verdict import Overrides, Verdict
 
@@ -36,15 +37,21 @@ def write_confirmation(
     overrides: Overrides,
     *,
     foresight: Foresight | None,
+    at_rung: Mapping[str, Any] | None,
     results: Sequence[Result],
     kept: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write it; its values.
 
-    foresight: None where nothing was to be compared. results: none if the confirmation was left out. kept: member → run
-    of its training. `choices` are the recipes that were compared on folds that certify.
+    foresight: None where nothing was to be compared. at_rung: of best.json. results: none if the confirmation was left
+    out. kept: member → run of its training. `choices` are the recipes that were compared on folds that certify.
     """
     compared_on_folds = any(result.replicate.fold is not None for result in results)
+    replicates = list(dict.fromkeys(result.replicate.name for result in results))
+    scores = {
+        label: [score if score is not None and math.isfinite(score) else None for score in row]
+        for label, row in scores_by_recipe(results).items()
+    }
     values = {
         **asdict(verdict),
         "overrides": overrides,
@@ -52,11 +59,9 @@ def write_confirmation(
         "detectable_difference": None if foresight is None else foresight.detectable,
         "possible_gain": None if foresight is None else foresight.possible_gain,
         "foresight": None if foresight is None else foresight.statement,
-        "replicates": list(dict.fromkeys(result.replicate.name for result in results)),
-        "scores": {
-            label: [score if score is not None and math.isfinite(score) else None for score in row]
-            for label, row in scores_by_recipe(results).items()
-        },
+        "replicates": replicates,
+        "scores": scores,
+        "at_rung": order_at_rung(at_rung, scores, replicates),
         "trainings": [result.record() for result in results],
         "kept": dict(kept),
         # The defaults and the winner are among those that the search has cross-validated.

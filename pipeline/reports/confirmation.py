@@ -30,6 +30,8 @@ def confirmation_section(folder: Path) -> Section:
             f"Standard error of the measured difference: {values['se_seeds']:.4f} from the seeds, "
             f"{values['se_sampling']:.4f} from the choice of validation images (whole groups resampled)."
         )
+    if values["at_rung"] is not None:
+        notes.append(values["at_rung"]["statement"])
     frame = scores_table(values)
     known, expected = frame.dropna(), values["expected"]
     figure = difference_figure(
@@ -46,9 +48,18 @@ def confirmation_section(folder: Path) -> Section:
         f"{'folds' if over_folds else 'seeds'}, and compared by {values['objective']} {compared}.\n\n"
         f"{values['statement']}",
         figures=[("The difference of the two recipes", figure)],
-        tables=[("Scores of both recipes", frame), ("Trainings", trainings)],
+        tables=[("Scores of both recipes", _with_rung(frame, values)), ("Trainings", trainings)],
         notes=notes,
     )
+
+
+def _with_rung(frame: pd.DataFrame, values: dict[str, Any]) -> pd.DataFrame:
+    """The scores below those at the search's rung, where there are any."""
+    at_rung = values["at_rung"]
+    if at_rung is None:
+        return frame
+    row = {"replicate": f"search, epoch {at_rung['epoch']}", WINNER: at_rung[WINNER], DEFAULTS: at_rung[DEFAULTS]}
+    return pd.concat([pd.DataFrame([row | {"difference": row[WINNER] - row[DEFAULTS]}]), frame], ignore_index=True)
 
 
 def scores_table(values: dict[str, Any]) -> pd.DataFrame:

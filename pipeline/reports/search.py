@@ -49,7 +49,12 @@ def search_section(folder: Path) -> Section:
     return Section(
         "Search",
         f"{made} {gain_in_words(outcome)}",
-        tables=[("Trials", _shown_trials(trials)), *_rung_table(analysis), *_front_table(trials, analysis)],
+        tables=[
+            *_portfolio_table(analysis),
+            ("Trials", _shown_trials(trials)),
+            *_rung_table(analysis),
+            *_front_table(trials, analysis),
+        ],
         figures=_figures(outcome, analysis, trials),
         notes=[note for note in (outcome["note"], analysis["agreement_warning"]) if note],
     )
@@ -114,12 +119,19 @@ def _shown_trials(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.drop(columns=same).rename(columns=lambda name: str(name).removeprefix("recipe.").replace("_", " "))
 
 
+def _portfolio_table(analysis: Mapping[str, Any]) -> list[tuple[str, pd.DataFrame]]:
+    if not analysis["portfolio"]:
+        return []
+    return [("The portfolio: recipes that were tried first, and why", pd.DataFrame(analysis["portfolio"]))]
+
+
 def _rung_table(analysis: Mapping[str, Any]) -> list[tuple[str, pd.DataFrame]]:
     if not analysis["survival"]:
         return []
     table = pd.DataFrame(analysis["survival"]).rename(columns={"rung": "epoch"})
     correlations = {record["rung"]: record["rho"] for record in analysis["agreement"]}
-    table["correlation with the final score"] = table["epoch"].map(correlations)
+    if any(rho is not None for rho in correlations.values()):
+        table["correlation with the final score"] = table["epoch"].map(correlations)
     return [("How many trials reached each rung, and how the others ended", table)]
 
 

@@ -17,6 +17,7 @@ from components.search.samplers.folds import fold_means
 from components.search.samplers.points import point_key
 from components.search.trial import TrialRecord
 from pipeline.overriding import override
+from pipeline.search.portfolio import portfolio_recipe
 from pipeline.search.view import short_settings
 from pipeline.search_space import SearchedSpace, settings_of
 from pipeline.sections.recipe import Recipe
@@ -60,7 +61,7 @@ def write_results(
     records, folder = finished.records, context.directory
     number = winner(search.sampler, records)
     best = None if number is None else records[number]
-    outcome = _outcome(searched, search, best, records, finished.ended_early)
+    outcome = _outcome(searched, search, best, finished)
     keys = [dimension.sets for dimension in searched.space.dimensions]
     trials, scores = trial_table(searched.default, records, keys, gpus=finished.gpus), score_table(records)
     analysis = _analysis(searched, search, records, trials, scores, finished.rungs) if records else {}
@@ -141,10 +142,10 @@ def _outcome(
     searched: SearchedSpace,
     search: SearchConfig,
     best: TrialRecord | None,
-    records: Sequence[TrialRecord],
-    ended_early: str,
+    finished: SearchOutcome,
 ) -> dict[str, Any]:
     """The content of best.json."""
+    records, ended_early = finished.records, finished.ended_early
     found = {f"recipe.{key}": getattr(searched.default.recipe, key) for key in ("lr", "batch_size", "precision")}
     notes = [*searched.notes] if records else []
     if best and best.number:
@@ -156,12 +157,23 @@ def _outcome(
         "defaults": found,
         "trial": best.number if best else None,
         **gain_over_defaults(best, records),
+        "at_rung": _at_rung(best, records, finished.rungs),
         "fold_means": _mean_over_folds(best, records),
         "last_score": best.score if best else None,
         "objective": searched.default.recipe.objective,
         "lr_ranges": _labelled(searched),
         "note": " ".join(notes),
     }
+
+
+def _at_rung(best: TrialRecord | None, records: Sequence[TrialRecord], rungs: Sequence[int]) -> dict[str, Any] | None:
+    """Scores of the best trial and the defaults at the first rung; None where they are one, or one has no score."""
+    if best is None or not best.number or not rungs:
+        return None
+    winner_score, score_of_defaults = best.scores.get(rungs[0]), records[0].scores.get(rungs[0])
+    if winner_score is None or score_of_defaults is None:
+        return None
+    return {"epoch": rungs[0], "winner": winner_score, "defaults": score_of_defaults}
 
 
 def _mean_over_folds(best: TrialRecord | None, records: Sequence[TrialRecord]) -> dict[str, Any] | None:
@@ -211,7 +223,24 @@ def _analysis(
         "survival": survival(trials, rungs) if stops else [],
         "importances": importances(points, scores, searched.space, seed=len(records)).to_dict(),
         "pareto_front": pareto_front(trials),
+        "portfolio": _portfolio(records),
     }
+
+
+def _portfolio(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+    """The recipes of the portfolio that were tried, each with its trial, score and reason."""
+    found = [(record, portfolio_recipe(record.suggestion.phase)) for record in records]
+    return [
+        {
+            "recipe": recipe.name,
+            "trial": record.number,
+            "epochs": record.epochs,
+            "score": record.score,
+            "reason": recipe.reason,
+        }
+        for record, recipe in found
+        if recipe is not None
+    ]
 
 
 def _say(

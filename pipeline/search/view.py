@@ -18,6 +18,7 @@ from rich.table import Table
 from components.display import counted
 from components.search.trial import TrialRecord
 from pipeline.console import QUIET_SECONDS, Console, duration
+from pipeline.search.portfolio import portfolio_recipe
 
 SHOWN = 8
 #: Without a terminal, longer searches are not shown trial by trial.
@@ -132,8 +133,9 @@ def _rank(record: TrialRecord) -> tuple[int, float]:
 
 
 def short_settings(record: TrialRecord) -> str:
-    """A trial's overrides as a short text."""
-    shown = []
+    """A trial's overrides as a short text, after the name of its recipe in the portfolio."""
+    recipe = portfolio_recipe(record.suggestion.phase)
+    shown = [] if recipe is None else [recipe.name]
     for key, value in record.suggestion.overrides.items():
         text = f"{value:.3g}" if isinstance(value, float) else str(value)
         shown.append(f"{key.partition('.')[2]} {text}")

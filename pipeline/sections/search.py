@@ -11,8 +11,13 @@ from pipeline.sections.base import Section
 SamplerName = Literal["random", "grid", "tpe", "hybrid", "lipschitz", "hierarchical"]
 SchedulerName = Literal["auto", "asha", "hyperband", "median", "none"]
 
+#: Epochs before the first rung, with `grace_epochs: auto`. Over trials that were never stopped the score after one
+#: epoch had a rank correlation of .04 with the final one, after three of .37.
+LEAST_GRACE = 3
 #: Samplers that bring a stopping rule of their own, or that compare trials of full length alone.
 UNSTOPPED_SAMPLERS = ("grid", "lipschitz", "hierarchical")
+#: Samplers that go on as long as it pays.
+ADAPTIVE_SAMPLERS = ("tpe", "hybrid")
 
 
 class Dimension(Section):
@@ -73,10 +78,12 @@ class SearchConfig(Section):
     """Trials, the defaults as trial 0 among them; 0: no search, the defaults are trained."""
     sampler: SamplerName = "hybrid"
     """`random` (a Latin hypercube), `grid` (coarse to fine, cross-validated where `folds` are given), `tpe` (Optuna's
-    Tree-structured Parzen Estimator), `hybrid` (a Latin hypercube first, then TPE), `lipschitz` (a bandit over the rate
-    alone), `hierarchical` (rate and batch size coarsely, then the best more finely, then the layers)."""
+    Tree-structured Parzen Estimator), `hybrid` (a portfolio of recipes, a Latin hypercube, then TPE), `lipschitz` (a
+    bandit over the rate alone), `hierarchical` (rate and batch size coarsely, then the best more finely, then the
+    layers)."""
     startup_trials: int | None = Field(default=None, ge=1)
-    """tpe, hybrid: trials drawn at random before it adapts; null: ten; hybrid: at most two thirds of the trials."""
+    """tpe, hybrid: trials before it adapts, drawn at random but for the portfolio's; null: ten; hybrid: at most two
+    thirds of the trials."""
     folds: int = Field(default=0, ge=0, le=20)
     """grid: folds on which the best of the last level are cross-validated; 0: trials are scored on the first fold
     alone, or on val. With `data.design: cross_fit` those beyond the first still certify, which costs confidence, and
@@ -91,13 +98,17 @@ class SearchConfig(Section):
     `max_epochs`)."""
     max_epochs: int = Field(default=9, ge=1)
     """Epochs of a trial that is never stopped."""
-    grace_epochs: int = Field(default=1, ge=1)
-    """The first rung: no trial is stopped before it."""
+    grace_epochs: int | Literal["auto"] = "auto"
+    """The first rung: no trial is stopped before it. `auto`: a third of `max_epochs`, and three epochs at least (the
+    score after one says nothing of the final one)."""
+    stop_at_noise: bool = True
+    """tpe, hybrid: end the search where the remaining trials are expected to raise the best score by less than half of
+    the noise between seeds, but not before the portfolio has been tried."""
     reduction_factor: int = Field(default=3, ge=2)
     """At each rung one trial in this many continues."""
     unstopped_fraction: float = Field(default=0.1, ge=0, le=1)
     """Share of the trials, drawn at random, that are never stopped: how well a rung predicts the final score is
-    measured on them."""
+    measured on them. None is drawn where they would be fewer than four."""
     ema_decay: float = Field(default=0.9, gt=0, lt=1)
     """constant: decay of the averaged weights that trials are compared on (see docs/search.md)."""
     fork_fraction: float = Field(default=0.15, gt=0, lt=1)
@@ -125,6 +136,13 @@ class SearchConfig(Section):
     measure_latency: bool = False
     """Measure how long each trial's model takes for one image, and report the Pareto front of quality and latency."""
 
+    @field_validator("grace_epochs")
+    @classmethod
+    def _at_least_one(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("give at least 1, or auto")
+        return value
+
     @field_validator("confirm_seeds")
     @classmethod
     def _a_pair(cls, value: int) -> int:
@@ -141,7 +159,7 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _rungs(self) -> SearchConfig:
-        if self.grace_epochs > self.max_epochs:
+        if self.first_rung > self.max_epochs:
             raise ValueError(f"grace_epochs={self.grace_epochs} must not exceed max_epochs={self.max_epochs}")
         return self
 
@@ -161,12 +179,19 @@ class SearchConfig(Section):
             )
         if self.horizon == "fixed" and self.scheduler_name in ("asha", "hyperband", "median"):
             least = -(-self.max_epochs // 4)
-            if self.grace_epochs < least:
+            if self.first_rung < least:
                 raise ValueError(
                     f"horizon=fixed compares trials in the midst of their schedule; grace_epochs={self.grace_epochs} "
                     f"must be a quarter of max_epochs={self.max_epochs} at least: {least}"
                 )
         return self
+
+    @property
+    def first_rung(self) -> int:
+        """The epoch of the first rung, with `auto` resolved."""
+        if isinstance(self.grace_epochs, int):
+            return self.grace_epochs
+        return min(self.max_epochs, max(LEAST_GRACE, -(-self.max_epochs // 3)))
 
     @property
     def scheduler_name(self) -> str:

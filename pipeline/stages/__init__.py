@@ -133,7 +133,7 @@ STAGES: tuple[Stage, ...] = (
         inputs=("prepare", "embed", "search"),
         sections=("seed", "model", "recipe", "search", "train", "monitor"),
         unhashed=tuple(f"search.{key}" for key in SearchConfig.model_fields if key not in CONFIRM_KEYS),
-        version=5,
+        version=6,
         run=_lazily("pipeline.stages.confirm", "run"),
         resumes=True,
     ),

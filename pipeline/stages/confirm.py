@@ -82,7 +82,7 @@ def run(
         results = train_candidates(context, both, spec, replicates, read_heads(context.inputs["embed"].directory))
     set_up_process(cpu_threads(context.compute))
     verdict = decide(results, data, configured, prior, confidence=conclusion.confidence, seed=seed)
-    return _conclude(context, conclusion, verdict, both, foresight, results)
+    return _conclude(context, conclusion, verdict, both, foresight, results, at_rung=best.get("at_rung"))
 
 
 def _replicates(data: TrainingData, search: SearchConfig, train: TrainConfig, *, seed: int) -> list[Replicate]:
@@ -147,6 +147,8 @@ def _conclude(
     both: Mapping[str, Overrides],
     foresight: Foresight | None = None,
     results: Sequence[Result] = (),
+    *,
+    at_rung: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Keep trainings, write confirmation.json, log it, print the decision."""
     values = write_confirmation(
@@ -155,12 +157,15 @@ def _conclude(
         verdict,
         both[verdict.chosen],
         foresight=foresight,
+        at_rung=at_rung,
         results=results,
         kept=_keep(context, results, verdict),
     )
     context.run.log_artifact(context.directory / "confirmation.json")
     if results:
         context.console.table(console_table(values))
+    if values["at_rung"] is not None:
+        context.console.say(f"  {values['at_rung']['statement']}")
     context.console.say(f"  {verdict.statement}")
     return {
         "confirmed_recipe": verdict.chosen,

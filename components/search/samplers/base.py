@@ -16,7 +16,8 @@ class SamplerSettings:
 
     num_trials: all trials, the defaults' trial 0 included. max_epochs: length of a trial that is not stopped.
     grace_epochs: minimum length of a trial. folds: of the cross-validation at the last level, 0 for none.
-    startup_trials: random trials before an adaptive sampler adapts; None: the sampler's own number.
+    startup_trials: trials before an adaptive sampler adapts; None: the sampler's own number. portfolio: `hybrid`: the
+    first trials after the defaults.
     """
 
     space: Space
@@ -26,6 +27,7 @@ class SamplerSettings:
     folds: int
     startup_trials: int | None
     seed: int
+    portfolio: tuple[Suggestion, ...] = ()
 
 
 class Sampler(Protocol):

@@ -30,13 +30,14 @@ def latin_hypercube(space: Space, count: int, *, seed: int) -> np.ndarray:
 class SpreadSampler:
     """`count` trials that depend on the seed and the number alone.
 
-    A space without intervals may have fewer points: then each is tried once, without the point of the defaults.
+    A space without intervals may have fewer points: then each is tried once, without those of the defaults and of the
+    portfolio.
     """
 
     def __init__(self, settings: SamplerSettings, *, count: int) -> None:
         self._space, self._epochs, self._count = settings.space, settings.max_epochs, count
         self._cube = latin_hypercube(settings.space, count, seed=settings.seed)
-        self._points = self._without_repetition(settings.seed)
+        self._points = self._without_repetition(settings.seed, settings.portfolio)
 
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
         if number > (self._count if self._points is None else len(self._points)):
@@ -44,7 +45,7 @@ class SpreadSampler:
         point = self._space.from_cube(self._cube[number - 1]) if self._points is None else self._points[number - 1]
         return Suggestion(point=point, overrides=self._space.overrides(point), epochs=self._epochs, phase=SPREAD)
 
-    def _without_repetition(self, seed: int) -> list[dict[str, float | int]] | None:
+    def _without_repetition(self, seed: int, portfolio: Sequence[Suggestion]) -> list[dict[str, float | int]] | None:
         """The points of the cube, each once, completed with others; None for a space with an interval."""
         every = enumerate_points(self._space)
         if every is None:
@@ -52,9 +53,9 @@ class SpreadSampler:
         spread = [self._space.from_cube(place) for place in self._cube]
         others = [every[index] for index in np.random.default_rng(seed).permutation(len(every))]
         points = {point_key(point): point for point in [*spread, *others]}
-        defaults = self._space.point({})
-        if defaults is not None:
-            points.pop(point_key(defaults), None)
+        for tried in (self._space.point({}), *(suggestion.point for suggestion in portfolio)):
+            if tried is not None:
+                points.pop(point_key(tried), None)
         return list(points.values())[: self._count]
 
 

@@ -22,8 +22,8 @@ from components.search.trial import Point, Suggestion, TrialRecord
 
 #: Random trials before TPE, if the settings give no number.
 TPE_STARTUP = 10
-#: hybrid: the smallest number of random trials, and their largest share of a small search. In five dimensions, ten
-#: random ones of sixteen trials were better than a third.
+#: hybrid: the smallest number of trials before TPE, the portfolio's among them, and their largest share of a small
+#: search. In five dimensions, ten random ones of sixteen trials were better than a third.
 HYBRID_FEWEST, HYBRID_SHARE = 4, 2 / 3
 #: With fewer ended trials there is nothing to model: many workers ask for trials before any has ended.
 FEWEST_TO_MODEL = 4
@@ -36,7 +36,7 @@ def tpe_sampler(settings: SamplerSettings) -> TpeAfterStart:
 
 
 def hybrid_sampler(settings: SamplerSettings) -> TpeAfterStart:
-    """`hybrid`: a Latin hypercube, then TPE."""
+    """`hybrid`: the portfolio, a Latin hypercube, then TPE."""
     startup = settings.startup_trials
     if startup is None:
         startup = max(HYBRID_FEWEST, min(TPE_STARTUP, int(settings.num_trials * HYBRID_SHARE)))
@@ -44,22 +44,27 @@ def hybrid_sampler(settings: SamplerSettings) -> TpeAfterStart:
 
 
 class TpeAfterStart:
-    """The first `startup` trials are random (a Latin hypercube with `spread`, else independent), then TPE.
+    """The first `startup` trials are random (the portfolio and a Latin hypercube with `spread`, else independent), then
+    TPE.
 
     In a space without intervals no point is tried twice.
     """
 
     def __init__(self, settings: SamplerSettings, *, startup: int, spread: bool) -> None:
         self._settings = settings
-        self._startup = min(startup, settings.num_trials - 1)
-        self._spread = SpreadSampler(settings, count=self._startup) if spread else None
+        self._portfolio = settings.portfolio if spread else ()
+        self._startup = min(max(startup, len(self._portfolio)), settings.num_trials - 1)
+        drawn = self._startup - len(self._portfolio)
+        self._spread = SpreadSampler(settings, count=drawn) if spread else None
         self._every = enumerate_points(settings.space)
 
     def suggest(self, number: int, history: Sequence[TrialRecord]) -> Suggestion | Literal["wait", "done"]:
         if number >= self._settings.num_trials:
             return "done"
+        if number <= len(self._portfolio):
+            return self._portfolio[number - 1]
         if self._spread is not None and number <= self._startup:
-            return self._spread.suggest(number, history)
+            return self._spread.suggest(number - len(self._portfolio), history)
         space = self._settings.space
         point: Point
         if number > self._startup and sum(map(is_informative, history)) >= min(self._startup, FEWEST_TO_MODEL):

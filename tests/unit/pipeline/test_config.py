@@ -220,6 +220,16 @@ def test_a_rung_beyond_the_last_epoch_is_refused() -> None:
     assert faults_of({"search.grace_epochs": "9"}) == ["search: grace_epochs=9 must not exceed max_epochs=3"]
 
 
+@pytest.mark.parametrize(("length", "rung"), [(1, 1), (3, 3), (9, 3), (10, 4), (27, 9)])
+def test_the_first_rung_is_at_a_third_of_the_length_and_at_three_epochs_at_least(length: int, rung: int) -> None:
+    assert SearchConfig(max_epochs=length).first_rung == rung
+    assert SearchConfig(max_epochs=length, grace_epochs=1).first_rung == 1
+
+
+def test_a_rung_before_the_first_epoch_is_refused() -> None:
+    assert faults_of({"search.grace_epochs": "0"}) == ["search.grace_epochs=0: give at least 1, or auto"]
+
+
 def test_an_object_store_is_refused_for_the_storage() -> None:
     assert "give a folder" in faults_of({"storage.root": "s3://bucket/x"})[0]
 

@@ -144,6 +144,7 @@ def search(
     limits: dict | None = None,
     quota_bytes: float = 1e9,
     concurrent: int = 1,
+    together: int = 0,
 ) -> SearchState:
     """Run (or go on with) a search in a folder; how it went."""
     rungs = Rungs(grace=1, factor=3, last=3)
@@ -169,7 +170,7 @@ def search(
         quota_bytes=quota_bytes,
     )
     opener = functools.partial(Script, scores=scores, notes=folder / "notes")
-    run_trials(state, opener, [observer], settings, rule=build_rule(rule, rungs, seed=0))
+    run_trials(state, opener, [observer], settings, rule=build_rule(rule, rungs, seed=0, together=together))
     return state
 
 
@@ -225,6 +226,20 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path) -> None:
     records = search(tmp_path, 2, Notebook()).records
     assert epochs_asked_for(tmp_path) == [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 2), (1, 3)]
     assert records[1].scores == {1: 0.8, 2: 0.85, 3: 0.9}
+
+
+def test_the_first_trials_wait_for_each_other_also_where_the_search_is_interrupted(tmp_path) -> None:
+    scores = ((0.5, 0.5, 0.5), (0.6, 0.6, 0.6), (0.8, 0.85, 0.9), (0.7, 0.7, 0.7))
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, 4, Notebook(interrupt_at=(3, 1)), scores=scores, together=4)
+    records = search(tmp_path, 4, Notebook(), scores=scores, together=4).records
+    assert [record.status for record in records] == ["completed", "stopped", "completed", "stopped"]
+    assert records[2].scores == {1: 0.8, 2: 0.85, 3: 0.9}
+    # One of four goes on, when all have come to the rung, and from where it was.
+    assert epochs_asked_for(tmp_path) == [
+        *((0, 1), (0, 2), (0, 3), (1, 1), (2, 1), (3, 1), (3, 1)),
+        *((2, 2), (2, 3)),
+    ]
 
 
 def test_a_finished_search_that_is_asked_for_again_trains_nothing(tmp_path) -> None:

@@ -29,6 +29,7 @@ def written(path, *, replicates=(), kept=(), score=0.5, foresight=FORESIGHT, cro
         Verdict(chosen="winner", statement="The winner is kept."),
         OVERRIDES,
         foresight=foresight,
+        at_rung={"epoch": 3, "winner": 0.7, "defaults": 0.6},
         results=results,
         kept=dict(kept),
     )
@@ -62,3 +63,4 @@ def test_recipes_that_the_search_has_compared_on_all_folds_count_trained_again_o
 def test_a_training_without_a_score_has_none_in_the_file(tmp_path, score) -> None:
     values = written(tmp_path / "confirmation.json", replicates=repeated_over_seeds(3, 1), score=score)
     assert values["scores"] == {"winner": [None], "defaults": [None]}
+    assert values["at_rung"] is None

@@ -20,6 +20,7 @@ VALUES = {
     "confidence": 0.9,
     "replicates": ["fold-1", "fold-2"],
     "scores": {"winner": [0.95, 0.93], "defaults": [0.9, 0.92]},
+    "at_rung": None,
     "trainings": [
         {"recipe": "winner", "replicate": "fold-1", "seed": 1, "epochs": 3, "kept_epoch": 3, "diverged": False},
         {"recipe": "defaults", "replicate": "fold-1", "seed": 1, "epochs": 3, "kept_epoch": 3, "diverged": False},
@@ -54,6 +55,16 @@ def test_the_chapter_holds_statement_figure_tables_and_where_the_uncertainty_com
         "Standard error of the measured difference: 0.0050 from the seeds, 0.0125 from the choice of validation images "
         "(whole groups resampled).",
     ]
+
+
+def test_the_scores_at_the_rung_stand_above_those_at_full_length(section) -> None:
+    at_rung = {"epoch": 3, "winner": 0.8, "defaults": 0.7, "statement": "The order at the rung held in 2 of 2."}
+    chapter = section(at_rung=at_rung)
+    table = chapter.tables[0][1]
+    assert table["replicate"].tolist() == ["search, epoch 3", "fold 1", "fold 2"]
+    assert table["difference"].tolist() == pytest.approx([0.1, 0.05, 0.01])
+    assert chapter.notes[-1] == "The order at the rung held in 2 of 2."
+    assert rows_of(chapter.figures[0][1])[:2] == ["fold 1", "fold 2"]
 
 
 def test_seeds_are_compared_on_the_validation_split(section) -> None:

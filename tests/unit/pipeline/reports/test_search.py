@@ -1,6 +1,7 @@
 """The report of a search, made from the files of its result."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -66,6 +67,15 @@ def test_the_report_has_the_trials_the_rungs_and_a_figure_of_each_question(conte
     assert context.drawn == ["figures/search.png", "figures/importance.png"]
     assert (context.directory / "search.html").is_file()
     assert "Trial 1 was the best" in context.said[-2]
+
+
+def test_the_recipes_of_the_portfolio_are_listed_each_with_its_reason(context) -> None:
+    slow = record(1, 0.1, [0.6, 0.7, 0.9])
+    named = replace(slow, suggestion=replace(slow.suggestion, phase="portfolio: a third of the rate"))
+    section = search_section(reported(context, [record(0, 0, [0.5, 0.6, 0.7]), named]))
+    table = next(table for title, table in section.tables if title.startswith("The portfolio"))
+    assert table[["recipe", "trial", "epochs", "score"]].to_numpy().tolist() == [["a third of the rate", 1, 3, 0.9]]
+    assert table["reason"][0].startswith("Small sets prefer it")
 
 
 def test_where_latency_was_measured_the_front_is_shown_and_listed(context) -> None:

@@ -16,6 +16,7 @@ from pipeline.search.results import (
     score_table,
     trial_table,
 )
+from pipeline.search.run import SearchOutcome
 from pipeline.search_space import SearchedSpace, searched_space
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import Dimension, SearchConfig
@@ -204,7 +205,11 @@ def trial(number: int, overrides: dict) -> TrialRecord:
 def outcome(
     best: TrialRecord | None, search: SearchConfig, optimizer: str = "adamw", *, ended: str = "", **keys
 ) -> dict:
-    return results._outcome(searched(search, optimizer, **keys), search, best, [trial(0, {})], ended)
+    defaults = TrialRecord(
+        number=0, suggestion=trial(0, {}).suggestion, unstopped=True, status="completed", scores={1: 0.5, 3: 0.7}
+    )
+    finished = SearchOutcome(records=[defaults], rungs=(1, 3), ended_early=ended)
+    return results._outcome(searched(search, optimizer, **keys), search, best, finished)
 
 
 HANDED_ON = {"recipe.lr": 1e-2, "recipe.batch_size": 32, "recipe.precision": "bfloat16"}
@@ -227,6 +232,15 @@ def test_without_a_best_the_defaults_are_handed_on() -> None:
 def test_a_winner_is_said_to_be_selected_and_the_defaults_are_not() -> None:
     assert outcome(trial(2, {}), SearchConfig(space=(RATE,)))["note"] == results.SELECTED
     assert outcome(trial(0, {}), SearchConfig(space=(RATE,)))["note"] == ""
+
+
+def test_scores_at_the_first_rung_are_handed_on_where_winner_and_defaults_have_one() -> None:
+    search, winner = SearchConfig(space=(RATE,)), trial(2, {})
+    assert outcome(winner, search)["at_rung"] is None  # it has no score there
+    winner.scores[1] = 0.6
+    assert outcome(winner, search)["at_rung"] == {"epoch": 1, "winner": 0.6, "defaults": 0.5}
+    assert outcome(trial(0, {}), search)["at_rung"] is None
+    assert outcome(None, search)["at_rung"] is None
 
 
 def test_a_search_that_ended_early_says_so() -> None:

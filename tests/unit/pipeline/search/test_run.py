@@ -9,6 +9,7 @@ from components.search.rungs import Rungs
 from components.search.trial import Suggestion, TrialRecord
 from pipeline.compute.resources import TrainingShare
 from pipeline.config import ComputeConfig
+from pipeline.confirmation.prior import SEED_SD
 from pipeline.search import run as stage
 from pipeline.search.run import expected_epochs, seconds_left
 from pipeline.search_space import searched_space
@@ -83,6 +84,39 @@ def test_a_search_goes_on_from_the_journal_in_its_scratch_folder(context) -> Non
     again = state(context)
     assert [record.status for record in again.records] == ["completed", "running"]
     assert again.next_trial().suggestion == trials[1].suggestion
+
+
+def test_the_portfolio_comes_after_the_defaults_and_before_what_is_drawn(context) -> None:
+    some = state(context, num_trials=16)
+    for number in range(4):
+        some.next_trial()
+        some.ended(number, "completed")
+    phases = [record.suggestion.phase for record in some.records]
+    assert phases == [
+        "defaults",
+        "portfolio: a third of the rate",
+        "portfolio: three times the rate",
+        "latin hypercube",
+    ]
+
+
+def test_the_least_improvement_is_half_of_the_noise_between_seeds() -> None:
+    assert stage.LEAST_IMPROVEMENT == SEED_SD / 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "ends"),
+    [({}, True), ({"stop_at_noise": False}, False), ({"sampler": "random"}, False), ({"max_epochs": 18}, False)],
+)
+def test_a_search_ends_where_trials_at_the_first_rung_are_alike(context, settings, ends) -> None:
+    some = state(context, num_trials=16, **settings)
+    for number in range(5):
+        some.next_trial()
+        for epoch in range(1, 6):  # the first rung is at epoch 3 of 5, and 6 of 18
+            some.scored(number, epoch, 0.9 + 0.001 * (number % 2), seconds=1.0)
+        some.ended(number, "completed")
+    assert bool(some.enough()) == ends
+    assert (some.next_trial() == "done") == ends
 
 
 # --- what is said

@@ -155,3 +155,5 @@ def test_settings_are_told_in_short() -> None:
     one = record(3, [], overrides={"recipe.lr": 0.000123456, "recipe.loss": "focal", "recipe.batch_size": 32}, seed=4)
     assert short_settings(one) == "lr 0.000123, loss focal, batch_size 32, seed 4"
     assert short_settings(record(0, [])) == ""
+    named = record(2, [], overrides={"recipe.lr": 0.01}, phase="portfolio: a third of the rate")
+    assert short_settings(named) == "a third of the rate, lr 0.01"

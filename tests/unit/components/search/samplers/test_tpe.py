@@ -10,6 +10,7 @@ import pytest
 
 from components.search.samplers import build_sampler
 from components.search.space import Choice, Condition, Interval
+from components.search.trial import Suggestion
 
 RATE = "recipe.lr"
 #: Searched with SGD alone.
@@ -90,6 +91,20 @@ def test_it_adapts_after_the_trials_of_the_start(lab, name, num_trials, startup,
 def test_the_start_of_hybrid_uses_every_slice_of_the_rate_once(lab) -> None:
     history = lab.search("hybrid", lab.settings(conditional(lab), 16), near(0.2))
     assert sorted(int(record.suggestion.point[RATE] * 10) for record in history[1:11]) == list(range(10))
+
+
+def test_hybrid_begins_with_the_portfolio_which_counts_among_the_trials_of_the_start(lab) -> None:
+    portfolio = tuple(
+        Suggestion(point={"recipe.lr": place}, overrides={}, epochs=9, phase=f"portfolio: {place}")
+        for place in (0.25, 0.75)
+    )
+    settings = lab.settings(lab.space(lab.rate), 12, portfolio=portfolio)
+    history = lab.search("hybrid", settings, near(0.2))
+    phases = [record.suggestion.phase for record in history[1:]]
+    assert phases[:2] == ["portfolio: 0.25", "portfolio: 0.75"]
+    assert (phases.count("latin hypercube"), phases.count("tpe")) == (6, 3)
+    alone = lab.search("hybrid", lab.settings(lab.space(lab.rate), 3, portfolio=portfolio), near(0.2))
+    assert [record.suggestion.phase for record in alone[1:]] == phases[:2]
 
 
 def test_a_start_longer_than_the_search_is_all_of_it(lab) -> None:

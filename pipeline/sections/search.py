@@ -74,8 +74,9 @@ class SearchConfig(Section):
     space: tuple[Dimension, ...] = DEFAULT_SPACE
     """What trials vary: each entry `sets` a key, from `choices`, between `low` and `high`, or within `bounds`; with
     `when`, only where other keys have certain values."""
-    num_trials: int = Field(default=16, ge=0)
-    """Trials, the defaults as trial 0 among them; 0: no search, the defaults are trained."""
+    num_trials: int = Field(default=7, ge=0)
+    """Trials, the defaults as trial 0 among them; 0: no search, the defaults are trained. Seven are the defaults and
+    the portfolio."""
     sampler: SamplerName = "hybrid"
     """`random` (a Latin hypercube), `grid` (coarse to fine, cross-validated where `folds` are given), `tpe` (Optuna's
     Tree-structured Parzen Estimator), `hybrid` (a portfolio of recipes, a Latin hypercube, then TPE), `lipschitz` (a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import logging
@@ -91,6 +92,9 @@ def ray_session(*, address: str | None, num_cpus: int, num_gpus: int) -> Iterato
     try:
         yield
     finally:
+        # Tune leaves handles of actors in reference cycles. Collected after the shutdown, in whatever thread, they make
+        # Ray end this process: "The core worker has already been shutdown".
+        gc.collect()
         ray.shutdown()
 
 

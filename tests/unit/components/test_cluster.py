@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -60,6 +61,10 @@ class FakeRay:
         self.running = False
 
 
+class Handle:
+    itself: "Handle"
+
+
 @pytest.fixture
 def install(monkeypatch):
     def replace(**options) -> FakeRay:
@@ -77,6 +82,19 @@ def test_a_local_ray_gets_what_it_may_use_and_is_stopped_afterwards(install) -> 
     assert (fake.calls[0]["num_cpus"], fake.calls[0]["num_gpus"]) == (3, 1)
     assert fake.calls[0]["address"] == "local"  # and not one that RAY_ADDRESS names
     assert fake.stopped == 1
+
+
+def test_nothing_is_left_in_reference_cycles_when_ray_stops(install) -> None:
+    """A handle of an actor that is collected later makes Ray end the process."""
+    fake = install()
+    with ray_session(address=None, num_cpus=1, num_gpus=0):
+        handle = Handle()
+        handle.itself = handle
+        left = weakref.ref(handle, lambda _: collected.append(fake.running))
+        collected: list[bool] = []
+        del handle
+        assert left() is not None
+    assert collected == [True]
 
 
 def test_a_cluster_is_told_nothing_about_its_size(install) -> None:

@@ -88,7 +88,8 @@ def test_where_latency_was_measured_the_front_is_shown_and_listed(context) -> No
 def test_without_a_search_the_files_say_so(context) -> None:
     folder = reported(context, [])
     assert "No search was made" in search_section(folder).text
-    assert json.loads((folder / "best.json").read_text())["overrides"] == {"recipe.lr": 1e-2, "recipe.batch_size": 32}
+    found = json.loads((folder / "best.json").read_text())["overrides"]
+    assert found == {"recipe.lr": 1e-2, "recipe.batch_size": 32, "recipe.precision": "auto"}
     assert pd.read_parquet(folder / "trials.parquet").empty
     assert context.drawn == []
 

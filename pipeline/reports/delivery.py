@@ -130,8 +130,9 @@ def _blend_text(blend: Mapping[str, Any]) -> str:
         return f"The classifier on frozen features does not join: {blend['reason']}."
     error = "" if blend["standard_error"] is None else f" ± {blend['standard_error']:.4f}"
     verdict = "joins" if blend["taken"] else "does not join"
+    gain = blend["log_loss_gain"]
     return (
         f"The classifier on frozen features (score {decimal(blend['score_of_frozen'])} alone) {verdict}: with it the "
-        f"log loss on unseen images falls by {blend['log_loss_gain']:.4f}{error}, and the score is "
+        f"log loss on unseen images is {abs(gain):.4f}{error} {'lower' if gain >= 0 else 'higher'}, and the score is "
         f"{decimal(blend['score'])}."
     )

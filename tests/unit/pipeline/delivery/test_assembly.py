@@ -93,6 +93,16 @@ def test_a_classifier_of_noise_does_not_join(unseen, scorer) -> None:
     assert found.logits.shape == (COUNT, 2)
 
 
+@pytest.mark.parametrize(("noise", "taken"), [(2.0, True), (5.0, False)])
+def test_a_classifier_joins_by_its_weight_though_few_images_cannot_prove_a_gain(unseen, scorer, noise, taken) -> None:
+    both = unseen(noisy(1, noise=1.0)[:, :60], noisy(1, noise=noise, seed=8)[0, :60])
+    blend = assemble(both, scorer, views=1, may_blend=True).record["blend"]
+    network, frozen = blend["weights"]
+    assert abs(blend["log_loss_gain"]) < blend["standard_error"]
+    assert (blend["taken"], frozen > 0.1 * (network + frozen) > 0) == (taken, taken)
+    assert frozen > 0
+
+
 def test_networks_that_rank_backwards_leave_the_classifier_alone(unseen, scorer) -> None:
     found = assemble(unseen(-noisy(1, noise=1.0), noisy(1, noise=1.0, seed=1)[0]), scorer, views=1, may_blend=True)
     assert found.network == 0

@@ -37,8 +37,8 @@ class SearchState:
     """A search in progress, new or resumed.
 
     defaults: the suggestion of trial 0. enough: from the trials so far a message why no further one is worth its time;
-    empty if one is. concurrent: trials at a time; None: no limit. gpus_per_trial: for the budget of
-    GPU time. clock: monotonic seconds.
+    empty if one is. concurrent: trials at a time; None: no limit. gpus_per_trial: for the budget of GPU time. clock:
+    monotonic seconds.
     """
 
     def __init__(

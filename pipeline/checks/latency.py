@@ -20,8 +20,7 @@ def check_latency(config: Config, *, threads: int) -> None:
     """Time the least that may be delivered: one network of each backbone in question, at its smallest image size.
 
     Which of them is trained, how many networks, at which size and, on some CPUs, in which precision is not known yet.
-    Raises InputError: none is within
-    `serving.max_latency_ms`.
+    Raises InputError: none is within `serving.max_latency_ms`.
     """
     compute, asked = driver_compute(config.compute), config.recipe.precision
     device = resolve_device(compute, asked)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from components.display import counted
 from components.errors import InputError
 from components.models.views import allowed_views
 from pipeline.budget.allotment import EMA_DECAY, EMA_STEPS, GROW_SHARE, Allotment, Work, allot, close_sizes
@@ -52,8 +53,11 @@ def run(
     work = _work(context, configured, data, pace, _sizes(own, recipe, data))
     found = allot(left, work)
     num_folds = context.inputs["prepare"].sections["data"]["num_folds"]  # as asked for, which the groups may not allow
-    changes = _changes(found, work, data, configured, lr_range_test, num_folds=num_folds)
-    changes["recipe.precision"] = choice.precision
+    changes = {
+        **_changes(found, work, data, configured, lr_range_test),
+        "recipe.precision": choice.precision,
+        "data.num_folds": num_folds,
+    }
     record = {
         "budget": budget,
         "left": left,
@@ -117,25 +121,18 @@ def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace,
 
 
 def _changes(
-    found: Allotment,
-    work: Work,
-    data: TrainingData,
-    configured: Recipe,
-    lr_range_test: RangeTestConfig,
-    *,
-    num_folds: int,
+    found: Allotment, work: Work, data: TrainingData, configured: Recipe, lr_range_test: RangeTestConfig
 ) -> dict[str, Any]:
-    """Dotted keys of the configuration without the clock."""
+    """Dotted keys of the configuration without the clock that follow from the choice."""
     recipe = configured.recipe
     networks = found.networks if data.folds or not found.networks else None
-    steps = found.epochs * work.teach // configured.recipe.images_per_step
+    steps = found.epochs * work.teach // recipe.images_per_step
     averages = recipe.optimizer not in SCHEDULE_FREE
     return {
         "recipe.image_size": recipe.image_size if found.size == data.pack.size else found.size,
         "recipe.grow_from": found.grow_from,
         "recipe.grow_share": GROW_SHARE,
         "recipe.ema_decay": recipe.ema_decay or (EMA_DECAY if averages and steps >= EMA_STEPS else None),
-        "data.num_folds": num_folds,
         "search.num_trials": 0,
         "lr_range_test.num_seeds": min(1, lr_range_test.num_seeds) if found.range_test else 0,
         "lr_range_test.weight_decays": [],
@@ -147,9 +144,8 @@ def _changes(
 def _say(context: StageContext, found: Allotment, changes: Mapping[str, Any], left: float) -> None:
     what = "no network"
     if found.networks:
-        networks = "1 network" if found.networks == 1 else f"{found.networks} networks"
         rate = "after a range test" if found.range_test else "without a range test"
-        what = f"{networks} of {found.epochs} epochs at {found.size} px, {rate}"
+        what = f"{counted(found.networks, 'network')} of {found.epochs} epochs at {found.size} px, {rate}"
     context.console.say(f"  {duration(max(left, 0))} left: {what}; {found.why}")
     shown = " ".join(f"--set {key}={'null' if value is None else value}" for key, value in changes.items())
     context.console.say(f"  the same without the clock: {shown}")

@@ -63,7 +63,11 @@ def test_the_precision_is_timed_from_three_minutes_on_and_handed_to_the_rest(mon
     )  # fmt: skip
     record = json.loads((tmp_path / "budget.json").read_text())
     assert asked == [timed]
-    assert record["changes"] == {"train.epochs": 2, "recipe.precision": "bfloat16" if timed else "float32"}
+    assert record["changes"] == {
+        "train.epochs": 2,
+        "recipe.precision": "bfloat16" if timed else "float32",
+        "data.num_folds": 3,
+    }
     assert record["bfloat16_share"] == (0.5 if timed else None)
     assert any("--set recipe.precision=" in line for line in said)
     assert any("takes 0.50 of its time" in line for line in said) is timed

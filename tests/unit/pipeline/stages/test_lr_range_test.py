@@ -153,7 +153,7 @@ def carried_out(monkeypatch, tmp_path):
         directory.mkdir(exist_ok=True)
         ramps: list[str] = []
 
-        def test_all(context, data, configured, *args, **given):
+        def record(context, data, configured, *args, **given):
             ramps.append(configured.recipe.precision)
             return lr_range_test._Found(bounds={"net": {}}, curves=[pd.DataFrame({"lr": [0.1]})])
 
@@ -165,7 +165,7 @@ def carried_out(monkeypatch, tmp_path):
         monkeypatch.setattr(
             lr_range_test, "choose_where_trained", lambda recipe, *args, **given: asked.append(recipe) or chosen
         )
-        monkeypatch.setattr(lr_range_test, "_test_all", test_all)
+        monkeypatch.setattr(lr_range_test, "_test_all", record)
         monkeypatch.setattr(lr_range_test, "loss_of_constant", lambda recipe, data: 0.7)
         monkeypatch.setattr(lr_range_test, "report_tests", lambda context, bounds: None)
         said = Said()

@@ -69,15 +69,14 @@ from pipeline.search.trial import TrialPlan, TrialSession
 from pipeline.search_space import SearchedSpace, searched_space
 from pipeline.sections.recipe import Recipe
 from pipeline.training.build import (
-    TrainingData,
     loss_of_constant,
     new_learner,
-    open_data,
     predict_split,
     run_epochs,
     spread_of_constant,
     validation_score,
 )
+from pipeline.training.data import TrainingData, open_data
 from pipeline.training.tasks import Place
 
 REPOSITORY = Path(__file__).resolve().parents[1]

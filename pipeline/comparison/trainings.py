@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import ENDED_FILE, TrainingStore
+from pipeline.training.data import TrainingData
 from pipeline.training.job import TrainingSpec
 from pipeline.training.pace import Pace
 from pipeline.training.progress import history_rows

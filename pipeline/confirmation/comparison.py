@@ -13,7 +13,8 @@ from components.evaluation.objective_intervals import objective_interval
 from pipeline.confirmation.trainings import LABELS, Replicate, Result
 from pipeline.confirmation.verdict import Measured, Verdict, diverged, judge
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, recipe_objective
+from pipeline.training.build import recipe_objective
+from pipeline.training.data import TrainingData
 from pipeline.training.job import data_of
 
 #: Resamples of the validation images.

@@ -12,7 +12,7 @@ from components.evaluation.operating_point import Evidence, OperatingPoint
 from components.evaluation.transfer import SeenScores
 from pipeline.config import OperatingPointConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 
 def decide(

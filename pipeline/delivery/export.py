@@ -19,7 +19,7 @@ from components.serving.export import ARTIFACT, MODEL_CONFIG, PYFUNC_FILE, pip_r
 from components.tracking import save_pyfunc
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pipeline.config import OperatingPointConfig
 from pipeline.delivery.decision import decide
 from pipeline.delivery.export import Part, export_model, model_card
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 
 def frozen_part(context: StageContext) -> Part:

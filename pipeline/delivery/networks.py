@@ -21,7 +21,8 @@ from pipeline.delivery.export import Part, network_member
 from pipeline.delivery.members import Trained
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, new_learner, view_scores
+from pipeline.training.build import new_learner, view_scores
+from pipeline.training.data import TrainingData
 from pipeline.training.job import TrainingSpec
 
 #: Images that a model was trained on, by whose scores a threshold is carried over to another model.

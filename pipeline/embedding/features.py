@@ -34,7 +34,7 @@ from pipeline.embedding.images import Chosen
 from pipeline.sections.recipe import ModelConfig
 from pipeline.stage import StageContext, read_record
 from pipeline.storage import FEATURES_FOLDER
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 from pipeline.training.tasks import Place, run_tasks
 
 #: Bumped when features mean something else.

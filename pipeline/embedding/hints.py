@@ -13,7 +13,7 @@ from components.evaluation.outliers import neighbour_distances, robust_z
 from pipeline.embedding.classifier import Judged
 from pipeline.embedding.features import Features
 from pipeline.embedding.images import Chosen
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 MOST = 200
 #: Neighbours whose distance counts, and how many robust standard deviations above the median make an outlier

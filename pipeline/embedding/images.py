@@ -8,7 +8,7 @@ import numpy as np
 
 from components.data.audit.groupwise import sample_groups
 from components.data.loader import ImageSet
-from pipeline.training.build import SELECTION_FOLD, TrainingData
+from pipeline.training.data import SELECTION_FOLD, TrainingData
 
 #: In the design hold_out a classifier learns on train, and candidates are compared on val.
 LEARN, COMPARE = "train", "val"

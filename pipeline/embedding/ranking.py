@@ -15,7 +15,7 @@ from components.evaluation.objectives import Objective
 from pipeline.embedding.classifier import Judged
 from pipeline.embedding.features import Candidate, Features
 from pipeline.embedding.images import Chosen
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 CONFIDENCE = 0.95
 #: A step of training takes about as long as three forward passes: one, and twice as much backwards.

@@ -14,7 +14,8 @@ from pipeline.compute.device import loader_workers
 from pipeline.console import Advance, Console
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import for_selection, held_out_batch, new_learner, train_loader
+from pipeline.training.build import new_learner
+from pipeline.training.data import for_selection, held_out_batch, train_loader
 from pipeline.training.tasks import Place, run_tasks
 
 

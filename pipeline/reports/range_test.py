@@ -17,7 +17,7 @@ from pipeline.console import Console
 from pipeline.reports.page import DASH, file_safe, terminal_table
 from pipeline.sections.recipe import Recipe
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from pipeline.search.view import SearchView
 from pipeline.search_space import SearchedSpace, at_horizon, sampler_settings
 from pipeline.sections.search import ADAPTIVE_SAMPLERS, SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import for_selection, open_data
+from pipeline.training.data import for_selection, open_data
 from pipeline.training.pace import measure_pace
 
 #: What the remaining trials have to be expected to add: half of the noise between seeds (the confirmation's `SEED_SD`).

@@ -30,8 +30,9 @@ from pipeline.config import ComputeConfig
 from pipeline.search_space import at_horizon
 from pipeline.sections.recipe import Recipe
 from pipeline.sections.search import SearchConfig
-from pipeline.training.build import TrainingData, new_learner, open_data, predict_split, scores_of, train_loader
+from pipeline.training.build import new_learner, predict_split, scores_of
 from pipeline.training.checkpoints import STATE_FILE, save_scored
+from pipeline.training.data import TrainingData, open_data, train_loader
 from pipeline.training.job import Ended, Saved, Scored, TrainingJob, TrainingSpec, epoch_metrics, with_head
 
 #: Offset of the seeds of trials: confirmation and final training use other seeds, which have selected nothing.

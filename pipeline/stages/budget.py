@@ -23,7 +23,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import SCHEDULE_FREE, ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.time import seconds_of
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, fold_of, for_selection, open_data, with_batch_size
+from pipeline.training.data import TrainingData, fold_of, for_selection, open_data, with_batch_size
 from pipeline.training.pace import Pace, measure_pace
 from pipeline.training.precision import ANY_RATE, PrecisionChoice, choose_precision
 from pipeline.training.tasks import Place, run_tasks, task_placement

@@ -38,8 +38,9 @@ from pipeline.reports.comparison import console_table, rate_notes, write_compari
 from pipeline.sections.learning_rate import CompareConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import for_selection, open_data, resolved
+from pipeline.training.build import resolved
 from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.data import for_selection, open_data
 from pipeline.training.job import Ended, Event
 from pipeline.training.pace import measure_pace
 from pipeline.training.placement import Job, train_all

@@ -35,9 +35,9 @@ from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import SELECTION_FOLD, TrainingData, network_folds, open_data
 from pipeline.training.checkpoints import copy_training
 from pipeline.training.confirmed import KEPT
+from pipeline.training.data import SELECTION_FOLD, TrainingData, network_folds, open_data
 from pipeline.training.job import TrainingSpec
 
 

@@ -34,8 +34,9 @@ from pipeline.delivery.records import read_training, write_training
 from pipeline.reports.delivery import milliseconds
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data, recipe_objective
+from pipeline.training.build import recipe_objective
 from pipeline.training.confirmed import read_confirmed
+from pipeline.training.data import TrainingData, open_data
 from pipeline.training.job import REMEDY, TrainingSpec, on_all, with_head
 
 

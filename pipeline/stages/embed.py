@@ -25,7 +25,8 @@ from pipeline.reports.embedding import report_embedding
 from pipeline.sections.embedding import EmbedConfig, backbones_in_question
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import SELECTION_FOLD, TrainingData, open_data, recipe_objective, recipe_shares
+from pipeline.training.build import recipe_objective, recipe_shares
+from pipeline.training.data import SELECTION_FOLD, TrainingData, open_data
 from pipeline.training.tasks import Place, task_placement
 
 

@@ -13,7 +13,7 @@ from pipeline.config import OperatingPointConfig
 from pipeline.data.sources import log_lineage
 from pipeline.delivery.frozen import export_frozen
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data
+from pipeline.training.data import open_data
 
 
 def run(context: StageContext, *, operating_point: OperatingPointConfig) -> dict[str, Any]:

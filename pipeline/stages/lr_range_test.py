@@ -31,15 +31,8 @@ from pipeline.reports.range_test import (
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import (
-    BATCH_SIZES,
-    TrainingData,
-    for_selection,
-    loss_of_constant,
-    open_data,
-    spread_of_constant,
-    with_batch_size,
-)
+from pipeline.training.build import loss_of_constant, spread_of_constant
+from pipeline.training.data import BATCH_SIZES, TrainingData, for_selection, open_data, with_batch_size
 from pipeline.training.precision import PrecisionChoice, choose_where_trained
 from pipeline.training.tasks import Place, task_placement
 

@@ -18,8 +18,8 @@ from pipeline.overriding import override
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, network_folds, open_data
 from pipeline.training.confirmed import WHOLE, read_confirmed
+from pipeline.training.data import TrainingData, network_folds, open_data
 from pipeline.training.job import TrainingSpec, left_out, with_head
 
 

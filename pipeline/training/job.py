@@ -27,18 +27,8 @@ from pipeline.compute.device import loader_workers
 from pipeline.config import ComputeConfig
 from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import (
-    SELECTION_FOLD,
-    TrainingData,
-    fold_of,
-    for_selection,
-    held_out_batch,
-    loss_of_constant,
-    new_learner,
-    run_epochs,
-    steps_per_epoch,
-    view_scores,
-)
+from pipeline.training.build import loss_of_constant, new_learner, run_epochs, view_scores
+from pipeline.training.data import SELECTION_FOLD, TrainingData, fold_of, for_selection, held_out_batch, steps_per_epoch
 from pipeline.training.progress import Progress
 from pipeline.training.tasks import Place
 

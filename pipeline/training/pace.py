@@ -11,7 +11,8 @@ import pandas as pd
 from pipeline.compute.device import loader_workers
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, new_learner, run_epochs
+from pipeline.training.build import new_learner, run_epochs
+from pipeline.training.data import TrainingData
 
 #: Steps that are timed, after one that is not: the first is slower.
 TIMED_STEPS = 4

@@ -19,8 +19,8 @@ from components.training.engine import StepRecord
 from pipeline.compute.resources import check_compute, ray_for
 from pipeline.compute.shipping import ship
 from pipeline.stage import StageContext
-from pipeline.training.build import open_data, steps_per_epoch
 from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.data import open_data, steps_per_epoch
 from pipeline.training.job import Ended, Event, OnSteps, Saved, State, TrainingSpec, data_of, train
 from pipeline.training.tasks import Place, task_placement
 

@@ -20,7 +20,8 @@ from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, new_learner
+from pipeline.training.build import new_learner
+from pipeline.training.data import TrainingData
 from pipeline.training.tasks import Place, run_tasks
 
 Precision = Literal["auto", "float32", "bfloat16"]

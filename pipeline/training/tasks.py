@@ -15,7 +15,7 @@ from pipeline.compute.resources import TrainingShare, cpu_threads, training_sess
 from pipeline.compute.shipping import Prepared, local_folder, ship
 from pipeline.config import ComputeConfig
 from pipeline.stage import StageContext
-from pipeline.training.build import TrainingData, open_data
+from pipeline.training.data import TrainingData, open_data
 
 T = TypeVar("T")
 R = TypeVar("R")

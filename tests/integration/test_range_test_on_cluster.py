@@ -36,7 +36,7 @@ from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stage import StageContext, StageRecord, read_record
 from pipeline.stages import lr_range_test
-from pipeline.training.build import open_data
+from pipeline.training.data import open_data
 from pipeline.training.tasks import task_placement
 
 pytestmark = pytest.mark.integration

@@ -13,8 +13,9 @@ from pipeline.config import ComputeConfig
 from pipeline.loading import load
 from pipeline.overriding import override
 from pipeline.sections.recipe import Recipe
-from pipeline.training.build import TrainingData, new_learner, train_loader
+from pipeline.training.build import new_learner
 from pipeline.training.checkpoints import ENDED_FILE, TrainingStore
+from pipeline.training.data import TrainingData, train_loader
 from pipeline.training.job import TrainingJob
 from pipeline.training.pace import Pace, measure_pace
 

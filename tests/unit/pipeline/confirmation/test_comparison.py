@@ -13,7 +13,7 @@ from pipeline.confirmation import comparison
 from pipeline.confirmation.comparison import decide, held_out_rows, sampling_variance
 from pipeline.confirmation.trainings import Replicate, repeated_over_folds, repeated_over_seeds
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 RECIPE = Recipe(model=ModelConfig(), recipe=RecipeConfig(objective="auroc"))
 PRIOR = Normal(0.0, 0.05)

@@ -21,7 +21,8 @@ from pipeline.delivery.assembly import Scorer, Unseen
 from pipeline.delivery.members import Trained
 from pipeline.delivery.networks import Networks
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
-from pipeline.training.build import TrainingData, fold_of, new_learner, view_scores
+from pipeline.training.build import new_learner, view_scores
+from pipeline.training.data import TrainingData, fold_of
 
 SIZE, CLASSES = 32, ("bad", "good")
 #: All flips, and so up to four views.

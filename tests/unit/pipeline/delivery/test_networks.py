@@ -17,7 +17,8 @@ from pipeline.delivery.assembly import Assembly
 from pipeline.delivery.export import network_member
 from pipeline.delivery.frozen import frozen_part
 from pipeline.delivery.networks import Networks, load_networks
-from pipeline.training.build import fold_of, view_scores
+from pipeline.training.build import view_scores
+from pipeline.training.data import fold_of
 
 CPU = torch.device("cpu")
 

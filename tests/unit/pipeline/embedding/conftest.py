@@ -12,7 +12,7 @@ from packs import SIZE, Pixels
 from pipeline.config import ComputeConfig
 from pipeline.console import Console
 from pipeline.stage import StageRecord
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 
 @dataclass(frozen=True)

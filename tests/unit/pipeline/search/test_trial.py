@@ -19,8 +19,8 @@ from pipeline.search_space import at_horizon
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.sections.search import SearchConfig
 from pipeline.training import build as training
-from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import load_scored
+from pipeline.training.data import TrainingData
 
 EPOCHS = 4
 OVERRIDES = {"recipe.lr": 0.05, "recipe.weight_decay": 0.01}

@@ -23,9 +23,9 @@ from pipeline.sections.search import SearchConfig
 from pipeline.stage import StageContext
 from pipeline.stages import confirm
 from pipeline.training import placement
-from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.confirmed import WHOLE, read_confirmed
+from pipeline.training.data import TrainingData
 from pipeline.training.job import TrainingSpec
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED
 

@@ -25,7 +25,7 @@ from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.stage import StageContext, StageRecord
 from pipeline.stages import embed, first_model
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 
 
 class Said(Console):

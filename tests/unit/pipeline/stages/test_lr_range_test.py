@@ -27,7 +27,7 @@ from pipeline.reports.range_test import (
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.stages import lr_range_test
-from pipeline.training.build import held_out_batch
+from pipeline.training.data import held_out_batch
 from pipeline.training.precision import PrecisionChoice
 
 

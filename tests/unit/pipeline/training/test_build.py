@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from small_data import CLASSES, cross_fitted, data, doubted, weighed
 from torch import nn
 
 from components.errors import InputError
@@ -16,9 +15,7 @@ from pipeline.config import ComputeConfig
 from pipeline.overriding import override
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import build as training
-from pipeline.training.build import TrainingData
-
-CLASSES = ("good", "pit")
+from pipeline.training.data import TrainingData, fold_of
 
 
 @pytest.fixture(autouse=True)
@@ -34,16 +31,6 @@ def recipe(**keys: object) -> Recipe:
     return Recipe(model=ModelConfig(), recipe=RecipeConfig(**{"lr": 0.1, "batch_size": 4, **keys}))
 
 
-def data(count: int = 10) -> TrainingData:
-    """Image number n is filled with n; all of them but the last two are for training."""
-    pack = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 8, 8, 3))
-    split = ["train"] * (count - 2) + ["val"] * 2
-    manifest = pd.DataFrame(
-        {"split": split, "pack_index": range(count), "label": [CLASSES[n % 2] for n in range(count)]}
-    )
-    return TrainingData(manifest, pack, CLASSES, ("good",))
-
-
 @pytest.fixture
 def tiny(monkeypatch) -> None:
     """No timm model is built: these tests are about what goes around it."""
@@ -53,15 +40,6 @@ def tiny(monkeypatch) -> None:
         mean = std = (0.5,) * 3
 
     monkeypatch.setattr(training, "new_model", lambda recipe, data, *, seed: Built)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(799, 8), (800, 16), (1599, 16), (1600, 32), (100_000, 32)])
-def test_the_fewer_images_teach_the_smaller_are_the_batches(count, expected) -> None:
-    split = ["train"] * (count // 2) + ["val"] * (count - count // 2) + ["calibration", "test"] * 1000
-    images = replace(data(), manifest=pd.DataFrame({"split": split}))
-    found = training.with_batch_size(recipe(batch_size="auto"), images)
-    assert found == recipe(batch_size=expected)
-    assert training.with_batch_size(recipe(batch_size=5), images) == recipe(batch_size=5)
 
 
 def test_later_trainings_have_what_the_range_test_had_in_place_of_auto(tmp_path) -> None:
@@ -152,22 +130,7 @@ def test_a_schedule_free_optimizer_under_a_schedule_is_refused() -> None:
         learner(forced)
 
 
-def test_the_probe_is_a_batch_of_validation_images_that_the_seed_draws() -> None:
-    probe = training.held_out_batch(data(), size=64, seed=0)
-    assert sorted(probe.images[:, 0, 0, 0].tolist()) == [8, 9]
-
-
 # --- every key that shapes a training arrives
-
-
-def weighed(*counts: int) -> TrainingData:
-    """Training images of two classes, as many of each, and two for validation."""
-    labels = [name for name, count in zip(CLASSES, counts, strict=True) for _ in range(count)]
-    total = sum(counts) + 2
-    pack = np.zeros((total, 8, 8, 3), dtype=np.uint8)
-    split = ["train"] * sum(counts) + ["val"] * 2
-    manifest = pd.DataFrame({"split": split, "pack_index": range(total), "label": [*labels, *CLASSES]})
-    return TrainingData(manifest, pack, CLASSES, ("good",))
 
 
 def test_the_loss_is_the_recipes() -> None:
@@ -203,40 +166,6 @@ def test_a_constant_prediction_costs_what_the_loss_of_the_training_says(loss: st
 
 
 # --- soft labels
-
-
-def doubted(confidence: float = 0.75, *, val: float = 1.0) -> TrainingData:
-    """80 good images, 20 pits of that confidence, two for validation."""
-    images = weighed(80, 20)
-    column = [1.0] * 80 + [confidence] * 20 + [val] * 2
-    return replace(images, manifest=images.manifest.assign(confidence=column))
-
-
-def test_where_training_labels_are_doubted_all_splits_have_soft_targets() -> None:
-    train, val = doubted().split("train"), doubted(val=0.5).split("val")
-    assert train.targets is not None
-    assert val.targets is not None
-    assert train.targets[[0, 99]].tolist() == [[1, 0], [0.25, 0.75]]
-    assert val.targets.tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    assert train.labels.tolist() == [0] * 80 + [1] * 20
-
-
-def test_labels_that_are_certain_in_training_and_manifests_without_the_column_have_none() -> None:
-    for images in (weighed(80, 20), doubted(1.0), doubted(1.0, val=0.5)):
-        assert images.split("train").targets is images.split("val").targets is None
-        assert training.held_out_batch(images, size=2, seed=0).targets is None
-
-
-def test_a_good_image_that_is_doubted_may_be_a_defect_as_frequent_as_in_the_training_without_the_fold() -> None:
-    classes = ("crack", "good", "pit")
-    labels = ["good"] * 4 + ["crack"] * 6 + ["pit"] * 4
-    manifest = pd.DataFrame({"label": labels, "split": "train", "pack_index": range(14), "confidence": 0.5})
-    manifest["fold"] = [0, 1, 1, 1] + [0] * 3 + [1] * 3 + [0] * 3 + [1]
-    images = TrainingData(manifest, np.zeros((14, 8, 8, 3), np.uint8), classes, ("good",))
-    targets = training.fold_of(images, 0).split("train").targets  # three cracks, one pit
-    assert targets is not None
-    assert targets[0].tolist() == [0.375, 0.5, 0.125]
-    assert targets[3].tolist() == [0.5, 0.5, 0]
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "focal", "class_balanced"])
@@ -352,36 +281,6 @@ def test_a_learner_may_be_given_another_schedule_than_the_recipes() -> None:
     assert learner(recipe()).stepper.schedule.name == "cosine"
 
 
-# --- folds
-
-
-def folded() -> TrainingData:
-    """Eight images in train and val, in three folds, and two of the test split, which are in none."""
-    everything = data()
-    manifest = everything.manifest.assign(
-        split=["train"] * 6 + ["val"] * 2 + ["test"] * 2, fold=[0, 1, 2, 0, 1, 2, 0, 1, -1, -1]
-    )
-    return TrainingData(manifest, everything.pack, CLASSES, ("good",))
-
-
-@pytest.mark.parametrize(("fold", "val"), [(0, [0, 3, 6]), (1, [1, 4, 7]), (2, [2, 5])])
-def test_a_fold_is_validated_on_and_the_others_of_train_and_val_are_trained_on(fold: int, val: list[int]) -> None:
-    whole = folded()
-    found = training.fold_of(whole, fold)
-    assert found.split("val").indices.tolist() == val
-    assert found.split("train").indices.tolist() == [n for n in range(8) if n not in val]
-    assert found.split("test").indices.tolist() == [8, 9]
-    assert whole.split("val").indices.tolist() == [6, 7]  # as it was
-
-
-def test_a_fold_that_there_is_not_is_refused_with_the_remedy() -> None:
-    with pytest.raises(InputError, match=r"no fold 3 \(they have 3\).*search\.folds"):
-        training.fold_of(folded(), 3)
-    without = TrainingData(folded().manifest.assign(fold=-1), folded().pack, CLASSES, ("good",))
-    with pytest.raises(InputError, match=r"no fold 0 \(they have 0\)"):
-        training.fold_of(without, 0)
-
-
 @pytest.mark.usefixtures("tiny")
 def test_logits_are_scored_by_the_trainings_loss_and_by_the_objective() -> None:
     """Goods of −1 and 1 for a defect, a defective of 2: all pairs are in order; the loss is the mean of the three."""
@@ -396,39 +295,6 @@ def test_logits_are_scored_by_the_trainings_loss_and_by_the_objective() -> None:
 def test_a_learner_computes_in_the_precision_of_its_recipe(tiny) -> None:
     assert learner(recipe()).device.precision == "float32"
     assert learner(recipe(precision="bfloat16")).device.precision == "bfloat16"
-
-
-# --- the design cross_fit
-
-
-def cross_fitted() -> TrainingData:
-    """Eight images in three folds, and two of the test split."""
-    whole = folded()
-    split = whole.manifest["split"].replace("val", "train")
-    return TrainingData(whole.manifest.assign(split=split), whole.pack, CLASSES, ("good",))
-
-
-def test_folds_count_where_nothing_is_held_out() -> None:
-    assert cross_fitted().folds == 3
-    assert folded().folds == 0
-    assert training.fold_of(cross_fitted(), 1).folds == 0
-
-
-def test_recipes_are_compared_on_the_first_fold_or_on_the_validation_split() -> None:
-    assert training.for_selection(cross_fitted()).split("val").indices.tolist() == [0, 3, 6]
-    assert training.for_selection(folded()).split("val").indices.tolist() == [6, 7]
-
-
-def test_networks_are_trained_without_all_folds_or_the_last_ones_since_recipes_are_compared_on_the_first() -> None:
-    data = cross_fitted()  # of three folds
-    given = {None: [0, 1, 2], 3: [0, 1, 2], 2: [1, 2], 1: [2], 7: [0, 1, 2]}
-    assert {networks: list(training.network_folds(data, networks)) for networks in given} == given
-    assert not training.network_folds(folded(), None)
-
-
-def test_where_nothing_is_held_out_the_monitors_probe_is_of_training_images() -> None:
-    probe = training.held_out_batch(cross_fitted(), size=64, seed=0)
-    assert sorted(probe.images[:, 0, 0, 0].tolist()) == list(range(8))
 
 
 @pytest.mark.usefixtures("tiny")
@@ -448,7 +314,7 @@ def test_an_epoch_without_validation_images_has_no_scores_and_its_weights_are_ha
 
 @pytest.mark.usefixtures("tiny")
 def test_epochs_are_scored_from_the_one_that_is_asked_for() -> None:
-    images, settings = training.fold_of(cross_fitted(), 1), recipe()
+    images, settings = fold_of(cross_fitted(), 1), recipe()
     built = training.new_learner(settings, images, total_epochs=3, seed=0, compute=ComputeConfig(device="cpu"))
     records = list(training.run_epochs(built, settings, images, until=3, workers=0, score_from=3))
     assert [sorted(record.metrics) for record in records] == [[], [], ["val_loss", "val_score"]]

@@ -32,8 +32,8 @@ from pipeline.sections.learning_rate import MonitorConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import build, checkpoints, placement
 from pipeline.training import job as module
-from pipeline.training.build import TrainingData
 from pipeline.training.checkpoints import TrainingStore
+from pipeline.training.data import TrainingData
 from pipeline.training.job import Ended, Saved, TrainingSpec, data_of, left_out, on_all, train, with_head
 from pipeline.training.placement import run_training
 

@@ -10,7 +10,7 @@ import torch
 from pipeline.config import ComputeConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
 from pipeline.training import precision
-from pipeline.training.build import TrainingData
+from pipeline.training.data import TrainingData
 from pipeline.training.precision import PrecisionChoice, bfloat16_share, choose_precision
 
 CPU = ComputeConfig(device="cpu")

@@ -18,6 +18,7 @@ from pipeline.overriding import override
 from pipeline.stage import StageContext
 from pipeline.training.checkpoints import TrainingStore
 from pipeline.training.confirmed import WHOLE
+from pipeline.training.data import TrainingData
 from pipeline.training.job import TrainingSpec, left_out, with_head
 from pipeline.training.placement import Job, placement_of_trainings
 from pipeline.training.runs import TAG_ENTRY, TAG_SEED, open_job, train_shown
@@ -98,10 +99,11 @@ def train_candidates(
     configured: TrainingSpec,
     replicates: Sequence[Replicate],
     heads: Heads,
+    data: TrainingData,
 ) -> list[Result]:
     """Train both recipes with every replicate, with one bar over their epochs.
 
-    configured: without the overrides. heads: the starts of the classifiers.
+    configured: without the overrides. heads: the starts of the classifiers. data: the prepared data.
     """
     planned = [(label, replicate) for replicate in replicates for label in LABELS]
     results: list[Result] = []
@@ -112,7 +114,7 @@ def train_candidates(
             spec = replace(configured, recipe=override(configured.recipe, candidates[label]))
             spec = replace(spec, seed=replicate.seed) if replicate.fold is None else left_out(spec, replicate.fold)
             folder = context.work / f"{label}-{replicate.name}"
-            job = open_job(runs, label, with_head(spec, heads), folder, stage="confirm_training")
+            job = open_job(runs, label, with_head(spec, heads, data), folder, stage="confirm_training")
             results.append(Result(label=label, replicate=replicate, store=job.store, run_id=job.run_id))
             yield job
 

@@ -76,7 +76,7 @@ class TrialSession:
             fold=suggestion.fold,
             keep="last",
         )
-        self._job = TrainingJob(with_head(spec, plan.heads), data, plan.compute)
+        self._job = TrainingJob(with_head(spec, plan.heads, data), data, plan.compute)
         # One iterator for all epochs, so that its worker processes start once; it uses the loaded state.
         self._events = self._job.run()
         self._saved: Saved | None = None

@@ -132,9 +132,10 @@ class RecipeConfig(Section):
     """The end whose layers get the smaller rates. `input` keeps early features; `output` is for experiments."""
     head_lr_ratio: float = Field(default=1.0, gt=0)
     """Rate of the new classifier as a multiple of that of the backbone; above 1 it learns faster."""
-    head_start: bool = True
+    head_start: Literal["auto", "always", "never"] = "auto"
     """Start the classifier from the linear one that the stage embed fits to the backbone's frozen features, instead of
-    near zero; not with random weights (model.weights=none), nor where it predicts no better than a constant."""
+    near zero; not with random weights (model.weights=none), nor where it predicts no better than a constant. `auto`: in
+    trainings that see up to 6,000 images, repeats counted."""
     freeze_epochs: float = Field(default=0.0, ge=0)
     """Epochs at the start in which only the classifier learns; the backbone and its norm statistics are frozen."""
     batch_size: int | Literal["auto"] = "auto"

@@ -79,7 +79,8 @@ def run(
     )
     spec = TrainingSpec(recipe=configured, seed=seed, epochs=train.epochs, patience=train.patience, monitor=monitor)
     with context.run.system_metrics():
-        results = train_candidates(context, both, spec, replicates, read_heads(context.inputs["embed"].directory))
+        heads = read_heads(context.inputs["embed"].directory)
+        results = train_candidates(context, both, spec, replicates, heads, data)
     set_up_process(cpu_threads(context.compute))
     verdict = decide(results, data, configured, prior, confidence=conclusion.confidence, seed=seed)
     return _conclude(context, conclusion, verdict, both, foresight, results, at_rung=best.get("at_rung"))

@@ -135,12 +135,14 @@ def _delivered(context: StageContext, networks: Networks, choice: Choice, spec: 
     """The networks of the model, none where the classifier on frozen features is better alone."""
     if not choice.assembly.network:
         return []
-    return _train_on_all(context, spec) if networks.data.folds and choice.deliver == SINGLE else networks.trained
+    if networks.data.folds and choice.deliver == SINGLE:
+        return _train_on_all(context, networks.data, spec)
+    return networks.trained
 
 
-def _train_on_all(context: StageContext, spec: TrainingSpec) -> list[Trained]:
+def _train_on_all(context: StageContext, data: TrainingData, spec: TrainingSpec) -> list[Trained]:
     """The network on all images that are not test, and its records."""
-    whole = with_head(on_all(spec), read_heads(context.inputs["embed"].directory))
+    whole = with_head(on_all(spec), read_heads(context.inputs["embed"].directory), data)
     with context.run.system_metrics():
         delivered = train_members(context, {"all": whole}, {}, stage="deliver")
     write_training(context, delivered, spec)

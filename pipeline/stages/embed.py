@@ -205,8 +205,8 @@ def _without_start(order: list[Ranked], configured: Recipe, heads: Heads) -> lis
         return []
     lacking = dict.fromkeys(one.backbone for one in order if (one.backbone, None) not in heads)
     return [
-        f"{name}: trainings start their classifier near zero, since a linear one on its last features predicts images "
-        "that it has not seen no better than a constant"
+        f"{name}: no training starts from a fitted classifier (recipe.head_start), since a linear one on its last "
+        "features predicts images that it has not seen no better than a constant"
         for name in lacking
     ]
 

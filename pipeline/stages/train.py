@@ -52,6 +52,6 @@ def _train(
         return []
     heads = read_heads(context.inputs["embed"].directory)
     if not data.folds:
-        return [train_one(context, WHOLE, with_head(spec, heads), kept)]
-    specs = {f"fold-{fold}": with_head(left_out(spec, fold), heads) for fold in network_folds(data, networks)}
+        return [train_one(context, WHOLE, with_head(spec, heads, data), kept)]
+    specs = {f"fold-{fold}": with_head(left_out(spec, fold), heads, data) for fold in network_folds(data, networks)}
     return train_members(context, specs, kept, stage="train")

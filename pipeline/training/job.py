@@ -34,6 +34,9 @@ from pipeline.training.tasks import Place
 
 State = dict[str, Any]
 OnSteps = Callable[[Sequence[StepRecord]], None]
+#: How many images, repeats counted, a training may see and still gain by a fitted start of its classifier. In longer
+#: ones it keeps to the features that this start found (docs/frozen-features.md).
+HEAD_START_IMAGES = 6_000
 #: Remedy for a training that diverges.
 REMEDY = "lower recipe.lr, lengthen recipe.warmup_epochs, or set recipe.clip_grad_norm"
 
@@ -296,14 +299,18 @@ def on_all(spec: TrainingSpec) -> TrainingSpec:
     return replace(spec, fold="all", patience=None, keep="last", score_last=True)
 
 
-def with_head(spec: TrainingSpec, heads: Heads) -> TrainingSpec:
+def with_head(spec: TrainingSpec, heads: Heads, data: TrainingData) -> TrainingSpec:
     """The training with the start of its classifier among the heads, if its recipe wants one and there is one."""
-    if not spec.recipe.recipe.head_start:
-        return spec
-    backbone, fold = spec.recipe.model.backbone, None if spec.fold == "all" else spec.fold
+    wanted, backbone = spec.recipe.recipe.head_start, spec.recipe.model.backbone
+    fold = None if spec.fold == "all" else spec.fold
     if spec.fold is None and (backbone, SELECTION_FOLD) in heads:
         fold = SELECTION_FOLD
-    return replace(spec, head=heads.get((backbone, fold)))
+    head = heads.get((backbone, fold))
+    if head is None or wanted == "never":
+        return spec
+    if wanted == "auto" and spec.epochs * len(data_of(spec.fold, data).split("train")) > HEAD_START_IMAGES:
+        return spec
+    return replace(spec, head=head)
 
 
 def data_of(fold: int | Literal["all"] | None, data: TrainingData) -> TrainingData:

@@ -36,7 +36,7 @@ def context(tmp_path) -> SimpleNamespace:
 def test_networks_without_weight_are_not_in_the_model_and_no_more_are_trained(
     monkeypatch, folds, deliver, network, delivered
 ) -> None:
-    monkeypatch.setattr(stage, "_train_on_all", lambda context, spec: ["on all"])
+    monkeypatch.setattr(stage, "_train_on_all", lambda context, data, spec: ["on all"])
     choice = SimpleNamespace(deliver=deliver, assembly=SimpleNamespace(network=network))
     networks = SimpleNamespace(data=SimpleNamespace(folds=folds), trained=["trained"])
     assert stage._delivered(None, networks, choice, SPEC) == delivered
@@ -49,7 +49,7 @@ def test_the_network_on_all_images_is_never_one_of_the_confirmation(monkeypatch)
     monkeypatch.setattr(stage, "write_training", lambda context, trained, spec: written.append(trained))
     run = SimpleNamespace(system_metrics=contextlib.nullcontext)
     context = SimpleNamespace(inputs={"embed": SimpleNamespace(directory=None)}, run=run)
-    assert stage._train_on_all(context, SPEC) == ["all"]
+    assert stage._train_on_all(context, None, SPEC) == ["all"]
     (((specs, kept), given),) = asked
     (spec,) = specs.values()
     assert (list(specs), spec.fold, spec.patience, spec.keep) == (["all"], "all", None, "last")

@@ -205,5 +205,5 @@ def test_where_nothing_is_found_it_says_what_to_check(stages, weights, monkeypat
     assert "Check that the labels belong to the images" in warning
     assert read_heads(done.folder) == {}
     (note,) = done.record["notes"]
-    assert note.startswith("test_efficientnet: trainings start their classifier near zero")
+    assert note.startswith("test_efficientnet: no training starts from a fitted classifier")
     assert pd.read_csv(done.folder / "doubtful.csv").empty

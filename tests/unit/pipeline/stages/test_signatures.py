@@ -130,7 +130,7 @@ def test_only_what_shapes_a_classifier_on_frozen_features_makes_them_anew() -> N
 
 
 def test_the_comparison_of_methods_hangs_on_no_head_start_since_it_uses_none() -> None:
-    stage, configs = BY_NAME["compare_lr"], [load("smoke", {"recipe.head_start": on}) for on in ("true", "false")]
+    stage, configs = BY_NAME["compare_lr"], [load("smoke", {"recipe.head_start": one}) for one in ("always", "never")]
     assert len({fingerprint(stage, section_values(config, stage.sections), {}) for config in configs}) == 1
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from schedules import schedule_of
+from small_data import cross_fitted
 from torch import nn
 
 from components.data.loader import Batch
@@ -575,17 +576,30 @@ def test_the_start_of_a_classifier_is_the_one_that_was_fitted_without_the_images
     folds = {(name, 0): start(0), (name, 1): start(1), (name, None): start(9), ("other", 1): start(5)}
 
     def value(spec: TrainingSpec, heads: dict) -> float | None:
-        head = with_head(spec, heads).head
+        head = with_head(spec, heads, cross_fitted()).head
         return None if head is None else float(head.weight[0, 0])
 
-    plain = TrainingSpec(recipe=recipe_of(head_start=True), seed=0, epochs=1)
+    plain = TrainingSpec(recipe=recipe_of(head_start="always"), seed=0, epochs=1)
     assert value(left_out(plain, 1), folds) == 1
     assert value(plain, folds) == 0  # compares recipes on the first fold
     assert value(on_all(plain), folds) == 9
     assert value(plain, {(name, None): start(9)}) == 9  # of the design hold_out
     assert value(left_out(plain, 2), folds) is None
     assert value(plain, {}) is None
-    assert value(TrainingSpec(recipe=recipe_of(head_start=False), seed=0, epochs=1), folds) is None
+    assert value(TrainingSpec(recipe=recipe_of(head_start="never"), seed=0, epochs=1), folds) is None
+
+
+def test_a_long_training_starts_its_classifier_near_zero_unless_it_is_told_to(monkeypatch) -> None:
+    monkeypatch.setattr(module, "HEAD_START_IMAGES", 20)
+    heads = {(RECIPE.model.backbone, fold): start(0) for fold in (0, None)}
+
+    def has_start(epochs: int, wanted: str) -> bool:
+        spec = left_out(TrainingSpec(recipe=recipe_of(head_start=wanted), seed=0, epochs=epochs), 0)
+        return with_head(spec, heads, cross_fitted()).head is not None  # five images without the fold
+
+    assert [has_start(epochs, "auto") for epochs in (1, 4, 5)] == [True, True, False]
+    assert has_start(5, "always")
+    assert not has_start(1, "never")
 
 
 def test_the_images_of_a_training_follow_its_fold(monkeypatch) -> None:

@@ -59,8 +59,6 @@ def choose(
     if too_slow:
         reason = f"with it an image would take {blended:.3g} ms, more than serving.max_latency_ms={limit:g}"
         assembly.record["blend"] = {"taken": False, "reason": reason}
-    if not assembly.network:  # the classifier on frozen features alone
-        blended = networks.latency_with(member, 0, views, threads=threads)
     assembly.record["compared_views"] = compared
     latency |= {
         "delivered": blended if assembly.frozen else cost,

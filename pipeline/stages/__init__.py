@@ -155,7 +155,7 @@ STAGES: tuple[Stage, ...] = (
         help="Choose networks, views and blend, calibrate, choose the operating point, export the model.",
         inputs=("prepare", "embed", "lr_range_test", "confirm", "train"),
         sections=("seed", "train", "monitor", "operating_point", "serving"),
-        version=2,
+        version=3,
         run=_lazily("pipeline.stages.deliver", "run"),
         resumes=True,
     ),

@@ -7,7 +7,7 @@ networks that had not seen them. In the design hold_out the calibration split do
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +57,7 @@ def run(
     recipe, trained = read_training(context.inputs["train"].directory)
     threads = serving.num_threads or cpu_threads(context.compute)
     if not trained:
-        return _deliver_frozen(context, data, operating_point, threads, limit=serving.max_latency_ms)
+        return _deliver_frozen(context, data, operating_point, threads, limit=serving.max_latency_ms, chosen={})
     spec = TrainingSpec(recipe=recipe, seed=seed, epochs=train.epochs, monitor=monitor)
     networks = load_networks(context, data, spec, trained)
     scored = networks.out_of_fold() if data.folds else networks.of_split("val", views_asked(networks, serving))
@@ -66,6 +66,10 @@ def run(
     scorer = Scorer(objective=objective, classes=data.classes, good_classes=data.good_classes, seed=seed)
     frozen = frozen_part(context)
     choice = choose(networks, scored, scorer, frozen, serving, threads=threads)
+    if not choice.assembly.network:  # it certifies on more images than those that the networks had not seen
+        return _deliver_frozen(
+            context, data, operating_point, threads, limit=serving.max_latency_ms, chosen=choice.record
+        )
     delivered = _delivered(context, networks, choice, spec)
     calibration, point = _decide(context, networks, scored, choice, delivered, operating_point)
     parts = networks.parts(delivered, choice.assembly)
@@ -83,9 +87,15 @@ def run(
 
 
 def _deliver_frozen(
-    context: StageContext, data: TrainingData, settings: OperatingPointConfig, threads: int, *, limit: float | None
+    context: StageContext,
+    data: TrainingData,
+    settings: OperatingPointConfig,
+    threads: int,
+    *,
+    limit: float | None,
+    chosen: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The classifier on frozen features alone: no network was trained."""
+    """The classifier on frozen features alone. chosen: what was found of networks, empty without any."""
     model_id, card, point = export_frozen(context, data, settings, name="model")
     target = resolve_target(driver_compute(context.compute))
     _, ensemble = load_ensemble(context.directory / "model", target)
@@ -98,12 +108,14 @@ def _deliver_frozen(
         "model_id": model_id,
         "summary": card.summary,
         "networks": [],
+        "blend": None,
+        "compared_views": [],
+        **chosen,
         "deliver": "frozen",
         "views": 1,
         "score": candidates[0]["score"],
-        "blend": None,
-        "compared_views": [],
-        "latency_ms": {"delivered": milliseconds, "threads": threads, "device": target.type, "limit": limit},
+        "latency_ms": chosen.get("latency_ms", {})
+        | {"delivered": milliseconds, "threads": threads, "device": target.type, "limit": limit},
     }
     return _report(context, record, point)
 
@@ -132,9 +144,7 @@ def _check_finite(context: StageContext, networks: Networks, scored: Unseen) -> 
 
 
 def _delivered(context: StageContext, networks: Networks, choice: Choice, spec: TrainingSpec) -> Sequence[Trained]:
-    """The networks of the model, none where the classifier on frozen features is better alone."""
-    if not choice.assembly.network:
-        return []
+    """The networks of the model."""
     if networks.data.folds and choice.deliver == SINGLE:
         return _train_on_all(context, networks.data, spec)
     return networks.trained
@@ -157,7 +167,7 @@ def _decide(
     delivered: Sequence[Trained],
     settings: OperatingPointConfig,
 ) -> tuple[Calibration, OperatingPoint | None]:
-    """On scores out of fold, or on the calibration split. delivered: none where networks have no weight."""
+    """On scores out of fold, or on the calibration split."""
     data, assembly = networks.data, choice.assembly
     if not data.folds:
         unseen = networks.of_split("calibration", assembly.views)
@@ -166,7 +176,7 @@ def _decide(
         return decide(context, data, logits, unseen.rows, settings, evidence=Evidence("held_out", folds=0, choices=1))
     confirmed = read_confirmed(context.input("confirm", "confirmation.json"))
     embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
-    transferred = choice.deliver == SINGLE and len(delivered) > 0
+    transferred = choice.deliver == SINGLE
     evidence = Evidence(
         "transferred" if transferred else "out_of_fold",
         folds=len(networks.trained),

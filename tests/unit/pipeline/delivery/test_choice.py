@@ -109,14 +109,6 @@ def test_the_design_hold_out_has_one_network(scored, scorer) -> None:
     assert "ensemble" not in found.latency
 
 
-def test_networks_without_weight_cost_nothing(unseen, scorer) -> None:
-    noise = np.random.default_rng(0).normal(size=(2, COUNT))
-    found = choose(
-        fake(), unseen(-TRUTH + noise[:1].repeat(4, axis=0), TRUTH + noise[1]), scorer, None, ServingConfig(), threads=1
-    )
-    assert (found.assembly.network, found.latency["delivered"]) == (0.0, 0.5)
-
-
 def test_frozen_features_that_are_not_known_of_all_images_stay_out(unseen, scorer) -> None:
     known = TRUTH.copy()
     known[0] = np.nan

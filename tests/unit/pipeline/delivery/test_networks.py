@@ -157,8 +157,6 @@ def test_the_cost_is_that_of_so_many_networks_and_views_and_of_the_classifier_at
     *some, last = timed[-1][0].members
     assert [one.views for one in some] == [(0, 4, 2, 6)] * 2
     assert (last.views, last.preprocessing.size, last.precision) == ((0,), 24, "float32")
-    three.latency_with(three.frozen_member(part), 0, 4, threads=2)
-    assert len(timed[-1][0].members) == 1
 
 
 def test_the_models_of_the_cost_give_logits(networks, embedded) -> None:

@@ -11,6 +11,7 @@ from trainings import RECIPE, SPEC
 
 from components.errors import InputError
 from components.evaluation.transfer import SeenScores
+from pipeline.config import ComputeConfig
 from pipeline.delivery import members
 from pipeline.delivery.assembly import Assembly
 from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice
@@ -27,17 +28,11 @@ def context(tmp_path) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    ("folds", "deliver", "network", "delivered"),
-    [
-        (3, ENSEMBLE, 0.5, ["trained"]), (3, SINGLE, 0.5, ["on all"]), (0, SINGLE, 0.5, ["trained"]),
-        (3, ENSEMBLE, 0.0, []), (3, SINGLE, 0.0, []), (0, SINGLE, 0.0, []),
-    ],
-)  # fmt: skip
-def test_networks_without_weight_are_not_in_the_model_and_no_more_are_trained(
-    monkeypatch, folds, deliver, network, delivered
-) -> None:
+    ("folds", "deliver", "delivered"), [(3, ENSEMBLE, ["trained"]), (3, SINGLE, ["on all"]), (0, SINGLE, ["trained"])]
+)
+def test_a_single_network_is_trained_on_the_images_of_all_folds(monkeypatch, folds, deliver, delivered) -> None:
     monkeypatch.setattr(stage, "_train_on_all", lambda context, data, spec: ["on all"])
-    choice = SimpleNamespace(deliver=deliver, assembly=SimpleNamespace(network=network))
+    choice = SimpleNamespace(deliver=deliver)
     networks = SimpleNamespace(data=SimpleNamespace(folds=folds), trained=["trained"])
     assert stage._delivered(None, networks, choice, SPEC) == delivered
 
@@ -54,6 +49,39 @@ def test_the_network_on_all_images_is_never_one_of_the_confirmation(monkeypatch)
     (spec,) = specs.values()
     assert (list(specs), spec.fold, spec.patience, spec.keep) == (["all"], "all", None, "last")
     assert (kept, given, written) == ({}, {"stage": "deliver"}, [["all"]])
+
+
+def test_networks_without_weight_leave_the_classifier_alone_which_certifies_on_the_images_of_all_folds(
+    context, monkeypatch
+) -> None:
+    asked = []
+    context.directory = context.input("deliver", "folder")
+    context.run = SimpleNamespace(log_artifact=lambda path: None)
+    context.console = SimpleNamespace(say=lambda text: None)
+    context.input("embed", "embedding.json").write_text(json.dumps({"candidates": [{"score": 0.7}]}))
+    context.directory.mkdir()
+    point = SimpleNamespace(threshold=0.4, certified=True, statement="certified")
+    monkeypatch.setattr(
+        stage, "export_frozen", lambda *args, name: asked.append(name) or ("id", SimpleNamespace(summary="f"), point)
+    )
+    monkeypatch.setattr(stage, "load_ensemble", lambda folder, target: (None, None))
+    monkeypatch.setattr(stage, "latency_ms", lambda ensemble, **given: 0.5)
+    context.compute = ComputeConfig(device="cpu")
+    chosen = {
+        "views": 4, "score": 0.4, "deliver": ENSEMBLE, "blend": {"taken": True}, "compared_views": [{"views": 4}],
+        "latency_ms": {ENSEMBLE: {"4": 12.0}, "delivered": 12.5},
+    }  # fmt: skip
+    data = SimpleNamespace(pack=SimpleNamespace(size=32))
+    said = stage._deliver_frozen(context, data, "settings", 2, limit=None, chosen=chosen)
+    assert asked == ["model"]
+    assert said == {
+        "unseen_score": 0.7, "views": 1, "latency_ms": 0.5, "threshold": 0.4, "budget_certified": True
+    }  # fmt: skip
+    record = json.loads((context.directory / "delivery.json").read_text())
+    assert (record["deliver"], record["networks"], record["blend"]) == ("frozen", [], {"taken": True})
+    assert record["latency_ms"] == {
+        ENSEMBLE: {"4": 12.0}, "delivered": 0.5, "threads": 2, "device": "cpu", "limit": None
+    }  # fmt: skip
 
 
 # --- the decision
@@ -97,9 +125,7 @@ def unseen(value: float) -> SimpleNamespace:
 def decided(context, monkeypatch):
     """`decided(folds, deliver, compared_on)`: what the decision is asked with."""
 
-    def ask(
-        *, folds: int, deliver: str, compared_on=(), confirmed: Confirmed | None = None, delivered=("first",)
-    ) -> SimpleNamespace:
+    def ask(*, folds: int, deliver: str, compared_on=(), confirmed: Confirmed | None = None) -> SimpleNamespace:
         given: list = []
         monkeypatch.setattr(stage, "decide", lambda *args, **options: given.append((args, options)))
         monkeypatch.setattr(stage, "read_confirmed", lambda path: confirmed or Confirmed(overrides={}, kept={}))
@@ -108,7 +134,7 @@ def decided(context, monkeypatch):
         networks = Scores(data=SimpleNamespace(folds=folds), trained=[None] * folds, asked=[])
         assembly = Assembly(views=1, network=0.5, frozen=2.0, logits=np.full((3, 2), 8.0), record={"score": 0.9})
         choice = Choice(deliver=deliver, assembly=assembly, latency={"delivered": 1.0})
-        stage._decide(context, networks, unseen(3.0), choice, delivered, "settings")
+        stage._decide(context, networks, unseen(3.0), choice, ["first"], "settings")
         (((_, _, logits, rows, settings), options),) = given
         assert (rows, settings) == ("rows", "settings")
         return SimpleNamespace(logits=logits, asked=networks.asked, **options)
@@ -129,11 +155,6 @@ def test_one_network_on_all_images_takes_the_threshold_over_by_images_that_both_
     assert found.evidence.kind == "transferred"
     assert found.asked == ["first"]
     assert (found.seen.folds == 0.5).all()  # of the assembly: half of a network's 1
-
-
-def test_where_the_networks_have_no_weight_the_scores_out_of_fold_are_the_evidence(decided) -> None:
-    found = decided(folds=3, deliver=SINGLE, delivered=())
-    assert (found.evidence.kind, found.seen, found.asked) == ("out_of_fold", None, [])
 
 
 def test_without_folds_the_calibration_split_alone_decides(decided) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from components.errors import redact
 from components.whole_files import whole_file
 from pipeline.config import Config
 from pipeline.sections.base import Section
+from pipeline.sections.time import seconds_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +102,10 @@ class StageContext:
     commit: str
     ends_at: float | None = None
     afterwards: list[Callable[[], None]] = field(default_factory=list)
+
+    def seconds_left(self, budget: str) -> float:
+        """Of a run; a stage by itself has the whole budget."""
+        return seconds_of(budget) if self.ends_at is None else self.ends_at - time.time()
 
     @property
     def storage(self) -> Path:

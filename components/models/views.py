@@ -6,6 +6,8 @@ Nothing heavy is imported, so that a configuration can be checked fast.
 
 from collections.abc import Collection, Mapping
 
+from components.errors import InputError
+
 MIRRORED, HALF_TURN, UPSIDE_DOWN = 4, 2, 6
 """Left to right; half a turn; top to bottom, which is the mirrored image after half a turn."""
 
@@ -31,6 +33,14 @@ def allowed_views(augment: Collection[str], strength: float) -> dict[int, tuple[
     if turns and (across or down):
         groups += [tuple(range(8))]
     return {len(group): group for group in groups}
+
+
+def check_views(count: int, allowed: Collection[int], *, key: str, whose: str) -> None:
+    """Raise InputError where an augmentation does not allow so many views. key: of the setting; whose: of it."""
+    if count not in allowed:
+        raise InputError(
+            f"{key}={count}: {whose} allows {', '.join(map(str, sorted(allowed)))} only; give one of these or auto"
+        )
 
 
 def nested_views(allowed: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:

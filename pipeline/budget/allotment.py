@@ -34,7 +34,8 @@ RESERVE = 0.04
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What a run has to do. teach: images that a network learns from; held_out: that it is scored on; tested: of the
-    test split. folds: 0 in the design hold_out. views: in which images are scored. at_once: networks that train beside
+    test split. folds: 0 in the design hold_out. views: in which images are scored, frozen_views: by the
+    classifier on frozen features. at_once: networks that train beside
     each other. needs_rate: whether a range test would be of use. sizes: sides that may be trained at, px, the largest
     first; the pace is of that.
 
@@ -46,6 +47,7 @@ class Work:
     held_out: int
     tested: int
     folds: int
+    frozen_views: int
     views: int
     at_once: int
     needs_rate: bool
@@ -134,7 +136,7 @@ def _options(seconds: float, work: Work) -> Iterator[Allotment]:
 
 
 def _afterwards(work: Work, networks: int, pixels: float) -> float:
-    return FIXED_SECONDS + work.tested * work.scoring * pixels * (1 + networks * work.views)
+    return FIXED_SECONDS + work.tested * work.scoring * pixels * (work.frozen_views + networks * work.views)
 
 
 def _reason(networks: int, epochs: int, size: int, work: Work) -> str:

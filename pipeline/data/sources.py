@@ -93,7 +93,14 @@ def earlier_splits(data: DataConfig) -> dict[str, str]:
 
 
 def weights_digest(
-    storage: Path, console: Console, *, seed: int, model: ModelConfig, recipe: RecipeConfig, embed: EmbedConfig
+    storage: Path,
+    console: Console,
+    *,
+    seed: int,
+    budget: str | None,
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    embed: EmbedConfig,
 ) -> str:
     """What frozen features depend on beside the hashed keys: the content of a weights file.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.errors import InputError
+from components.models.views import check_views
 from pipeline.config import ServingConfig
 from pipeline.delivery.assembly import Assembly, Scorer, Unseen, assemble, choose_views
 from pipeline.delivery.export import Part
@@ -85,9 +86,5 @@ def _sizes(networks: Networks) -> dict[str, int]:
 def _latency(networks: Networks, serving: ServingConfig, threads: int) -> dict[str, Any]:
     """Milliseconds for an image, by what is delivered and the number of views."""
     counts = networks.counts if serving.views == "auto" else (serving.views,)
-    if counts[0] not in networks.counts:
-        raise InputError(
-            f"serving.views={counts[0]}: the augmentation of the recipe that was chosen allows "
-            f"{', '.join(map(str, networks.counts))} only; give one of these or auto"
-        )
+    check_views(counts[0], networks.counts, key="serving.views", whose="the augmentation of the recipe that was chosen")
     return {way: networks.latency(size, counts, threads=threads) for way, size in _sizes(networks).items()}

@@ -26,7 +26,7 @@ def frozen_part(context: StageContext) -> Part:
         mean=tuple(best["mean"]),
         std=tuple(best["std"]),
         weight=1.0,
-        views=(0,),
+        views=tuple(best["views"]),
     )
     return Part(member=member, state=load_file(context.input("embed", "frozen.safetensors")))
 

@@ -25,7 +25,7 @@ from components.data.file_index import file_sha256
 from components.data.loader import ImageSet, eval_batch_size, eval_batches
 from components.errors import InputError
 from components.models.backbones import BuiltModel, build_embedder
-from components.models.forward import Preprocessing, pooled_features
+from components.models.forward import Preprocessing, pooled_features, turned
 from components.models.weights import packaged_weights
 from components.training.engine import Device, predict
 from components.whole_files import whole_file
@@ -38,7 +38,7 @@ from pipeline.training.data import TrainingData
 from pipeline.training.tasks import Place, run_tasks
 
 #: Bumped when features mean something else.
-FORMAT = 1
+FORMAT = 2
 #: Images of a task.
 PART = 512
 #: Single images that are timed, of which the fastest counts, after some that are not: the first are slower.
@@ -47,13 +47,15 @@ TIMED, UNTIMED = 7, 2
 
 @dataclass(frozen=True)
 class Candidate:
-    """A backbone, and the side in px at which it sees the images."""
+    """A backbone, the side in px at which it sees the images, and the views of each whose features are averaged."""
 
     backbone: str
     image_size: int
+    views: tuple[int, ...] = (0,)
 
     def __str__(self) -> str:
-        return f"{self.backbone} at {self.image_size} px"
+        views = f" in {len(self.views)} views" if len(self.views) > 1 else ""
+        return f"{self.backbone} at {self.image_size} px{views}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,8 @@ def _embed(part: _Part) -> Features:
     """In float32, since a linear classifier is sensitive to small differences; serve_ms of the first part alone."""
     data, size = part.place.open(), part.candidate.image_size
     device = Device(resolve_target(part.place.compute))
-    built, pooling = _loaded(part.candidate.backbone, part.weights, part.seed, str(device.target))
+    built, network = _loaded(part.candidate.backbone, part.weights, part.seed, str(device.target))
+    pooling = _Pooling(network, part.candidate.views).eval()
     preprocessing = Preprocessing.from_unit_scale(built.mean, built.std, size=size)
     images = ImageSet(data.pack, part.indices, np.zeros(len(part.indices), dtype=np.int64))
     serve_ms = math.nan
@@ -153,14 +156,19 @@ def _embed(part: _Part) -> Features:
 
 
 class _Pooling(nn.Module):
-    """A backbone whose output are its pooled features."""
+    """A backbone whose output are its pooled features, averaged over views: of a linear classifier on them the
+    log-odds are the mean of those of the views, as a model that is served averages them."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, views: tuple[int, ...]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.views = network, views
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return pooled_features(self.network, images)
+        total = pooled_features(self.network, images)  # the first view is the image as it is
+        for view in self.views[1:]:
+            seen = turned(images, view).contiguous(memory_format=torch.channels_last)
+            total = total + pooled_features(self.network, seen)
+        return total / len(self.views)
 
     def width(self, size: int, target: torch.device) -> int:
         """How many features the backbone's own classifier would get."""
@@ -169,11 +177,11 @@ class _Pooling(nn.Module):
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(backbone: str, weights: str, seed: int, target: str) -> tuple[BuiltModel, _Pooling]:
+def _loaded(backbone: str, weights: str, seed: int, target: str) -> tuple[BuiltModel, nn.Module]:
     """The backbone on the device in eval mode; kept for the next part in this process."""
     built = build_embedder(backbone=backbone, weights=weights, seed=seed)
     network = built.model.to(torch.device(target), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return built, _Pooling(network).eval()
+    return built, network.eval()
 
 
 def _time_single(pooling: nn.Module, images: ImageSet, device: Device, preprocessing: Preprocessing) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from pipeline.sections.base import Section
@@ -19,6 +21,10 @@ class EmbedConfig(Section):
     image_sizes: tuple[int, ...] | None = None
     """Sides, px, at which each backbone sees the images, to compare them; null: the size that the recipe trains at.
     None may exceed `data.image_size`."""
+    views: Literal["auto", 1, 2, 4, 8] = "auto"
+    """Flips and turns of an image over which the features of the best candidate are averaged, for the first model and
+    the blend; `auto`: all that `recipe.augment` shows in training, with a budget as many as a quarter of the time that
+    is left allows; 1 of random weights."""
     max_images: int = Field(default=20_000, ge=50)
     """Images to embed at most, drawn by class, groups whole; with `data.design: hold_out` those of train, beside all
     of val and calibration. Those of the test split are never embedded."""

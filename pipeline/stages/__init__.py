@@ -12,7 +12,13 @@ from pipeline.stage import Stage
 #: Keys of the section `search` for the confirmation; it depends on the others by the search's result.
 CONFIRM_KEYS = ("confirm", "confirm_seeds", "confirm_confidence")
 #: Keys of the recipe that shape a classifier on frozen features and its score.
-EMBED_KEYS = (*OBJECTIVE_KEYS, "recipe.class_weights", "recipe.image_size")
+EMBED_KEYS = (
+    *OBJECTIVE_KEYS,
+    "recipe.class_weights",
+    "recipe.image_size",
+    "recipe.augment",
+    "recipe.augment_strength",
+)
 
 
 def _lazily(module: str, function: str) -> Any:  # noqa: ANN401 - the callable's type is the stage's own
@@ -58,8 +64,8 @@ STAGES: tuple[Stage, ...] = (
         name="embed",
         help="Frozen features of each backbone and size: a classifier, the ranking, doubtful labels.",
         inputs=("prepare",),
-        sections=("seed", "model", "recipe", "embed"),
-        version=4,
+        sections=("seed", "budget", "model", "recipe", "embed"),
+        version=5,
         unhashed=(
             *("model.drop_rate", "model.drop_path_rate"),
             *(f"recipe.{key}" for key in RecipeConfig.model_fields if f"recipe.{key}" not in EMBED_KEYS),

@@ -6,7 +6,6 @@ A stage of runs with `budget` alone. The stages after it have the configuration 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -43,20 +42,21 @@ def run(
         raise InputError("budget: the stage needs a time; give --budget 10min")
     data = open_data(context.inputs["prepare"].directory)
     configured = with_batch_size(Recipe(model=model, recipe=recipe), data)
-    candidates = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["candidates"]
-    own = [one for one in candidates if one["backbone"] == model.backbone]
-    ends_at = time.time() + seconds_of(budget) if context.ends_at is None else context.ends_at
+    embedding = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))
+    own = [one for one in embedding["candidates"] if one["backbone"] == model.backbone]
     pace, choice = _estimated(own), PrecisionChoice(precision=recipe.precision)
-    if pace.training * len(data.split("train")) < ends_at - time.time():  # an epoch by a rough estimate
+    if pace.training * len(data.split("train")) < context.seconds_left(budget):  # an epoch by a rough estimate
         pace, choice = _measured(context, configured, seed, choose=seconds_of(budget) >= LEAST_TO_TIME)
-    left = ends_at - time.time()
-    work = _work(context, configured, data, pace, _sizes(own, recipe, data))
+    left = context.seconds_left(budget)
+    frozen_views = len(embedding["best"]["views"])
+    work = _work(context, configured, data, pace, _sizes(own, recipe, data), frozen_views)
     found = allot(left, work)
     num_folds = context.inputs["prepare"].sections["data"]["num_folds"]  # as asked for, which the groups may not allow
     changes = {
         **_changes(found, work, data, configured, lr_range_test),
         "recipe.precision": choice.precision,
         "data.num_folds": num_folds,
+        "embed.views": frozen_views,
     }
     record = {
         "budget": budget,
@@ -101,7 +101,14 @@ def _pace(task: tuple[Recipe, int, bool, Place]) -> tuple[Pace, PrecisionChoice]
     return measure_pace(timed, data, seed=seed, compute=compute), choice
 
 
-def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace, sizes: tuple[int, ...]) -> Work:
+def _work(
+    context: StageContext,
+    recipe: Recipe,
+    data: TrainingData,
+    pace: Pace,
+    sizes: tuple[int, ...],
+    frozen_views: int,
+) -> Work:
     one = fold_of(data, data.folds - 1) if data.folds else data
     share = check_compute(context.compute)
     several = context.compute.ray_address is not None or share.gpus
@@ -110,6 +117,7 @@ def _work(context: StageContext, recipe: Recipe, data: TrainingData, pace: Pace,
         held_out=len(one.split("val")),
         tested=len(data.split("test")),
         folds=data.folds,
+        frozen_views=frozen_views,
         views=max(allowed_views(recipe.recipe.augment, recipe.recipe.augment_strength)),
         at_once=share.concurrent if several else 1,
         needs_rate=recipe.recipe.lr == "auto",

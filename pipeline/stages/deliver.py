@@ -103,7 +103,7 @@ def _deliver_frozen(
     none = np.zeros((1, 1))
     only = Candidate(name=card.summary, passes=1, scores=none[0], resampled=none, latency_ms=milliseconds)
     choose_delivery([only], limit_ms=limit)  # which refuses one that is too slow
-    candidates = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["candidates"]
+    best = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["best"]
     record = {
         "model_id": model_id,
         "summary": card.summary,
@@ -112,8 +112,8 @@ def _deliver_frozen(
         "compared_views": [],
         **chosen,
         "deliver": "frozen",
-        "views": 1,
-        "score": candidates[0]["score"],
+        "views": len(best["views"]),
+        "score": best["score"],
         "latency_ms": chosen.get("latency_ms", {})
         | {"delivered": milliseconds, "threads": threads, "device": target.type, "limit": limit},
     }

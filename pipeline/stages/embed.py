@@ -8,13 +8,16 @@ keeps are tested and searched, and fine-tuning starts from its head starts.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
 
 from components.models.heads import Heads, HeadStart, save_heads
+from components.models.views import allowed_views, check_views
+from pipeline.budget.allotment import FIXED_SECONDS
 from pipeline.data.sources import log_lineage
 from pipeline.embedding.classifier import Judged, frozen_state, head_starts, judge
 from pipeline.embedding.features import Candidate, Features, embed_all
@@ -29,27 +32,43 @@ from pipeline.training.build import recipe_objective, recipe_shares
 from pipeline.training.data import SELECTION_FOLD, TrainingData, open_data
 from pipeline.training.tasks import Place, task_placement
 
+#: Of the time that is left of a run with a budget, for further views of the images.
+SHARE_OF_VIEWS = 0.25
+
 
 @dataclass
 class _Best:
     """The best candidate so far, and what is kept of it."""
 
+    candidate: Candidate
     ranked: Ranked
     features: Features
     judged: Judged
 
 
 def run(
-    context: StageContext, *, seed: int, model: ModelConfig, recipe: RecipeConfig, embed: EmbedConfig
+    context: StageContext,
+    *,
+    seed: int,
+    budget: str | None,
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    embed: EmbedConfig,
 ) -> dict[str, Any]:
     """Embed, classify, rank; write embedding.json, frozen_logits.npy, frozen.safetensors, heads.safetensors, hints.
 
-    embedding.json: the candidates, the best first; `best`, what is served of it; `kept`, the backbones that go on, the
-    model's own first; `not_certifying`, the folds on which several candidates were compared. frozen_logits.npy: (N,
-    K) float32, the best candidate's scores by row of the manifest, NaN where no classifier that has not seen the image
-    gives one. frozen.safetensors: its classifier and backbone as one model. heads.safetensors: see
-    `components/models/heads.py`; none of random weights, nor of a backbone whose classifier knows nothing.
+    embedding.json: the candidates, the best first, each by one view of the images; `best`, the first of them in all its
+    views, and what is served of it; `kept`, the backbones that go on, the model's own first; `not_certifying`, the
+    folds on which several candidates were compared. frozen_logits.npy: (N, K) float32, the best's scores by row of the
+    manifest, NaN where no classifier that has not seen the image gives one. frozen.safetensors: its classifier and
+    backbone as one model. heads.safetensors: see `components/models/heads.py`; none of random weights, nor of a
+    backbone whose classifier knows nothing.
     """
+    allowed = allowed_views(recipe.augment, recipe.augment_strength)
+    if model.weights == "none" and embed.views == "auto":
+        allowed = {1: allowed[1]}
+    if embed.views != "auto":
+        check_views(embed.views, allowed, key="embed.views", whose="the augmentation (recipe.augment)")
     data, configured = open_data(context.inputs["prepare"].directory), Recipe(model=model, recipe=recipe)
     log_lineage(context.run, context.inputs["prepare"].directory, used_for="embedding")
     size = recipe.image_size or data.pack.size
@@ -61,6 +80,11 @@ def run(
         ranked, best, heads = _compare(
             context, candidates, data, chosen, configured, embed, place, size=size, seed=seed
         )
+        tested, left = len(data.split("test")), None if budget is None else context.seconds_left(budget)
+        count = _affordable(best.features, allowed, tested, left) if embed.views == "auto" else embed.views
+        if count > 1:
+            views = allowed[count]
+            best = _in_views(context, views, best, data, chosen, configured, embed, place, seed=seed)
     order = best_first(ranked)
     knows = model.weights != "none" and not best.ranked.finds_nothing
     hints = find_hints(best.features, best.judged, chosen, data) if knows else NO_HINTS
@@ -91,31 +115,67 @@ def _compare(
     seed: int,
 ) -> tuple[list[Ranked], _Best, Heads]:
     """Score all candidates; the head starts of each backbone are of the size nearest to that of trainings."""
-    classes, shares = len(data.classes), recipe_shares(configured, data)
     nearest = min((one.image_size for one in candidates), key=lambda side: abs(side - size))
     ranked: list[Ranked] = []
     best: _Best | None = None
     heads: dict[tuple[str, int | None], HeadStart] = {}
     for candidate, features in embed_all(context, candidates, data, chosen, configured.model, place, seed=seed):
-        judged = judge(features, chosen, num_classes=classes, shares=shares, seed=seed)
-        found = rank(
-            candidate,
-            features,
-            judged,
-            chosen,
-            data,
-            recipe_objective(configured),
-            samples=embed.bootstrap_samples,
-            seed=seed,
-        )
-        ranked.append(found)
-        if best is None or best_first([best.ranked, found])[0] is found:
-            best = _Best(found, features, judged)
+        found = _judged(candidate, features, data, chosen, configured, embed, seed=seed)
+        ranked.append(found.ranked)
+        if best is None or best_first([best.ranked, found.ranked])[0] is found.ranked:
+            best = found
         if configured.model.weights != "none" and candidate.image_size == nearest:
-            starts = head_starts(features, chosen, num_classes=classes, shares=shares)
+            shares = recipe_shares(configured, data)
+            starts = head_starts(features, chosen, num_classes=len(data.classes), shares=shares)
             heads |= {(candidate.backbone, fold): start for fold, start in starts.items()}
     assert best is not None
     return ranked, best, heads
+
+
+def _judged(
+    candidate: Candidate,
+    features: Features,
+    data: TrainingData,
+    chosen: Chosen,
+    configured: Recipe,
+    embed: EmbedConfig,
+    *,
+    seed: int,
+) -> _Best:
+    judged = judge(features, chosen, num_classes=len(data.classes), shares=recipe_shares(configured, data), seed=seed)
+    objective, samples = recipe_objective(configured), embed.bootstrap_samples
+    ranked = rank(candidate, features, judged, chosen, data, objective, samples=samples, seed=seed)
+    return _Best(candidate, ranked, features, judged)
+
+
+def _affordable(features: Features, allowed: Collection[int], tested: int, left: float | None) -> int:
+    """The most views, by the time that one took. tested: images of the test split, which are scored in as many.
+
+    left: seconds of a run with a budget, None without one.
+    """
+    if left is None:
+        return max(allowed)
+    seconds = (len(features.values) + tested) / features.images_per_second
+    most = 1 + SHARE_OF_VIEWS * (left - FIXED_SECONDS) / seconds
+    return max(count for count in allowed if count == 1 or count <= most)
+
+
+def _in_views(
+    context: StageContext,
+    views: tuple[int, ...],
+    best: _Best,
+    data: TrainingData,
+    chosen: Chosen,
+    configured: Recipe,
+    embed: EmbedConfig,
+    place: Place,
+    *,
+    seed: int,
+) -> _Best:
+    """The best candidate with features that are averaged over views."""
+    candidate = replace(best.candidate, views=views)
+    ((_, features),) = embed_all(context, [candidate], data, chosen, configured.model, place, seed=seed)
+    return _judged(candidate, features, data, chosen, configured, embed, seed=seed)
 
 
 def _write_best(
@@ -152,15 +212,15 @@ def _record(
         "objective": configured.recipe.objective,
         "separation": separation_of(data)[0],
         "candidates": [one.to_dict() for one in order],
-        "best": {
-            "backbone": best.ranked.backbone,
-            "image_size": best.ranked.image_size,
+        "best": best.ranked.to_dict()
+        | {
+            "views": best.candidate.views,
             "mean": list(best.features.mean),
             "std": list(best.features.std),
         },
         "backbones": {name: {"kept": stays, "reason": reason} for name, (stays, reason) in kept.items()},
         "kept": sorted((name for name, (stays, _) in kept.items() if stays), key=lambda name: name != own),
-        "warnings": _warnings(order[0], configured),
+        "warnings": _warnings(best.ranked, configured),
         "notes": _notes(order, chosen, size) + _without_start(order, configured, heads),
         "seed": seed,
     }
@@ -212,7 +272,7 @@ def _without_start(order: list[Ranked], configured: Recipe, heads: Heads) -> lis
 
 
 def _headline(record: dict[str, Any], hints: Hints) -> dict[str, Any]:
-    best = record["candidates"][0]
+    best = record["best"]
     return {
         "frozen_backbone": best["backbone"],
         "frozen_image_size": best["image_size"],

@@ -31,7 +31,7 @@ def run(context: StageContext, *, operating_point: OperatingPointConfig) -> dict
 
 
 def _announce(context: StageContext, record: dict[str, Any], point: OperatingPoint | None) -> None:
-    best, name = record["candidates"][0], record["separation"].replace("_", " ").replace("auroc", "AUROC")
+    best, name = record["best"], record["separation"].replace("_", " ").replace("auroc", "AUROC")
     limits = (
         "" if best["separation_low"] is None else f" ({best['separation_low']:.3f} to {best['separation_high']:.3f})"
     )

@@ -8,6 +8,7 @@ from pipeline.budget.allotment import Work, allot, begins_at, close_sizes, small
 
 #: Ten seconds for an epoch of images of 64 px, which are not made smaller; half a second for a view of the test split.
 WORK = Work(
+    frozen_views=1,
     teach=1000, held_out=250, tested=250, folds=5, views=8, at_once=1, needs_rate=True, sizes=(64,), training=0.01,
     scoring=0.002, start=1.0,
 )  # fmt: skip

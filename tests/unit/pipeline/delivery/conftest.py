@@ -103,7 +103,9 @@ def embedded(tmp_path, frozen_classifier) -> SimpleNamespace:
     """The context of a stage after embed: the classifier sees the images at 24 px, with constants of its own."""
     folder = tmp_path / "embed"
     folder.mkdir()
-    best = {"backbone": "test_resnet", "image_size": 24, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    best = {
+        "backbone": "test_resnet", "image_size": 24, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "views": [0]
+    }  # fmt: skip
     (folder / "embedding.json").write_text(json.dumps({"best": best}))
     save_file(dict(frozen_classifier.state_dict()), folder / "frozen.safetensors")
     return SimpleNamespace(input=lambda stage, name: tmp_path / stage / name)

@@ -5,7 +5,7 @@ import torch
 from pipeline.delivery.frozen import frozen_part
 
 
-def test_it_is_the_best_candidate_with_its_weights_and_sees_one_view(embedded, frozen_classifier) -> None:
+def test_it_is_the_best_candidate_with_its_weights_and_views(embedded, frozen_classifier) -> None:
     part = frozen_part(embedded)
     member = part.member
     assert (member.kind, member.backbone, member.input_size) == ("frozen", "test_resnet", 24)

@@ -12,6 +12,7 @@ import torch
 
 from components.errors import InputError
 from components.models.backbones import build_embedder
+from components.models.forward import Preprocessing, pooled_features
 from pipeline.embedding import features as module
 from pipeline.embedding.features import Candidate, Features, embed_all
 from pipeline.embedding.images import choose_images
@@ -64,6 +65,22 @@ def test_the_first_ones_are_what_the_classifier_would_get(embed, made) -> None:
     assert features.values.dtype == np.float32
     assert features.seconds > 0
     assert features.serve_ms > 0
+
+
+def test_views_are_averaged_and_kept_by_themselves(embed, embedded, made) -> None:
+    (one,), (both,) = embed(ONE).values(), embed(replace(ONE, views=(0, 4))).values()
+    data = made()
+    chosen = choose_images(data, most=10_000, several=False, seed=0)
+    built = build_embedder(backbone=ONE.backbone, weights="none", seed=0)
+    seen = torch.from_numpy(data.pack[chosen.images.indices[:5]]).permute(0, 3, 1, 2).flip(-1)
+    preprocessing = Preprocessing.from_unit_scale(built.mean, built.std)
+    with torch.inference_mode():
+        mirrored = pooled_features(built.model.eval(), preprocessing.apply(seen)).numpy()
+    np.testing.assert_allclose(both.values[:5], (one.values[:5] + mirrored) / 2, atol=1e-4)
+    assert (len(embedded), both.pooled) == (2, one.pooled)
+    assert str(replace(ONE, views=(0, 4))) == "test_efficientnet at 32 px in 2 views"
+    embed(replace(ONE, views=(0, 4)))
+    assert len(embedded) == 2
 
 
 def test_parts_are_put_together_in_the_order_of_the_images(embed, embedded, monkeypatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.sections.learning_rate import RangeTestConfig
 from pipeline.sections.recipe import ModelConfig, Recipe, RecipeConfig
+from pipeline.sections.time import seconds_of
 from pipeline.stages import budget
 from pipeline.training.pace import Pace
 from pipeline.training.precision import PrecisionChoice
@@ -50,12 +51,13 @@ def test_the_precision_is_timed_from_three_minutes_on_and_handed_to_the_rest(mon
     monkeypatch.setattr(budget, "_changes", lambda *args, **given: {"train.epochs": 2})
     monkeypatch.setattr(budget, "allot", lambda left, work: found)
     candidate = {"backbone": "net", "image_size": 64, "images_per_second": 1e4, "score": 0.9, "low": 0.8}
-    (tmp_path / "embedding.json").write_text(json.dumps({"candidates": [candidate]}))
+    (tmp_path / "embedding.json").write_text(json.dumps({"candidates": [candidate], "best": {"views": [0, 4]}}))
     prepared = SimpleNamespace(directory=tmp_path, sections={"data": {"num_folds": 3}})
     said: list[str] = []
     context = SimpleNamespace(
-        directory=tmp_path, inputs={"prepare": prepared}, input=lambda stage, name: tmp_path / name, ends_at=None,
-        run=SimpleNamespace(log_artifact=lambda path: None), console=SimpleNamespace(say=said.append),
+        directory=tmp_path, inputs={"prepare": prepared}, input=lambda stage, name: tmp_path / name,
+        seconds_left=seconds_of, run=SimpleNamespace(log_artifact=lambda path: None),
+        console=SimpleNamespace(say=said.append),
     )  # fmt: skip
     budget.run(
         context, seed=0, budget=length, model=ModelConfig(backbone="net"), recipe=RecipeConfig(batch_size=8),
@@ -67,6 +69,7 @@ def test_the_precision_is_timed_from_three_minutes_on_and_handed_to_the_rest(mon
         "train.epochs": 2,
         "recipe.precision": "bfloat16" if timed else "float32",
         "data.num_folds": 3,
+        "embed.views": 2,
     }
     assert record["bfloat16_share"] == (0.5 if timed else None)
     assert any("--set recipe.precision=" in line for line in said)

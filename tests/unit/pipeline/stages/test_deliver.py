@@ -58,7 +58,7 @@ def test_networks_without_weight_leave_the_classifier_alone_which_certifies_on_t
     context.directory = context.input("deliver", "folder")
     context.run = SimpleNamespace(log_artifact=lambda path: None)
     context.console = SimpleNamespace(say=lambda text: None)
-    context.input("embed", "embedding.json").write_text(json.dumps({"candidates": [{"score": 0.7}]}))
+    context.input("embed", "embedding.json").write_text(json.dumps({"best": {"score": 0.7, "views": [0, 4]}}))
     context.directory.mkdir()
     point = SimpleNamespace(threshold=0.4, certified=True, statement="certified")
     monkeypatch.setattr(
@@ -75,7 +75,7 @@ def test_networks_without_weight_leave_the_classifier_alone_which_certifies_on_t
     said = stage._deliver_frozen(context, data, "settings", 2, limit=None, chosen=chosen)
     assert asked == ["model"]
     assert said == {
-        "unseen_score": 0.7, "views": 1, "latency_ms": 0.5, "threshold": 0.4, "budget_certified": True
+        "unseen_score": 0.7, "views": 2, "latency_ms": 0.5, "threshold": 0.4, "budget_certified": True
     }  # fmt: skip
     record = json.loads((context.directory / "delivery.json").read_text())
     assert (record["deliver"], record["networks"], record["blend"]) == ("frozen", [], {"taken": True})

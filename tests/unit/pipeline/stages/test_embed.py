@@ -15,12 +15,14 @@ from packs import SIZE, Pixels
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from components.errors import InputError
 from components.models.forward import Ensemble
 from components.models.heads import read_heads
 from components.serving.bundle import load_bundle
 from pipeline.config import ComputeConfig, OperatingPointConfig
 from pipeline.console import Console
 from pipeline.delivery import export
+from pipeline.embedding.features import Features
 from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.stage import StageContext, StageRecord
@@ -101,7 +103,14 @@ def stages(tmp_path, monkeypatch):
             compute=ComputeConfig(device="cpu"), console=said, commit="c",
         )  # fmt: skip
 
-    def run(images: TrainingData, *, weights: str = "none", keep: int = 2, **settings: Any) -> SimpleNamespace:
+    def run(
+        images: TrainingData,
+        *,
+        weights: str = "none",
+        keep: int = 2,
+        augment: tuple[str, ...] | None = None,
+        **settings: Any,
+    ) -> SimpleNamespace:
         for module in (embed, first_model):
             monkeypatch.setattr(module, "open_data", lambda directory: images)
             monkeypatch.setattr(module, "log_lineage", lambda *args, **options: None)
@@ -111,7 +120,8 @@ def stages(tmp_path, monkeypatch):
         said = Said()
         asked = EmbedConfig(keep_backbones=keep, bootstrap_samples=50, **settings)
         model = ModelConfig(backbone="test_efficientnet", weights=weights)
-        headline = embed.run(context("embed", said), seed=0, model=model, recipe=RecipeConfig(), embed=asked)
+        recipe = RecipeConfig() if augment is None else RecipeConfig(augment=augment)
+        headline = embed.run(context("embed", said), seed=0, budget=None, model=model, recipe=recipe, embed=asked)
         made = replace(record, directory=tmp_path / "embed" / "one")
         first = context("first_model", said, embed=made)
         headline |= first_model.run(first, operating_point=OperatingPointConfig(escape_budget=0.4, confidence=0.9))
@@ -195,6 +205,41 @@ def test_of_known_weights_there_are_head_starts_and_a_ranking_at_each_size(stage
     page = (done.folder / "embed.html").read_text()
     assert "Backbones and sizes" in page
     assert "scored out of fold, 4 folds of whole groups; compared on the first, 16 images" in page
+
+
+@pytest.mark.usefixtures("saved_as_bundle")
+def test_the_best_of_known_weights_sees_all_views_of_training_and_the_candidates_are_compared_by_one(
+    stages, weights
+) -> None:
+    images = data(folds=4)
+    one, all_of_them = (stages(images, weights=weights, image_sizes=(32, 48), views=views) for views in (1, "auto"))
+    assert [done.record["best"]["views"] for done in (one, all_of_them)] == [[0], [*range(8)]]
+    timed = {"images_per_second", "seconds", "serve_ms", "epoch_seconds"}
+    compared = [
+        [{key: value for key, value in row.items() if key not in timed} for row in done.record["candidates"]]
+        for done in (one, all_of_them)
+    ]
+    assert compared[0] == compared[1]
+    assert "test_efficientnet, 8 views" in (all_of_them.folder / "embed.html").read_text()
+    card, state = load_bundle(all_of_them.model)
+    served = Ensemble.from_card(json.loads(card.to_json()), state, torch.device("cpu"))
+    pixels = torch.from_numpy(images.pack[np.arange(4)]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(served.logits(pixels.flip(-1)), served.logits(pixels), atol=1e-3, rtol=1e-3)
+
+
+def test_with_a_budget_views_take_a_quarter_of_the_time_that_is_left() -> None:
+    features = Features(
+        values=np.zeros((300, 2), dtype=np.float32), pooled=1, mean=(0.5,), std=(0.5,), seconds=3.0, serve_ms=1.0
+    )
+    allowed = {1: (0,), 2: (0, 4), 4: (0, 4, 2, 6), 8: tuple(range(8))}
+    # A view of 300 images and of the 100 of the test takes 4 s; 10 s are kept for the end of the run.
+    for left, views in ((None, 8), (121.9, 4), (122.0, 8), (58.0, 4), (57.9, 2), (26.0, 2), (25.9, 1), (-5.0, 1)):
+        assert embed._affordable(features, allowed, 100, left) == views
+
+
+def test_views_that_training_does_not_show_are_refused_before_anything_is_embedded(stages) -> None:
+    with pytest.raises(InputError, match=r"^embed\.views=8: .*\(recipe\.augment\) allows 1, 2 only; give one of"):
+        stages(data(folds=4), views=8, augment=("horizontal_flip",))
 
 
 @pytest.mark.usefixtures("saved_as_bundle")

@@ -98,7 +98,7 @@ def test_a_weights_file_counts_by_its_content(tmp_path) -> None:
     def digest(weights: str) -> str:
         model = ModelConfig(weights=weights)
         sections = {"model": model, "recipe": config.recipe, "embed": config.embed}
-        return weights_digest(tmp_path, Console(quiet=True), seed=0, **sections)
+        return weights_digest(tmp_path, Console(quiet=True), seed=0, budget=None, **sections)
 
     file.write_bytes(b"one")
     first = digest(f"file:{file}")
@@ -118,13 +118,14 @@ def test_only_what_shapes_a_classifier_on_frozen_features_makes_them_anew() -> N
 
     for key, value in {
         "recipe.lr": "0.1", "recipe.optimizer": "sgd", "recipe.batch_size": "8", "recipe.precision": "float32",
-        "recipe.augment_strength": "0", "model.drop_rate": "0.1", "train.epochs": "3",
+        "recipe.warmup_epochs": "1", "model.drop_rate": "0.1", "train.epochs": "3",
         "operating_point.confidence": "0.9", "operating_point.escape_budget": "0.01",
     }.items():  # fmt: skip
         assert identity(**{key: value}) == identity(), key
     for key, value in {
         "recipe.objective": "auroc", "recipe.class_weights": "none", "recipe.image_size": "32", "seed": "1",
-        "model.weights": "pretrained", "embed.keep_backbones": "1", "embed.max_images": "100",
+        "recipe.augment": "horizontal_flip", "recipe.augment_strength": "0", "budget": "1min",
+        "model.weights": "pretrained", "embed.views": "1", "embed.keep_backbones": "1", "embed.max_images": "100",
     }.items():  # fmt: skip
         assert identity(**{key: value}) != identity(), key
 

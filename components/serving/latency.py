@@ -65,7 +65,8 @@ def choose_delivery(candidates: Sequence[Candidate], *, limit_ms: float | None) 
         raise InputError(
             f"serving.max_latency_ms={limit_ms:g}: nothing meets it; the fastest, {fastest.name}, takes "
             f"{fastest.latency_ms:.3g} ms for an image on this machine; raise the limit or serving.num_threads, for "
-            "which no network is trained again, or choose a smaller model.backbone or recipe.image_size"
+            "which no network is trained again; or choose a smaller model.backbone or recipe.image_size, or, where "
+            "frozen features alone are delivered, fewer embed.views"
         )
     best = [max(allowed, key=lambda one: one.scores[measure]) for measure in range(len(allowed[0].scores))]
     close = [one for one in allowed if all(_close(one, to, measure) for measure, to in enumerate(best))]

@@ -8,7 +8,7 @@ folds; then longer trainings.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 #: Images that a network is to see until its training has its full length, and the bounds of that length in epochs.
@@ -18,6 +18,10 @@ IMAGES_SEEN, EPOCHS = 30_000, (12, 40)
 LEAST_EPOCHS, MOST_LENGTHS = 2, 2
 #: Steps of a ramp of the range test until it diverges, images per step; the share of the trainings' time for it.
 RAMP_STEPS, RAMP_BATCH, RAMP_SHARE = 100, 32, 0.15
+#: What an image costs in a training, in passes that score it: 5.5 on two CPU cores.
+TRAINING_PASSES = 5.0
+#: Shares of the time that is left, for further views of frozen features beside networks, and without any.
+VIEWS_BESIDE_NETWORK, VIEWS_ALONE = 0.1, 0.75
 #: Trainings begin at this share of the side, in whole steps of so many px, for this share of their steps.
 GROW_FROM, SIDE_STEP, GROW_SHARE = 0.75, 32, 0.6
 #: With fewer folds a network would learn from too few of the images.
@@ -96,6 +100,18 @@ def allot(seconds: float, work: Work) -> Allotment:
         afterwards=_afterwards(work, 0, 1.0),
         why=f"no time for a network of {LEAST_EPOCHS} epochs, so the classifier on frozen features is delivered",
     )
+
+
+def frozen_views(seconds: float, allowed: Collection[int], *, images: int, tested: int, scoring: float) -> int:
+    """How many of the allowed numbers of views frozen features are averaged over. seconds: that are left of a run.
+
+    They have a small share of the time where a network fits into the rest, else most of it. images: that are embedded.
+    tested: of the test split, which are scored in as many views. scoring: seconds for a view of an image.
+    """
+    left, view = seconds - FIXED_SECONDS, (images + tested) * scoring
+    network = scoring * (LEAST_EPOCHS * TRAINING_PASSES * images + max(allowed) * tested)
+    share = VIEWS_BESIDE_NETWORK if network <= (1 - VIEWS_BESIDE_NETWORK) * left else VIEWS_ALONE
+    return max(count for count in allowed if count == 1 or (count - 1) * view <= share * left)
 
 
 def begins_at(size: int) -> int | None:

@@ -8,7 +8,6 @@ keeps are tested and searched, and fine-tuning starts from its head starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from safetensors.torch import save_file
 
 from components.models.heads import Heads, HeadStart, save_heads
 from components.models.views import allowed_views, check_views
-from pipeline.budget.allotment import FIXED_SECONDS
+from pipeline.budget.allotment import frozen_views
 from pipeline.data.sources import log_lineage
 from pipeline.embedding.classifier import Judged, frozen_state, head_starts, judge
 from pipeline.embedding.features import Candidate, Features, embed_all
@@ -31,9 +30,6 @@ from pipeline.stage import StageContext
 from pipeline.training.build import recipe_objective, recipe_shares
 from pipeline.training.data import SELECTION_FOLD, TrainingData, open_data
 from pipeline.training.tasks import Place, task_placement
-
-#: Of the time that is left of a run with a budget, for further views of the images.
-SHARE_OF_VIEWS = 0.25
 
 
 @dataclass
@@ -80,8 +76,11 @@ def run(
         ranked, best, heads = _compare(
             context, candidates, data, chosen, configured, embed, place, size=size, seed=seed
         )
-        tested, left = len(data.split("test")), None if budget is None else context.seconds_left(budget)
-        count = _affordable(best.features, allowed, tested, left) if embed.views == "auto" else embed.views
+        count = max(allowed) if embed.views == "auto" else embed.views
+        if budget is not None and embed.views == "auto":
+            tested, scoring = len(data.split("test")), 1 / best.features.images_per_second
+            left = context.seconds_left(budget)
+            count = frozen_views(left, allowed, images=len(chosen), tested=tested, scoring=scoring)
         if count > 1:
             views = allowed[count]
             best = _in_views(context, views, best, data, chosen, configured, embed, place, seed=seed)
@@ -146,18 +145,6 @@ def _judged(
     objective, samples = recipe_objective(configured), embed.bootstrap_samples
     ranked = rank(candidate, features, judged, chosen, data, objective, samples=samples, seed=seed)
     return _Best(candidate, ranked, features, judged)
-
-
-def _affordable(features: Features, allowed: Collection[int], tested: int, left: float | None) -> int:
-    """The most views, by the time that one took. tested: images of the test split, which are scored in as many.
-
-    left: seconds of a run with a budget, None without one.
-    """
-    if left is None:
-        return max(allowed)
-    seconds = (len(features.values) + tested) / features.images_per_second
-    most = 1 + SHARE_OF_VIEWS * (left - FIXED_SECONDS) / seconds
-    return max(count for count in allowed if count == 1 or count <= most)
 
 
 def _in_views(

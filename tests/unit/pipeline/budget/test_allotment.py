@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.budget.allotment import Work, allot, begins_at, close_sizes, smaller_size
+from pipeline.budget.allotment import Work, allot, begins_at, close_sizes, frozen_views, smaller_size
 
 #: Ten seconds for an epoch of images of 64 px, which are not made smaller; half a second for a view of the test split.
 WORK = Work(
@@ -89,3 +89,12 @@ def test_a_smaller_size_is_about_half_of_the_side() -> None:
 )
 def test_a_size_is_close_within_a_standard_error_of_the_largest(scores, expected) -> None:
     assert close_sizes(scores) == expected
+
+
+@pytest.mark.parametrize(
+    ("left", "views"),
+    [(-5, 1), (15.3, 1), (15.4, 2), (26.1, 4), (47.3, 4), (47.4, 8), (52.2, 8), (52.3, 2), (130.1, 4), (290.1, 8)],
+)
+def test_frozen_features_have_most_of_the_time_until_a_network_fits_and_then_a_tenth(left: float, views: int) -> None:
+    # A view of 300 images and of the 100 of the test takes 4 s, a network of two epochs 38 s, the end of a run 10 s.
+    assert frozen_views(left, (1, 2, 4, 8), images=300, tested=100, scoring=0.01) == views

@@ -22,7 +22,6 @@ from components.serving.bundle import load_bundle
 from pipeline.config import ComputeConfig, OperatingPointConfig
 from pipeline.console import Console
 from pipeline.delivery import export
-from pipeline.embedding.features import Features
 from pipeline.sections.embedding import EmbedConfig
 from pipeline.sections.recipe import ModelConfig, RecipeConfig
 from pipeline.stage import StageContext, StageRecord
@@ -225,16 +224,6 @@ def test_the_best_of_known_weights_sees_all_views_of_training_and_the_candidates
     served = Ensemble.from_card(json.loads(card.to_json()), state, torch.device("cpu"))
     pixels = torch.from_numpy(images.pack[np.arange(4)]).permute(0, 3, 1, 2)
     torch.testing.assert_close(served.logits(pixels.flip(-1)), served.logits(pixels), atol=1e-3, rtol=1e-3)
-
-
-def test_with_a_budget_views_take_a_quarter_of_the_time_that_is_left() -> None:
-    features = Features(
-        values=np.zeros((300, 2), dtype=np.float32), pooled=1, mean=(0.5,), std=(0.5,), seconds=3.0, serve_ms=1.0
-    )
-    allowed = {1: (0,), 2: (0, 4), 4: (0, 4, 2, 6), 8: tuple(range(8))}
-    # A view of 300 images and of the 100 of the test takes 4 s; 10 s are kept for the end of the run.
-    for left, views in ((None, 8), (121.9, 4), (122.0, 8), (58.0, 4), (57.9, 2), (26.0, 2), (25.9, 1), (-5.0, 1)):
-        assert embed._affordable(features, allowed, 100, left) == views
 
 
 def test_views_that_training_does_not_show_are_refused_before_anything_is_embedded(stages) -> None:

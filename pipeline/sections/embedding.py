@@ -23,8 +23,8 @@ class EmbedConfig(Section):
     None may exceed `data.image_size`."""
     views: Literal["auto", 1, 2, 4, 8] = "auto"
     """Flips and turns of an image over which the features of the best candidate are averaged, for the first model and
-    the blend; `auto`: all that `recipe.augment` shows in training, with a budget as many as its time allows; 1 of
-    random weights."""
+    the blend; only those that `recipe.augment` shows in training. `auto`: with a budget as many as its time allows,
+    else 1."""
     max_images: int = Field(default=20_000, ge=50)
     """Images to embed at most, drawn by class, groups whole; with `data.design: hold_out` those of train, beside all
     of val and calibration. Those of the test split are never embedded."""

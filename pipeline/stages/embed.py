@@ -61,8 +61,6 @@ def run(
     backbone whose classifier knows nothing.
     """
     allowed = allowed_views(recipe.augment, recipe.augment_strength)
-    if model.weights == "none" and embed.views == "auto":
-        allowed = {1: allowed[1]}
     if embed.views != "auto":
         check_views(embed.views, allowed, key="embed.views", whose="the augmentation (recipe.augment)")
     data, configured = open_data(context.inputs["prepare"].directory), Recipe(model=model, recipe=recipe)
@@ -76,8 +74,8 @@ def run(
         ranked, best, heads = _compare(
             context, candidates, data, chosen, configured, embed, place, size=size, seed=seed
         )
-        count = max(allowed) if embed.views == "auto" else embed.views
-        if budget is not None and embed.views == "auto":
+        count: int = 1 if embed.views == "auto" else embed.views
+        if budget is not None and embed.views == "auto" and model.weights != "none":
             tested, scoring = len(data.split("test")), 1 / best.features.images_per_second
             left = context.seconds_left(budget)
             count = frozen_views(left, allowed, images=len(chosen), tested=tested, scoring=scoring)

@@ -38,10 +38,9 @@ RESERVE = 0.04
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """What a run has to do. teach: images that a network learns from; held_out: that it is scored on; tested: of the
-    test split. folds: 0 in the design hold_out. views: in which images are scored, frozen_views: by the
-    classifier on frozen features. at_once: networks that train beside
-    each other. needs_rate: whether a range test would be of use. sizes: sides that may be trained at, px, the largest
-    first; the pace is of that.
+    test split. folds: 0 in the design hold_out. views: in which images are scored, frozen_views: by the classifier on
+    frozen features. at_once: networks that train beside each other. needs_rate: whether a range test would be of use.
+    sizes: sides that may be trained at, px, the largest first; the pace is of that.
 
     training, scoring, start: seconds for an image that is trained on, for one view of an image that is scored, and to
     build a network.

@@ -117,12 +117,13 @@ def _said_of_images(record: Mapping[str, Any]) -> str:
 
 def _headline(record: Mapping[str, Any], hints: Hints) -> list[tuple[str, str, str]]:
     best = record["best"]
+    passes = [*record["candidates"], *([best] if len(best["views"]) > 1 else [])]
     within = "" if best["low"] is None else f"{decimal(best['low'])} to {decimal(best['high'])}"
     return [
         ("Best", f"{best['image_size']} px", f"{best['backbone']}, {counted(len(best['views']), 'view')}"),
         (record["objective"].replace("_", " "), decimal(best["score"]), within),
         ("One image", f"{best['serve_ms']:.1f} ms", "from pixels to features"),
-        ("Embedding", duration(sum(one["seconds"] for one in record["candidates"])), "all candidates"),
+        ("Embedding", duration(sum(one["seconds"] for one in passes)), "all candidates"),
         ("Doubtful labels", f"{len(hints.doubtful)}", f"{counted(len(hints.outliers), 'outlier')}"),
     ]
 

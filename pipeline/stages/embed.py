@@ -80,8 +80,9 @@ def run(
             left = context.seconds_left(budget)
             count = frozen_views(left, allowed, images=len(chosen), tested=tested, scoring=scoring)
         if count > 1:
-            views = allowed[count]
-            best = _in_views(context, views, best, data, chosen, configured, embed, place, seed=seed)
+            candidate = replace(best.candidate, views=allowed[count])
+            ((_, features),) = embed_all(context, [candidate], data, chosen, model, place, seed=seed)
+            best = _judged(candidate, features, data, chosen, configured, embed, seed=seed)
     order = best_first(ranked)
     knows = model.weights != "none" and not best.ranked.finds_nothing
     hints = find_hints(best.features, best.judged, chosen, data) if knows else NO_HINTS
@@ -143,24 +144,6 @@ def _judged(
     objective, samples = recipe_objective(configured), embed.bootstrap_samples
     ranked = rank(candidate, features, judged, chosen, data, objective, samples=samples, seed=seed)
     return _Best(candidate, ranked, features, judged)
-
-
-def _in_views(
-    context: StageContext,
-    views: tuple[int, ...],
-    best: _Best,
-    data: TrainingData,
-    chosen: Chosen,
-    configured: Recipe,
-    embed: EmbedConfig,
-    place: Place,
-    *,
-    seed: int,
-) -> _Best:
-    """The best candidate with features that are averaged over views."""
-    candidate = replace(best.candidate, views=views)
-    ((_, features),) = embed_all(context, [candidate], data, chosen, configured.model, place, seed=seed)
-    return _judged(candidate, features, data, chosen, configured, embed, seed=seed)
 
 
 def _write_best(

@@ -355,7 +355,8 @@ def test_a_time_for_the_run_is_spent_from_the_first_model_on_and_its_plan_is_kep
     done = place.run("run", budget)
     timed = [*STAGES[:3], "budget", *STAGES[3:]]
     assert done.actions.keys() == set(timed)
-    assert [stage for stage in timed if done.actions[stage] == "reused"][:3] == STAGES[:3]
+    assert done.actions["prepare"] == "reused"
+    assert done.actions["embed"] == "run"  # its views are a matter of time, too
     assert [stage for stage in timed if done.actions[stage] == "run"][-4:] == [
         "train",
         "deliver",

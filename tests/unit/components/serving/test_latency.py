@@ -92,8 +92,8 @@ def test_a_limit_that_nothing_meets_is_refused_with_the_fastest_and_the_remedy()
         choose_delivery(models, limit_ms=5)
     assert str(caught.value) == (
         "serving.max_latency_ms=5: nothing meets it; the fastest, one network, takes 12.3 ms for an image on this "
-        "machine; raise the limit or serving.num_threads, for which no network is trained again, or choose a smaller "
-        "model.backbone or recipe.image_size"
+        "machine; raise the limit or serving.num_threads, for which no network is trained again; or choose a smaller "
+        "model.backbone or recipe.image_size, or, where frozen features alone are delivered, fewer embed.views"
     )
 
 

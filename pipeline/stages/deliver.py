@@ -55,9 +55,8 @@ def run(
     data = open_data(prepared)
     set_up_process(cpu_threads(context.compute))
     recipe, trained = read_training(context.inputs["train"].directory)
-    threads = serving.num_threads or cpu_threads(context.compute)
     if not trained:
-        return _deliver_frozen(context, data, operating_point, threads, limit=serving.max_latency_ms, chosen={})
+        return _deliver_frozen(context, data, operating_point, serving, chosen={})
     spec = TrainingSpec(recipe=recipe, seed=seed, epochs=train.epochs, monitor=monitor)
     networks = load_networks(context, data, spec, trained)
     scored = networks.out_of_fold() if data.folds else networks.of_split("val", views_asked(networks, serving))
@@ -65,11 +64,9 @@ def run(
     objective = recipe_objective(recipe)
     scorer = Scorer(objective=objective, classes=data.classes, good_classes=data.good_classes, seed=seed)
     frozen = frozen_part(context)
-    choice = choose(networks, scored, scorer, frozen, serving, threads=threads)
+    choice = choose(networks, scored, scorer, frozen, serving, threads=_threads(context, serving))
     if not choice.assembly.network:  # it certifies on more images than those that the networks had not seen
-        return _deliver_frozen(
-            context, data, operating_point, threads, limit=serving.max_latency_ms, chosen=choice.record
-        )
+        return _deliver_frozen(context, data, operating_point, serving, chosen=choice.record)
     delivered = _delivered(context, networks, choice, spec)
     calibration, point = _decide(context, networks, scored, choice, delivered, operating_point)
     parts = networks.parts(delivered, choice.assembly)
@@ -90,19 +87,18 @@ def _deliver_frozen(
     context: StageContext,
     data: TrainingData,
     settings: OperatingPointConfig,
-    threads: int,
+    serving: ServingConfig,
     *,
-    limit: float | None,
     chosen: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The classifier on frozen features alone. chosen: what was found of networks, empty without any."""
     model_id, card, point = export_frozen(context, data, settings, name="model")
-    target = resolve_target(driver_compute(context.compute))
+    target, threads = resolve_target(driver_compute(context.compute)), _threads(context, serving)
     _, ensemble = load_ensemble(context.directory / "model", target)
     milliseconds = latency_ms(ensemble, side=data.pack.size, threads=threads, repeats=REPEATS)
     none = np.zeros((1, 1))
     only = Candidate(name=card.summary, passes=1, scores=none[0], resampled=none, latency_ms=milliseconds)
-    choose_delivery([only], limit_ms=limit)  # which refuses one that is too slow
+    choose_delivery([only], limit_ms=serving.max_latency_ms)  # which refuses one that is too slow
     best = json.loads(context.input("embed", "embedding.json").read_text(encoding="utf-8"))["best"]
     record = {
         "model_id": model_id,
@@ -115,9 +111,14 @@ def _deliver_frozen(
         "views": len(best["views"]),
         "score": best["score"],
         "latency_ms": chosen.get("latency_ms", {})
-        | {"delivered": milliseconds, "threads": threads, "device": target.type, "limit": limit},
+        | {"delivered": milliseconds, "threads": threads, "device": target.type, "limit": serving.max_latency_ms},
     }
     return _report(context, record, point)
+
+
+def _threads(context: StageContext, serving: ServingConfig) -> int:
+    """Of the CPU, that latencies are measured with."""
+    return serving.num_threads or cpu_threads(context.compute)
 
 
 def _report(context: StageContext, record: dict[str, Any], point: OperatingPoint | None) -> dict[str, Any]:

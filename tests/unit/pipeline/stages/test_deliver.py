@@ -11,7 +11,7 @@ from trainings import RECIPE, SPEC
 
 from components.errors import InputError
 from components.evaluation.transfer import SeenScores
-from pipeline.config import ComputeConfig
+from pipeline.config import ComputeConfig, ServingConfig
 from pipeline.delivery import members
 from pipeline.delivery.assembly import Assembly
 from pipeline.delivery.choice import ENSEMBLE, SINGLE, Choice
@@ -72,7 +72,7 @@ def test_networks_without_weight_leave_the_classifier_alone_which_certifies_on_t
         "latency_ms": {ENSEMBLE: {"4": 12.0}, "delivered": 12.5},
     }  # fmt: skip
     data = SimpleNamespace(pack=SimpleNamespace(size=32))
-    said = stage._deliver_frozen(context, data, "settings", 2, limit=None, chosen=chosen)
+    said = stage._deliver_frozen(context, data, "settings", ServingConfig(num_threads=2), chosen=chosen)
     assert asked == ["model"]
     assert said == {
         "unseen_score": 0.7, "views": 2, "latency_ms": 0.5, "threshold": 0.4, "budget_certified": True
